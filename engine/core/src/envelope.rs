@@ -1,0 +1,165 @@
+//! Owns the envelope: what MAIL and RCPT said, and where the message came from.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr};
+
+use crate::Timestamp;
+
+/// Where a message came from: fixed for a session once the client has greeted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The client's address.
+    pub client_address: IpAddr,
+    /// The client's port.
+    pub client_port: u16,
+    /// The client's verified name; `None` is written `unknown`.
+    pub client_name: Option<Box<[u8]>>,
+    /// The argument of EHLO or HELO as given; empty if there was none.
+    pub helo: Box<[u8]>,
+    /// The protocol of the transaction.
+    pub protocol: Protocol,
+}
+
+impl Origin {
+    /// A client that has not greeted yet.
+    #[must_use]
+    pub fn new(client_address: IpAddr, client_port: u16) -> Self {
+        // A boxed slice of length zero does not allocate.
+        Self {
+            client_address,
+            client_port,
+            client_name: None,
+            helo: Box::default(),
+            protocol: Protocol::Smtp,
+        }
+    }
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)
+    }
+}
+
+/// How the client speaks; the keyword of `with` in Received (RFC 3848, RFC 6531).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HELO or no greeting.
+    #[default]
+    Smtp,
+    /// EHLO.
+    Esmtp,
+    /// Not from the network: submitted on this machine.
+    Local,
+}
+
+/// What MAIL and RCPT said of one message (RFC 5321 §2.3.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Envelope {
+    /// When MAIL was taken.
+    pub arrival: Timestamp,
+    /// The reverse-path in internal form (unquoted, no brackets); empty: the null reverse-path.
+    pub sender: Vec<u8>,
+    /// In the order of acceptance, duplicates included.
+    pub recipients: Vec<Recipient>,
+    /// BODY= of MAIL (RFC 6152, RFC 3030).
+    pub body: BodyType,
+    /// SMTPUTF8 of MAIL (RFC 6531).
+    pub smtputf8: bool,
+    /// RET= of MAIL (RFC 3461 §4.3).
+    pub ret: Option<Return>,
+    /// ENVID= of MAIL, xtext decoded (RFC 3461 §4.4).
+    pub envelope_id: Option<Box<[u8]>>,
+    /// SIZE= of MAIL in octets (RFC 1870).
+    pub declared_size: Option<u64>,
+}
+
+/// One forward-path and the wishes that came with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recipient {
+    /// The address after rewriting, in internal form.
+    pub address: Vec<u8>,
+    /// The address as first given, in internal form; `None` when it is the same as `address`.
+    pub original: Option<Box<[u8]>>,
+    /// NOTIFY= of RCPT (RFC 3461 §4.1); empty when not given.
+    pub notify: Notify,
+    /// ORCPT= of RCPT as `type;address`, xtext decoded (RFC 3461 §4.2).
+    pub dsn_original: Option<Box<[u8]>>,
+}
+
+impl Recipient {
+    /// The address as first given.
+    #[must_use]
+    pub fn original(&self) -> &[u8] {
+        self.original.as_deref().unwrap_or(&self.address)
+    }
+}
+
+/// BODY= of MAIL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BodyType {
+    /// Not said.
+    #[default]
+    Unstated,
+    /// `7BIT`.
+    SevenBit,
+    /// `8BITMIME`.
+    EightBitMime,
+    /// `BINARYMIME`: line ends are data.
+    BinaryMime,
+}
+
+/// RET= of MAIL: what a failure report returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Return {
+    /// The whole message.
+    Full,
+    /// The header section.
+    Headers,
+}
+
+/// NOTIFY= of RCPT as Postfix counts it: NEVER 1, SUCCESS 2, FAILURE 4, DELAY 8; 0 is not given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Notify(u8);
+
+impl Notify {
+    /// No report at all.
+    pub const NEVER: Self = Self(1);
+    /// A report of delivery.
+    pub const SUCCESS: Self = Self(2);
+    /// A report of failure.
+    pub const FAILURE: Self = Self(4);
+    /// A report of delay.
+    pub const DELAY: Self = Self(8);
+
+    /// The sum of the wishes; unknown bits are dropped.
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> Self {
+        Self(bits & 15)
+    }
+
+    /// The sum of the wishes.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Both wishes together.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all wishes of `other` are in this one.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether nothing was wished.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}

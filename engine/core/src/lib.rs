@@ -1,0 +1,24 @@
+//! Everything in Mailrace that is only thinking: octets in, decisions out.
+//!
+//! No file, socket, clock, thread, global or randomness: time, ids and tables come in as values, so
+//! that a test, a fuzzer or the simulator can drive all of it. `no_std` makes the compiler the guard.
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(clippy::indexing_slicing)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod address;
+pub mod cleanup;
+pub mod envelope;
+pub mod message;
+pub mod queue_id;
+pub mod record;
+pub mod smtp;
+pub mod timestamp;
+
+pub use envelope::{BodyType, Envelope, Notify, Origin, Protocol, Recipient, Return};
+pub use queue_id::QueueId;
+pub use timestamp::Timestamp;

@@ -1,0 +1,58 @@
+//! Owns how the seam itself fails.
+
+use std::fmt;
+use std::io;
+
+/// The kernel would not give what an engine needs.
+#[derive(Debug)]
+pub enum IoError {
+    /// io_uring is not permitted here.
+    NotPermitted(io::Error),
+    /// The kernel lacks something; the text names it.
+    Unsupported(&'static str),
+    /// A limit is too low; the text says which and what to do.
+    Limit {
+        /// What could not be had.
+        what: &'static str,
+        /// The remedy.
+        remedy: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A call on the ring failed.
+    Ring {
+        /// Which.
+        operation: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for IoError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotPermitted(error) => write!(
+                formatter,
+                "io_uring is not permitted here ({error}): set the sysctl kernel.io_uring_disabled to 0, and in a \
+                 container allow io_uring_setup, io_uring_enter and io_uring_register in its seccomp profile \
+                 (docker: --security-opt seccomp=PROFILE.json)"
+            ),
+            Self::Unsupported(what) => {
+                write!(formatter, "this kernel's io_uring lacks {what}: Mailrace needs Linux 6.7 or newer")
+            }
+            Self::Limit { what, remedy, source } => write!(formatter, "{what} failed ({source}): {remedy}"),
+            Self::Ring { operation, source } => write!(formatter, "io_uring: {operation} failed: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for IoError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NotPermitted(source) | Self::Limit { source, .. } | Self::Ring { source, .. } => {
+                Some(source)
+            }
+            Self::Unsupported(_) => None,
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Owns what can be asked of an [`Io`](crate::Io) and what it answers.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use crate::Block;
+
+/// The caller's name for an operation; comes back in its completions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Token(pub u64);
+
+/// An attached file of this `Io`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileId(pub u32);
+
+/// A connection of this `Io`. The generation makes a name that was used before a different one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    /// The place in the connection table; below the configured number of connections.
+    pub slot: u32,
+    /// How often the place was used before, modulo 2^24.
+    pub generation: u32,
+}
+
+/// Received octets, lent until [`Io::recycle`](crate::Io::recycle); read with [`Io::received`](crate::Io::received).
+#[derive(Debug)]
+pub struct Piece {
+    pub(crate) buffer: u16,
+    pub(crate) offset: u32,
+    pub(crate) length: u32,
+    pub(crate) is_last: bool,
+}
+
+impl Piece {
+    /// Number of octets, at least 1.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a piece is never empty: end of stream is Closed")]
+    pub fn len(&self) -> usize {
+        self.length as usize
+    }
+}
+
+/// What an [`Io`](crate::Io) can be asked to do.
+#[derive(Debug)]
+pub enum Operation {
+    /// Take connections from a socket until [`Operation::StopAccepting`]: many [`Completion::Accepted`].
+    Accept(TcpListener),
+    /// Stop taking connections from all sockets and close them.
+    StopAccepting,
+    /// Connect: one [`Completion::Connected`].
+    Connect(SocketAddr),
+    /// Receive until the stream ends or [`Operation::StopReceiving`]: many [`Completion::Received`], then
+    /// [`Completion::ReceiveEnded`].
+    Receive(ConnectionId),
+    /// Pause receiving; pieces that were already received may still come before [`Completion::ReceiveEnded`].
+    StopReceiving(ConnectionId),
+    /// Send all of the octets: one [`Completion::Sent`]. One send at a time for each connection.
+    Send(ConnectionId, Vec<u8>),
+    /// End and forget a connection, whatever is under way on it. No completion names it afterwards, but for
+    /// the one of a send under way.
+    Close(ConnectionId),
+    /// Write `block`'s filled octets at `offset`: one [`Completion::Written`].
+    Write {
+        /// Where to.
+        file: FileId,
+        /// What; filled to a multiple of the alignment for a direct file.
+        block: Block,
+        /// Offset in the file in octets.
+        offset: u64,
+        /// Complete only when the octets would survive a loss of power (RWF_DSYNC).
+        is_durable: bool,
+    },
+}
+
+/// What became of an operation.
+#[derive(Debug)]
+pub enum Completion {
+    /// A client connected.
+    Accepted {
+        /// Its name from now on.
+        connection: ConnectionId,
+        /// Its address.
+        peer: SocketAddr,
+    },
+    /// A connection could not be taken, such as for want of descriptors; accepting goes on.
+    AcceptFailed {
+        /// Why.
+        error: io::Error,
+    },
+    /// A connection was made, or not.
+    Connected {
+        /// The operation's token.
+        token: Token,
+        /// Its name.
+        result: Result<ConnectionId, io::Error>,
+    },
+    /// Octets came.
+    Received {
+        /// The operation's token.
+        token: Token,
+        /// From here.
+        connection: ConnectionId,
+        /// The octets; to be given back.
+        piece: Piece,
+    },
+    /// No more will be received until asked again.
+    ReceiveEnded {
+        /// The operation's token.
+        token: Token,
+        /// From here.
+        connection: ConnectionId,
+        /// Why.
+        end: ReceiveEnd,
+    },
+    /// A send is over.
+    Sent {
+        /// The operation's token.
+        token: Token,
+        /// To here.
+        connection: ConnectionId,
+        /// The memory, for the next send.
+        memory: Vec<u8>,
+        /// All went out, or why not.
+        result: Result<(), io::Error>,
+    },
+    /// A write is over.
+    Written {
+        /// The operation's token.
+        token: Token,
+        /// The memory.
+        block: Block,
+        /// All octets are written (and durable if so asked), or why not. A short write is an error.
+        result: Result<(), io::Error>,
+    },
+}
+
+/// Why receiving ended.
+#[derive(Debug)]
+pub enum ReceiveEnd {
+    /// The client shut its sending side.
+    Closed,
+    /// It was asked to stop.
+    Stopped,
+    /// All receive buffers are lent out: ask again after giving some back.
+    OutOfBuffers,
+    /// The connection failed.
+    Failed(io::Error),
+}

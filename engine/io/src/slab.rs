@@ -1,0 +1,1 @@
+//! Indexed storage with stable places.

@@ -1,0 +1,2 @@
+//! The `mailrace` program.
+fn main() {}
