@@ -1,2 +1,86 @@
-//! Filled in by its own change.
-fn main() {}
+//! `mailrace-dev`: the project's own chores.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, Subcommand};
+use mailrace_dev::journal_fs;
+
+/// The project's own chores.
+#[derive(Debug, Parser)]
+#[command(name = "mailrace-dev", version)]
+struct CommandLine {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Check format, lints and tests, as for every commit
+    Ci,
+    /// A journalled ext4 on a loop device, for benchmarks where the machine's own file system has no journal
+    JournalFs {
+        #[command(subcommand)]
+        action: JournalFs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum JournalFs {
+    /// Make DIR.img, make a file system in it, mount it at DIR
+    Up {
+        /// Where to mount it
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Size in MiB; the image is sparse
+        #[arg(long, value_name = "MIB", default_value_t = 8192, value_parser = clap::value_parser!(u64).range(256..=1 << 20))]
+        size: u64,
+    },
+    /// Unmount DIR, remove DIR and DIR.img
+    Down {
+        /// Where it is mounted
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match CommandLine::parse().chore {
+        Chore::Ci => return ci(),
+        Chore::JournalFs { action: JournalFs::Up { directory, size } } => {
+            journal_fs::up(&directory, size << 20)
+        }
+        Chore::JournalFs { action: JournalFs::Down { directory } } => journal_fs::down(&directory),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mailrace-dev: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs every check, also after one failed, so that one run tells all.
+fn ci() -> ExitCode {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut failed = Vec::new();
+    for arguments in CHECKS {
+        println!("== cargo {}", arguments.join(" "));
+        let is_success = Command::new(&cargo).args(*arguments).status().is_ok_and(|status| status.success());
+        if !is_success {
+            failed.push(arguments.join(" "));
+        }
+    }
+    for check in &failed {
+        eprintln!("mailrace-dev: failed: cargo {check}");
+    }
+    ExitCode::from(u8::from(!failed.is_empty()))
+}
+
+const CHECKS: &[&[&str]] = &[
+    &["fmt", "--all", "--check"],
+    &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
+    &["test", "--workspace", "--locked"],
+];

@@ -1,2 +1,90 @@
-//! Filled in by its own change.
-fn main() {}
+//! `mailrace-load`: sends mail to an SMTP server, and says how fast it was taken.
+//!
+//! One thread and one ring; the octets are built once and only numbered, so that one core of it saturates a
+//! server's worker.
+#![forbid(unsafe_code)]
+
+mod client;
+mod message;
+mod options;
+mod reply;
+mod run;
+mod statistics;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use mailrace_io::uring::{Settings, Uring};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use options::Options;
+use run::Load;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let options = Options::from_command_line();
+    match run(options) {
+        Ok(is_success) => ExitCode::from(u8::from(!is_success)),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "mailrace-load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all messages were accepted.
+fn run(options: Options) -> Result<bool, Box<dyn std::error::Error>> {
+    let Some(server) = options.server() else { return Err("which server? (ADDR:PORT)".into()) };
+    if let Some(cpu) = options.cpu {
+        let mut set = CpuSet::new();
+        set.set(cpu);
+        sched_setaffinity(None, &set).map_err(|error| format!("cannot run on processor {cpu}: {error}"))?;
+    }
+    raise_open_files();
+    let stop = stop_on_signal()?;
+    // Replies are short: the buffers are for idle connections' greetings to come all at once.
+    let io = Uring::new(Settings { connections: options.connections, ..Settings::default() })?;
+    let is_json = options.json;
+    let is_idle = options.idle.is_some();
+    let statistics = Load::new(io, server, options, stop).run()?;
+    let cpu = clock_gettime(ClockId::ProcessCPUTime);
+    let cpu = Duration::new(cpu.tv_sec.unsigned_abs(), u32::try_from(cpu.tv_nsec).unwrap_or(0));
+    let report = statistics.report(cpu);
+    let mut out = std::io::stdout().lock();
+    if is_json {
+        serde_json::to_writer(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{report}")?;
+    }
+    let is_reached = report.connections_failed == 0 || report.messages > 0;
+    let is_held = !is_idle || report.connections_lost + report.connections_failed == 0;
+    Ok(report.failed == 0 && is_reached && is_held)
+}
+
+/// Each connection takes a descriptor; the hard limit is what may be had without asking.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        let _ = writeln!(std::io::stderr(), "mailrace-load: the limit of open files stays as it is: {error}");
+    }
+}
+
+/// Set by the first SIGINT or SIGTERM; the second one ends the process.
+fn stop_on_signal() -> std::io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}

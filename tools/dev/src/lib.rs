@@ -1,0 +1,4 @@
+//! The project's own chores, as far as other programs need them.
+#![forbid(unsafe_code)]
+
+pub mod journal_fs;

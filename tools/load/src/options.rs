@@ -1,0 +1,179 @@
+//! Owns the command line.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use clap::Parser;
+
+/// Sends mail to an SMTP server in a closed loop from one thread, and says how fast it was taken.
+///
+/// Each connection sends its messages one after the other: the next one starts when the last was answered.
+/// Exit status: 0; 1 when a message was not accepted or the server could not be reached; 2 for a wrong
+/// command line.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "mailrace-load", version)]
+pub(crate) struct Options {
+    /// The server, ADDR:PORT
+    #[arg(value_name = "ADDR:PORT", value_parser = address, required_unless_present = "to")]
+    server: Option<SocketAddr>,
+    /// The server, ADDR:PORT (the same as without the option's name)
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address, conflicts_with = "server")]
+    to: Option<SocketAddr>,
+    /// Connections at once
+    #[arg(short, long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_000))]
+    pub(crate) connections: u32,
+    /// Messages to send in all [default: 10000, or without end with --duration]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) messages: Option<u64>,
+    /// Start no message later than so many seconds after the start (of counting, with --warmup)
+    #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) duration: Option<f64>,
+    /// Messages on each connection before QUIT; 0: as many as there are
+    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    pub(crate) per_connection: u64,
+    /// Send MAIL, RCPT and DATA in one go, together with the end of the message before (RFC 2920)
+    #[arg(long)]
+    pub(crate) pipelining: bool,
+    /// Octets of content (header section and body, CRLF line ends); units K, M, G
+    #[arg(short, long, value_name = "OCTETS", default_value = "4096", value_parser = octets)]
+    pub(crate) size: usize,
+    /// Take the sizes in turn instead, such as 1K,4K,4K,64K
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = octets, conflicts_with = "size")]
+    pub(crate) sizes: Vec<usize>,
+    /// Recipients of each message
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) recipients: u32,
+    /// Reverse-path; {n} becomes the message's number
+    #[arg(long, value_name = "ADDRESS", default_value = "sender@example.org")]
+    pub(crate) sender: String,
+    /// Forward-path; {n} becomes the recipient's number, counted over all messages
+    #[arg(long, value_name = "ADDRESS", default_value = "recipient{n}@example.com")]
+    pub(crate) recipient: String,
+    /// Send content with BDAT instead of DATA (RFC 3030)
+    #[arg(long)]
+    pub(crate) bdat: bool,
+    /// The name in EHLO
+    #[arg(long, value_name = "NAME", default_value = "load.example.org")]
+    pub(crate) helo: String,
+    /// Send content at so many octets a second on each connection (slow clients); units K, M, G
+    #[arg(long, value_name = "OCTETS", value_parser = octets)]
+    pub(crate) rate: Option<usize>,
+    /// Slow clients: short for --connections N --messages N, with --rate 64K unless given
+    #[arg(long, value_name = "N", conflicts_with_all = ["messages", "idle"], value_parser = clap::value_parser!(u32).range(1..=65_000))]
+    pub(crate) slow: Option<u32>,
+    /// Send no mail: open N connections, say EHLO, and hold them until --duration or a signal
+    #[arg(long, value_name = "N", conflicts_with_all = ["messages", "warmup"], value_parser = clap::value_parser!(u32).range(1..=65_000))]
+    pub(crate) idle: Option<u32>,
+    /// Messages sent before counting starts
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) warmup: u64,
+    /// Run on this processor only
+    #[arg(long, value_name = "N")]
+    pub(crate) cpu: Option<usize>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Options {
+    /// Reads the command line, or ends the process with a usage message.
+    pub(crate) fn from_command_line() -> Self {
+        Self::parse().resolved()
+    }
+
+    /// Spells short forms out.
+    fn resolved(mut self) -> Self {
+        if let Some(count) = self.slow {
+            self.connections = count;
+            self.messages = Some(u64::from(count));
+            self.rate = self.rate.or(Some(SLOW_RATE));
+        }
+        if let Some(count) = self.idle {
+            self.connections = count;
+        }
+        if self.sizes.is_empty() {
+            self.sizes = vec![self.size];
+        }
+        if self.messages.is_none() && self.duration.is_none() {
+            self.messages = Some(MESSAGES_DEFAULT);
+        }
+        self
+    }
+
+    /// Where to connect to.
+    pub(crate) fn server(&self) -> Option<SocketAddr> {
+        self.server.or(self.to)
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let mut found = text.to_socket_addrs().map_err(|error| format!("{error} (ADDR:PORT is wanted)"))?;
+    found.next().ok_or_else(|| "no address by that name".to_owned())
+}
+
+fn octets(text: &str) -> Result<usize, String> {
+    let (number, unit) = match text.find(|character: char| !character.is_ascii_digit()) {
+        Some(at) => text.split_at(at),
+        None => (text, ""),
+    };
+    let factor = match unit.trim_end_matches(['B', 'b']).trim_end_matches(['I', 'i']) {
+        "" => 1,
+        "K" | "k" => 1 << 10,
+        "M" | "m" => 1 << 20,
+        "G" | "g" => 1 << 30,
+        _ => return Err(format!("unknown unit {unit} (K, M and G are known)")),
+    };
+    let number: usize = number.parse().map_err(|_| "a number of octets is wanted".to_owned())?;
+    match number.checked_mul(factor) {
+        Some(octets @ 1..=SIZE_MAX) => Ok(octets),
+        _ => Err(format!("1 to {SIZE_MAX} octets can be sent")),
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.0..=SECONDS_MAX).contains(&seconds) => Ok(seconds),
+        _ => Err(format!("a number of seconds from 0 to {SECONDS_MAX} is wanted")),
+    }
+}
+
+const MESSAGES_DEFAULT: u64 = 10_000;
+const SLOW_RATE: usize = 64 << 10;
+const SIZE_MAX: usize = 4 << 30;
+const SECONDS_MAX: f64 = 1e7;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &str) -> Result<Options, clap::Error> {
+        Options::try_parse_from(std::iter::once("mailrace-load").chain(arguments.split_whitespace()))
+            .map(Options::resolved)
+    }
+
+    #[test]
+    fn the_server_is_named_with_or_without_its_option() {
+        let plain = parse("127.0.0.1:25").unwrap();
+        let named = parse("--to 127.0.0.1:25").unwrap();
+        assert_eq!(plain.server(), named.server());
+        assert_eq!(plain.messages, Some(MESSAGES_DEFAULT));
+        assert!(parse("").is_err());
+        assert!(parse("127.0.0.1:25 --to 127.0.0.1:25").is_err());
+        assert!(parse("127.0.0.1").is_err());
+    }
+
+    #[test]
+    fn sizes_take_units() {
+        assert_eq!(parse("127.0.0.1:25 -s 50MiB").unwrap().sizes, [50 << 20]);
+        assert_eq!(parse("127.0.0.1:25 --sizes 1K,300").unwrap().sizes, [1024, 300]);
+        assert!(parse("127.0.0.1:25 -s 0").is_err());
+        assert!(parse("127.0.0.1:25 -s 5X").is_err());
+        assert!(parse("127.0.0.1:25 -s 99999999999G").is_err());
+    }
+
+    #[test]
+    fn slow_clients_are_a_short_form() {
+        let options = parse("127.0.0.1:25 --slow 200 --size 50M").unwrap();
+        assert_eq!((options.connections, options.messages), (200, Some(200)));
+        assert_eq!(options.rate, Some(SLOW_RATE));
+    }
+}
