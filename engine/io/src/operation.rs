@@ -28,7 +28,6 @@ pub struct Piece {
     pub(crate) buffer: u16,
     pub(crate) offset: u32,
     pub(crate) length: u32,
-    pub(crate) is_last: bool,
 }
 
 impl Piece {
