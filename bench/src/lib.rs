@@ -4,3 +4,13 @@
 #![forbid(unsafe_code)]
 
 pub mod canned;
+pub mod compare;
+pub mod contender;
+pub mod error;
+pub mod load;
+pub mod memory;
+pub mod place;
+pub mod probe;
+pub mod process;
+pub mod summary;
+pub mod workload;

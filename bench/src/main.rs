@@ -1,53 +1,40 @@
 //! `mailrace-bench`: the figures of `docs/benchmarks.md`.
 #![forbid(unsafe_code)]
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::ExitCode;
+mod options;
 
-use clap::{Args, Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use clap::Parser;
 use mailrace_bench::canned::{Canned, Log};
+use mailrace_bench::contender::Setting;
+use mailrace_bench::error::BenchError;
+use mailrace_bench::place::Place;
+use mailrace_bench::{compare, memory, probe, workload};
 use mailrace_io::OsDisk;
 use mailrace_io::uring::{Settings, Uring};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
+use signal_hook::consts::{SIGINT, SIGTERM};
 use socket2::{Domain, Protocol, Socket, Type};
+
+use options::{
+    Action, CannedOptions, CommandLine, CompareOptions, MemoryOptions, PlaceOptions, ProbeOptions,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Measures Mailrace beside what bounds it and what it replaces.
-#[derive(Debug, Parser)]
-#[command(name = "mailrace-bench", version)]
-struct CommandLine {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Answer fixed replies without parsing: the most that any server can reach here
-    Canned(CannedOptions),
-}
-
-#[derive(Debug, Args)]
-struct CannedOptions {
-    /// Where to listen
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:2526")]
-    listen: SocketAddr,
-    /// Copy content to a log in DIR, and answer when it is durable
-    #[arg(long, value_name = "DIR")]
-    durable: Option<PathBuf>,
-    /// Run on this processor only
-    #[arg(long, value_name = "N")]
-    cpu: Option<usize>,
-    /// The listener's congestion control, such as reno
-    #[arg(long, value_name = "NAME")]
-    congestion_control: Option<String>,
-}
-
 fn main() -> ExitCode {
-    let result = match CommandLine::parse().command {
-        Command::Canned(options) => canned(&options),
+    let result = match CommandLine::parse().action {
+        Action::Canned(options) => canned(&options),
+        Action::Compare(options) => compare(options),
+        Action::Memory(options) => memory(options),
+        Action::Probe(options) => probe(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -64,6 +51,7 @@ fn canned(options: &CannedOptions) -> Result<(), Box<dyn std::error::Error>> {
         set.set(cpu);
         sched_setaffinity(None, &set)?;
     }
+    raise_open_files();
     let socket = Socket::new(Domain::for_address(options.listen), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_port(true)?;
     socket.set_reuse_address(true)?;
@@ -73,17 +61,139 @@ fn canned(options: &CannedOptions) -> Result<(), Box<dyn std::error::Error>> {
     }
     socket.bind(&options.listen.into())?;
     socket.listen(LISTEN_BACKLOG)?;
-    let mut io = Uring::new(Settings { connections: CONNECTIONS, ..Settings::default() })?;
+    let mut io = Uring::new(Settings { connections: options.connections, ..Settings::default() })?;
     let log = match &options.durable {
         Some(directory) => Some(Log::create(&OsDisk::new(directory)?, &mut io)?),
         None => None,
     };
     eprintln!("canned responder ready: {}", options.listen);
-    match Canned::new(io, socket.into(), log, CONNECTIONS).run() {
+    match Canned::new(io, socket.into(), log, options.connections).run() {
         Ok(never) => match never {},
         Err(error) => Err(error.into()),
     }
 }
 
-const CONNECTIONS: u32 = 1024;
+fn compare(options: CompareOptions) -> Result<(), Box<dyn std::error::Error>> {
+    let mut workloads = workload::all();
+    if !options.workload.is_empty() {
+        for name in &options.workload {
+            if !workloads.iter().any(|workload| workload.name == *name) {
+                let names: Vec<&str> = workloads.iter().map(|workload| workload.name.as_str()).collect();
+                return Err(format!("no workload {name}; there are {}", names.join(", ")).into());
+            }
+        }
+        workloads.retain(|workload| options.workload.contains(&workload.name));
+    }
+    build_programs()?;
+    let stop = stop_on_signal()?;
+    let place = make_place(&options.place)?;
+    let plan = compare::Plan {
+        workloads,
+        rounds: options.rounds,
+        seconds: options.seconds,
+        load_cpu: options.place.load_cpu(),
+        setting: setting(&options.place, place.directory()),
+        without: options.without,
+    };
+    let outcomes = compare::compare(&plan, &stop)?;
+    write_json(options.json.as_deref(), &outcomes)
+}
+
+fn memory(options: MemoryOptions) -> Result<(), Box<dyn std::error::Error>> {
+    build_programs()?;
+    raise_open_files();
+    let stop = stop_on_signal()?;
+    let place = make_place(&options.place)?;
+    let plan = memory::Plan {
+        idle: options.idle,
+        slow: options.slow,
+        slow_size: options.slow_size,
+        slow_rate: options.slow_rate,
+        setting: setting(&options.place, place.directory()),
+        load_cpu: options.place.load_cpu(),
+    };
+    let report = memory::measure(&plan, &stop)?;
+    let mib = |octets: u64| octets as f64 / f64::from(1 << 20);
+    println!("anonymous resident memory of mailrace, one worker:");
+    println!("  {:8.1} MiB without connections", mib(report.base));
+    println!(
+        "  {:8.1} MiB with {} idle connections: {:.0} octets each",
+        mib(report.idle),
+        plan.idle,
+        report.per_idle_connection
+    );
+    println!(
+        "  {:8.1} MiB at most with {} messages of {} octets under way at {} octets/s each",
+        mib(report.slow_peak),
+        plan.slow,
+        plan.slow_size,
+        plan.slow_rate
+    );
+    write_json(options.json.as_deref(), &report)
+}
+
+fn probe(options: &ProbeOptions) -> Result<(), Box<dyn std::error::Error>> {
+    let place = make_place(&options.place)?;
+    let time = Duration::from_secs_f64(options.seconds);
+    let report = probe::durable_writes(place.directory().join("probe"), time, options.place.server_cpu())?;
+    println!("one durable 4 KiB overwrite: p50 {:.0} us, p99 {:.0} us", report.p50_us, report.p99_us);
+    Ok(())
+}
+
+fn make_place(options: &PlaceOptions) -> Result<Place, BenchError> {
+    let parent = options.dir.clone().unwrap_or_else(std::env::temp_dir);
+    Place::make(&parent, options.may_make_file_system())
+}
+
+fn setting(options: &PlaceOptions, directory: &Path) -> Setting {
+    Setting {
+        directory: directory.to_owned(),
+        cpu: options.server_cpu(),
+        congestion_control: options.congestion_control(),
+    }
+}
+
+/// Under `cargo run`, builds what is measured, so that it is never stale.
+fn build_programs() -> Result<(), BenchError> {
+    let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
+    let mut command = Command::new(&cargo);
+    command.args(["build", "--quiet", "-p", "mailrace", "-p", "mailrace-load"]);
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let program = PathBuf::from(cargo);
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => {
+            Err(BenchError::Failed { program: program.display().to_string(), message: status.to_string() })
+        }
+        Err(source) => Err(BenchError::Start { program, source }),
+    }
+}
+
+fn write_json(path: Option<&Path>, value: &impl serde::Serialize) -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(path) = path {
+        let text = serde_json::to_string_pretty(value)?;
+        std::fs::write(path, text).map_err(BenchError::on(path))?;
+    }
+    Ok(())
+}
+
+/// Each connection takes a descriptor; where the limit stays, the ring says what is missing.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// Set by a signal, so that servers are ended and file systems unmounted; a second signal ends all at once.
+fn stop_on_signal() -> Result<Arc<AtomicBool>, BenchError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .map_err(BenchError::at("registering for signals"))?;
+    }
+    Ok(stop)
+}
+
 const LISTEN_BACKLOG: i32 = 4096;

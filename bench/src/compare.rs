@@ -1,0 +1,297 @@
+//! Owns the comparison: the same load on each server in turn, round after round.
+//!
+//! All servers run from start to end, on one processor; while one is measured the others are idle. Ratios
+//! are taken within a round, since a shared machine is faster at some times than at others.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::contender::{Canned, Contender, Mailrace, Postfix, Setting};
+use crate::error::BenchError;
+use crate::load;
+use crate::probe;
+use crate::process::cpu_time;
+use crate::summary::Range;
+use crate::workload::{Target, Workload};
+
+/// How a comparison is made.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What is sent.
+    pub workloads: Vec<Workload>,
+    /// How often each.
+    pub rounds: u32,
+    /// Length of one run.
+    pub seconds: f64,
+    /// The load generator's processor.
+    pub load_cpu: Option<usize>,
+    /// How the servers are started.
+    pub setting: Setting,
+    /// Names of servers to leave out.
+    pub without: Vec<String>,
+}
+
+/// One run of one server.
+#[derive(Clone, Debug, Serialize)]
+pub struct Run {
+    contender: &'static str,
+    round: u32,
+    messages: u64,
+    messages_per_second: f64,
+    /// Server processor time a message.
+    cpu_us: f64,
+    /// Share of one processor that the server used.
+    server_load: f64,
+    /// Share of one processor that the load generator used.
+    client_load: f64,
+    end_of_data_p50_us: Option<f64>,
+    end_of_data_p99_us: Option<f64>,
+}
+
+/// All of one workload.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    workload: String,
+    title: String,
+    runs: Vec<Run>,
+    /// Medians of the file system's durable write, one a round.
+    probe_p50_us: Vec<f64>,
+    ratios: Ratios,
+}
+
+/// Mailrace beside the others, each ratio taken within a round.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ratios {
+    cpu_over_canned: Option<Range>,
+    rate_over_canned: Option<Range>,
+    rate_over_postfix: Option<Range>,
+    cpu_under_postfix: Option<Range>,
+    latency_over_probe: Option<Range>,
+}
+
+/// Runs a plan and prints each workload as it is done.
+///
+/// # Errors
+/// [`BenchError`]; [`BenchError::Stopped`] after `stop` was set.
+pub fn compare(plan: &Plan, stop: &AtomicBool) -> Result<Vec<Outcome>, BenchError> {
+    let mut contenders = start_all(plan)?;
+    for contender in &mut contenders {
+        let workload = plan.workloads.first().map(|it| it.load.clone()).unwrap_or_default();
+        load::run(contender.address(), &workload, WARM_UP_SECONDS, plan.load_cpu)?;
+    }
+    let mut outcomes = Vec::new();
+    for workload in &plan.workloads {
+        let mut runs = Vec::new();
+        let mut probes = Vec::new();
+        for round in 0..plan.rounds {
+            if workload.probe {
+                let time = Duration::from_secs_f64(plan.seconds / 2.0);
+                let directory = plan.setting.directory.join("probe");
+                probes.push(probe::durable_writes(directory, time, plan.setting.cpu)?.p50_us);
+            }
+            // Nobody is always first.
+            let count = contenders.len();
+            for at in 0..count {
+                if stop.load(Ordering::Relaxed) {
+                    return Err(BenchError::Stopped);
+                }
+                let contender = &mut contenders[(at + round as usize) % count];
+                runs.push(measure(contender.as_mut(), workload, round, plan)?);
+            }
+        }
+        let outcome = Outcome::new(workload, runs, probes);
+        print(&outcome, &workload.target);
+        outcomes.push(outcome);
+    }
+    Ok(outcomes)
+}
+
+fn start_all(plan: &Plan) -> Result<Vec<Box<dyn Contender>>, BenchError> {
+    let is_wanted = |name: &str| !plan.without.iter().any(|other| other == name);
+    let setting = &plan.setting;
+    let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
+    if is_wanted("canned") {
+        contenders.push(Box::new(Canned::start(setting, false)?));
+    }
+    if is_wanted(CANNED) {
+        contenders.push(Box::new(Canned::start(setting, true)?));
+    }
+    if is_wanted(MAILRACE) {
+        contenders.push(Box::new(Mailrace::start(setting)?));
+    }
+    if is_wanted(POSTFIX) {
+        match Postfix::obstacle() {
+            Some(obstacle) => eprintln!("mailrace-bench: POSTFIX IS LEFT OUT: {obstacle}"),
+            None => contenders.push(Box::new(Postfix::start(setting)?)),
+        }
+    }
+    Ok(contenders)
+}
+
+fn measure(
+    contender: &mut dyn Contender,
+    workload: &Workload,
+    round: u32,
+    plan: &Plan,
+) -> Result<Run, BenchError> {
+    contender.empty()?;
+    settle(contender.pid(), &plan.setting.directory)?;
+    let held_before = contender.held()?;
+    let cpu_before = cpu_time(contender.pid());
+    let report = load::run(contender.address(), &workload.load, plan.seconds, plan.load_cpu)?;
+    let cpu = (cpu_time(contender.pid()) - cpu_before).as_secs_f64();
+    // A server that answers 250 and keeps nothing must not win.
+    if let (Some(before), Some(after)) = (held_before, contender.held()?)
+        && after - before != report.messages
+    {
+        return Err(BenchError::Failed {
+            program: contender.name().to_owned(),
+            message: format!("accepted {} messages, holds {}", report.messages, after - before),
+        });
+    }
+    let latency = report.end_of_data_us();
+    Ok(Run {
+        contender: contender.name(),
+        round,
+        messages: report.messages,
+        messages_per_second: report.messages_per_second,
+        cpu_us: cpu * 1e6 / report.messages as f64,
+        server_load: cpu / report.seconds,
+        client_load: report.client_cpu_seconds / report.seconds,
+        end_of_data_p50_us: latency.map(|(p50, _)| p50),
+        end_of_data_p99_us: latency.map(|(_, p99)| p99),
+    })
+}
+
+/// Waits until what the last run left to do is done: dirty pages, files to zero or remove.
+fn settle(pid: u32, directory: &Path) -> Result<(), BenchError> {
+    let file = std::fs::File::open(directory).map_err(BenchError::on(directory))?;
+    rustix::fs::syncfs(&file).map_err(|error| BenchError::at("syncfs")(error.into()))?;
+    let give_up = Instant::now() + SETTLE_TIME_MAX;
+    let mut last = cpu_time(pid);
+    while Instant::now() < give_up {
+        sleep(SETTLE_STEP);
+        let now = cpu_time(pid);
+        if now - last < SETTLE_STEP / 50 {
+            break;
+        }
+        last = now;
+    }
+    Ok(())
+}
+
+impl Outcome {
+    fn new(workload: &Workload, runs: Vec<Run>, probe_p50_us: Vec<f64>) -> Self {
+        let pairs = |other: &'static str| {
+            let find = |name: &str, round: u32| {
+                runs.iter().find(|run| run.contender == name && run.round == round).cloned()
+            };
+            let rounds = runs.iter().map(|run| run.round).max().map_or(0, |last| last + 1);
+            (0..rounds)
+                .filter_map(move |round| Some((find(MAILRACE, round)?, find(other, round)?)))
+                .collect::<Vec<_>>()
+        };
+        let (canned, postfix) = (pairs(CANNED), pairs(POSTFIX));
+        let own = runs.iter().filter(|run| run.contender == MAILRACE);
+        let ratios = Ratios {
+            cpu_over_canned: Range::of(canned.iter().map(|(own, other)| own.cpu_us / other.cpu_us)),
+            rate_over_canned: Range::of(
+                canned.iter().map(|(own, other)| own.messages_per_second / other.messages_per_second),
+            ),
+            rate_over_postfix: Range::of(
+                postfix.iter().map(|(own, other)| own.messages_per_second / other.messages_per_second),
+            ),
+            cpu_under_postfix: Range::of(postfix.iter().map(|(own, other)| other.cpu_us / own.cpu_us)),
+            latency_over_probe: Range::of(
+                own.filter_map(|run| Some(run.end_of_data_p50_us? / probe_p50_us.get(run.round as usize)?)),
+            ),
+        };
+        Self { workload: workload.name.clone(), title: workload.title.clone(), runs, probe_p50_us, ratios }
+    }
+}
+
+fn print(outcome: &Outcome, target: &Target) {
+    println!("\n{}: {}", outcome.workload, outcome.title);
+    println!(
+        "  {:16} {:>28} {:>24} {:>20} {:>20} {:>8} {:>8}",
+        "median (min-max)",
+        "messages/s",
+        "server CPU us/message",
+        "end of data p50 us",
+        "p99 us",
+        "server",
+        "client"
+    );
+    let mut names: Vec<&str> = Vec::new();
+    for run in &outcome.runs {
+        if !names.contains(&run.contender) {
+            names.push(run.contender);
+        }
+    }
+    for name in names {
+        let of = |figure: fn(&Run) -> Option<f64>| {
+            let runs = outcome.runs.iter().filter(|run| run.contender == name);
+            Range::of(runs.filter_map(figure)).map(|range| range.to_string()).unwrap_or_default()
+        };
+        let share = |figure: fn(&Run) -> f64| {
+            let runs = outcome.runs.iter().filter(|run| run.contender == name);
+            Range::of(runs.map(figure))
+                .map(|range| format!("{:.0} %", range.median * 100.0))
+                .unwrap_or_default()
+        };
+        println!(
+            "  {name:16} {:>28} {:>24} {:>20} {:>20} {:>8} {:>8}",
+            of(|run| Some(run.messages_per_second)),
+            of(|run| Some(run.cpu_us)),
+            of(|run| run.end_of_data_p50_us),
+            of(|run| run.end_of_data_p99_us),
+            share(|run| run.server_load),
+            share(|run| run.client_load),
+        );
+    }
+    if let Some(range) = Range::of(outcome.probe_p50_us.iter().copied()) {
+        println!("  {:16} {:>28} {:>24} {:>20}", "4 KiB write", "", "", range.to_string());
+    }
+    let ratios = &outcome.ratios;
+    print_ratio(
+        "CPU a message over canned-durable",
+        ratios.cpu_over_canned,
+        target.cpu_over_canned_max,
+        true,
+    );
+    print_ratio("messages/s over canned-durable", ratios.rate_over_canned, None, false);
+    print_ratio("messages/s over Postfix", ratios.rate_over_postfix, target.rate_over_postfix_min, false);
+    print_ratio(
+        "Postfix's CPU a message over ours",
+        ratios.cpu_under_postfix,
+        target.cpu_under_postfix_min,
+        false,
+    );
+    print_ratio(
+        "end of data to 250 over a 4 KiB write",
+        ratios.latency_over_probe,
+        target.latency_over_probe_max,
+        true,
+    );
+}
+
+fn print_ratio(name: &str, ratio: Option<Range>, target: Option<f64>, is_upper: bool) {
+    let Some(ratio) = ratio else { return };
+    let verdict = target.map(|target| {
+        let is_met = if is_upper { ratio.median <= target } else { ratio.median >= target };
+        let bound = if is_upper { "at most" } else { "at least" };
+        format!("  target {bound} {target}: {}", if is_met { "met" } else { "NOT MET" })
+    });
+    println!("  {name}: {ratio}{}", verdict.unwrap_or_default());
+}
+
+const CANNED: &str = "canned-durable";
+const MAILRACE: &str = "mailrace";
+const POSTFIX: &str = "postfix";
+const WARM_UP_SECONDS: f64 = 0.5;
+const SETTLE_STEP: Duration = Duration::from_millis(100);
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(10);

@@ -1,0 +1,58 @@
+//! Owns the canned responder as a contender.
+
+use std::net::SocketAddr;
+use std::process::Command;
+
+use super::{Contender, Foreground, Setting, free_address, sibling};
+use crate::error::BenchError;
+
+/// This program's own responder, as a process of its own.
+pub struct Canned {
+    name: &'static str,
+    address: SocketAddr,
+    server: Foreground,
+}
+
+impl Canned {
+    /// Starts one, with a log or without.
+    ///
+    /// # Errors
+    /// [`BenchError`] when it does not come up.
+    pub fn start(setting: &Setting, is_durable: bool) -> Result<Self, BenchError> {
+        let name = if is_durable { "canned-durable" } else { "canned" };
+        let directory = setting.directory_of(name)?;
+        let address = free_address()?;
+        let mut command = Command::new(sibling("mailrace-bench")?);
+        command.args(["canned", "--listen", &address.to_string()]);
+        if is_durable {
+            command.arg("--durable").arg(&directory);
+        }
+        if let Some(congestion_control) = &setting.congestion_control {
+            command.args(["--congestion-control", congestion_control]);
+        }
+        let server = Foreground::start(&mut command, setting.cpu, directory.join("output"), address)?;
+        Ok(Self { name, address, server })
+    }
+}
+
+impl Contender for Canned {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn pid(&self) -> u32 {
+        self.server.child.id()
+    }
+
+    fn empty(&mut self) -> Result<(), BenchError> {
+        Ok(())
+    }
+
+    fn held(&mut self) -> Result<Option<u64>, BenchError> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,167 @@
+//! Owns the servers that are compared: how each is started, emptied, counted and ended.
+
+mod canned;
+mod mailrace;
+mod postfix;
+
+pub use canned::Canned;
+pub use mailrace::Mailrace;
+pub use postfix::Postfix;
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::error::BenchError;
+
+/// A server under measurement; ended when dropped.
+pub trait Contender {
+    /// A short name.
+    fn name(&self) -> &'static str;
+
+    /// Where it listens.
+    fn address(&self) -> SocketAddr;
+
+    /// The process at the top of its tree.
+    fn pid(&self) -> u32;
+
+    /// Drops what it holds, so that every run starts alike.
+    ///
+    /// # Errors
+    /// [`BenchError`].
+    fn empty(&mut self) -> Result<(), BenchError>;
+
+    /// Messages that it holds; `None` when it keeps none.
+    ///
+    /// # Errors
+    /// [`BenchError`].
+    fn held(&mut self) -> Result<Option<u64>, BenchError>;
+}
+
+/// How servers are started.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Where each makes a directory of its own.
+    pub directory: PathBuf,
+    /// The processor that servers run on; `None`: any.
+    pub cpu: Option<usize>,
+    /// Congestion control of the listeners that can be told.
+    pub congestion_control: Option<String>,
+}
+
+impl Setting {
+    fn directory_of(&self, name: &str) -> Result<PathBuf, BenchError> {
+        let directory = self.directory.join(name);
+        std::fs::create_dir_all(&directory).map_err(BenchError::on(&directory))?;
+        Ok(directory)
+    }
+}
+
+/// The program `name` from the directory of this one: they are built together.
+pub fn sibling(name: &str) -> Result<PathBuf, BenchError> {
+    let own = std::env::current_exe().map_err(BenchError::at("finding this program"))?;
+    Ok(own.with_file_name(name))
+}
+
+/// Starts a program on one processor only, if one is given; its children inherit that.
+pub fn spawn(command: &mut Command, cpu: Option<usize>) -> Result<Child, BenchError> {
+    let start = |command: &mut Command| {
+        let program = PathBuf::from(command.get_program());
+        command.spawn().map_err(|source| BenchError::Start { program, source })
+    };
+    let Some(cpu) = cpu else { return start(command) };
+    // A child inherits the affinity of the thread that starts it.
+    let failed = |error: rustix::io::Errno| BenchError::at("choosing a processor")(error.into());
+    let own = sched_getaffinity(None).map_err(failed)?;
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    sched_setaffinity(None, &set).map_err(failed)?;
+    let child = start(command);
+    sched_setaffinity(None, &own).map_err(failed)?;
+    child
+}
+
+fn free_address() -> Result<SocketAddr, BenchError> {
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(BenchError::at("finding a free port"))?;
+    listener.local_addr().map_err(BenchError::at("finding a free port"))
+}
+
+/// A server that stays in the foreground, its output in a file.
+struct Foreground {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Foreground {
+    fn start(
+        command: &mut Command,
+        cpu: Option<usize>,
+        log: PathBuf,
+        address: SocketAddr,
+    ) -> Result<Self, BenchError> {
+        let output = File::create(&log).map_err(BenchError::on(&log))?;
+        let error_output = output.try_clone().map_err(BenchError::on(&log))?;
+        let child = spawn(command.stdin(Stdio::null()).stdout(output).stderr(error_output), cpu)?;
+        let mut server = Self { child, log };
+        server.wait_for(address)?;
+        Ok(server)
+    }
+
+    fn wait_for(&mut self, address: SocketAddr) -> Result<(), BenchError> {
+        let give_up = Instant::now() + START_TIME_MAX;
+        while TcpStream::connect(address).is_err() {
+            let is_ended = self.child.try_wait().is_ok_and(|status| status.is_some());
+            if is_ended || Instant::now() > give_up {
+                let program = self.log.display().to_string();
+                return Err(BenchError::Failed { program, message: tail(&self.log) });
+            }
+            sleep(POLL);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Foreground {
+    fn drop(&mut self) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            // It may have ended already.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let give_up = Instant::now() + END_TIME_MAX;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < give_up {
+            sleep(POLL);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The end of a log, for an error's text.
+fn tail(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
+
+/// Runs a program to its end, and gives what it wrote to standard output.
+fn output_of(command: &mut Command) -> Result<String, BenchError> {
+    let program = PathBuf::from(command.get_program());
+    let output = command.output().map_err(|source| BenchError::Start { program: program.clone(), source })?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(BenchError::Failed { program: program.display().to_string(), message })
+}
+
+const START_TIME_MAX: Duration = Duration::from_secs(60);
+const END_TIME_MAX: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(20);
+const TAIL_LINES: usize = 10;

@@ -1,0 +1,266 @@
+//! Owns a private Postfix as a contender: it accepts and queues, and delivers nothing.
+//!
+//! No queue manager runs, so that only what Mailrace does too is measured. Durability, limits and processes
+//! are Postfix's defaults, except where a default would only measure the missing queue manager (its flow
+//! control) or the single address that all load comes from (limits for each client).
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Instant;
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use super::{Contender, END_TIME_MAX, POLL, START_TIME_MAX, Setting, free_address, spawn, tail};
+use crate::error::BenchError;
+
+/// A Postfix instance with its own configuration, queue and port.
+pub struct Postfix {
+    address: SocketAddr,
+    directory: PathBuf,
+    master: u32,
+}
+
+impl Postfix {
+    /// Why it cannot be measured here, if so.
+    pub fn obstacle() -> Option<&'static str> {
+        if program("postfix").is_none() {
+            Some("Postfix is not installed (Debian: apt-get install postfix)")
+        } else if !rustix::process::geteuid().is_root() {
+            Some("Postfix can only be started by root")
+        } else {
+            None
+        }
+    }
+
+    /// Makes an instance and starts it.
+    ///
+    /// # Errors
+    /// [`BenchError`] when it does not come up.
+    pub fn start(setting: &Setting) -> Result<Self, BenchError> {
+        let directory = setting.directory_of("postfix")?;
+        let address = free_address()?;
+        make_directories(&directory)?;
+        write(&directory.join("etc/main.cf"), &main_cf(&directory))?;
+        write(&directory.join("etc/master.cf"), &master_cf(address))?;
+        drain_trigger(&directory.join("spool/public/qmgr"))?;
+        let program = program("postfix").unwrap_or_else(|| PathBuf::from("postfix"));
+        let output = directory.join("output");
+        let file = File::create(&output).map_err(BenchError::on(&output))?;
+        let mut command = Command::new(program);
+        command.arg("-c").arg(directory.join("etc")).arg("start").env_remove("MAIL_CONFIG");
+        let log = file.try_clone().map_err(BenchError::on(&output))?;
+        let mut child = spawn(command.stdin(Stdio::null()).stdout(file).stderr(log), setting.cpu)?;
+        let status = child.wait().map_err(BenchError::at("waiting for postfix"))?;
+        let mut postfix = Self { address, directory, master: 0 };
+        if !status.success() {
+            return Err(postfix.failed());
+        }
+        postfix.wait_until_ready()?;
+        Ok(postfix)
+    }
+
+    fn wait_until_ready(&mut self) -> Result<(), BenchError> {
+        let give_up = Instant::now() + START_TIME_MAX;
+        while TcpStream::connect(self.address).is_err() {
+            if Instant::now() > give_up {
+                return Err(self.failed());
+            }
+            sleep(POLL);
+        }
+        let path = self.directory.join("spool/pid/master.pid");
+        let text = fs::read_to_string(&path).map_err(BenchError::on(&path))?;
+        self.master = text.trim().parse().map_err(|_| self.failed())?;
+        Ok(())
+    }
+
+    fn failed(&self) -> BenchError {
+        let mut message = tail(&self.directory.join("output"));
+        message.push_str(&tail(&self.directory.join("log/mail.log")));
+        BenchError::Failed { program: "postfix".to_owned(), message }
+    }
+
+    fn queue(&self) -> PathBuf {
+        self.directory.join("spool/incoming")
+    }
+}
+
+impl Contender for Postfix {
+    fn name(&self) -> &'static str {
+        "postfix"
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn pid(&self) -> u32 {
+        self.master
+    }
+
+    fn empty(&mut self) -> Result<(), BenchError> {
+        for path in files(&self.queue())? {
+            fs::remove_file(&path).map_err(BenchError::on(&path))?;
+        }
+        Ok(())
+    }
+
+    fn held(&mut self) -> Result<Option<u64>, BenchError> {
+        // A queue file is finished when its owner may execute it.
+        let is_finished =
+            |path: &PathBuf| fs::metadata(path).is_ok_and(|it| it.permissions().mode() & 0o100 != 0);
+        Ok(Some(files(&self.queue())?.iter().filter(|path| is_finished(path)).count() as u64))
+    }
+}
+
+impl Drop for Postfix {
+    fn drop(&mut self) {
+        if let Some(program) = program("postfix") {
+            let mut command = Command::new(program);
+            command.arg("-c").arg(self.directory.join("etc")).arg("stop").env_remove("MAIL_CONFIG");
+            let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
+        // Its processes keep the file system busy until they are gone.
+        let spool = self.directory.join("spool");
+        let give_up = Instant::now() + END_TIME_MAX;
+        while Instant::now() < give_up && working_in(&spool) {
+            sleep(POLL);
+        }
+    }
+}
+
+/// Whether a process has its working directory in `directory`, as all of Postfix's have in their queue.
+fn working_in(directory: &Path) -> bool {
+    let Ok(processes) = fs::read_dir("/proc") else { return false };
+    processes.flatten().any(|process| {
+        fs::read_link(process.path().join("cwd")).is_ok_and(|working| working.starts_with(directory))
+    })
+}
+
+/// All files below a directory.
+fn files(directory: &Path) -> Result<Vec<PathBuf>, BenchError> {
+    let mut found = Vec::new();
+    let mut to_visit = vec![directory.to_owned()];
+    while let Some(directory) = to_visit.pop() {
+        for entry in fs::read_dir(&directory).map_err(BenchError::on(&directory))?.flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                to_visit.push(entry.path());
+            } else {
+                found.push(entry.path());
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn make_directories(directory: &Path) -> Result<(), BenchError> {
+    let owner = number_in("/etc/passwd", "postfix")?;
+    let group = number_in("/etc/group", "postdrop")?;
+    for (name, mode, owner, group) in [
+        ("etc", 0o755, 0, None),
+        ("log", 0o755, owner, None),
+        ("data", 0o700, owner, None),
+        ("spool", 0o755, 0, None),
+        ("spool/pid", 0o755, 0, None),
+        ("spool/maildrop", 0o730, owner, Some(group)),
+        ("spool/public", 0o710, owner, Some(group)),
+    ] {
+        make_directory(&directory.join(name), mode, owner, group)?;
+    }
+    for name in QUEUES.iter().chain(&["private", "saved"]) {
+        make_directory(&directory.join("spool").join(name), 0o700, owner, None)?;
+    }
+    let log = directory.join("log/mail.log");
+    write(&log, "")?;
+    chown(&log, Some(owner), None).map_err(BenchError::on(&log))
+}
+
+fn make_directory(path: &Path, mode: u32, owner: u32, group: Option<u32>) -> Result<(), BenchError> {
+    fs::create_dir_all(path).map_err(BenchError::on(path))?;
+    chown(path, Some(owner), group).map_err(BenchError::on(path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(BenchError::on(path))
+}
+
+/// The third field of the line of `name`: a user's or group's number.
+fn number_in(table: &str, name: &str) -> Result<u32, BenchError> {
+    let path = Path::new(table);
+    let text = fs::read_to_string(path).map_err(BenchError::on(path))?;
+    let line = text.lines().find(|line| line.split(':').next() == Some(name));
+    line.and_then(|line| line.split(':').nth(2)?.parse().ok()).ok_or_else(|| BenchError::Failed {
+        program: table.to_owned(),
+        message: format!("has no {name}: is Postfix installed?"),
+    })
+}
+
+/// Stands in for the queue manager's trigger: reads, for ever, what cleanup writes there.
+fn drain_trigger(path: &Path) -> Result<(), BenchError> {
+    let failed = |source: std::io::Error| BenchError::File { path: path.to_owned(), source };
+    mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o622), 0)
+        .map_err(|error| failed(error.into()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o622)).map_err(failed)?;
+    // Open for writing too, so that it never ends.
+    let mut trigger = File::options().read(true).write(true).open(path).map_err(failed)?;
+    std::thread::spawn(move || {
+        let mut octets = [0; 4096];
+        while trigger.read(&mut octets).is_ok() {}
+    });
+    Ok(())
+}
+
+fn main_cf(directory: &Path) -> String {
+    let directory = directory.display();
+    format!(
+        "compatibility_level = 3.6\nqueue_directory = {directory}/spool\ndata_directory = {directory}/data\n\
+         maillog_file = {directory}/log/mail.log\nmaillog_file_prefixes = {directory}\n\
+         myhostname = mx.example.com\nmydomain = example.com\nmyorigin = example.com\n\
+         mydestination = mx.example.com, localhost\nrelay_domains = example.com\nmynetworks =\n\
+         relay_recipient_maps =\nlocal_recipient_maps =\nalias_maps =\nalias_database =\n\
+         inet_interfaces = 127.0.0.1\ninet_protocols = ipv4\nrecipient_delimiter = +\n\
+         message_size_limit = 52428800\nmailbox_size_limit = 0\nsmtpd_tls_security_level = none\n\
+         smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination\n\
+         smtpd_client_connection_count_limit = 0\nsmtpd_client_connection_rate_limit = 0\n\
+         disable_dns_lookups = yes\nsmtp_host_lookup = native\nin_flow_delay = 0s\n"
+    )
+}
+
+fn master_cf(address: SocketAddr) -> String {
+    format!(
+        "{address} inet n - n - - smtpd\n\
+         pickup unix n - n 60 1 pickup\n\
+         cleanup unix n - n - 0 cleanup\n\
+         rewrite unix - - n - - trivial-rewrite\n\
+         bounce unix - - n - 0 bounce\n\
+         defer unix - - n - 0 bounce\n\
+         trace unix - - n - 0 bounce\n\
+         verify unix - - n - 1 verify\n\
+         flush unix n - n 1000? 0 flush\n\
+         proxymap unix - - n - - proxymap\n\
+         smtp unix - - n - - smtp\n\
+         relay unix - - n - - smtp\n\
+         showq unix n - n - - showq\n\
+         error unix - - n - - error\n\
+         retry unix - - n - - error\n\
+         discard unix - - n - - discard\n\
+         anvil unix - - n - 1 anvil\n\
+         scache unix - - n - 1 scache\n\
+         tlsmgr unix - - n 1000? 1 tlsmgr\n\
+         postlog unix-dgram n - n - 1 postlogd\n"
+    )
+}
+
+fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    directories.map(|directory| directory.join(name)).find(|path| path.is_file())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), BenchError> {
+    fs::write(path, text).map_err(BenchError::on(path))
+}
+
+const QUEUES: [&str; 9] =
+    ["active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "trace"];

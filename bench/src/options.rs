@@ -1,0 +1,130 @@
+//! Owns the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Measures Mailrace beside what bounds it and what it replaces.
+#[derive(Debug, Parser)]
+#[command(name = "mailrace-bench", version)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    pub(crate) action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// Send the same load to Mailrace, Postfix and the canned responders in turn
+    Compare(CompareOptions),
+    /// Mailrace's memory with idle connections, and with big messages on slow ones
+    Memory(MemoryOptions),
+    /// Time the file system's own durable 4 KiB write
+    Probe(ProbeOptions),
+    /// Answer fixed replies without parsing: the most that any server can reach here
+    Canned(CannedOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareOptions {
+    /// Only this workload (can be repeated); all of bench/workloads.toml otherwise
+    #[arg(long, value_name = "NAME")]
+    pub(crate) workload: Vec<String>,
+    /// Runs of each server and workload
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// Length of each run
+    #[arg(long, value_name = "S", default_value_t = 2.0)]
+    pub(crate) seconds: f64,
+    /// Leave a server out: canned, canned-durable, mailrace, postfix (can be repeated)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) without: Vec<String>,
+    /// Write every run and the ratios to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) place: PlaceOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MemoryOptions {
+    /// Idle connections
+    #[arg(long, value_name = "N", default_value_t = 15_000)]
+    pub(crate) idle: u32,
+    /// Slow connections, with a message each
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(crate) slow: u32,
+    /// Octets of a slow message
+    #[arg(long, value_name = "OCTETS", default_value = "49M")]
+    pub(crate) slow_size: String,
+    /// Octets a second on each slow connection
+    #[arg(long, value_name = "OCTETS", default_value = "1M")]
+    pub(crate) slow_rate: String,
+    /// Write the figures to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) place: PlaceOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProbeOptions {
+    /// How long
+    #[arg(long, value_name = "S", default_value_t = 2.0)]
+    pub(crate) seconds: f64,
+    #[command(flatten)]
+    pub(crate) place: PlaceOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlaceOptions {
+    /// Where queues are made, in a directory that is removed afterwards [default: the temporary directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Make no loop file system, even where DIR's own has no journal
+    #[arg(long)]
+    no_loop: bool,
+    /// Servers and load generator run on any processor, instead of servers on 0 and the generator on 1
+    #[arg(long)]
+    no_pin: bool,
+    /// Congestion control of the listeners of Mailrace and the canned responders; "system" for the system's
+    #[arg(long, value_name = "NAME", default_value = "reno")]
+    congestion_control: String,
+}
+
+impl PlaceOptions {
+    pub(crate) fn may_make_file_system(&self) -> bool {
+        !self.no_loop
+    }
+
+    pub(crate) fn server_cpu(&self) -> Option<usize> {
+        (!self.no_pin).then_some(0)
+    }
+
+    pub(crate) fn load_cpu(&self) -> Option<usize> {
+        (!self.no_pin).then_some(1)
+    }
+
+    pub(crate) fn congestion_control(&self) -> Option<String> {
+        (self.congestion_control != "system").then(|| self.congestion_control.clone())
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CannedOptions {
+    /// Where to listen
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:2526")]
+    pub(crate) listen: SocketAddr,
+    /// Copy content to a log in DIR, and answer when it is durable
+    #[arg(long, value_name = "DIR")]
+    pub(crate) durable: Option<PathBuf>,
+    /// Connections at once
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub(crate) connections: u32,
+    /// Run on this processor only
+    #[arg(long, value_name = "N")]
+    pub(crate) cpu: Option<usize>,
+    /// The listener's congestion control, such as reno
+    #[arg(long, value_name = "NAME")]
+    pub(crate) congestion_control: Option<String>,
+}

@@ -1,0 +1,73 @@
+//! Owns where measurements write: a directory on a journalled file system, removed afterwards.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mailrace_dev::journal_fs;
+
+use crate::error::BenchError;
+
+/// A directory of our own; removed when dropped, with the file system that was made for it.
+#[derive(Debug)]
+pub struct Place {
+    directory: PathBuf,
+    is_own_file_system: bool,
+}
+
+impl Place {
+    /// A new directory in `parent`; on a loop file system where `parent`'s has no journal and we may make one.
+    ///
+    /// # Errors
+    /// [`BenchError`].
+    pub fn make(parent: &Path, may_make_file_system: bool) -> Result<Self, BenchError> {
+        fs::create_dir_all(parent).map_err(BenchError::on(parent))?;
+        let directory = parent.join(format!("mailrace-bench.{}", std::process::id()));
+        let found = journal_fs::file_system(parent).map_err(BenchError::FileSystem)?;
+        if found.has_journal {
+            fs::create_dir(&directory).map_err(BenchError::on(&directory))?;
+            println!("file system: {} on {}", found.kind, found.source);
+            return Ok(Self { directory, is_own_file_system: false });
+        }
+        if may_make_file_system {
+            match journal_fs::up(&directory, SIZE) {
+                Ok(()) => {
+                    println!(
+                        "file system: ext4 with a journal on a direct loop device over {}",
+                        found.source
+                    );
+                    return Ok(Self { directory, is_own_file_system: true });
+                }
+                Err(error) => eprintln!("mailrace-bench: no journalled file system could be made: {error}"),
+            }
+        }
+        eprintln!(
+            "mailrace-bench: WARNING: {} is {} without a journal: comparisons on it mislead",
+            parent.display(),
+            found.kind
+        );
+        fs::create_dir_all(&directory).map_err(BenchError::on(&directory))?;
+        Ok(Self { directory, is_own_file_system: false })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let removed = if self.is_own_file_system {
+            journal_fs::down(&self.directory).map_err(|error| error.to_string())
+        } else {
+            fs::remove_dir_all(&self.directory).map_err(|error| error.to_string())
+        };
+        if let Err(error) = removed {
+            eprintln!("mailrace-bench: {} is left behind: {error}", self.directory.display());
+        }
+    }
+}
+
+/// Of the image, which is sparse.
+const SIZE: u64 = 12 << 30;
