@@ -1,1 +1,5 @@
-//! Filled in by its own change.
+//! Addresses: their two spellings and their parts (RFC 5321 §4.1.2).
+
+mod quote;
+
+pub use quote::{quote_local_part, split_domain};

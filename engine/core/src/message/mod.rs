@@ -1,1 +1,5 @@
-//! Filled in by its own change.
+//! The parts of a message: fields of the header section, dates, trace fields (RFC 5322).
+
+pub mod date;
+pub mod header;
+pub mod received;

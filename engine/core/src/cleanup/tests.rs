@@ -1,0 +1,209 @@
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::*;
+use crate::Timestamp;
+use crate::envelope::{Protocol, Recipient};
+use proptest::prelude::*;
+
+struct Case {
+    settings: Settings,
+    origin: Origin,
+    envelope: Envelope,
+    is_local: bool,
+}
+
+fn case() -> Case {
+    let settings = Settings {
+        myhostname: b"mx.example.com".to_vec(),
+        myorigin: b"example.com".to_vec(),
+        ..Settings::default()
+    };
+    let mut origin = Origin::new([192, 0, 2, 1].into(), 4711);
+    origin.helo = (*b"client.example.net").into();
+    origin.protocol = Protocol::Esmtp;
+    let envelope = Envelope {
+        arrival: Timestamp::from_unix_microseconds(1_795_486_199_000_000),
+        sender: b"sender@client.example.net".to_vec(),
+        recipients: [Recipient { address: b"user@example.com".to_vec(), ..Recipient::default() }].into(),
+        ..Envelope::default()
+    };
+    Case { settings, origin, envelope, is_local: false }
+}
+
+fn id() -> QueueId {
+    QueueId::new(Timestamp::from_unix_microseconds(1_795_486_199_000_000), 0)
+}
+
+impl Case {
+    /// Cleans `input`, cut at `cuts`, and returns header section and body as one.
+    fn clean(&mut self, input: &[u8], cuts: &[usize]) -> Result<Vec<u8>, Rejection> {
+        let mut cleanup = Cleanup::new(id(), self.is_local);
+        let (mut out, mut kept, mut is_done) = (Vec::new(), Vec::new(), false);
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (input.len() + 1)).collect();
+        cuts.extend([0, input.len()]);
+        cuts.sort_unstable();
+        for window in cuts.windows(2) {
+            kept.extend_from_slice(&input[window[0]..window[1]]);
+            if is_done {
+                out.append(&mut kept);
+                continue;
+            }
+            let arena = Bump::new();
+            let is_whole = window[1] == input.len();
+            let part = cleanup.header_section(
+                &arena,
+                &self.settings,
+                &self.origin,
+                &mut self.envelope,
+                &kept,
+                is_whole,
+            )?;
+            part.output.iter().for_each(|slice| out.extend_from_slice(slice));
+            is_done = part.is_done;
+            let consumed = part.consumed;
+            drop(part);
+            kept.drain(..consumed);
+        }
+        out.append(&mut kept);
+        Ok(out)
+    }
+
+    fn text(&mut self, input: &str) -> String {
+        String::from_utf8(self.clean(input.as_bytes(), &[]).unwrap()).unwrap()
+    }
+
+    /// The same without the Received field.
+    fn rest(&mut self, input: &str) -> String {
+        let text = self.text(input);
+        text.split_once("(UTC)\r\n").unwrap().1.into()
+    }
+}
+
+#[test]
+fn received_names_the_only_recipient() {
+    let text = case().text("Subject: x\r\n\r\nbody\r\n");
+    let expected = alloc::format!(
+        "Received: from client.example.net (unknown [192.0.2.1])\r\n\tby mx.example.com (Mailrace) with ESMTP id {}\r\n\t\
+         for <user@example.com>; Tue, 24 Nov 2026 02:09:59 +0000 (UTC)\r\nSubject: x\r\n\r\nbody\r\n",
+        id()
+    );
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn received_of_many_recipients_ipv6_and_utf8() {
+    let mut case = case();
+    case.origin.client_address = "2001:db8::1".parse().unwrap();
+    case.origin.helo = (*b"a<b>(c)\x01;\"@\\").into();
+    case.envelope.smtputf8 = true;
+    case.envelope.recipients.push(Recipient { address: b"two@example.com".to_vec(), ..Recipient::default() });
+    let text = case.text("\r\n");
+    let expected = alloc::format!(
+        "Received: from a?b??c?????? (unknown [IPv6:2001:db8::1])\r\n\tby mx.example.com (Mailrace) with UTF8SMTP id {};\r\n\
+         \tTue, 24 Nov 2026 02:09:59 +0000 (UTC)\r\n\r\n",
+        id()
+    );
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn dropped_fields_do_not_enter() {
+    let input = "Return-Path: <a@b>\r\nA: 1\r\nBCC: x,\r\n y\r\nContent-Length: 9\r\nResent-Bcc: z\r\nB: 2\r\n\r\nBcc: stays\r\n";
+    assert_eq!(case().rest(input), "A: 1\r\nB: 2\r\n\r\nBcc: stays\r\n");
+}
+
+#[test]
+fn missing_fields_are_added_for_local_clients_only() {
+    assert_eq!(case().rest("A: b\r\n\r\n"), "A: b\r\n\r\n");
+    let mut case = case();
+    case.is_local = true;
+    case.settings.undisclosed_recipients_header = b"To: undisclosed-recipients:;".to_vec();
+    let expected = alloc::format!(
+        "A: b\r\nMessage-Id: <20261124020959.{}@mx.example.com>\r\nDate: Tue, 24 Nov 2026 02:09:59 +0000 (UTC)\r\n\
+         From: sender@client.example.net\r\nTo: undisclosed-recipients:;\r\n\r\nbody\r\n",
+        id()
+    );
+    assert_eq!(case.rest("A: b\r\n\r\nbody\r\n"), expected);
+}
+
+#[test]
+fn a_resent_message_misses_resent_fields() {
+    let mut case = case();
+    case.is_local = true;
+    case.envelope.sender.clear();
+    let text = case.rest("From: a@b\r\nResent-To: c@d\r\nResent-Date: x\r\n\r\n");
+    assert!(
+        text.contains("\r\nResent-Message-Id: <") && text.contains("\r\nResent-From: MAILER-DAEMON\r\n\r\n"),
+        "{text}"
+    );
+    assert!(!text.contains("\r\nMessage-Id") && text.matches("Resent-Date").count() == 1, "{text}");
+}
+
+#[test]
+fn odd_tops() {
+    assert_eq!(case().rest(" folded\r\nA: b\r\n\r\nx\r\n"), "\r\n folded\r\nA: b\r\n\r\nx\r\n");
+    assert_eq!(case().rest("no header\r\nA: b\r\n"), "\r\nno header\r\nA: b\r\n");
+    assert_eq!(case().rest("A: b\r\nno header\r\n"), "A: b\r\n\r\nno header\r\n");
+    assert_eq!(
+        case().rest("From a@b Mon\r\n>>From c\r\nSubject: x\r\n\r\n"),
+        "X-Mailbox-Line: From a@b Mon\r\nX-Mailbox-Line: >>From c\r\nSubject: x\r\n\r\n"
+    );
+    assert_eq!(case().rest("Subject : x\t\r\n\r\n"), "Subject: x\t\r\n\r\n");
+    assert_eq!(case().rest("A: one\0two\r\n\r\n\0body\r\n"), "A: one\r\n\r\n\0body\r\n");
+    assert_eq!(case().rest(""), "");
+    assert_eq!(case().rest("A: b"), "A: b\r\n");
+}
+
+#[test]
+fn forty_eight_hops_pass_and_one_more_does_not() {
+    let field = "Received: from a by b; date\r\n";
+    let mut input = field.repeat(48);
+    input.push_str("\r\n");
+    input.push_str(&field.repeat(60));
+    assert!(case().clean(input.as_bytes(), &[]).is_ok());
+    input.insert_str(0, field);
+    assert_eq!(case().clean(input.as_bytes(), &[]), Err(Rejection::TooManyHops));
+}
+
+#[test]
+fn an_endless_field_is_cut_and_the_rest_skipped() {
+    let mut case = case();
+    case.settings.header_size_limit = 100;
+    let mut input = String::from("A: ");
+    input.push_str(&"x".repeat(1000));
+    input.push_str("\r\n more\r\nB: c\r\n\r\nbody\r\n");
+    let expected = alloc::format!("A: {}\r\nB: c\r\n\r\nbody\r\n", "x".repeat(97));
+    assert_eq!(case.rest(&input), expected);
+    for cut in 0..input.len() {
+        let split = case.clean(input.as_bytes(), &[cut, 1020, 1021]).unwrap();
+        assert!(split.ends_with(expected.as_bytes()), "cut at {cut}");
+    }
+}
+
+#[test]
+fn addresses_without_domain_are_completed() {
+    let mut case = case();
+    case.envelope.recipients[0].address = b"postmaster".to_vec();
+    let text = case.text("\r\n");
+    assert!(text.contains("for <postmaster>;"), "{text}");
+    assert_eq!(case.envelope.recipients[0].address, b"postmaster@example.com");
+    assert_eq!(case.envelope.recipients[0].original(), b"postmaster");
+}
+
+proptest! {
+    #[test]
+    fn cuts_change_nothing(lines in prop::collection::vec("(From |>|A: x|Bcc: y| |\t|B|:|Received: z|\0|\r\n|\r\n|Message-Id: <i>){1,4}", 0..12), cuts in prop::collection::vec(any::<usize>(), 0..6)) {
+        let mut input = lines.concat();
+        input.push_str("\r\n");
+        let mut case = case();
+        case.is_local = true;
+        let whole = case.clean(input.as_bytes(), &[]);
+        prop_assert_eq!(case.clean(input.as_bytes(), &cuts), whole);
+    }
+
+    #[test]
+    fn any_octets_end(input in prop::collection::vec(any::<u8>(), 0..300), cuts in prop::collection::vec(any::<usize>(), 0..3)) {
+        let _ = case().clean(&input, &cuts);
+    }
+}
