@@ -71,6 +71,8 @@ pub struct Ratios {
     rate_over_postfix: Option<Range>,
     cpu_under_postfix: Option<Range>,
     latency_over_probe: Option<Range>,
+    /// The durable canned responder's latency over the probe's.
+    canned_latency_over_probe: Option<Range>,
 }
 
 /// Runs a plan and prints each workload as it is done.
@@ -142,7 +144,8 @@ fn measure(
     settle(contender.pid(), &plan.setting.directory)?;
     let held_before = contender.held()?;
     let cpu_before = cpu_time(contender.pid());
-    let report = load::run(contender.address(), &workload.load, plan.seconds, plan.load_cpu)?;
+    let load_cpu = if workload.same_cpu { plan.setting.cpu } else { plan.load_cpu };
+    let report = load::run(contender.address(), &workload.load, plan.seconds, load_cpu)?;
     let cpu = (cpu_time(contender.pid()) - cpu_before).as_secs_f64();
     // A server that answers 250 and keeps nothing must not win.
     if let (Some(before), Some(after)) = (held_before, contender.held()?)
@@ -196,7 +199,13 @@ impl Outcome {
                 .collect::<Vec<_>>()
         };
         let (canned, postfix) = (pairs(CANNED), pairs(POSTFIX));
-        let own = runs.iter().filter(|run| run.contender == MAILRACE);
+        let over_probe = |name: &str| {
+            let of_name = runs.iter().filter(|run| run.contender == name);
+            Range::of(
+                of_name
+                    .filter_map(|run| Some(run.end_of_data_p50_us? / probe_p50_us.get(run.round as usize)?)),
+            )
+        };
         let ratios = Ratios {
             cpu_over_canned: Range::of(canned.iter().map(|(own, other)| own.cpu_us / other.cpu_us)),
             rate_over_canned: Range::of(
@@ -206,9 +215,8 @@ impl Outcome {
                 postfix.iter().map(|(own, other)| own.messages_per_second / other.messages_per_second),
             ),
             cpu_under_postfix: Range::of(postfix.iter().map(|(own, other)| other.cpu_us / own.cpu_us)),
-            latency_over_probe: Range::of(
-                own.filter_map(|run| Some(run.end_of_data_p50_us? / probe_p50_us.get(run.round as usize)?)),
-            ),
+            latency_over_probe: over_probe(MAILRACE),
+            canned_latency_over_probe: over_probe(CANNED),
         };
         Self { workload: workload.name.clone(), title: workload.title.clone(), runs, probe_p50_us, ratios }
     }
@@ -277,6 +285,7 @@ fn print(outcome: &Outcome, target: &Target) {
         target.latency_over_probe_max,
         true,
     );
+    print_ratio("canned-durable's end of data to 250 over it", ratios.canned_latency_over_probe, None, true);
 }
 
 fn print_ratio(name: &str, ratio: Option<Range>, target: Option<f64>, is_upper: bool) {

@@ -15,6 +15,9 @@ pub struct Workload {
     /// Compare latency with the file system's own durable write.
     #[serde(default)]
     pub probe: bool,
+    /// Run the load generator on the servers' processor.
+    #[serde(default)]
+    pub same_cpu: bool,
     /// What is to be reached.
     #[serde(default)]
     pub target: Target,
