@@ -27,8 +27,8 @@ pub(crate) struct Load<I: Io> {
     /// Clients that wait for their turn to connect.
     unconnected: VecDeque<u32>,
     connecting: usize,
-    /// Connections that failed one after the other, without a greeting between.
-    failures_in_a_row: u32,
+    /// Since when connections have failed one after the other, without a greeting between.
+    failing_since: Option<Instant>,
     /// Clients with something left to do.
     busy: usize,
     /// Connections held open by `--idle`.
@@ -63,7 +63,7 @@ impl<I: Io> Load<I> {
             clients: (0..count).map(|_| Client::default()).collect(),
             unconnected: (0..count).collect(),
             connecting: 0,
-            failures_in_a_row: 0,
+            failing_since: None,
             busy: count as usize,
             idle: 0,
             due: BinaryHeap::new(),
@@ -89,7 +89,7 @@ impl<I: Io> Load<I> {
         if self.warmup_left == 0 {
             self.start_counting();
         }
-        while self.busy > 0 && self.failures_in_a_row < FAILURES_IN_A_ROW_MAX {
+        while self.busy > 0 && !self.is_hopeless() {
             self.connect_some();
             let tick = self.now.after(TICK);
             let due = self.due.peek().map_or(tick, |Reverse((due, _))| (*due).min(tick));
@@ -101,6 +101,10 @@ impl<I: Io> Load<I> {
             self.act_on_time();
         }
         Ok(self.statistics)
+    }
+
+    fn is_hopeless(&self) -> bool {
+        self.failing_since.is_some_and(|since| self.now.since(since) > FAILING_TIME_MAX)
     }
 
     fn start_counting(&mut self) {
@@ -205,12 +209,12 @@ impl<I: Io> Load<I> {
                 self.io.submit(token(index), Operation::Receive(connection));
             }
             Err(error) => {
-                if self.failures_in_a_row == 0 {
+                if self.failing_since.is_none() {
                     let _ =
                         writeln!(std::io::stderr(), "mailrace-load: connecting to {}: {error}", self.server);
                 }
                 self.statistics.connections_failed += 1;
-                self.failures_in_a_row += 1;
+                self.failing_since.get_or_insert(self.now);
                 self.call_back(index, RETRY_DELAY);
             }
         }
@@ -261,7 +265,7 @@ impl<I: Io> Load<I> {
             Awaited::Greeting => {
                 self.statistics.connect.record(self.now.since(client.connect_started));
                 client.next = Some(Action::Hello);
-                self.failures_in_a_row = 0;
+                self.failing_since = None;
             }
             Awaited::Hello if self.options.idle.is_some() => self.hold(),
             Awaited::Hello | Awaited::Reset => client.next = Some(Action::Transaction),
@@ -362,7 +366,7 @@ impl<I: Io> Load<I> {
     fn lost(&mut self, index: u32) {
         self.statistics.connections_lost += 1;
         if self.clients[index as usize].awaited.front() == Some(&Awaited::Greeting) {
-            self.failures_in_a_row += 1;
+            self.failing_since.get_or_insert(self.now);
         }
         self.failed(index);
         let upcoming = self.clients[index as usize].upcoming.take();
@@ -578,7 +582,7 @@ const fn index(token: Token) -> u32 {
 const CONNECTING_MAX: usize = 256;
 const RETRY_DELAY: Duration = Duration::from_millis(20);
 /// A server that never greets is given up on.
-const FAILURES_IN_A_ROW_MAX: u32 = 1000;
+const FAILING_TIME_MAX: Duration = Duration::from_secs(3);
 /// How late a signal or the end of `--duration` may be seen.
 const TICK: Duration = Duration::from_millis(50);
 /// Octets of content in one send.
