@@ -1,1 +1,4 @@
-//! Filled in by its own change.
+//! Queue records as pure encode and decode; the layout is described in `docs/queue-format.md`.
+
+pub mod envelope;
+pub mod spool;

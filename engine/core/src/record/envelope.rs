@@ -1,0 +1,226 @@
+//! Owns the envelope as octets: fields of a tag, a length and a value, so that later versions can add some.
+//!
+//! A field is one octet of tag, four of length (little-endian), and the value. Unknown tags are skipped. The
+//! fields of a recipient follow its address.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use crate::Timestamp;
+use crate::envelope::{BodyType, Envelope, Notify, Origin, Protocol, Recipient, Return};
+
+const ARRIVAL: u8 = 1;
+const CLIENT_ADDRESS: u8 = 2;
+const CLIENT_PORT: u8 = 3;
+const CLIENT_NAME: u8 = 4;
+const HELO: u8 = 5;
+const PROTOCOL: u8 = 6;
+const SENDER: u8 = 7;
+const BODY: u8 = 8;
+const SMTPUTF8: u8 = 9;
+const RET: u8 = 10;
+const ENVELOPE_ID: u8 = 11;
+const DECLARED_SIZE: u8 = 12;
+const RECIPIENT: u8 = 16;
+const ORIGINAL: u8 = 17;
+const NOTIFY: u8 = 18;
+const DSN_ORIGINAL: u8 = 19;
+
+/// Hands the encoded envelope to `put`, piece by piece; the same pieces for the same envelope.
+pub fn encode(origin: &Origin, envelope: &Envelope, put: &mut impl FnMut(&[u8])) {
+    let mut field = |tag: u8, value: &[u8]| {
+        let length = u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes();
+        let [a, b, c, d] = length;
+        put(&[tag, a, b, c, d]);
+        put(value);
+    };
+    field(ARRIVAL, &envelope.arrival.unix_microseconds().to_le_bytes());
+    match origin.client_address {
+        IpAddr::V4(address) => field(CLIENT_ADDRESS, &address.octets()),
+        IpAddr::V6(address) => field(CLIENT_ADDRESS, &address.octets()),
+    }
+    field(CLIENT_PORT, &origin.client_port.to_le_bytes());
+    if let Some(name) = &origin.client_name {
+        field(CLIENT_NAME, name);
+    }
+    if !origin.helo.is_empty() {
+        field(HELO, &origin.helo);
+    }
+    let protocol = match origin.protocol {
+        Protocol::Smtp => b'S',
+        Protocol::Esmtp => b'E',
+        Protocol::Local => b'L',
+    };
+    field(PROTOCOL, &[protocol]);
+    field(SENDER, &envelope.sender);
+    match envelope.body {
+        BodyType::Unstated => {}
+        BodyType::SevenBit => field(BODY, b"7"),
+        BodyType::EightBitMime => field(BODY, b"8"),
+        BodyType::BinaryMime => field(BODY, b"B"),
+    }
+    if envelope.smtputf8 {
+        field(SMTPUTF8, &[]);
+    }
+    match envelope.ret {
+        None => {}
+        Some(Return::Full) => field(RET, b"F"),
+        Some(Return::Headers) => field(RET, b"H"),
+    }
+    if let Some(id) = &envelope.envelope_id {
+        field(ENVELOPE_ID, id);
+    }
+    if let Some(size) = envelope.declared_size {
+        field(DECLARED_SIZE, &size.to_le_bytes());
+    }
+    for recipient in &envelope.recipients {
+        field(RECIPIENT, &recipient.address);
+        if let Some(original) = &recipient.original {
+            field(ORIGINAL, original);
+        }
+        if !recipient.notify.is_empty() {
+            field(NOTIFY, &[recipient.notify.bits()]);
+        }
+        if let Some(original) = &recipient.dsn_original {
+            field(DSN_ORIGINAL, original);
+        }
+    }
+}
+
+/// Octets of the encoded envelope.
+#[must_use]
+pub fn encoded_size(origin: &Origin, envelope: &Envelope) -> usize {
+    let mut size = 0;
+    encode(origin, envelope, &mut |piece| size += piece.len());
+    size
+}
+
+/// Reads an envelope; `None` if it is damaged.
+#[must_use]
+pub fn decode(mut octets: &[u8]) -> Option<(Origin, Envelope)> {
+    let (mut origin, mut envelope) = (Origin::default(), Envelope::default());
+    while !octets.is_empty() {
+        let (head, rest) = octets.split_at_checked(5)?;
+        let length = u32::from_le_bytes(head.get(1..)?.try_into().ok()?);
+        let (value, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+        octets = rest;
+        match *head.first()? {
+            ARRIVAL => envelope.arrival = Timestamp::from_unix_microseconds(number(value)?),
+            CLIENT_ADDRESS => origin.client_address = address(value)?,
+            CLIENT_PORT => origin.client_port = u16::from_le_bytes(value.try_into().ok()?),
+            CLIENT_NAME => origin.client_name = Some(value.into()),
+            HELO => origin.helo = value.into(),
+            PROTOCOL => origin.protocol = protocol(value)?,
+            SENDER => envelope.sender = value.to_vec(),
+            BODY => envelope.body = body(value)?,
+            SMTPUTF8 => envelope.smtputf8 = true,
+            RET => envelope.ret = Some(if value == b"H" { Return::Headers } else { Return::Full }),
+            ENVELOPE_ID => envelope.envelope_id = Some(value.into()),
+            DECLARED_SIZE => envelope.declared_size = Some(number(value)?),
+            RECIPIENT => {
+                envelope.recipients.push(Recipient { address: value.to_vec(), ..Recipient::default() })
+            }
+            tag @ (ORIGINAL | NOTIFY | DSN_ORIGINAL) => of_recipient(&mut envelope.recipients, tag, value)?,
+            _ => {}
+        }
+    }
+    Some((origin, envelope))
+}
+
+fn of_recipient(recipients: &mut [Recipient], tag: u8, value: &[u8]) -> Option<()> {
+    let recipient = recipients.last_mut()?;
+    let text: Option<Box<[u8]>> = Some(value.into());
+    match tag {
+        ORIGINAL => recipient.original = text,
+        NOTIFY => recipient.notify = Notify::from_bits(*value.first()?),
+        _ => recipient.dsn_original = text,
+    }
+    Some(())
+}
+
+fn number(value: &[u8]) -> Option<u64> {
+    value.try_into().ok().map(u64::from_le_bytes)
+}
+
+fn address(value: &[u8]) -> Option<IpAddr> {
+    match value.len() {
+        4 => <[u8; 4]>::try_from(value).ok().map(IpAddr::from),
+        _ => <[u8; 16]>::try_from(value).ok().map(IpAddr::from),
+    }
+}
+
+fn protocol(value: &[u8]) -> Option<Protocol> {
+    match value {
+        b"S" => Some(Protocol::Smtp),
+        b"E" => Some(Protocol::Esmtp),
+        b"L" => Some(Protocol::Local),
+        _ => None,
+    }
+}
+
+fn body(value: &[u8]) -> Option<BodyType> {
+    match value {
+        b"7" => Some(BodyType::SevenBit),
+        b"8" => Some(BodyType::EightBitMime),
+        b"B" => Some(BodyType::BinaryMime),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn octets() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(any::<u8>(), 0..20)
+    }
+
+    fn encoded(origin: &Origin, envelope: &Envelope) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(origin, envelope, &mut |piece| out.extend_from_slice(piece));
+        assert_eq!(out.len(), encoded_size(origin, envelope));
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn an_envelope_reads_back(
+            (arrival, sender, helo, name) in (any::<u64>(), octets(), octets(), prop::option::of(octets())),
+            recipients in prop::collection::vec((octets(), prop::option::of(octets()), 0u8..16, prop::option::of(octets())), 0..4),
+            (address, port) in (any::<IpAddr>(), any::<u16>()),
+            (smtputf8, declared, id) in (any::<bool>(), prop::option::of(any::<u64>()), prop::option::of(octets())),
+        ) {
+            let mut origin = Origin::new(address, port);
+            origin.helo = helo.into();
+            origin.client_name = name.map(Into::into);
+            origin.protocol = Protocol::Esmtp;
+            let recipients = recipients.into_iter().map(|(address, original, notify, dsn)| Recipient {
+                address,
+                original: original.map(Into::into),
+                notify: Notify::from_bits(notify),
+                dsn_original: dsn.map(Into::into),
+            });
+            let envelope = Envelope {
+                arrival: Timestamp::from_unix_microseconds(arrival),
+                sender,
+                recipients: recipients.collect(),
+                body: BodyType::BinaryMime,
+                smtputf8,
+                ret: Some(Return::Headers),
+                envelope_id: id.map(Into::into),
+                declared_size: declared,
+            };
+            let mut out = encoded(&origin, &envelope);
+            // A field of a later version is skipped.
+            out.extend_from_slice(&[200, 2, 0, 0, 0, 1, 2]);
+            prop_assert_eq!(decode(&out), Some((origin, envelope)));
+        }
+
+        #[test]
+        fn any_octets_are_a_value(octets in prop::collection::vec(any::<u8>(), 0..60)) {
+            let _ = decode(&octets);
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! Owns the headers of the spool's segments, batches and records. All numbers are little-endian.
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::queue_id::QueueId;
+
+/// Octets of a segment's header block.
+pub const SEGMENT_HEADER_SIZE: usize = 4096;
+/// Octets of a batch's header.
+pub const BATCH_HEADER_SIZE: usize = 64;
+/// Octets of a record's header.
+pub const RECORD_HEADER_SIZE: usize = 64;
+/// Records and batches begin at multiples of this.
+pub const RECORD_ALIGNMENT: usize = 16;
+/// Version of the format that this module writes, and the only one that it reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// First octets of a segment.
+pub const SEGMENT_MAGIC: [u8; 8] = *b"MAILRACE";
+/// First octets of a batch.
+pub const BATCH_MAGIC: [u8; 4] = [0xB7, b'M', b'r', b'B'];
+/// First octets of a record.
+pub const RECORD_MAGIC: [u8; 4] = [0xB7, b'M', b'r', b'R'];
+
+/// The checksum of `octets` under `seed`: XXH3, 64 bits.
+#[must_use]
+pub fn checksum(octets: &[u8], seed: u64) -> u64 {
+    xxh3_64_with_seed(octets, seed)
+}
+
+/// One use of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// Unique in the queue directory, also among earlier uses of the same file; greater is later; not 0.
+    pub sequence: u64,
+    /// Seed of all checksums in this use: nobody who sends mail knows it.
+    pub salt: u64,
+    /// Octets of the file.
+    pub size: u64,
+    /// The worker that writes it.
+    pub worker: u16,
+}
+
+impl SegmentHeader {
+    /// The header block.
+    #[must_use]
+    pub fn encode(&self) -> [u8; SEGMENT_HEADER_SIZE] {
+        let mut block = [0; SEGMENT_HEADER_SIZE];
+        put(&mut block, 0, &SEGMENT_MAGIC);
+        put(&mut block, 8, &FORMAT_VERSION.to_le_bytes());
+        put(&mut block, 12, &self.worker.to_le_bytes());
+        put(&mut block, 16, &self.sequence.to_le_bytes());
+        put(&mut block, 24, &self.salt.to_le_bytes());
+        put(&mut block, 32, &self.size.to_le_bytes());
+        let sum = checksum(block.get(..40).unwrap_or_default(), 0);
+        put(&mut block, 40, &sum.to_le_bytes());
+        block
+    }
+
+    /// Reads a header block.
+    ///
+    /// # Errors
+    /// [`SegmentError`]: the file is none of ours, of another version, or damaged.
+    pub fn decode(block: &[u8]) -> Result<Self, SegmentError> {
+        if block.get(..8) != Some(&SEGMENT_MAGIC) {
+            return Err(SegmentError::NotASegment);
+        }
+        let version = u32_at(block, 8).ok_or(SegmentError::NotASegment)?;
+        if version != FORMAT_VERSION {
+            return Err(SegmentError::Version(version));
+        }
+        let sum = checksum(block.get(..40).ok_or(SegmentError::NotASegment)?, 0);
+        if u64_at(block, 40) != Some(sum) {
+            return Err(SegmentError::Damaged);
+        }
+        let field = |place| u64_at(block, place).ok_or(SegmentError::NotASegment);
+        let worker = array_at(block, 12).map(u16::from_le_bytes).ok_or(SegmentError::NotASegment)?;
+        Ok(Self { sequence: field(16)?, salt: field(24)?, size: field(32)?, worker })
+    }
+}
+
+/// Why a block is not the header of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentError {
+    /// It does not begin like one.
+    NotASegment,
+    /// It has this other version.
+    Version(u32),
+    /// Its checksum is wrong.
+    Damaged,
+}
+
+/// What one write made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchHeader {
+    /// Octets from this header to the next batch, padding included.
+    pub length: u32,
+    /// Records in it.
+    pub records: u32,
+    /// Sequence of the segment.
+    pub sequence: u64,
+    /// Counts the worker's batches over all segments.
+    pub number: u64,
+    /// All batches up to this number had been written when this one was begun.
+    pub durable_through: u64,
+}
+
+impl BatchHeader {
+    /// The header of a batch at `offset` of a segment with `salt`.
+    #[must_use]
+    pub fn encode(&self, salt: u64, offset: u64) -> [u8; BATCH_HEADER_SIZE] {
+        let mut header = [0; BATCH_HEADER_SIZE];
+        put(&mut header, 0, &BATCH_MAGIC);
+        put(&mut header, 4, &self.length.to_le_bytes());
+        put(&mut header, 8, &self.sequence.to_le_bytes());
+        put(&mut header, 16, &self.number.to_le_bytes());
+        put(&mut header, 24, &self.durable_through.to_le_bytes());
+        put(&mut header, 32, &self.records.to_le_bytes());
+        seal(&mut header, salt, offset);
+        header
+    }
+
+    /// Reads a header at `offset`; `None` unless it was written there, in this use of the segment.
+    #[must_use]
+    pub fn decode(octets: &[u8], salt: u64, offset: u64) -> Option<Self> {
+        let header = sealed(octets, BATCH_MAGIC, salt, offset)?;
+        Some(Self {
+            length: u32_at(header, 4)?,
+            sequence: u64_at(header, 8)?,
+            number: u64_at(header, 16)?,
+            durable_through: u64_at(header, 24)?,
+            records: u32_at(header, 32)?,
+        })
+    }
+}
+
+/// What a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordKind {
+    /// A piece of a message's content, not the last.
+    Chunk,
+    /// The last piece of a message's content, behind its envelope: with it the message exists.
+    Message,
+    /// What became of a message: the payload is one [`Mark`].
+    Mark,
+}
+
+/// What is noted of a message after it was queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// It is out of the queue.
+    Done,
+    /// It is parked.
+    Hold,
+    /// It is parked no more.
+    Release,
+}
+
+impl Mark {
+    /// The octet that stands for it.
+    #[must_use]
+    pub const fn octet(self) -> u8 {
+        match self {
+            Self::Done => b'D',
+            Self::Hold => b'H',
+            Self::Release => b'R',
+        }
+    }
+
+    /// What an octet stands for.
+    #[must_use]
+    pub const fn from_octet(octet: u8) -> Option<Self> {
+        match octet {
+            b'D' => Some(Self::Done),
+            b'H' => Some(Self::Hold),
+            b'R' => Some(Self::Release),
+            _ => None,
+        }
+    }
+}
+
+/// Where a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Location {
+    /// Sequence of the segment.
+    pub sequence: u64,
+    /// Offset of the record's header in the segment, in octets.
+    pub offset: u32,
+}
+
+/// What stands before a record's payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordHeader {
+    /// What it is.
+    pub kind: RecordKind,
+    /// The message.
+    pub id: QueueId,
+    /// Octets of payload.
+    pub length: u32,
+    /// Octets of the envelope at the front of a [`RecordKind::Message`]'s payload.
+    pub envelope_length: u32,
+    /// Counts the message's records from 0.
+    pub part: u32,
+    /// The message's record before this one.
+    pub previous: Option<Location>,
+    /// Of the payload, under the segment's salt.
+    pub payload_checksum: u64,
+    /// Octets of the message's content up to the end of this record.
+    pub content_size: u64,
+}
+
+impl RecordHeader {
+    /// The header of a record at `offset` of a segment with `salt`.
+    #[must_use]
+    pub fn encode(&self, salt: u64, offset: u64) -> [u8; RECORD_HEADER_SIZE] {
+        let mut header = [0; RECORD_HEADER_SIZE];
+        let kind = match self.kind {
+            RecordKind::Chunk => b'C',
+            RecordKind::Message => b'M',
+            RecordKind::Mark => b'K',
+        };
+        let previous = self.previous.unwrap_or(Location { sequence: 0, offset: 0 });
+        put(&mut header, 0, &RECORD_MAGIC);
+        put(&mut header, 4, &[kind]);
+        put(&mut header, 8, &self.id.number().to_le_bytes());
+        put(&mut header, 16, &self.length.to_le_bytes());
+        put(&mut header, 20, &self.envelope_length.to_le_bytes());
+        put(&mut header, 24, &self.part.to_le_bytes());
+        put(&mut header, 28, &previous.offset.to_le_bytes());
+        put(&mut header, 32, &previous.sequence.to_le_bytes());
+        put(&mut header, 40, &self.payload_checksum.to_le_bytes());
+        put(&mut header, 48, &self.content_size.to_le_bytes());
+        seal(&mut header, salt, offset);
+        header
+    }
+
+    /// Reads a header at `offset`; `None` unless it was written there, in this use of the segment.
+    #[must_use]
+    pub fn decode(octets: &[u8], salt: u64, offset: u64) -> Option<Self> {
+        let header = sealed(octets, RECORD_MAGIC, salt, offset)?;
+        let kind = match header.get(4)? {
+            b'C' => RecordKind::Chunk,
+            b'M' => RecordKind::Message,
+            b'K' => RecordKind::Mark,
+            _ => return None,
+        };
+        let previous = Location { sequence: u64_at(header, 32)?, offset: u32_at(header, 28)? };
+        let length = u32_at(header, 16)?;
+        let envelope_length = u32_at(header, 20)?;
+        if envelope_length > length {
+            return None;
+        }
+        Some(Self {
+            kind,
+            id: QueueId::from_number(u64_at(header, 8)?),
+            length,
+            envelope_length,
+            part: u32_at(header, 24)?,
+            previous: (previous.sequence != 0).then_some(previous),
+            payload_checksum: u64_at(header, 40)?,
+            content_size: u64_at(header, 48)?,
+        })
+    }
+
+    /// Octets from this header to the next record.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        record_size(self.length as usize)
+    }
+}
+
+/// Octets of a record with so many octets of payload: header, payload, padding.
+#[must_use]
+pub const fn record_size(payload: usize) -> usize {
+    RECORD_HEADER_SIZE + payload.next_multiple_of(RECORD_ALIGNMENT)
+}
+
+/// Where a header's own checksum stands.
+const SEAL: usize = 56;
+
+/// The place is part of the seed: a header that a disk wrote to another place is none there.
+const fn header_seed(salt: u64, offset: u64) -> u64 {
+    salt ^ offset.rotate_left(32)
+}
+
+fn seal(header: &mut [u8; 64], salt: u64, offset: u64) {
+    let sum = checksum(header.get(..SEAL).unwrap_or_default(), header_seed(salt, offset));
+    put(header, SEAL, &sum.to_le_bytes());
+}
+
+fn sealed(octets: &[u8], magic: [u8; 4], salt: u64, offset: u64) -> Option<&[u8]> {
+    let header = octets.get(..64)?;
+    if header.get(..4)? != magic {
+        return None;
+    }
+    let sum = checksum(header.get(..SEAL)?, header_seed(salt, offset));
+    (u64_at(header, SEAL)? == sum).then_some(header)
+}
+
+fn put(octets: &mut [u8], place: usize, value: &[u8]) {
+    if let Some(target) = octets.get_mut(place..place + value.len()) {
+        target.copy_from_slice(value);
+    }
+}
+
+fn array_at<const SIZE: usize>(octets: &[u8], place: usize) -> Option<[u8; SIZE]> {
+    octets.get(place..place + SIZE)?.try_into().ok()
+}
+
+fn u32_at(octets: &[u8], place: usize) -> Option<u32> {
+    array_at(octets, place).map(u32::from_le_bytes)
+}
+
+fn u64_at(octets: &[u8], place: usize) -> Option<u64> {
+    array_at(octets, place).map(u64::from_le_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> RecordHeader {
+        RecordHeader {
+            kind: RecordKind::Message,
+            id: QueueId::from_number(0x1122_3344_5566_7788),
+            length: 4711,
+            envelope_length: 300,
+            part: 2,
+            previous: Some(Location { sequence: 7, offset: 8192 }),
+            payload_checksum: 99,
+            content_size: 123_456,
+        }
+    }
+
+    #[test]
+    fn headers_read_back() {
+        let segment = SegmentHeader { sequence: 9, salt: 77, size: 1 << 26, worker: 3 };
+        assert_eq!(SegmentHeader::decode(&segment.encode()), Ok(segment));
+        let batch = BatchHeader { length: 8192, records: 2, sequence: 9, number: 5, durable_through: 3 };
+        assert_eq!(BatchHeader::decode(&batch.encode(1, 4096), 1, 4096), Some(batch));
+        assert_eq!(RecordHeader::decode(&record().encode(1, 4160), 1, 4160), Some(record()));
+    }
+
+    #[test]
+    fn a_header_of_another_place_use_or_content_is_none() {
+        let octets = record().encode(1, 4160);
+        assert_eq!(RecordHeader::decode(&octets, 2, 4160), None);
+        assert_eq!(RecordHeader::decode(&octets, 1, 4176), None);
+        for place in 0..octets.len() {
+            let mut damaged = octets;
+            damaged[place] ^= 1;
+            assert_eq!(RecordHeader::decode(&damaged, 1, 4160), None, "octet {place}");
+        }
+        let mut block = SegmentHeader { sequence: 9, salt: 77, size: 1 << 26, worker: 3 }.encode();
+        block[20] ^= 1;
+        assert_eq!(SegmentHeader::decode(&block), Err(SegmentError::Damaged));
+        block[8] = 9;
+        assert_eq!(SegmentHeader::decode(&block), Err(SegmentError::Version(9)));
+    }
+}
