@@ -12,5 +12,6 @@ pub mod memory;
 pub mod place;
 pub mod probe;
 pub mod process;
+pub mod sample;
 pub mod summary;
 pub mod workload;
