@@ -13,6 +13,8 @@ pub(crate) struct Client {
     pub(crate) connection: Option<ConnectionId>,
     /// Finds replies.
     pub(crate) reader: ReplyReader,
+    /// It was connected to send a message that it has not begun.
+    pub(crate) is_promised: bool,
     /// What the next replies answer, in order.
     pub(crate) awaited: VecDeque<Awaited>,
     /// What is to be sent as soon as nothing is being sent.

@@ -93,7 +93,7 @@ impl Options {
         if self.sizes.is_empty() {
             self.sizes = vec![self.size];
         }
-        if self.messages.is_none() && self.duration.is_none() {
+        if self.messages.is_none() && self.duration.is_none() && self.idle.is_none() {
             self.messages = Some(MESSAGES_DEFAULT);
         }
         self

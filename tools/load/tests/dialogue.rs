@@ -205,6 +205,15 @@ fn a_lost_connection_costs_its_message_and_is_made_anew() {
 }
 
 #[test]
+fn no_connection_is_made_without_a_message_for_it() {
+    let (address, seen) = server(&[]);
+    let (status, report) = load(address, "-c 4 -m 10");
+    assert_eq!((status, report["messages"].as_u64()), (0, Some(10)));
+    assert_eq!(report["connections"], 10);
+    assert_eq!(seen.lock().unwrap().contents.len(), 10);
+}
+
+#[test]
 fn slow_content_takes_its_time() {
     let (address, seen) = server(&[]);
     let (status, report) = load(address, "--slow 3 --size 20K --rate 50K");
