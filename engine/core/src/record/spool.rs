@@ -37,8 +37,6 @@ pub struct SegmentHeader {
     pub salt: u64,
     /// Octets of the file.
     pub size: u64,
-    /// The worker that writes it.
-    pub worker: u16,
 }
 
 impl SegmentHeader {
@@ -48,7 +46,6 @@ impl SegmentHeader {
         let mut block = [0; SEGMENT_HEADER_SIZE];
         put(&mut block, 0, &SEGMENT_MAGIC);
         put(&mut block, 8, &FORMAT_VERSION.to_le_bytes());
-        put(&mut block, 12, &self.worker.to_le_bytes());
         put(&mut block, 16, &self.sequence.to_le_bytes());
         put(&mut block, 24, &self.salt.to_le_bytes());
         put(&mut block, 32, &self.size.to_le_bytes());
@@ -74,8 +71,7 @@ impl SegmentHeader {
             return Err(SegmentError::Damaged);
         }
         let field = |place| u64_at(block, place).ok_or(SegmentError::NotASegment);
-        let worker = array_at(block, 12).map(u16::from_le_bytes).ok_or(SegmentError::NotASegment)?;
-        Ok(Self { sequence: field(16)?, salt: field(24)?, size: field(32)?, worker })
+        Ok(Self { sequence: field(16)?, salt: field(24)?, size: field(32)? })
     }
 }
 
@@ -97,6 +93,8 @@ pub struct BatchHeader {
     pub length: u32,
     /// Records in it.
     pub records: u32,
+    /// The worker that wrote it.
+    pub worker: u32,
     /// Sequence of the segment.
     pub sequence: u64,
     /// Counts the worker's batches over all segments.
@@ -116,6 +114,7 @@ impl BatchHeader {
         put(&mut header, 16, &self.number.to_le_bytes());
         put(&mut header, 24, &self.durable_through.to_le_bytes());
         put(&mut header, 32, &self.records.to_le_bytes());
+        put(&mut header, 36, &self.worker.to_le_bytes());
         seal(&mut header, salt, offset);
         header
     }
@@ -130,6 +129,7 @@ impl BatchHeader {
             number: u64_at(header, 16)?,
             durable_through: u64_at(header, 24)?,
             records: u32_at(header, 32)?,
+            worker: u32_at(header, 36)?,
         })
     }
 }
@@ -334,9 +334,9 @@ mod tests {
 
     #[test]
     fn headers_read_back() {
-        let segment = SegmentHeader { sequence: 9, salt: 77, size: 1 << 26, worker: 3 };
+        let segment = SegmentHeader { sequence: 9, salt: 77, size: 1 << 26 };
         assert_eq!(SegmentHeader::decode(&segment.encode()), Ok(segment));
-        let batch = BatchHeader { length: 8192, records: 2, sequence: 9, number: 5, durable_through: 3 };
+        let batch = BatchHeader { length: 8192, records: 2, worker: 1, sequence: 9, number: 5, durable_through: 3 };
         assert_eq!(BatchHeader::decode(&batch.encode(1, 4096), 1, 4096), Some(batch));
         assert_eq!(RecordHeader::decode(&record().encode(1, 4160), 1, 4160), Some(record()));
     }
@@ -351,7 +351,7 @@ mod tests {
             damaged[place] ^= 1;
             assert_eq!(RecordHeader::decode(&damaged, 1, 4160), None, "octet {place}");
         }
-        let mut block = SegmentHeader { sequence: 9, salt: 77, size: 1 << 26, worker: 3 }.encode();
+        let mut block = SegmentHeader { sequence: 9, salt: 77, size: 1 << 26 }.encode();
         block[20] ^= 1;
         assert_eq!(SegmentHeader::decode(&block), Err(SegmentError::Damaged));
         block[8] = 9;
