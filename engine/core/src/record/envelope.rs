@@ -4,7 +4,6 @@
 //! fields of a recipient follow its address.
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use crate::Timestamp;
@@ -171,6 +170,7 @@ fn body(value: &[u8]) -> Option<BodyType> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
     use proptest::prelude::*;
 
     fn octets() -> impl Strategy<Value = Vec<u8>> {

@@ -336,7 +336,8 @@ mod tests {
     fn headers_read_back() {
         let segment = SegmentHeader { sequence: 9, salt: 77, size: 1 << 26 };
         assert_eq!(SegmentHeader::decode(&segment.encode()), Ok(segment));
-        let batch = BatchHeader { length: 8192, records: 2, worker: 1, sequence: 9, number: 5, durable_through: 3 };
+        let batch =
+            BatchHeader { length: 8192, records: 2, worker: 1, sequence: 9, number: 5, durable_through: 3 };
         assert_eq!(BatchHeader::decode(&batch.encode(1, 4096), 1, 4096), Some(batch));
         assert_eq!(RecordHeader::decode(&record().encode(1, 4160), 1, 4160), Some(record()));
     }

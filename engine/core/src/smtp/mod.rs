@@ -4,6 +4,19 @@
 //! hands received octets to [`Session::feed`], sends the replies that were written, and acts on the
 //! event. See [`Event`] for what each asks of the caller.
 
+mod command;
+mod content;
+mod event;
+mod parameter;
+mod relay;
+mod reply;
 mod session;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod transaction;
 
-pub use session::{Context, Event, Observer, Reject, Session, Settings, Step, Verdict};
+pub use event::{Context, Event, Observer, Reject, Step, Verdict};
+pub use relay::is_destination_permitted;
+pub use session::{REPLIES_SIZE_MAX, Session};
+pub use settings::{BareNewline, DOMAIN_SIZE_MAX, Destinations, DomainSet, Settings};

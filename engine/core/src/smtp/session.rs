@@ -1,123 +1,122 @@
-//! Owns the order of an SMTP dialogue.
+//! Owns the order of an SMTP dialogue: what may come next, and what each command is answered.
 
+use alloc::boxed::Box;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use crate::envelope::{Envelope, Origin};
-use crate::queue_id::QueueId;
-use crate::timestamp::Timestamp;
+use super::command::{self, Command, Verb};
+use super::content::{Decoded, Decoder};
+use super::event::{Context, Event, Reject, Step, Verdict};
+use super::parameter::{self, Offer, ParameterError};
+use super::relay::is_destination_permitted;
+use super::reply;
+use super::settings::{BareNewline, Settings};
+use super::transaction::{Chunking, Refused, Transaction};
+use crate::address::{Path, split_path};
+use crate::envelope::{BodyType, Envelope, Origin, Protocol, Recipient};
 
-/// What every session of a worker shares; replaced as a whole on reload.
-#[derive(Debug, Default)]
-pub struct Settings {}
-
-/// What one call of [`Session::feed`] needs from outside.
-pub struct Context<'a> {
-    /// Shared settings.
-    pub settings: &'a Settings,
-    /// The time of this call.
-    pub wall: Timestamp,
-    /// The queue's file system is nearly full: MAIL gets 452 4.3.1.
-    pub is_storage_low: bool,
-    /// Told of replies and refusals, for log and metrics.
-    pub observer: &'a mut dyn Observer,
-}
-
-/// Told of replies and refusals, for log and metrics.
-pub trait Observer {
-    /// A reply was written.
-    fn replied(&mut self, code: u16);
-    /// Something was refused for a reason that operators look for.
-    fn rejected(&mut self, origin: &Origin, reject: &Reject<'_>);
-}
-
-/// One refusal, for the log line `NOQUEUE: reject: STAGE from ...`.
-#[derive(Debug)]
-pub struct Reject<'a> {
-    /// `MAIL`, `RCPT`, `DATA`, `BDAT`, `END-OF-MESSAGE`, `CONNECT`, or another command's verb.
-    pub stage: &'static str,
-    /// A short fixed reason for the metric's label, such as `relay_denied`.
-    pub reason: &'static str,
-    /// The reply without line end.
-    pub reply: &'a [u8],
-    /// The transaction's reverse-path; `None` before MAIL.
-    pub sender: Option<&'a [u8]>,
-    /// The forward-path at issue.
-    pub recipient: Option<&'a [u8]>,
-}
-
-/// The result of one step.
-#[derive(Debug)]
-pub struct Step<'a> {
-    /// So many octets of the input are done with; the rest is given again at the next call.
-    pub consumed: usize,
-    /// What the caller has to do before it calls again.
-    pub event: Event<'a>,
-}
-
-/// What the caller has to do.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Event<'a> {
-    /// All input was used: send the replies, wait for more.
-    NeedInput,
-    /// The replies are full: send them, then call again with the rest of the input.
-    SendReplies,
-    /// Content begins: [`Session::envelope`] is complete.
-    ContentBegin,
-    /// A piece of content: dots removed, line ends CRLF. Borrowed from the input where possible.
-    Content(&'a [u8]),
-    /// The content is whole. No input may be given until [`Session::verdict`] was called.
-    ContentEnd,
-    /// The content so far is to be dropped; its transaction is over.
-    ContentAbandon,
-    /// Hold the replies back for so long, and take no input meanwhile (tarpit).
-    Delay {
-        /// Milliseconds.
-        milliseconds: u32,
-    },
-    /// Send the replies, then close.
-    Close,
-}
-
-/// What became of a message, said by the caller after [`Event::ContentEnd`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Durable under this id.
-    Queued(QueueId),
-    /// Too many Received fields.
-    TooManyHops,
-    /// The queue could not take it: a failed write or flush (451 4.3.0).
-    QueueWriteFailed,
-    /// The queue is full (452 4.3.1).
-    StorageFull,
-}
+/// Octets of replies that one call may write; more input then waits until these are sent.
+pub const REPLIES_SIZE_MAX: usize = 4096;
+/// Octets of the longest reply.
+const REPLY_SIZE_MAX: usize = 1024;
 
 /// One client's dialogue.
+///
+/// Between commands it holds no memory but itself and the client's HELO name.
 #[derive(Debug)]
 pub struct Session {
     origin: Origin,
+    transaction: Option<Box<Transaction>>,
+    /// The beginning of a command line whose end has not come yet.
+    carry: Vec<u8>,
+    mode: Mode,
+    errors: u32,
+    junk: u32,
+    /// In `mynetworks`.
+    is_trusted: bool,
+    /// HELO or EHLO was taken.
+    has_greeted: bool,
+    /// The line whose beginning was dropped for its length goes on.
+    is_overlong: bool,
+}
+
+/// What the next octets are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Command lines.
+    Command,
+    /// Content, up to the single dot.
+    Data { refused: Option<Refused> },
+    /// Content, so many octets.
+    Chunk { size: u64, left: u64, is_last: bool, refused: Option<Refused> },
+    /// None are taken: the verdict is awaited.
+    Verdict { is_chunked: bool },
+    /// None are taken any more.
+    Over,
+}
+
+/// What a command came to.
+enum Outcome {
+    /// On to the next.
+    Next,
+    /// The caller is to act.
+    Event(Event<'static>),
 }
 
 impl Session {
     /// A session with a client at `origin`; `is_trusted`: the client is in `mynetworks`.
     #[must_use]
-    pub fn new(origin: Origin, is_trusted: bool) -> Self {
-        let _ = is_trusted;
-        Self { origin }
+    pub const fn new(origin: Origin, is_trusted: bool) -> Self {
+        Self {
+            origin,
+            transaction: None,
+            carry: Vec::new(),
+            mode: Mode::Command,
+            errors: 0,
+            junk: 0,
+            is_trusted,
+            has_greeted: false,
+            is_overlong: false,
+        }
     }
+
     /// Writes the greeting.
     pub fn greet(&mut self, context: &mut Context<'_>, replies: &mut Vec<u8>) {
-        let _ = (context, replies);
+        let settings = context.settings;
+        reply(context, replies, &[b"220 ", &settings.myhostname, b" ESMTP ", &settings.mail_name]);
     }
-    /// Takes one step.
+
+    /// Takes one step. The caller calls again with the rest of `input` until [`Event::NeedInput`].
     pub fn feed<'a>(
         &mut self,
         context: &mut Context<'_>,
         input: &'a [u8],
         replies: &mut Vec<u8>,
     ) -> Step<'a> {
-        let _ = (context, replies);
-        Step { consumed: input.len(), event: Event::NeedInput }
+        let mut consumed = 0;
+        loop {
+            let rest = input.get(consumed..).unwrap_or_default();
+            let (used, event) = match self.mode {
+                Mode::Command => match self.take_line(context, rest, replies) {
+                    (used, Some(Outcome::Next)) => (used, None),
+                    (used, Some(Outcome::Event(event))) => (used, Some(event)),
+                    (used, None) => (used, Some(Event::NeedInput)),
+                },
+                Mode::Data { refused } => self.take_data(context, rest, refused, replies),
+                Mode::Chunk { .. } => self.take_chunk(context, rest, replies),
+                Mode::Verdict { .. } => (0, Some(Event::NeedInput)),
+                Mode::Over => (rest.len(), Some(Event::Close)),
+            };
+            consumed += used;
+            if let Some(event) = event {
+                return Step { consumed, event };
+            }
+            if replies.len() > REPLIES_SIZE_MAX - REPLY_SIZE_MAX {
+                return Step { consumed, event: Event::SendReplies };
+            }
+        }
     }
+
     /// Answers a message after [`Event::ContentEnd`].
     pub fn verdict(
         &mut self,
@@ -125,29 +124,738 @@ impl Session {
         verdict: Verdict,
         replies: &mut Vec<u8>,
     ) -> Event<'static> {
-        let _ = (context, verdict, replies);
-        Event::NeedInput
+        let is_chunked = matches!(self.mode, Mode::Verdict { is_chunked: true });
+        self.mode = Mode::Command;
+        let Some(transaction) = self.transaction.take() else { return Event::NeedInput };
+        let refusal: (&str, &[u8]) = match verdict {
+            Verdict::Queued(id) => {
+                if is_chunked {
+                    let size = transaction.chunks_size.to_string();
+                    let size = size.as_bytes();
+                    reply(context, replies, &[b"250 2.0.0 Ok: ", size, b" bytes queued as ", &id.text()]);
+                } else {
+                    reply(context, replies, &[b"250 2.0.0 Ok: queued as ", &id.text()]);
+                }
+                self.errors = 0;
+                self.junk = 0;
+                return Event::NeedInput;
+            }
+            Verdict::TooManyHops => ("too_many_hops", b"554 5.4.0 Error: too many hops"),
+            Verdict::QueueWriteFailed => ("queue_write", b"451 4.3.0 Error: queue file write error"),
+            Verdict::StorageFull => ("storage_full", b"452 4.3.1 Insufficient system storage"),
+        };
+        self.refuse(context, replies, "END-OF-MESSAGE", refusal.0, &[refusal.1], Some(&transaction), None);
+        self.after_reply(context, replies).unwrap_or(Event::NeedInput)
     }
+
     /// The client was silent for too long: writes 421 4.4.2; close after sending.
     pub fn time_out(&mut self, context: &mut Context<'_>, replies: &mut Vec<u8>) {
-        let _ = (context, replies);
+        self.mode = Mode::Over;
+        let settings = context.settings;
+        reply(context, replies, &[b"421 4.4.2 ", &settings.myhostname, b" Error: timeout exceeded"]);
     }
+
     /// The server is going down: writes 421 4.3.2; close after sending.
     pub fn shut_down(&mut self, context: &mut Context<'_>, replies: &mut Vec<u8>) {
-        let _ = (context, replies);
+        self.mode = Mode::Over;
+        let settings = context.settings;
+        reply(context, replies, &[b"421 4.3.2 ", &settings.myhostname, b" Service shutting down"]);
     }
+
     /// Where the client is.
     #[must_use]
-    pub fn origin(&self) -> &Origin {
+    pub const fn origin(&self) -> &Origin {
         &self.origin
     }
-    /// The open transaction's envelope, from [`Event::ContentBegin`] until the verdict.
+
+    /// The open transaction's envelope, complete from [`Event::ContentBegin`] until the verdict.
     #[must_use]
     pub fn envelope(&self) -> Option<&Envelope> {
-        None
+        self.transaction.as_ref().map(|transaction| &transaction.envelope)
     }
-    /// The same, for cleanup to change.
-    pub fn envelope_mut(&mut self) -> Option<&mut Envelope> {
-        None
+
+    /// The origin, and the open transaction's envelope for cleanup to change.
+    #[must_use]
+    pub fn origin_and_envelope(&mut self) -> Option<(&Origin, &mut Envelope)> {
+        Some((&self.origin, &mut self.transaction.as_mut()?.envelope))
     }
+
+    /// What a bare newline means to this client (`smtpd_forbid_bare_newline_exclusions` is `mynetworks`).
+    const fn bare_newline(&self, settings: &Settings) -> BareNewline {
+        if self.is_trusted { BareNewline::Accept } else { settings.smtpd_forbid_bare_newline }
+    }
+
+    const fn offer(&self, settings: &Settings) -> Offer {
+        // A binary body is full of bare newlines.
+        let has_binarymime = !matches!(self.bare_newline(settings), BareNewline::Reject);
+        Offer { has_binarymime, message_size_limit: settings.message_size_limit }
+    }
+
+    /// Takes one command line from the front of `input`; `None`: its end is not there yet.
+    fn take_line(
+        &mut self,
+        context: &mut Context<'_>,
+        input: &[u8],
+        replies: &mut Vec<u8>,
+    ) -> (usize, Option<Outcome>) {
+        let limit = context.settings.line_length_limit;
+        let Some(end) = memchr::memchr(b'\n', input) else {
+            if self.is_overlong || self.carry.len() + input.len() > limit + 1 {
+                self.is_overlong = true;
+                self.carry = Vec::new();
+            } else {
+                self.carry.extend_from_slice(input);
+            }
+            return (input.len(), None);
+        };
+        let rest = input.get(end + 1..).unwrap_or_default();
+        let part = input.get(..end).unwrap_or_default();
+        // The usual line is whole in one receive and is read where it lies.
+        let carried;
+        let line = if self.carry.is_empty() {
+            part
+        } else {
+            self.carry.extend_from_slice(part.get(..part.len().min(limit + 2)).unwrap_or_default());
+            carried = core::mem::take(&mut self.carry);
+            &carried
+        };
+        let (line, is_bare) = match line.strip_suffix(b"\r") {
+            Some(line) => (line, false),
+            None => (line, true),
+        };
+        let outcome = if core::mem::take(&mut self.is_overlong) || line.len() > limit {
+            self.error(context, replies, &[b"500 5.5.2 Error: line too long"])
+        } else if is_bare && self.bare_newline(context.settings) == BareNewline::Reject {
+            self.errors += 1;
+            self.refuse_bare_newline(context, replies, "CONNECT");
+            self.close()
+        } else {
+            self.command(context, line, !rest.is_empty(), replies)
+        };
+        (end + 1, Some(outcome))
+    }
+
+    fn command(
+        &mut self,
+        context: &mut Context<'_>,
+        line: &[u8],
+        has_more: bool,
+        replies: &mut Vec<u8>,
+    ) -> Outcome {
+        let (verb, argument) = match command::parse(line) {
+            Command::Known(verb, argument) => (verb, argument),
+            Command::Forbidden => {
+                self.refuse(context, replies, "CONNECT", "forbidden_command", &[FORBIDDEN], None, None);
+                return self.close();
+            }
+            Command::Unknown => {
+                return self.error(context, replies, &[b"500 5.5.2 Error: command not recognized"]);
+            }
+            Command::Empty | Command::Malformed => {
+                return self.error(context, replies, &[b"500 5.5.2 Error: bad syntax"]);
+            }
+            Command::BadUtf8 => return self.error(context, replies, &[b"500 5.5.2 Error: bad UTF-8 syntax"]),
+        };
+        let may_pipeline = self.origin.protocol == Protocol::Esmtp && !verb.ends_group();
+        if has_more && !may_pipeline && verb != Verb::Quit && context.settings.smtpd_forbid_unauth_pipelining
+        {
+            let stage = verb.name();
+            self.refuse(context, replies, stage, "unauthorized_pipelining", &[SYNCHRONIZATION], None, None);
+            return self.close();
+        }
+        if verb.is_junk() {
+            self.junk += 1;
+            self.errors += u32::from(self.junk > context.settings.smtpd_junk_command_limit);
+        }
+        match verb {
+            Verb::Helo | Verb::Ehlo => self.hello(context, verb, argument, replies),
+            Verb::Mail => self.mail(context, argument, replies),
+            Verb::Rcpt => self.rcpt(context, argument, replies),
+            Verb::Data => self.data(context, argument, replies),
+            Verb::Bdat => self.bdat(context, argument, replies),
+            Verb::Rset if !argument.is_empty() => self.error(context, replies, &[b"501 5.5.4 Syntax: RSET"]),
+            Verb::Rset => {
+                reply(context, replies, &[b"250 2.0.0 Ok"]);
+                let event = self.reset();
+                self.next_or(context, replies, event)
+            }
+            Verb::Noop => self.ok(context, replies, &[b"250 2.0.0 Ok"]),
+            Verb::Vrfy => self.vrfy(context, argument, replies),
+            Verb::Help => self.ok(context, replies, &[HELP]),
+            Verb::Expn => self.error(context, replies, &[b"502 5.5.1 EXPN command is disabled"]),
+            Verb::Quit if !argument.is_empty() => self.error(context, replies, &[b"501 5.5.4 Syntax: QUIT"]),
+            Verb::Quit => {
+                reply(context, replies, &[b"221 2.0.0 Bye"]);
+                self.close()
+            }
+            Verb::Auth => self.error(context, replies, &[b"503 5.5.1 Error: authentication not enabled"]),
+            Verb::Starttls | Verb::Etrn => {
+                self.error(context, replies, &[b"502 5.5.1 Error: command not implemented"])
+            }
+        }
+    }
+
+    fn hello(
+        &mut self,
+        context: &mut Context<'_>,
+        verb: Verb,
+        name: &[u8],
+        replies: &mut Vec<u8>,
+    ) -> Outcome {
+        if name.is_empty() {
+            return self.error(context, replies, &[b"501 Syntax: ", verb.name().as_bytes(), b" hostname"]);
+        }
+        // What could end a comment or a field in Received is not let in.
+        let keep = |octet: &u8| match octet {
+            b'<' | b'>' | b'(' | b')' | b'\\' | b'"' | b';' | b'@' | 0..=31 | 127 => b'?',
+            octet => *octet,
+        };
+        self.origin.helo = name.iter().take(super::settings::DOMAIN_SIZE_MAX).map(keep).collect();
+        self.has_greeted = true;
+        let event = self.reset();
+        let settings = context.settings;
+        if verb == Verb::Helo {
+            self.origin.protocol = Protocol::Smtp;
+            reply(context, replies, &[b"250 ", &settings.myhostname]);
+            return self.next_or(context, replies, event);
+        }
+        self.origin.protocol = Protocol::Esmtp;
+        let offer = self.offer(settings);
+        let size = settings.message_size_limit.to_string();
+        let recipients = settings.smtpd_recipient_limit.to_string();
+        context.observer.replied(250);
+        reply::write(replies, &[b"250-", &settings.myhostname]);
+        reply::write(replies, &[b"250-PIPELINING"]);
+        reply::write(
+            replies,
+            &[
+                b"250-SIZE",
+                if offer.message_size_limit > 0 { b" " } else { b"" },
+                if offer.message_size_limit > 0 { size.as_bytes() } else { b"" },
+            ],
+        );
+        if !settings.disable_vrfy_command {
+            reply::write(replies, &[b"250-VRFY"]);
+        }
+        for keyword in [&b"250-ENHANCEDSTATUSCODES"[..], b"250-8BITMIME", b"250-DSN", b"250-SMTPUTF8"] {
+            reply::write(replies, &[keyword]);
+        }
+        reply::write(replies, &[b"250-LIMITS RCPTMAX=", recipients.as_bytes()]);
+        if offer.has_binarymime {
+            reply::write(replies, &[b"250-BINARYMIME"]);
+        }
+        reply::write(replies, &[b"250 CHUNKING"]);
+        self.next_or(context, replies, event)
+    }
+
+    fn mail(&mut self, context: &mut Context<'_>, argument: &[u8], replies: &mut Vec<u8>) -> Outcome {
+        let settings = context.settings;
+        if settings.smtpd_helo_required && !self.has_greeted {
+            return self.error(context, replies, &[b"503 5.5.1 Error: send HELO/EHLO first"]);
+        }
+        if let Some(transaction) = &self.transaction {
+            let text: &[u8] = match transaction.chunking {
+                Chunking::None => b"503 5.5.1 Error: nested MAIL command",
+                Chunking::Open | Chunking::Failed => b"503 5.5.1 Error: MAIL after BDAT",
+            };
+            return self.error(context, replies, &[text]);
+        }
+        let Some(argument) =
+            command::after(argument, b"FROM:").filter(|argument| !argument.trim_ascii().is_empty())
+        else {
+            return self.error(context, replies, &[b"501 5.5.4 Syntax: MAIL FROM:<address>"]);
+        };
+        let Ok((path, parameters)) = split_path(argument, settings.strict_rfc821_envelopes) else {
+            return self.error(context, replies, &[b"501 5.1.7 Bad sender address syntax"]);
+        };
+        let mut envelope = Envelope { arrival: context.wall, sender: path.address, ..Envelope::default() };
+        if let Err(error) = parameter::mail(parameters, self.offer(settings), &mut envelope) {
+            return self.refuse_parameter(context, replies, Verb::Mail, error);
+        }
+        if context.is_storage_low {
+            let text: &[u8] = b"452 4.3.1 Insufficient system storage";
+            self.refuse(context, replies, "MAIL", "storage_low", &[text], None, None);
+            return self.next(context, replies);
+        }
+        let bare_newline = self.bare_newline(settings);
+        self.transaction = Some(Box::new(Transaction {
+            envelope,
+            refused_recipients: 0,
+            surplus_recipients: 0,
+            chunking: Chunking::None,
+            decoder: Decoder::new(bare_newline, true),
+            content_size: 0,
+            chunks_size: 0,
+        }));
+        self.ok(context, replies, &[b"250 2.1.0 Ok"])
+    }
+
+    fn rcpt(&mut self, context: &mut Context<'_>, argument: &[u8], replies: &mut Vec<u8>) -> Outcome {
+        let settings = context.settings;
+        let Some(transaction) = self.transaction.as_mut() else {
+            return self.error(context, replies, &[b"503 5.5.1 Error: need MAIL command"]);
+        };
+        if transaction.chunking != Chunking::None {
+            return self.error(context, replies, &[b"503 5.5.1 Error: RCPT after BDAT"]);
+        }
+        let Some(argument) =
+            command::after(argument, b"TO:").filter(|argument| !argument.trim_ascii().is_empty())
+        else {
+            transaction.refused_recipients += 1;
+            return self.error(context, replies, &[b"501 5.5.4 Syntax: RCPT TO:<address>"]);
+        };
+        let (path, parameters) = match split_path(argument, settings.strict_rfc821_envelopes) {
+            Ok((path, parameters)) if !path.address.is_empty() => (path, parameters),
+            _ => {
+                transaction.refused_recipients += 1;
+                return self.error(context, replies, &[b"501 5.1.3 Bad recipient address syntax"]);
+            }
+        };
+        let typed = argument.get(..argument.len() - parameters.len()).unwrap_or_default();
+        let mut recipient = Recipient::default();
+        if let Err(error) = parameter::rcpt(parameters, &mut recipient) {
+            transaction.refused_recipients += 1;
+            return self.refuse_parameter(context, replies, Verb::Rcpt, error);
+        }
+        if transaction.envelope.recipients.len() >= settings.smtpd_recipient_limit as usize {
+            transaction.surplus_recipients += 1;
+            let is_error = transaction.surplus_recipients > settings.smtpd_recipient_overshoot_limit;
+            self.errors += u32::from(is_error);
+            let text: &[u8] = b"452 4.5.3 Error: too many recipients";
+            self.refuse_recipient(context, replies, Verb::Rcpt, "too_many_recipients", &[text], typed);
+            return self.next(context, replies);
+        }
+        if !self.may_send_to(settings, &path) {
+            self.errors += 1;
+            if let Some(transaction) = self.transaction.as_mut() {
+                transaction.refused_recipients += 1;
+            }
+            return self.refuse_relay(context, replies, Verb::Rcpt, typed);
+        }
+        recipient.address = path.address;
+        if let Some(transaction) = self.transaction.as_mut() {
+            transaction.envelope.recipients.push(recipient);
+        }
+        self.ok(context, replies, &[b"250 2.1.5 Ok"])
+    }
+
+    /// Whether mail from this client may go there. `postmaster` without a domain may always (RFC 5321 §4.5.1).
+    fn may_send_to(&self, settings: &Settings, path: &Path) -> bool {
+        self.is_trusted
+            || path.address.eq_ignore_ascii_case(b"postmaster")
+            || is_destination_permitted(settings, &path.address)
+    }
+
+    fn vrfy(&mut self, context: &mut Context<'_>, argument: &[u8], replies: &mut Vec<u8>) -> Outcome {
+        let settings = context.settings;
+        if settings.disable_vrfy_command {
+            return self.error(context, replies, &[b"502 5.5.1 VRFY command is disabled"]);
+        }
+        if argument.is_empty() {
+            return self.error(context, replies, &[b"501 5.5.4 Syntax: VRFY address [SMTPUTF8]"]);
+        }
+        match split_path(argument, false) {
+            Ok((path, parameters)) if !path.address.is_empty() => {
+                if !(parameters.is_empty() || parameters.eq_ignore_ascii_case(b"SMTPUTF8")) {
+                    return self.error(context, replies, &[b"501 5.5.4 Syntax: VRFY address [SMTPUTF8]"]);
+                }
+                let typed = argument.get(..argument.len() - parameters.len()).unwrap_or_default();
+                if self.may_send_to(settings, &path) {
+                    return self.ok(context, replies, &[b"252 2.0.0 ", &reply::echo(typed.trim_ascii())]);
+                }
+                self.errors += 1;
+                self.refuse_relay(context, replies, Verb::Vrfy, typed)
+            }
+            _ => self.error(context, replies, &[b"501 5.1.3 Bad recipient address syntax"]),
+        }
+    }
+
+    fn data(&mut self, context: &mut Context<'_>, argument: &[u8], replies: &mut Vec<u8>) -> Outcome {
+        let Some(transaction) = self.transaction.as_mut() else {
+            return self.error(context, replies, &[b"503 5.5.1 Error: need RCPT command"]);
+        };
+        if transaction.chunking != Chunking::None {
+            return self.error(context, replies, &[b"503 5.5.1 Error: DATA after BDAT"]);
+        }
+        if transaction.envelope.recipients.is_empty() {
+            let text: &[u8] = if transaction.refused_recipients > 0 {
+                b"554 5.5.1 Error: no valid recipients"
+            } else {
+                b"503 5.5.1 Error: need RCPT command"
+            };
+            return self.error(context, replies, &[text]);
+        }
+        if !argument.is_empty() {
+            return self.error(context, replies, &[b"501 5.5.4 Syntax: DATA"]);
+        }
+        if transaction.envelope.body == BodyType::BinaryMime {
+            // RFC 3030 §3.
+            return self.error(context, replies, &[b"503 5.5.1 Error: BODY=BINARYMIME needs BDAT"]);
+        }
+        self.mode = Mode::Data { refused: None };
+        reply(context, replies, &[b"354 End data with <CR><LF>.<CR><LF>"]);
+        Outcome::Event(Event::ContentBegin)
+    }
+
+    fn bdat(&mut self, context: &mut Context<'_>, argument: &[u8], replies: &mut Vec<u8>) -> Outcome {
+        let Some((size, is_last)) = command::chunk(argument) else {
+            // Nobody knows how much follows.
+            self.errors += 1;
+            let text: &[u8] = b"521 5.5.4 Syntax: BDAT count [LAST]";
+            self.refuse(context, replies, "BDAT", "syntax", &[text], None, None);
+            return self.close();
+        };
+        let limit = context.settings.message_size_limit;
+        let bare_newline = self.bare_newline(context.settings);
+        let mut is_first = false;
+        let mut is_abandoned = false;
+        let refused = match self.transaction.as_mut() {
+            None => Some(Refused::NeedRecipient),
+            Some(transaction) if transaction.chunking == Chunking::Failed => Some(Refused::AfterError),
+            Some(transaction) if transaction.envelope.recipients.is_empty() => {
+                transaction.chunking = Chunking::Failed;
+                let has_refused = transaction.refused_recipients > 0;
+                Some(if has_refused { Refused::NoValidRecipients } else { Refused::NeedRecipient })
+            }
+            Some(_) if size == 0 && !is_last => Some(Refused::NullChunk),
+            Some(transaction) if limit > 0 && size > limit.saturating_sub(transaction.chunks_size) => {
+                is_abandoned = transaction.chunking == Chunking::Open;
+                transaction.chunking = Chunking::Failed;
+                Some(Refused::TooBig)
+            }
+            Some(transaction) => {
+                transaction.chunks_size += size;
+                if transaction.chunking == Chunking::None {
+                    is_first = true;
+                    transaction.chunking = Chunking::Open;
+                    transaction.decoder = Decoder::new(bare_newline, false);
+                }
+                None
+            }
+        };
+        self.mode = Mode::Chunk { size, left: size, is_last, refused };
+        if is_first {
+            return Outcome::Event(Event::ContentBegin);
+        }
+        if is_abandoned { Outcome::Event(Event::ContentAbandon) } else { Outcome::Next }
+    }
+
+    fn take_data<'a>(
+        &mut self,
+        context: &mut Context<'_>,
+        input: &'a [u8],
+        refused: Option<Refused>,
+        replies: &mut Vec<u8>,
+    ) -> (usize, Option<Event<'a>>) {
+        let limit = context.settings.message_size_limit;
+        let Some(transaction) = self.transaction.as_mut() else {
+            self.mode = Mode::Command;
+            return (0, None);
+        };
+        let (used, decoded) = transaction.decoder.step(input);
+        match decoded {
+            Decoded::Nothing => (used, Some(Event::NeedInput)),
+            Decoded::Piece(_) if refused.is_some() => (used, None),
+            Decoded::Piece(piece) => {
+                transaction.content_size += piece.len() as u64;
+                let refused = if limit > 0 && transaction.content_size > limit {
+                    Some(Refused::TooBig)
+                } else {
+                    transaction.decoder.is_refused().then_some(Refused::BareNewline)
+                };
+                if refused.is_some() {
+                    self.mode = Mode::Data { refused };
+                    return (used, Some(Event::ContentAbandon));
+                }
+                (used, Some(Event::Content(piece)))
+            }
+            Decoded::End => match refused {
+                None => {
+                    // The single dot itself may have been at odds with the mode.
+                    if transaction.decoder.is_refused() {
+                        self.mode = Mode::Data { refused: Some(Refused::BareNewline) };
+                        self.end_refused_data(context, Refused::BareNewline, replies);
+                        return (used, Some(Event::ContentAbandon));
+                    }
+                    self.mode = Mode::Verdict { is_chunked: false };
+                    (used, Some(Event::ContentEnd))
+                }
+                Some(refused) => {
+                    self.end_refused_data(context, refused, replies);
+                    (used, self.after_reply(context, replies))
+                }
+            },
+        }
+    }
+
+    fn end_refused_data(&mut self, context: &mut Context<'_>, refused: Refused, replies: &mut Vec<u8>) {
+        self.mode = Mode::Command;
+        self.errors += 1;
+        let transaction = self.transaction.take();
+        if refused == Refused::BareNewline {
+            self.refuse_bare_newline(context, replies, "DATA");
+        } else {
+            let text: &[u8] = b"552 5.3.4 Error: message file too big";
+            let transaction = transaction.as_deref();
+            self.refuse(context, replies, "END-OF-MESSAGE", "too_big", &[text], transaction, None);
+        }
+    }
+
+    fn take_chunk<'a>(
+        &mut self,
+        context: &mut Context<'_>,
+        input: &'a [u8],
+        replies: &mut Vec<u8>,
+    ) -> (usize, Option<Event<'a>>) {
+        let Mode::Chunk { size, left, is_last, refused } = self.mode else { return (0, None) };
+        if left == 0 {
+            return (0, self.end_chunk(context, size, is_last, refused, replies));
+        }
+        let part =
+            input.get(..usize::try_from(left).unwrap_or(usize::MAX).min(input.len())).unwrap_or_default();
+        if part.is_empty() {
+            return (0, Some(Event::NeedInput));
+        }
+        let mut left_after = |used: usize, refused| {
+            self.mode = Mode::Chunk { size, left: left - used as u64, is_last, refused };
+        };
+        let Some(transaction) = self.transaction.as_mut().filter(|_| refused.is_none()) else {
+            left_after(part.len(), refused);
+            return (part.len(), None);
+        };
+        if transaction.envelope.body == BodyType::BinaryMime {
+            transaction.content_size += part.len() as u64;
+            left_after(part.len(), None);
+            return (part.len(), Some(Event::Content(part)));
+        }
+        let (used, decoded) = transaction.decoder.step(part);
+        if transaction.decoder.is_refused() {
+            transaction.chunking = Chunking::Failed;
+            left_after(used, Some(Refused::BareNewline));
+            return (used, Some(Event::ContentAbandon));
+        }
+        left_after(used, None);
+        match decoded {
+            Decoded::Piece(piece) => {
+                transaction.content_size += piece.len() as u64;
+                (used, Some(Event::Content(piece)))
+            }
+            Decoded::Nothing | Decoded::End => (used, None),
+        }
+    }
+
+    fn end_chunk<'a>(
+        &mut self,
+        context: &mut Context<'_>,
+        size: u64,
+        is_last: bool,
+        refused: Option<Refused>,
+        replies: &mut Vec<u8>,
+    ) -> Option<Event<'a>> {
+        self.mode = Mode::Command;
+        let digits = size.to_string();
+        let digits = digits.as_bytes();
+        let Some(refused) = refused else {
+            if !is_last {
+                reply(context, replies, &[b"250 2.0.0 Ok: ", digits, b" bytes"]);
+                return self.after_reply(context, replies);
+            }
+            if let Some(transaction) = self.transaction.as_mut()
+                && transaction.envelope.body != BodyType::BinaryMime
+            {
+                let line_end = transaction.decoder.finish();
+                if !line_end.is_empty() {
+                    // The next call finds the chunk at its end again, and the decoder at a line's start.
+                    let _ = transaction.decoder.step(b"\n");
+                    transaction.decoder = Decoder::new(BareNewline::Accept, false);
+                    self.mode = Mode::Chunk { size, left: 0, is_last, refused: None };
+                    return Some(Event::Content(line_end));
+                }
+            }
+            self.mode = Mode::Verdict { is_chunked: true };
+            return Some(Event::ContentEnd);
+        };
+        self.errors += 1;
+        let transaction = if is_last { self.transaction.take() } else { None };
+        let transaction = transaction.as_deref();
+        match refused {
+            Refused::BareNewline => self.refuse_bare_newline(context, replies, "BDAT"),
+            Refused::AfterError => {
+                let text: [&[u8]; 3] = [b"551 5.0.0 Discarded ", digits, b" bytes after earlier error"];
+                self.refuse(context, replies, "BDAT", "after_error", &text, transaction, None);
+            }
+            Refused::NullChunk => {
+                let text: &[u8] = b"551 5.7.1 Null BDAT request";
+                self.refuse(context, replies, "BDAT", "null_chunk", &[text], transaction, None);
+            }
+            Refused::TooBig => {
+                let text: &[u8] = b"552 5.3.4 Chunk exceeds message size limit";
+                self.refuse(context, replies, "BDAT", "too_big", &[text], transaction, None);
+            }
+            Refused::NeedRecipient => {
+                let text: &[u8] = b"503 5.5.1 Error: need RCPT command";
+                self.refuse(context, replies, "BDAT", "order", &[text], transaction, None);
+            }
+            Refused::NoValidRecipients => {
+                let text: &[u8] = b"554 5.5.1 Error: no valid recipients";
+                self.refuse(context, replies, "BDAT", "no_valid_recipients", &[text], transaction, None);
+            }
+        }
+        self.after_reply(context, replies)
+    }
+
+    /// Ends the transaction; the caller is to drop content that it has.
+    fn reset(&mut self) -> Option<Event<'static>> {
+        let transaction = self.transaction.take()?;
+        (transaction.chunking == Chunking::Open).then_some(Event::ContentAbandon)
+    }
+
+    /// A reply that refuses nothing.
+    fn ok(&mut self, context: &mut Context<'_>, replies: &mut Vec<u8>, text: &[&[u8]]) -> Outcome {
+        reply(context, replies, text);
+        self.next(context, replies)
+    }
+
+    /// A reply that counts as an error of the client's.
+    fn error(&mut self, context: &mut Context<'_>, replies: &mut Vec<u8>, text: &[&[u8]]) -> Outcome {
+        self.errors += 1;
+        reply(context, replies, text);
+        self.next(context, replies)
+    }
+
+    fn next(&mut self, context: &mut Context<'_>, replies: &mut Vec<u8>) -> Outcome {
+        self.next_or(context, replies, None)
+    }
+
+    fn next_or(
+        &mut self,
+        context: &mut Context<'_>,
+        replies: &mut Vec<u8>,
+        event: Option<Event<'static>>,
+    ) -> Outcome {
+        // Abandoned content is rare and errors are not worth a second event then.
+        event.or_else(|| self.after_reply(context, replies)).map_or(Outcome::Next, Outcome::Event)
+    }
+
+    fn close(&mut self) -> Outcome {
+        self.mode = Mode::Over;
+        Outcome::Event(Event::Close)
+    }
+
+    /// What the number of errors asks for after a reply.
+    fn after_reply(&mut self, context: &mut Context<'_>, replies: &mut Vec<u8>) -> Option<Event<'static>> {
+        let settings = context.settings;
+        if self.errors >= settings.smtpd_hard_error_limit {
+            self.mode = Mode::Over;
+            let text: [&[u8]; 3] = [b"421 4.7.0 ", &settings.myhostname, b" Error: too many errors"];
+            self.refuse(context, replies, "CONNECT", "too_many_errors", &text, None, None);
+            return Some(Event::Close);
+        }
+        let is_late =
+            self.errors >= settings.smtpd_soft_error_limit && settings.smtpd_error_sleep_time_ms > 0;
+        is_late.then_some(Event::Delay { milliseconds: settings.smtpd_error_sleep_time_ms })
+    }
+
+    fn refuse_parameter(
+        &mut self,
+        context: &mut Context<'_>,
+        replies: &mut Vec<u8>,
+        verb: Verb,
+        error: ParameterError<'_>,
+    ) -> Outcome {
+        let text: &[u8] = match error {
+            ParameterError::Unsupported(option) => {
+                return self.error(
+                    context,
+                    replies,
+                    &[b"555 5.5.4 Unsupported option: ", &reply::echo(option)],
+                );
+            }
+            ParameterError::SizeTooBig => {
+                self.errors += 1;
+                let text: &[u8] = b"552 5.3.4 Message size exceeds fixed limit";
+                self.refuse(context, replies, verb.name(), "too_big", &[text], None, None);
+                return self.next(context, replies);
+            }
+            ParameterError::SizeSyntax => b"501 5.5.4 Bad message size syntax",
+            ParameterError::Ret => b"501 5.5.4 Bad RET parameter syntax",
+            ParameterError::EnvelopeId => b"501 5.5.4 Bad ENVID parameter syntax",
+            ParameterError::Notify => b"501 5.5.4 Error: Bad NOTIFY parameter syntax",
+            ParameterError::OriginalRecipient => b"501 5.5.4 Error: Bad ORCPT parameter syntax",
+        };
+        self.error(context, replies, &[text])
+    }
+
+    fn refuse_relay(
+        &mut self,
+        context: &mut Context<'_>,
+        replies: &mut Vec<u8>,
+        verb: Verb,
+        typed: &[u8],
+    ) -> Outcome {
+        let typed = typed.trim_ascii();
+        let bare = typed.strip_prefix(b"<").and_then(|typed| typed.strip_suffix(b">")).unwrap_or(typed);
+        let text: [&[u8]; 3] = [b"554 5.7.1 <", &reply::echo(bare), b">: Relay access denied"];
+        self.refuse_recipient(context, replies, verb, "relay_denied", &text, bare);
+        self.next(context, replies)
+    }
+
+    fn refuse_recipient(
+        &mut self,
+        context: &mut Context<'_>,
+        replies: &mut Vec<u8>,
+        verb: Verb,
+        reason: &'static str,
+        text: &[&[u8]],
+        recipient: &[u8],
+    ) {
+        self.refuse(
+            context,
+            replies,
+            verb.name(),
+            reason,
+            text,
+            self.transaction.as_deref(),
+            Some(recipient),
+        );
+    }
+
+    fn refuse_bare_newline(&self, context: &mut Context<'_>, replies: &mut Vec<u8>, stage: &'static str) {
+        let settings = context.settings;
+        let text: [&[u8]; 3] = [b"550 5.5.2 ", &settings.myhostname, b" Error: bare <LF> received"];
+        self.refuse(context, replies, stage, "bare_newline", &text, None, None);
+    }
+
+    /// Writes a reply that is told to the observer as a refusal.
+    #[expect(clippy::too_many_arguments, reason = "all of it stands in the log line")]
+    fn refuse(
+        &self,
+        context: &mut Context<'_>,
+        replies: &mut Vec<u8>,
+        stage: &'static str,
+        reason: &'static str,
+        text: &[&[u8]],
+        transaction: Option<&Transaction>,
+        recipient: Option<&[u8]>,
+    ) {
+        let start = replies.len();
+        reply(context, replies, text);
+        let written = replies.get(start..).unwrap_or_default().trim_ascii_end();
+        let sender =
+            transaction.or(self.transaction.as_deref()).map(|transaction| &transaction.envelope.sender[..]);
+        context.observer.rejected(&self.origin, &Reject { stage, reason, reply: written, sender, recipient });
+    }
+}
+
+const FORBIDDEN: &[u8] = b"221 2.7.0 Error: I can break rules, too. Goodbye.";
+const SYNCHRONIZATION: &[u8] = b"554 5.5.0 Error: SMTP protocol synchronization";
+const HELP: &[u8] = b"214 2.0.0 HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT";
+
+/// Writes a reply and tells the observer its code.
+fn reply(context: &mut Context<'_>, replies: &mut Vec<u8>, text: &[&[u8]]) {
+    let digits = text.first().and_then(|first| first.get(..3)).unwrap_or_default();
+    context
+        .observer
+        .replied(digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit.saturating_sub(b'0'))));
+    reply::write(replies, text);
 }

@@ -1,0 +1,191 @@
+//! Owns the verbs: which there are, and how a command line is told apart.
+
+/// A command that we know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    Helo,
+    Ehlo,
+    Mail,
+    Rcpt,
+    Data,
+    Bdat,
+    Rset,
+    Noop,
+    Vrfy,
+    Expn,
+    Help,
+    Quit,
+    Starttls,
+    Auth,
+    Etrn,
+}
+
+impl Verb {
+    /// As log lines name it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Helo => "HELO",
+            Self::Ehlo => "EHLO",
+            Self::Mail => "MAIL",
+            Self::Rcpt => "RCPT",
+            Self::Data => "DATA",
+            Self::Bdat => "BDAT",
+            Self::Rset => "RSET",
+            Self::Noop => "NOOP",
+            Self::Vrfy => "VRFY",
+            Self::Expn => "EXPN",
+            Self::Help => "HELP",
+            Self::Quit => "QUIT",
+            Self::Starttls => "STARTTLS",
+            Self::Auth => "AUTH",
+            Self::Etrn => "ETRN",
+        }
+    }
+
+    /// Whether a client may send more only after the reply (RFC 2920 §3.1).
+    pub(super) const fn ends_group(self) -> bool {
+        matches!(
+            self,
+            Self::Helo
+                | Self::Ehlo
+                | Self::Data
+                | Self::Vrfy
+                | Self::Expn
+                | Self::Noop
+                | Self::Help
+                | Self::Starttls
+        )
+    }
+
+    /// Whether it does nothing for a message (`smtpd_junk_command_limit`).
+    pub(super) const fn is_junk(self) -> bool {
+        matches!(
+            self,
+            Self::Helo
+                | Self::Ehlo
+                | Self::Rset
+                | Self::Noop
+                | Self::Vrfy
+                | Self::Expn
+                | Self::Help
+                | Self::Etrn
+        )
+    }
+}
+
+const VERBS: [Verb; 15] = [
+    Verb::Mail,
+    Verb::Rcpt,
+    Verb::Data,
+    Verb::Bdat,
+    Verb::Ehlo,
+    Verb::Helo,
+    Verb::Rset,
+    Verb::Quit,
+    Verb::Noop,
+    Verb::Vrfy,
+    Verb::Expn,
+    Verb::Help,
+    Verb::Starttls,
+    Verb::Auth,
+    Verb::Etrn,
+];
+
+/// What a line asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Command<'a> {
+    /// A verb and what follows it, without blanks at the ends.
+    Known(Verb, &'a [u8]),
+    /// Not SMTP: another protocol, or somebody else's text (`smtpd_forbidden_commands`).
+    Forbidden,
+    /// A word that we do not know.
+    Unknown,
+    /// No word at all.
+    Empty,
+    /// Octets that have no place in a command.
+    Malformed,
+    /// Not UTF-8.
+    BadUtf8,
+}
+
+/// Reads a line, its line end removed.
+pub(super) fn parse(line: &[u8]) -> Command<'_> {
+    if !line.is_ascii() && core::str::from_utf8(line).is_err() {
+        return Command::BadUtf8;
+    }
+    let line = line.trim_ascii();
+    let end = line.iter().position(|octet| matches!(octet, b' ' | b'\t')).unwrap_or(line.len());
+    let (word, argument) = line.split_at_checked(end).unwrap_or((line, b""));
+    let Some(first) = word.first() else { return Command::Empty };
+    let is_other = [&b"CONNECT"[..], b"GET", b"POST"].iter().any(|other| word.eq_ignore_ascii_case(other));
+    // `Subject:` and the like come from content that somebody smuggled or sent too early.
+    let is_field = word.len() > 1 && word.ends_with(b":");
+    if is_other || is_field || !first.is_ascii_alphabetic() {
+        return Command::Forbidden;
+    }
+    if line.iter().any(|octet| octet.is_ascii_control() && *octet != b'\t') {
+        return Command::Malformed;
+    }
+    let verb = VERBS.iter().find(|verb| word.eq_ignore_ascii_case(verb.name().as_bytes()));
+    verb.map_or(Command::Unknown, |verb| Command::Known(*verb, argument.trim_ascii_start()))
+}
+
+/// What follows `prefix` (`FROM:`, `TO:`), in any case.
+pub(super) fn after<'a>(argument: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    let (front, rest) = argument.split_at_checked(prefix.len())?;
+    front.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+/// Size and LAST of BDAT (RFC 3030 §2); `None` if it is neither.
+pub(super) fn chunk(argument: &[u8]) -> Option<(u64, bool)> {
+    let mut words = argument.split(|octet| matches!(octet, b' ' | b'\t')).filter(|word| !word.is_empty());
+    let digits = words.next()?;
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let size = digits
+        .iter()
+        .try_fold(0u64, |size, digit| size.checked_mul(10)?.checked_add(u64::from(digit - b'0')))?;
+    let is_last = match words.next() {
+        None => false,
+        Some(word) if word.eq_ignore_ascii_case(b"LAST") => true,
+        Some(_) => return None,
+    };
+    words.next().is_none().then_some((size, is_last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_told_apart() {
+        assert_eq!(parse(b"mAIl fRoM:<a@b>"), Command::Known(Verb::Mail, b"fRoM:<a@b>"));
+        assert_eq!(parse(b" NOOP  some text "), Command::Known(Verb::Noop, b"some text"));
+        assert_eq!(parse(b"QUIT "), Command::Known(Verb::Quit, b""));
+        assert_eq!(parse(b""), Command::Empty);
+        assert_eq!(parse(b"XYZZY plugh"), Command::Unknown);
+        for line in [
+            &b"GET / HTTP/1.1"[..],
+            b"post / HTTP/1.1",
+            b"Subject: hello",
+            b"\x16\x03\x01",
+            b"250 Ok",
+            b"<a@b>",
+        ] {
+            assert_eq!(parse(line), Command::Forbidden);
+        }
+        assert_eq!(parse(b"MAIL FROM:<a@b>\rRCPT"), Command::Malformed);
+        assert_eq!(parse(b"MAIL FROM:<a\0b>"), Command::Malformed);
+        assert_eq!(parse(b"MAIL FROM:<\xff@b>"), Command::BadUtf8);
+    }
+
+    #[test]
+    fn sizes_of_chunks() {
+        assert_eq!(chunk(b"20"), Some((20, false)));
+        assert_eq!(chunk(b"0  last"), Some((0, true)));
+        for argument in [&b""[..], b"abc", b"-1", b"0 FIRST", b"0 LAST LAST", b"99999999999999999999999"] {
+            assert_eq!(chunk(argument), None);
+        }
+    }
+}

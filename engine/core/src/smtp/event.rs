@@ -1,0 +1,87 @@
+//! Owns what a session and its caller say to each other.
+
+use super::Settings;
+use crate::envelope::Origin;
+use crate::queue_id::QueueId;
+use crate::timestamp::Timestamp;
+
+/// What one call of [`Session::feed`] needs from outside.
+pub struct Context<'a> {
+    /// Shared settings.
+    pub settings: &'a Settings,
+    /// The time of this call.
+    pub wall: Timestamp,
+    /// The queue's file system is nearly full: MAIL gets 452 4.3.1.
+    pub is_storage_low: bool,
+    /// Told of replies and refusals, for log and metrics.
+    pub observer: &'a mut dyn Observer,
+}
+
+/// Told of replies and refusals, for log and metrics.
+pub trait Observer {
+    /// A reply was written.
+    fn replied(&mut self, code: u16);
+    /// Something was refused for a reason that operators look for.
+    fn rejected(&mut self, origin: &Origin, reject: &Reject<'_>);
+}
+
+/// One refusal, for the log line `NOQUEUE: reject: STAGE from ...`.
+#[derive(Debug)]
+pub struct Reject<'a> {
+    /// `MAIL`, `RCPT`, `DATA`, `BDAT`, `END-OF-MESSAGE`, `CONNECT`, or another command's verb.
+    pub stage: &'static str,
+    /// A short fixed reason for the metric's label, such as `relay_denied`.
+    pub reason: &'static str,
+    /// The reply without line end.
+    pub reply: &'a [u8],
+    /// The transaction's reverse-path; `None` before MAIL.
+    pub sender: Option<&'a [u8]>,
+    /// The forward-path at issue.
+    pub recipient: Option<&'a [u8]>,
+}
+
+/// The result of one step.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// So many octets of the input are done with; the rest is given again at the next call.
+    pub consumed: usize,
+    /// What the caller has to do before it calls again.
+    pub event: Event<'a>,
+}
+
+/// What the caller has to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// All input was used: send the replies, wait for more.
+    NeedInput,
+    /// The replies are full: send them, then call again with the rest of the input.
+    SendReplies,
+    /// Content begins: [`Session::envelope`] is complete.
+    ContentBegin,
+    /// A piece of content: dots removed, line ends CRLF. Borrowed from the input where possible.
+    Content(&'a [u8]),
+    /// The content is whole. No input may be given until [`Session::verdict`] was called.
+    ContentEnd,
+    /// The content so far is to be dropped; its transaction is over.
+    ContentAbandon,
+    /// Hold the replies back for so long, and take no input meanwhile (tarpit).
+    Delay {
+        /// Milliseconds.
+        milliseconds: u32,
+    },
+    /// Send the replies, then close.
+    Close,
+}
+
+/// What became of a message, said by the caller after [`Event::ContentEnd`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Durable under this id.
+    Queued(QueueId),
+    /// Too many Received fields.
+    TooManyHops,
+    /// The queue could not take it: a failed write or flush (451 4.3.0).
+    QueueWriteFailed,
+    /// The queue is full (452 4.3.1).
+    StorageFull,
+}
