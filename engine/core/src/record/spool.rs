@@ -99,7 +99,10 @@ pub struct BatchHeader {
     pub sequence: u64,
     /// Counts the worker's batches over all segments.
     pub number: u64,
-    /// All batches up to this number had been written when this one was begun.
+    /// When this one was begun, all of the worker's batches from `durable_from` to `durable_through` were known to be
+    /// durable; none if that is less.
+    pub durable_from: u64,
+    /// The last of them.
     pub durable_through: u64,
 }
 
@@ -115,6 +118,7 @@ impl BatchHeader {
         put(&mut header, 24, &self.durable_through.to_le_bytes());
         put(&mut header, 32, &self.records.to_le_bytes());
         put(&mut header, 36, &self.worker.to_le_bytes());
+        put(&mut header, 40, &self.durable_from.to_le_bytes());
         seal(&mut header, salt, offset);
         header
     }
@@ -127,6 +131,7 @@ impl BatchHeader {
             length: u32_at(header, 4)?,
             sequence: u64_at(header, 8)?,
             number: u64_at(header, 16)?,
+            durable_from: u64_at(header, 40)?,
             durable_through: u64_at(header, 24)?,
             records: u32_at(header, 32)?,
             worker: u32_at(header, 36)?,
@@ -336,8 +341,15 @@ mod tests {
     fn headers_read_back() {
         let segment = SegmentHeader { sequence: 9, salt: 77, size: 1 << 26 };
         assert_eq!(SegmentHeader::decode(&segment.encode()), Ok(segment));
-        let batch =
-            BatchHeader { length: 8192, records: 2, worker: 1, sequence: 9, number: 5, durable_through: 3 };
+        let batch = BatchHeader {
+            length: 8192,
+            records: 2,
+            worker: 1,
+            sequence: 9,
+            number: 5,
+            durable_from: 2,
+            durable_through: 3,
+        };
         assert_eq!(BatchHeader::decode(&batch.encode(1, 4096), 1, 4096), Some(batch));
         assert_eq!(RecordHeader::decode(&record().encode(1, 4160), 1, 4160), Some(record()));
     }

@@ -1,0 +1,98 @@
+//! Owns how the spool says no.
+
+use std::fmt;
+use std::io;
+
+/// Why the spool does not take a piece right now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// All memory for writes is under way, or the next segment is not ready yet: again a little later.
+    Busy,
+    /// There is no room on the disk.
+    Full,
+    /// Envelope and piece do not fit into one block ([`crate::Settings::block_size`]).
+    TooLarge,
+    /// An earlier part of the message could not be written.
+    Failed,
+}
+
+/// Why something that was taken did not become durable: its write or flush failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpoolError;
+
+impl fmt::Display for SpoolError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the write that held it failed")
+    }
+}
+
+impl std::error::Error for SpoolError {}
+
+/// Why a message could not be marked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MarkError {
+    /// No such message in this spool.
+    NotFound,
+    /// The spool does not take it now.
+    Refused(Refusal),
+}
+
+/// Why a queue cannot be opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// Another engine has it.
+    Locked,
+    /// The settings do not fit together; the text says which.
+    Settings(&'static str),
+    /// A file of the queue is of another version of the format.
+    Version {
+        /// Its path in the queue directory.
+        path: String,
+        /// The version it has.
+        version: u32,
+    },
+    /// The file system failed.
+    Disk {
+        /// What was being done.
+        operation: &'static str,
+        /// With which path in the queue directory.
+        path: String,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn disk(operation: &'static str, path: &str) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Disk { operation, path, source }
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked => formatter
+                .write_str("another engine uses this queue directory: stop it, or use another directory"),
+            Self::Settings(text) => formatter.write_str(text),
+            Self::Version { path, version } => {
+                write!(
+                    formatter,
+                    "{path} has queue format version {version}, which this program does not read: use the program that wrote it to empty the queue"
+                )
+            }
+            Self::Disk { operation, path, source } => {
+                write!(formatter, "cannot {operation} {path}: {source}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Disk { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

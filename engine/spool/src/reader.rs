@@ -1,0 +1,148 @@
+//! Owns looking into a queue from outside, whether or not an engine runs on it: nothing is locked or changed.
+
+use std::io::{self, Write};
+
+use mailrace_core::record::envelope;
+use mailrace_core::record::spool::{
+    Location, RECORD_HEADER_SIZE, RecordHeader, RecordKind, SEGMENT_HEADER_SIZE, SegmentHeader, checksum,
+};
+use mailrace_core::{Envelope, Origin, QueueId};
+use mailrace_io::{Disk, FileKind};
+
+use crate::survey::{Message, Survey, survey};
+use crate::{OpenError, State};
+
+/// The messages that a queue held when it was read.
+#[derive(Debug)]
+pub struct Queue<'a, D: Disk> {
+    disk: &'a D,
+    survey: Survey,
+}
+
+/// One message.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its id.
+    pub id: QueueId,
+    /// Its state.
+    pub state: State,
+    /// Octets of its content as stored, with CRLF line ends.
+    pub size: u64,
+    /// Where it came from.
+    pub origin: Origin,
+    /// What MAIL and RCPT said, after rewriting.
+    pub envelope: Envelope,
+}
+
+/// Why a message could not be read.
+#[derive(Debug)]
+pub enum ReadError {
+    /// The file system failed.
+    Disk(io::Error),
+    /// It is damaged, or an engine has taken it out of the queue meanwhile.
+    Gone,
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl std::fmt::Display for ReadError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Disk(error) => write!(formatter, "{error}"),
+            Self::Gone => formatter.write_str("it is damaged, or was taken out of the queue meanwhile"),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+impl<'a, D: Disk> Queue<'a, D> {
+    /// Reads what is in the queue.
+    ///
+    /// `is_checked`: content too, against its checksums, as an engine does at its start; without an engine this is
+    /// what the next one will find. With an engine at work, messages in writes that are just under way may show.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn read(disk: &'a D, is_checked: bool) -> Result<Self, OpenError> {
+        Ok(Self { disk, survey: survey(disk, is_checked)? })
+    }
+
+    /// Ids, states and sizes of content, oldest first.
+    pub fn ids(&self) -> impl Iterator<Item = (QueueId, State, u64)> + '_ {
+        self.live().map(|(id, message)| (id, message.state, message.header.content_size))
+    }
+
+    /// Everything but the content of one message; `None`: there is none of this id.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn entry(&self, id: QueueId) -> Result<Option<Entry>, ReadError> {
+        let Some(message) = self.survey.messages.get(&id).filter(|message| !message.is_done) else {
+            return Ok(None);
+        };
+        let place = message.chain.first().ok_or(ReadError::Gone)?;
+        let (header, front) = self.record(id, *place, message.header.envelope_length)?;
+        let (origin, envelope) = envelope::decode(&front).ok_or(ReadError::Gone)?;
+        Ok(Some(Entry { id, state: message.state, size: header.content_size, origin, envelope }))
+    }
+
+    /// Writes the content of a message, checked against its checksums, with CRLF line ends as stored.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn content(&self, id: QueueId, out: &mut impl Write) -> Result<(), ReadError> {
+        let message =
+            self.survey.messages.get(&id).filter(|message| !message.is_done).ok_or(ReadError::Gone)?;
+        for place in message.chain.iter().rev() {
+            let (header, payload) = self.record(id, *place, u32::MAX)?;
+            let envelope =
+                if header.kind == RecordKind::Message { header.envelope_length as usize } else { 0 };
+            out.write_all(payload.get(envelope..).unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
+    fn live(&self) -> impl Iterator<Item = (QueueId, &Message)> + '_ {
+        self.survey
+            .messages
+            .iter()
+            .filter(|(_, message)| !message.is_done)
+            .map(|(id, message)| (*id, message))
+    }
+
+    /// A record's header and the first `length` octets of its payload; checked if that is all of it.
+    fn record(
+        &self,
+        id: QueueId,
+        place: Location,
+        length: u32,
+    ) -> Result<(RecordHeader, Vec<u8>), ReadError> {
+        let found = self.survey.uses.get(&place.sequence).ok_or(ReadError::Gone)?;
+        let file = self.disk.open(&found.path, FileKind::Buffered)?;
+        // The engine may have given the file a new use since.
+        let mut block = vec![0; SEGMENT_HEADER_SIZE];
+        self.disk.read_at(&file, &mut block, 0)?;
+        if SegmentHeader::decode(&block) != Ok(found.header) {
+            return Err(ReadError::Gone);
+        }
+        let offset = u64::from(place.offset);
+        let mut head = vec![0; RECORD_HEADER_SIZE];
+        self.disk.read_at(&file, &mut head, offset)?;
+        let header = RecordHeader::decode(&head, found.header.salt, offset)
+            .filter(|header| header.id == id)
+            .ok_or(ReadError::Gone)?;
+        let mut payload = vec![0; header.length.min(length) as usize];
+        let count = self.disk.read_at(&file, &mut payload, offset + RECORD_HEADER_SIZE as u64)?;
+        payload.truncate(count);
+        let is_all = payload.len() == header.length as usize;
+        if is_all && checksum(&payload, found.header.salt) != header.payload_checksum {
+            return Err(ReadError::Gone);
+        }
+        Ok((header, payload))
+    }
+}

@@ -1,0 +1,155 @@
+//! Owns the start: what earlier runs left is read, and spools are made that go on from there.
+//!
+//! Segments of earlier runs are never written to again. All of them belong to the first worker, whichever wrote
+//! them, so that what marks a message done is always kept by the one who also keeps the message.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crossbeam::channel;
+use mailrace_core::queue_id::QueueIdSource;
+use mailrace_core::{QueueId, Timestamp};
+use mailrace_io::Disk;
+
+use crate::index::{Entry, Index};
+use crate::keeper::SegmentKeeper;
+use crate::spool::{Parts, Segment};
+use crate::survey::survey;
+use crate::{OpenError, SEGMENTS, SegmentSpool, Settings, Shared};
+
+/// A place in the queue that was whole once and is not now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file's path in the queue directory.
+    pub path: String,
+    /// Octets from its start.
+    pub offset: u64,
+    /// What is wrong there.
+    pub what: &'static str,
+}
+
+/// What was found at the start.
+#[derive(Clone, Debug, Default)]
+pub struct RecoveryReport {
+    /// Messages in the queue.
+    pub messages: u64,
+    /// Octets of their content.
+    pub octets: u64,
+    /// Segments that were read.
+    pub segments: usize,
+    /// What could not be read.
+    pub damage: Vec<Damage>,
+}
+
+/// An open queue.
+#[derive(Debug)]
+pub struct Opened<D: Disk> {
+    /// One for each worker.
+    pub spools: Vec<SegmentSpool<D>>,
+    /// To be run on a thread of its own.
+    pub keeper: SegmentKeeper<D>,
+    /// What was found.
+    pub report: RecoveryReport,
+    /// What workers and keeper tell each other.
+    pub shared: Arc<Shared>,
+    /// Keeps other engines out for as long as it lives.
+    pub lock: D::File,
+}
+
+/// The file whose lock an engine holds.
+pub(crate) const LOCK: &str = "lock";
+
+/// Takes the queue's lock; it is free again when the file is dropped.
+///
+/// # Errors
+/// [`OpenError::Locked`] while an engine runs on it.
+pub fn lock<D: Disk>(disk: &D) -> Result<D::File, OpenError> {
+    disk.lock(LOCK).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => OpenError::Locked,
+        _ => OpenError::disk("lock", LOCK)(error),
+    })
+}
+
+/// Opens the queue for `workers` workers; `seed` is random.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16, seed: u64) -> Result<Opened<D>, OpenError> {
+    settings.check()?;
+    let lock = lock(disk)?;
+    for name in disk.list(SEGMENTS).map_err(OpenError::disk("list", SEGMENTS))? {
+        if name.ends_with(".new") {
+            let path = format!("{SEGMENTS}/{name}");
+            disk.remove(&path).map_err(OpenError::disk("remove", &path))?;
+        }
+    }
+    let survey = survey(disk, true)?;
+    let shared = Arc::new(Shared::default());
+    let mut index = Index::default();
+    let mut segments = BTreeMap::new();
+    for (sequence, found) in &survey.uses {
+        let mut marks: Vec<u64> = found
+            .marks
+            .iter()
+            .filter_map(|id| survey.messages.get(id))
+            .map(|message| message.span().1)
+            .collect();
+        marks.sort_unstable();
+        marks.dedup();
+        segments.insert(*sequence, Segment::found(found.path.clone(), found.header, marks));
+    }
+    for (id, message) in survey.messages.iter().filter(|(_, message)| !message.is_done) {
+        let (first, last) = message.span();
+        for (_, segment) in segments.range_mut(first..=last) {
+            segment.parts += 1;
+        }
+        index.insert(*id, Entry { first, last, octets: message.header.content_size, state: message.state });
+    }
+    let report = RecoveryReport {
+        messages: index.messages(),
+        octets: index.octets(),
+        segments: survey.uses.len(),
+        damage: survey.damage,
+    };
+    let last_sequence = survey.uses.keys().next_back().copied().unwrap_or(0);
+    let last_batch = survey.uses.values().map(crate::survey::Use::last_batch).max().unwrap_or(0);
+    let last_id = survey.last_id.map_or_else(Timestamp::default, QueueId::time);
+    let (freed_sender, freed) = channel::unbounded();
+    let (ready_sender, ready) = channel::bounded(settings.spare_segments);
+    let mut keeper = SegmentKeeper {
+        disk: disk.clone(),
+        settings: *settings,
+        shared: Arc::clone(&shared),
+        ready: ready_sender,
+        freed,
+        free: survey.empty,
+        files: survey.uses.len(),
+        next_sequence: last_sequence + 1,
+        random: seed,
+        is_stuck: false,
+        stop: Arc::new(AtomicBool::new(false)),
+    };
+    keeper.files += keeper.free.len();
+    let mut spools = Vec::with_capacity(usize::from(workers));
+    for worker in 0..workers {
+        spools.push(SegmentSpool::new(Parts {
+            settings: *settings,
+            shared: Arc::clone(&shared),
+            ready: ready.clone(),
+            freed: freed_sender.clone(),
+            worker,
+            ids: QueueIdSource::new(worker, last_id),
+            index: std::mem::take(&mut index),
+            segments: std::mem::take(&mut segments),
+            next_batch: last_batch + 1,
+        }));
+    }
+    // The first message is not to wait for a segment.
+    keeper.look_around();
+    for _ in 0..usize::from(workers).min(settings.spare_segments) {
+        let segment = keeper.prepare().map_err(OpenError::disk("make a segment in", SEGMENTS))?;
+        let _ = keeper.ready.try_send(segment);
+    }
+    Ok(Opened { spools, keeper, report, shared, lock })
+}

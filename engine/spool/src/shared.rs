@@ -1,0 +1,62 @@
+//! Owns what workers and the keeper of segments tell each other.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use mailrace_io::Waker;
+
+/// Said by one thread, read by others; nothing waits on it.
+#[derive(Debug, Default)]
+pub struct Shared {
+    is_storage_low: AtomicBool,
+    is_full: AtomicBool,
+    free_octets: AtomicU64,
+    segments: AtomicU64,
+    wakers: Mutex<Vec<Waker>>,
+}
+
+impl Shared {
+    /// Whether MAIL is to be refused for want of space (452 4.3.1).
+    #[must_use]
+    pub fn is_storage_low(&self) -> bool {
+        self.is_storage_low.load(Ordering::Relaxed)
+    }
+
+    /// Octets free on the queue's file system, as last seen.
+    #[must_use]
+    pub fn free_octets(&self) -> u64 {
+        self.free_octets.load(Ordering::Relaxed)
+    }
+
+    /// Number of segment files.
+    #[must_use]
+    pub fn segments(&self) -> u64 {
+        self.segments.load(Ordering::Relaxed)
+    }
+
+    /// A worker is woken when there is a segment for it again.
+    pub fn add_waker(&self, waker: Waker) {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(waker);
+    }
+
+    pub(crate) fn wake(&self) {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(Waker::wake);
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_full(&self, is_full: bool) {
+        self.is_full.store(is_full, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_space(&self, free_octets: u64, is_low: bool) {
+        self.free_octets.store(free_octets, Ordering::Relaxed);
+        self.is_storage_low.store(is_low, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_segments(&self, segments: usize) {
+        self.segments.store(segments as u64, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,235 @@
+//! Owns what all segments together say: which messages are whole, which are done, and what is damaged.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+
+use mailrace_core::QueueId;
+use mailrace_core::record::spool::{
+    BatchHeader, Location, Mark, RecordHeader, RecordKind, SEGMENT_HEADER_SIZE, SegmentError, SegmentHeader,
+    checksum,
+};
+use mailrace_io::{Disk, FileKind};
+
+use crate::index::State;
+use crate::recovery::Damage;
+use crate::scan::{Found, Scan};
+use crate::{OpenError, SEGMENT_SUFFIX, SEGMENTS};
+
+/// One use of a segment that was found.
+#[derive(Debug)]
+pub(crate) struct Use {
+    /// Its path in the queue directory.
+    pub(crate) path: String,
+    pub(crate) header: SegmentHeader,
+    batches: Vec<(u64, BatchHeader)>,
+    /// Messages that its marks speak of.
+    pub(crate) marks: Vec<QueueId>,
+}
+
+/// A message whose last record is whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    /// Where its records are, the last one first.
+    pub(crate) chain: Vec<Location>,
+    pub(crate) header: RecordHeader,
+    pub(crate) state: State,
+    pub(crate) is_done: bool,
+}
+
+impl Message {
+    /// Sequences of the first and the last segment that hold a part of it.
+    pub(crate) fn span(&self) -> (u64, u64) {
+        let first = self.chain.last().map_or(0, |place| place.sequence);
+        let last = self.chain.first().map_or(0, |place| place.sequence);
+        (first, last)
+    }
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    /// By sequence.
+    pub(crate) uses: BTreeMap<u64, Use>,
+    /// Paths of files that are no segments, or hold nothing any more.
+    pub(crate) empty: Vec<String>,
+    pub(crate) messages: BTreeMap<QueueId, Message>,
+    pub(crate) damage: Vec<Damage>,
+    /// The newest id that any record has: a clock that went back must not give one again that a mark speaks of.
+    pub(crate) last_id: Option<QueueId>,
+}
+
+/// A record that is whole, kept until its message is put together.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    id: QueueId,
+    part: u32,
+    previous: Option<Location>,
+    content_size: u64,
+}
+
+/// Reads all segments. `is_checked`: payloads too, against their checksums, and makes durable what is read.
+pub(crate) fn survey<D: Disk>(disk: &D, is_checked: bool) -> Result<Survey, OpenError> {
+    let mut survey = Survey::default();
+    let mut parts = HashMap::new();
+    let mut ends: Vec<(Location, RecordHeader)> = Vec::new();
+    let mut marks: Vec<(Location, QueueId, Mark)> = Vec::new();
+    let mut names = disk.list(SEGMENTS).map_err(OpenError::disk("list", SEGMENTS))?;
+    names.sort_unstable();
+    for name in names.iter().filter(|name| name.ends_with(SEGMENT_SUFFIX)) {
+        let path = format!("{SEGMENTS}/{name}");
+        let file = match disk.open(&path, FileKind::Buffered) {
+            Ok(file) => file,
+            // A running engine has removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(OpenError::disk("open", &path)(error)),
+        };
+        if is_checked {
+            // A killed engine may have left octets that are only in memory: what is taken for queued now has to stay.
+            disk.sync(&file).map_err(OpenError::disk("make durable", &path))?;
+        }
+        let failed = || OpenError::disk("read", &path);
+        let mut block = vec![0; SEGMENT_HEADER_SIZE];
+        disk.read_at(&file, &mut block, 0).map_err(failed())?;
+        let header = match SegmentHeader::decode(&block) {
+            Ok(header) => header,
+            Err(SegmentError::Version(version)) => return Err(OpenError::Version { path, version }),
+            Err(SegmentError::NotASegment) if block.iter().all(|octet| *octet == 0) => {
+                survey.empty.push(path);
+                continue;
+            }
+            // Without its header nothing in it can be told from an earlier use.
+            Err(SegmentError::NotASegment | SegmentError::Damaged) => {
+                survey.damage.push(Damage { path, offset: 0, what: "the segment's header is damaged" });
+                continue;
+            }
+        };
+        let sequence = header.sequence;
+        let mut found = Use { path: path.clone(), header, batches: Vec::new(), marks: Vec::new() };
+        let mut scan = Scan::new(disk, &file, header);
+        let mut records = 0;
+        while let Some((offset, next)) = scan.next().map_err(failed())? {
+            let record = match next {
+                Found::Batch(batch) => {
+                    found.close_batch(records);
+                    records = 0;
+                    found.batches.push((offset, batch));
+                    continue;
+                }
+                Found::Record(record) => record,
+            };
+            let needs_payload = is_checked || record.kind == RecordKind::Mark;
+            let mark = if needs_payload {
+                let payload = scan.payload(offset, &record).map_err(failed())?;
+                if payload.len() != record.length as usize
+                    || checksum(payload, header.salt) != record.payload_checksum
+                {
+                    continue;
+                }
+                payload.first().copied().and_then(Mark::from_octet)
+            } else {
+                None
+            };
+            records += 1;
+            survey.last_id = survey.last_id.max(Some(record.id));
+            let place = Location { sequence, offset: u32::try_from(offset).unwrap_or(u32::MAX) };
+            match record.kind {
+                RecordKind::Chunk => {
+                    let RecordHeader { id, part, previous, content_size, .. } = record;
+                    parts.insert(place, Part { id, part, previous, content_size });
+                }
+                RecordKind::Message => ends.push((place, record)),
+                RecordKind::Mark => {
+                    if let Some(mark) = mark {
+                        found.marks.push(record.id);
+                        marks.push((place, record.id, mark));
+                    }
+                }
+            }
+        }
+        found.close_batch(records);
+        survey.uses.insert(sequence, found);
+    }
+    for (place, header) in ends {
+        if let Some(chain) = chain(&parts, place, &header) {
+            survey
+                .messages
+                .insert(header.id, Message { chain, header, state: State::Incoming, is_done: false });
+        }
+    }
+    marks.sort_unstable_by_key(|(place, ..)| *place);
+    for (_, id, mark) in marks {
+        let Some(message) = survey.messages.get_mut(&id) else { continue };
+        match mark {
+            Mark::Done => message.is_done = true,
+            Mark::Hold => message.state = State::Hold,
+            Mark::Release => message.state = State::Incoming,
+        }
+    }
+    if is_checked {
+        survey.find_damage();
+    }
+    Ok(survey)
+}
+
+/// The places of all records of the message that ends at `place`, the last first; `None` if one is missing.
+fn chain(parts: &HashMap<Location, Part>, place: Location, end: &RecordHeader) -> Option<Vec<Location>> {
+    let mut chain = vec![place];
+    let (mut previous, mut number, mut size) = (end.previous, end.part, end.content_size);
+    while let Some(place) = previous {
+        let part = parts.get(&place)?;
+        if part.id != end.id || part.part + 1 != number || part.content_size > size {
+            return None;
+        }
+        chain.push(place);
+        (previous, number, size) = (part.previous, part.part, part.content_size);
+    }
+    (number == 0).then_some(chain)
+}
+
+impl Use {
+    /// Notes how many records of the batch that was read last are whole.
+    fn close_batch(&mut self, records: u32) {
+        if let Some((_, batch)) = self.batches.last_mut() {
+            // What is missing is kept in place of what should be there.
+            batch.records = batch.records.saturating_sub(records);
+        }
+    }
+
+    /// The greatest batch number in it.
+    pub(crate) fn last_batch(&self) -> u64 {
+        self.batches.iter().map(|(_, batch)| batch.number).max().unwrap_or(0)
+    }
+}
+
+impl Survey {
+    /// Tells what was damaged from what was never durable: a batch that a later one knew to be durable was whole once.
+    fn find_damage(&mut self) {
+        // By worker, and the number from which on it knows.
+        let mut durable: BTreeMap<(u32, u64), u64> = BTreeMap::new();
+        for (_, batch) in self.uses.values().flat_map(|found| &found.batches) {
+            let through = durable.entry((batch.worker, batch.durable_from)).or_default();
+            *through = batch.durable_through.max(*through);
+        }
+        let was_durable = |worker: u32, number: u64| {
+            durable.range((worker, 0)..=(worker, number)).any(|(_, through)| number <= *through)
+        };
+        for found in self.uses.values() {
+            let mut damage =
+                |offset, what| self.damage.push(Damage { path: found.path.clone(), offset, what });
+            let mut expected: Option<(u64, u64)> = Some((SEGMENT_HEADER_SIZE as u64, 0));
+            for (offset, batch) in &found.batches {
+                if let Some((place, before)) = expected
+                    && *offset != place
+                    && batch.number > before + 1
+                    && was_durable(batch.worker, batch.number - 1)
+                {
+                    damage(place, "a batch header is damaged");
+                }
+                if batch.records > 0 && was_durable(batch.worker, batch.number) {
+                    damage(*offset, "records of this batch are damaged");
+                }
+                expected = Some((offset + u64::from(batch.length), batch.number));
+            }
+        }
+    }
+}

@@ -1,0 +1,522 @@
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use mailrace_core::envelope::Recipient;
+use mailrace_core::{Envelope, Origin, QueueId, Timestamp};
+use mailrace_io::memory::{MemoryDisk, MemoryIo};
+use mailrace_io::{Completion, Disk, Instant, Io};
+use proptest::prelude::*;
+
+use crate::reader::Queue;
+use crate::{
+    Damage, Mark, MarkError, OpenError, RecoveryReport, Refusal, SegmentKeeper, SegmentSpool, Settings,
+    SpoolError, State, open,
+};
+
+/// Small enough that a few messages fill it.
+const SETTINGS: Settings = Settings {
+    segment_size: 64 << 10,
+    spare_segments: 2,
+    kept_segments: 2,
+    block_size: 16 << 10,
+    blocks: 4,
+    writes_in_flight: 2,
+    queue_minfree: 0,
+    message_size_limit: 1 << 20,
+};
+
+/// One worker's life on a disk.
+struct Life {
+    disk: MemoryDisk,
+    io: MemoryIo,
+    spool: SegmentSpool<MemoryDisk>,
+    keeper: SegmentKeeper<MemoryDisk>,
+    report: RecoveryReport,
+    time: u64,
+    _lock: <MemoryDisk as Disk>::File,
+}
+
+impl Life {
+    fn begin(disk: &MemoryDisk) -> Self {
+        // Random in a real life: what an earlier one wrote must not look like this one's.
+        static SEED: AtomicU64 = AtomicU64::new(1);
+        let opened = open(disk, &SETTINGS, 1, SEED.fetch_add(1 << 20, Ordering::Relaxed)).unwrap();
+        let mut life = Self {
+            disk: disk.clone(),
+            io: MemoryIo::new(disk.clone(), 3),
+            spool: opened.spools.into_iter().next().unwrap(),
+            keeper: opened.keeper,
+            report: opened.report,
+            time: 1_700_000_000_000_000,
+            _lock: opened.lock,
+        };
+        life.keep();
+        life
+    }
+
+    /// Does what the keeper's thread would.
+    fn keep(&mut self) {
+        self.keeper.look_around();
+        while !self.keeper.ready.is_full() {
+            match self.keeper.prepare() {
+                Ok(segment) => self.keeper.ready.try_send(segment).unwrap(),
+                Err(_) => return self.keeper.shared.set_full(true),
+            }
+        }
+    }
+
+    /// Takes a message whose content comes in these pieces, the last with the envelope.
+    fn put(&mut self, pieces: &[&[u8]], tag: u64) -> Result<QueueId, Refusal> {
+        self.time += 1;
+        let id = self.spool.next_id(Timestamp::from_unix_microseconds(self.time));
+        let mut draft = self.spool.begin(id);
+        let (last, chunks) = pieces.split_last().unwrap();
+        for chunk in chunks {
+            if let Err(refusal) = self.spool.append(&mut draft, &[chunk]) {
+                self.spool.abandon(draft);
+                return Err(refusal);
+            }
+            self.step();
+        }
+        let origin = Origin::default();
+        let envelope = envelope_of(id);
+        match self.spool.commit(draft, &origin, &envelope, &[last], tag) {
+            Ok(()) => Ok(id),
+            Err((draft, refusal)) => {
+                self.spool.abandon(draft);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Submits what gathered and takes what completed.
+    fn step(&mut self) {
+        self.spool.advance(&mut self.io);
+        let mut completions = Vec::new();
+        let now = Some(Instant::default());
+        self.io.wait(now, &mut completions).unwrap();
+        for completion in completions {
+            if let Completion::Written { token, block, result } = completion {
+                self.spool.completed(token, block, result);
+            }
+        }
+        self.spool.detach_sealed(&mut self.io);
+    }
+
+    fn settle(&mut self) -> Vec<(u64, Result<(), SpoolError>)> {
+        for _ in 0..100 {
+            self.step();
+        }
+        std::iter::from_fn(|| self.spool.next_settled()).collect()
+    }
+
+    fn put_settled(&mut self, pieces: &[&[u8]]) -> QueueId {
+        let id = self.put(pieces, 1).unwrap();
+        assert_eq!(self.settle(), [(1, Ok(()))]);
+        id
+    }
+
+    fn mark_settled(&mut self, id: QueueId, mark: Mark) {
+        self.spool.mark(id, mark, 9).unwrap();
+        assert_eq!(self.settle(), [(9, Ok(()))]);
+    }
+
+    /// The process is killed: its disk stays, with what the kernel knew.
+    fn kill(self) -> MemoryDisk {
+        self.disk
+    }
+
+    /// The machine loses power.
+    fn cut_power(self) -> MemoryDisk {
+        let disk = self.disk.clone();
+        drop(self);
+        disk.cut_power();
+        disk
+    }
+}
+
+fn envelope_of(id: QueueId) -> Envelope {
+    let address = format!("user{}@example.com", id.number() % 97).into_bytes();
+    Envelope {
+        arrival: id.time(),
+        sender: b"sender@example.net".to_vec(),
+        recipients: vec![Recipient { address, ..Recipient::default() }],
+        ..Envelope::default()
+    }
+}
+
+/// All messages of a queue with state and content; their envelopes are compared on the way.
+fn contents(disk: &MemoryDisk) -> BTreeMap<QueueId, (State, Vec<u8>)> {
+    let queue = Queue::read(disk, true).unwrap();
+    let ids: Vec<_> = queue.ids().collect();
+    let mut contents = BTreeMap::new();
+    for (id, state, size) in ids {
+        let entry = queue.entry(id).unwrap().unwrap();
+        assert_eq!(entry.envelope, envelope_of(id));
+        let mut content = Vec::new();
+        queue.content(id, &mut content).unwrap();
+        assert_eq!(content.len() as u64, size);
+        contents.insert(id, (state, content));
+    }
+    contents
+}
+
+fn damage(disk: &MemoryDisk, path: &str, offset: usize) {
+    disk.damage(path, |octets| octets[offset] ^= 0x40);
+}
+
+/// Where `needle` is in the queue's files.
+fn find(disk: &MemoryDisk, needle: &[u8]) -> (String, usize) {
+    for name in disk.list("segments").unwrap() {
+        let path = format!("segments/{name}");
+        let mut place = None;
+        disk.damage(&path, |octets| place = octets.windows(needle.len()).position(|window| window == needle));
+        if let Some(place) = place {
+            return (path, place);
+        }
+    }
+    panic!("it is in no segment")
+}
+
+#[test]
+fn what_was_settled_is_there_after_a_loss_of_power() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    let one = life.put_settled(&[b"From: a\r\n\r\none\r\n"]);
+    let two = life.put_settled(&[b"From: b\r\n\r\n", b"in ", b"pieces\r\n"]);
+    let disk = life.cut_power();
+    let life = Life::begin(&disk);
+    assert_eq!((life.report.messages, life.report.damage.len()), (2, 0));
+    let contents = contents(&disk);
+    assert_eq!(contents[&one], (State::Incoming, b"From: a\r\n\r\none\r\n".to_vec()));
+    assert_eq!(contents[&two], (State::Incoming, b"From: b\r\n\r\nin pieces\r\n".to_vec()));
+}
+
+#[test]
+fn a_message_in_many_segments_is_whole() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    let piece = vec![b'x'; life.spool.piece_size_max()];
+    let pieces = vec![piece.as_slice(); 40];
+    let id = life.spool.next_id(Timestamp::from_unix_microseconds(5));
+    let mut draft = life.spool.begin(id);
+    for piece in &pieces {
+        // Segments run out on the way, as they do when the disk is slow.
+        while life.spool.append(&mut draft, &[piece]) == Err(Refusal::Busy) {
+            life.step();
+            life.keep();
+        }
+    }
+    life.spool.commit(draft, &Origin::default(), &envelope_of(id), &[b"end"], 4).unwrap();
+    assert_eq!(life.settle(), [(4, Ok(()))]);
+    let disk = life.cut_power();
+    assert_eq!(contents(&disk)[&id].1.len(), piece.len() * 40 + 3);
+}
+
+#[test]
+fn chunks_alone_are_no_message() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    let id = life.spool.next_id(Timestamp::from_unix_microseconds(5));
+    let mut draft = life.spool.begin(id);
+    life.spool.append(&mut draft, &[b"half a message"]).unwrap();
+    life.settle();
+    life.spool.abandon(draft);
+    let disk = life.kill();
+    let life = Life::begin(&disk);
+    assert_eq!((life.report.messages, life.report.damage.len()), (0, 0));
+}
+
+#[test]
+fn marks_are_kept() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    let done = life.put_settled(&[b"done"]);
+    let held = life.put_settled(&[b"held"]);
+    let released = life.put_settled(&[b"released"]);
+    life.mark_settled(done, Mark::Done);
+    life.mark_settled(held, Mark::Hold);
+    life.mark_settled(released, Mark::Hold);
+    life.mark_settled(released, Mark::Release);
+    assert_eq!(life.spool.mark(done, Mark::Hold, 1), Err(MarkError::NotFound));
+    assert_eq!((life.spool.stats().messages, life.spool.stats().held), (2, 1));
+    let disk = life.cut_power();
+    let mut life = Life::begin(&disk);
+    let states: Vec<_> = contents(&disk).into_iter().map(|(id, (state, _))| (id, state)).collect();
+    assert_eq!(states, [(held, State::Hold), (released, State::Incoming)]);
+    // In the next life too.
+    life.mark_settled(held, Mark::Done);
+    let disk = life.cut_power();
+    let life = Life::begin(&disk);
+    assert_eq!((life.report.messages, life.spool.stats().held), (1, 0));
+}
+
+#[test]
+fn used_segments_come_back_without_their_messages() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    for round in 0..200 {
+        life.keep();
+        let content = vec![b'0' + round % 10; 4000];
+        let id = life.put_settled(&[&content]);
+        life.mark_settled(id, Mark::Done);
+        if round % 50 == 49 {
+            let disk = life.cut_power();
+            life = Life::begin(&disk);
+            assert_eq!(life.report.damage, []);
+            assert!(contents(&disk).is_empty());
+        }
+    }
+    life.keep();
+    life.keep();
+    let files = life.disk.list("segments").unwrap().len();
+    assert!(files <= 10, "{files} segments for no message");
+    let disk = life.cut_power();
+    assert!(contents(&disk).is_empty());
+}
+
+#[test]
+fn damage_is_reported_and_takes_one_message_only() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    let ids: Vec<_> =
+        (0..5).map(|number| life.put_settled(&[format!("message number {number}").as_bytes()])).collect();
+    let disk = life.kill();
+    let (path, place) = find(&disk, b"message number 2");
+    damage(&disk, &path, place);
+    let life = Life::begin(&disk);
+    let expected: Vec<_> =
+        ids.iter().enumerate().filter(|(number, _)| *number != 2).map(|(_, id)| *id).collect();
+    assert_eq!(contents(&disk).keys().copied().collect::<Vec<_>>(), expected);
+    assert!(
+        matches!(life.report.damage.as_slice(), [Damage { path: found, what: "records of this batch are damaged", .. }] if *found == path),
+        "{:?}",
+        life.report.damage
+    );
+}
+
+#[test]
+fn a_torn_last_batch_is_no_damage() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    let whole = life.put_settled(&[b"whole"]);
+    life.put_settled(&[b"torn off by the loss of power"]);
+    let disk = life.kill();
+    // As if its write had not been completed: nothing after it says that it was.
+    let (path, place) = find(&disk, b"torn off");
+    damage(&disk, &path, place);
+    let life = Life::begin(&disk);
+    assert_eq!(life.report.damage, []);
+    assert_eq!(contents(&disk).keys().copied().collect::<Vec<_>>(), [whole]);
+}
+
+#[test]
+fn a_damaged_batch_header_does_not_hide_what_follows() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    life.put_settled(&[b"one"]);
+    let middle = life.put_settled(&[b"two"]);
+    life.put_settled(&[b"three"]);
+    life.put_settled(&[b"four"]);
+    let disk = life.kill();
+    let (path, place) = find(&disk, b"two");
+    damage(&disk, &path, place / 4096 * 4096 + 9);
+    let life = Life::begin(&disk);
+    // Its record is whole all the same.
+    assert_eq!(life.report.messages, 4);
+    assert!(contents(&disk).contains_key(&middle));
+    assert_eq!(life.report.damage.len(), 1);
+}
+
+#[test]
+fn a_failed_write_refuses_its_messages_and_the_next_segment_takes_over() {
+    let disk = MemoryDisk::new();
+    let mut life = Life::begin(&disk);
+    let before = life.put_settled(&[b"before"]);
+    disk.fail_writes(1);
+    life.put(&[b"fails"], 5).unwrap();
+    assert_eq!(life.settle(), [(5, Err(SpoolError))]);
+    let after = life.put_settled(&[b"after"]);
+    assert_eq!(life.spool.stats().messages, 2);
+    assert_eq!(life.spool.stats().written.failures, 1);
+    let disk = life.kill();
+    let life = Life::begin(&disk);
+    assert_eq!(life.report.messages, 2);
+    assert_eq!(contents(&disk).keys().copied().collect::<Vec<_>>(), [before, after]);
+}
+
+#[test]
+fn a_failed_write_that_reached_the_disk_does_not_come_back_as_a_message() {
+    let disk = MemoryDisk::new();
+    let mut life = Life::begin(&disk);
+    disk.fail_writes(1);
+    // The first half of what fails is written: enough for the first of these.
+    life.put(&[b"reaches the disk"], 5).unwrap();
+    life.put(&[&[b'x'; 8000]], 6).unwrap();
+    assert_eq!(life.settle(), [(5, Err(SpoolError)), (6, Err(SpoolError))]);
+    let (_, _) = find(&disk, b"reaches the disk");
+    let disk = life.kill();
+    assert_eq!(Life::begin(&disk).report.messages, 0);
+}
+
+#[test]
+fn a_failed_chunk_refuses_its_message() {
+    let disk = MemoryDisk::new();
+    let mut life = Life::begin(&disk);
+    let id = life.spool.next_id(Timestamp::from_unix_microseconds(5));
+    let mut draft = life.spool.begin(id);
+    disk.fail_writes(1);
+    life.spool.append(&mut draft, &[b"lost"]).unwrap();
+    life.settle();
+    assert_eq!(life.spool.append(&mut draft, &[b"more"]), Err(Refusal::Failed));
+    life.spool.abandon(draft);
+    life.put_settled(&[b"another"]);
+}
+
+#[test]
+fn without_room_on_the_disk_messages_are_refused() {
+    let disk = MemoryDisk::new();
+    disk.set_capacity(Some(3 * SETTINGS.segment_size));
+    let mut life = Life::begin(&disk);
+    let mut taken = Vec::new();
+    let refusal = loop {
+        life.keep();
+        match life.put(&[&[b'x'; 4000]], 1) {
+            Ok(id) => taken.push(id),
+            Err(refusal) => break refusal,
+        }
+        life.settle();
+        assert!(taken.len() < 1000);
+    };
+    assert_eq!(refusal, Refusal::Full);
+    assert!(life.keeper.shared.is_storage_low());
+    // What is taken out makes room.
+    for id in &taken[..20] {
+        if life.spool.mark(*id, Mark::Done, 9).is_ok() {
+            life.settle();
+        }
+    }
+    let disk = life.cut_power();
+    assert!(contents(&disk).len() >= taken.len() - 20);
+}
+
+#[test]
+fn a_second_engine_is_kept_out() {
+    let life = Life::begin(&MemoryDisk::new());
+    assert!(matches!(open(&life.disk, &SETTINGS, 1, 1), Err(OpenError::Locked)));
+    let disk = life.kill();
+    assert!(open(&disk, &SETTINGS, 1, 1).is_ok());
+}
+
+#[test]
+fn an_id_is_not_given_again_when_the_clock_goes_back() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    let first = life.put_settled(&[b"first"]);
+    life.mark_settled(first, Mark::Done);
+    let disk = life.kill();
+    let mut life = Life::begin(&disk);
+    assert!(life.put_settled(&[b"second"]) > first);
+}
+
+#[test]
+fn what_does_not_fit_into_a_block_is_refused() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    let result = life.put(&[&vec![b'x'; SETTINGS.block_size]], 1);
+    assert_eq!(result, Err(Refusal::TooLarge));
+    life.put_settled(&[b"fits"]);
+}
+
+#[derive(Clone, Debug)]
+enum Deed {
+    Put(Vec<u16>),
+    Mark(usize, bool),
+    Settle,
+    Keep,
+    FailWrites(u32),
+    Kill,
+    CutPower,
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    prop_oneof![
+        8 => proptest::collection::vec(0u16..6000, 1..6).prop_map(Deed::Put),
+        4 => (0usize..50, any::<bool>()).prop_map(|(index, is_done)| Deed::Mark(index, is_done)),
+        4 => Just(Deed::Settle),
+        4 => Just(Deed::Keep),
+        1 => (1u32..3).prop_map(Deed::FailWrites),
+        1 => Just(Deed::Kill),
+        1 => Just(Deed::CutPower),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever happens: what was settled and not done is there with its octets, what was settled as done is not,
+    /// and nothing is there that nobody put.
+    #[test]
+    fn nothing_settled_is_lost_or_comes_back(deeds in proptest::collection::vec(deed(), 1..60)) {
+        let disk = MemoryDisk::new();
+        let mut life = Life::begin(&disk);
+        let mut given: BTreeMap<QueueId, Vec<u8>> = BTreeMap::new();
+        let mut queued: Vec<QueueId> = Vec::new();
+        let mut done: Vec<QueueId> = Vec::new();
+        let mut tags: BTreeMap<u64, (QueueId, bool)> = BTreeMap::new();
+        let mut tag = 0;
+        for deed in &deeds {
+            match deed {
+                Deed::Put(sizes) => {
+                    tag += 1;
+                    let pieces: Vec<Vec<u8>> = sizes.iter().map(|size| vec![b'a' + (tag % 26) as u8; usize::from(*size)]).collect();
+                    let slices: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
+                    if let Ok(id) = life.put(&slices, tag) {
+                        given.insert(id, pieces.concat());
+                        tags.insert(tag, (id, false));
+                    }
+                }
+                Deed::Mark(index, is_done) => {
+                    let Some(id) = queued.get(*index).copied() else { continue };
+                    tag += 1;
+                    let mark = if *is_done { Mark::Done } else { Mark::Hold };
+                    if life.spool.mark(id, mark, tag).is_ok() && *is_done {
+                        tags.insert(tag, (id, true));
+                    }
+                }
+                Deed::Settle => {}
+                Deed::Keep => life.keep(),
+                Deed::FailWrites(count) => disk.fail_writes(*count),
+                Deed::Kill | Deed::CutPower => {
+                    let is_cut = matches!(deed, Deed::CutPower);
+                    let time = life.time;
+                    drop(life);
+                    if is_cut {
+                        disk.cut_power();
+                    }
+                    disk.fail_writes(0);
+                    life = Life::begin(&disk);
+                    life.time = time;
+                    prop_assert_eq!(&life.report.damage, &[]);
+                    let found = contents(&disk);
+                    for id in &queued {
+                        // A mark that was asked for and not settled may or may not be there.
+                        let is_unsure = tags.values().any(|(other, is_done)| other == id && *is_done);
+                        prop_assert!(is_unsure || found.contains_key(id), "{:?} is lost", id);
+                    }
+                    for (id, (_, content)) in &found {
+                        prop_assert!(!done.contains(id), "{:?} came back", id);
+                        prop_assert_eq!(Some(content), given.get(id));
+                    }
+                    queued = found.keys().copied().collect();
+                    tags.clear();
+                }
+            }
+            if matches!(deed, Deed::Settle | Deed::FailWrites(_)) {
+                for (tag, result) in life.settle() {
+                    let Some((id, is_done)) = tags.remove(&tag) else { continue };
+                    if is_done {
+                        // A mark that failed may be on the disk.
+                        queued.retain(|other| *other != id);
+                        if result.is_ok() {
+                            done.push(id);
+                        }
+                    } else if result.is_ok() {
+                        // One that was refused may come back, when the write that was to prevent it fails too.
+                        queued.push(id);
+                    }
+                }
+            }
+        }
+    }
+}
