@@ -52,6 +52,12 @@ impl<D: Disk> SegmentKeeper<D> {
         Arc::clone(&self.stop)
     }
 
+    /// What workers are told.
+    #[must_use]
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Works until the stop flag is set or all workers are gone.
     pub fn run(mut self) {
         let mut prepared = None;

@@ -40,6 +40,8 @@ pub struct RecoveryReport {
     pub segments: usize,
     /// What could not be read.
     pub damage: Vec<Damage>,
+    /// Whether writes go past the page cache.
+    pub is_direct: bool,
 }
 
 /// An open queue.
@@ -106,11 +108,12 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16, seed: u64) -> 
         }
         index.insert(*id, Entry { first, last, octets: message.header.content_size, state: message.state });
     }
-    let report = RecoveryReport {
+    let mut report = RecoveryReport {
         messages: index.messages(),
         octets: index.octets(),
         segments: survey.uses.len(),
         damage: survey.damage,
+        is_direct: false,
     };
     let last_sequence = survey.uses.keys().next_back().copied().unwrap_or(0);
     let last_batch = survey.uses.values().map(crate::survey::Use::last_batch).max().unwrap_or(0);
@@ -149,6 +152,7 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16, seed: u64) -> 
     keeper.look_around();
     for _ in 0..usize::from(workers).min(settings.spare_segments) {
         let segment = keeper.prepare().map_err(OpenError::disk("make a segment in", SEGMENTS))?;
+        report.is_direct = disk.is_direct(&segment.file);
         let _ = keeper.ready.try_send(segment);
     }
     Ok(Opened { spools, keeper, report, shared, lock })

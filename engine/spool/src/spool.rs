@@ -209,6 +209,13 @@ impl<D: Disk> SegmentSpool<D> {
         self.settings.block_size / 2
     }
 
+    /// Whether [`SegmentSpool::commit`] takes so many octets of content with this envelope at once.
+    #[must_use]
+    pub fn fits(&self, origin: &Origin, envelope: &Envelope, size: usize) -> bool {
+        record_size(envelope::encoded_size(origin, envelope) + size)
+            <= self.settings.block_size - BATCH_HEADER_SIZE
+    }
+
     /// Adds a piece of content as a chunk: all of it, or nothing with an error.
     ///
     /// # Errors
@@ -374,6 +381,12 @@ impl<D: Disk> SegmentSpool<D> {
     pub fn has_room(&self) -> bool {
         !self.blocks.is_empty()
             || self.gathering.as_ref().is_some_and(|batch| batch.left() > self.piece_size_max())
+    }
+
+    /// Blocks that gather or are being written.
+    #[must_use]
+    pub fn blocks_in_use(&self) -> usize {
+        self.settings.blocks - self.blocks.len()
     }
 
     /// What it holds and has done.

@@ -134,7 +134,7 @@ impl<I: Io> Load<I> {
     }
 
     /// The current message was not accepted.
-    fn failed(&mut self, index: u32) {
+    pub(super) fn failed(&mut self, index: u32) {
         if self.clients[index as usize].current.take().is_some() {
             self.statistics.failed += 1;
             self.answered();
