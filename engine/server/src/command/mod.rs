@@ -1,0 +1,89 @@
+//! Owns the subcommands of `mailrace`: a file for each. Here errors meet people.
+
+mod check;
+mod clean;
+mod envelope;
+mod queue;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Sources;
+
+/// EX_DATAERR of sysexits.h.
+const EXIT_DATA: u8 = 65;
+/// EX_UNAVAILABLE.
+const EXIT_UNAVAILABLE: u8 = 69;
+/// EX_CONFIG.
+const EXIT_CONFIG: u8 = 78;
+
+/// A mail ingestion engine: mail in over SMTP, cleaned, durable in a queue.
+#[derive(Debug, Parser)]
+#[command(name = "mailrace", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the engine in the foreground
+    Serve(serve::Arguments),
+    /// Read the configuration and say what is wrong with it
+    Check(ConfigurationArguments),
+    /// Look at the messages in the queue, or take them out
+    Queue(queue::Arguments),
+    /// Send one message through the cleanup passes, and print it
+    Clean(clean::Arguments),
+}
+
+/// Which configuration.
+#[derive(Debug, Args)]
+struct ConfigurationArguments {
+    /// The configuration file; without one all is on its default
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Replace one setting, such as message_size_limit=50MiB or engine.workers=2
+    #[arg(long, value_name = "NAME=VALUE")]
+    set: Vec<String>,
+}
+
+impl ConfigurationArguments {
+    fn sources(self) -> Sources {
+        Sources { file: self.config, set: self.set, ..Sources::default() }
+    }
+}
+
+/// Does what the arguments of the process ask for.
+#[must_use]
+pub fn run() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Check(arguments) => check::run(arguments),
+        Command::Queue(arguments) => queue::run(arguments),
+        Command::Clean(arguments) => clean::run(arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { status, text }) => {
+            eprintln!("mailrace: {text}");
+            ExitCode::from(status)
+        }
+    }
+}
+
+/// How a command ends that could not do what it was asked.
+#[derive(Debug)]
+struct Failure {
+    status: u8,
+    text: String,
+}
+
+impl Failure {
+    fn new(status: u8, text: impl ToString) -> Self {
+        Self { status, text: text.to_string() }
+    }
+}

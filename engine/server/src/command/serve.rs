@@ -1,0 +1,30 @@
+//! Owns `mailrace serve`.
+
+use std::path::PathBuf;
+
+use super::{ConfigurationArguments, EXIT_CONFIG, EXIT_UNAVAILABLE, Failure};
+use crate::config::Sources;
+use crate::process::{StartError, serve};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    configuration: ConfigurationArguments,
+    /// Where to take connections, instead of listen in [engine]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Vec<String>,
+    /// The queue's directory, instead of directory in [queue]
+    #[arg(long, value_name = "DIR")]
+    queue: Option<PathBuf>,
+}
+
+pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
+    let Arguments { configuration, listen, queue } = arguments;
+    let sources = Sources { listen, queue, ..configuration.sources() };
+    serve(sources).map_err(|error| match error {
+        StartError::Configuration(errors) => {
+            Failure::new(EXIT_CONFIG, format!("the configuration is wrong:\n{errors}"))
+        }
+        error => Failure::new(EXIT_UNAVAILABLE, error),
+    })
+}

@@ -1,0 +1,178 @@
+//! Owns the text of a configuration: TOML and arguments to named values, each with its place.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::error::{ConfigError, ConfigErrors, Fault, Place};
+
+/// Octets of a configuration file at most.
+const FILE_SIZE_MAX: u64 = 1024 * 1024;
+
+/// The part of a file that a parameter stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Section {
+    /// Before any table: Postfix's parameters.
+    Top,
+    /// `[engine]`
+    Engine,
+    /// `[queue]`
+    Queue,
+}
+
+impl Section {
+    fn of(table: &str) -> Option<Self> {
+        match table {
+            "engine" => Some(Self::Engine),
+            "queue" => Some(Self::Queue),
+            _ => None,
+        }
+    }
+
+    /// The parameter's name as messages show it.
+    pub(super) fn qualify(self, name: &str) -> String {
+        match self {
+            Self::Top => name.to_owned(),
+            Self::Engine => format!("engine.{name}"),
+            Self::Queue => format!("queue.{name}"),
+        }
+    }
+}
+
+/// A value before its type is checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Raw {
+    Text(String),
+    Integer(i64),
+    Boolean(bool),
+    List(Vec<String>),
+    /// Of a type that no parameter takes; its name.
+    Other(&'static str),
+}
+
+impl From<&DeValue<'_>> for Raw {
+    fn from(value: &DeValue<'_>) -> Self {
+        match value {
+            DeValue::String(text) => Self::Text(text.clone().into_owned()),
+            DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix())
+                .map_or(Self::Other("an integer beyond 64 bits"), Self::Integer),
+            DeValue::Boolean(boolean) => Self::Boolean(*boolean),
+            DeValue::Array(items) => {
+                let texts = items.iter().map(|item| match item.get_ref() {
+                    DeValue::String(text) => Some(text.clone().into_owned()),
+                    DeValue::Integer(integer) => Some(integer.as_str().to_owned()),
+                    _ => None,
+                });
+                texts
+                    .collect::<Option<Vec<_>>>()
+                    .map_or(Self::Other("a list of other than texts"), Self::List)
+            }
+            DeValue::Float(_) => Self::Other("a number with a fraction"),
+            DeValue::Datetime(_) => Self::Other("a date"),
+            DeValue::Table(_) => Self::Other("a table"),
+        }
+    }
+}
+
+/// A value and where it was given.
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    pub(super) raw: Raw,
+    pub(super) place: Place,
+    /// The directory that a relative file name starts from; `None`: the process's own.
+    pub(super) base: Option<Arc<PathBuf>>,
+}
+
+/// The values of a file and of the arguments; a later one replaces an earlier one.
+#[derive(Debug, Default)]
+pub(super) struct Document {
+    values: BTreeMap<(Section, String), Given>,
+}
+
+impl Document {
+    /// Adds the values of the file at `path`.
+    pub(super) fn read_file(&mut self, path: &Path) -> Result<(), ConfigErrors> {
+        let shared = Arc::new(path.to_path_buf());
+        let unreadable = |error| ConfigError {
+            place: Place::File { path: Arc::clone(&shared), line: 1 },
+            name: String::new(),
+            fault: Fault::Unreadable(error),
+        };
+        let size = std::fs::metadata(path).map_err(unreadable)?.len();
+        if size > FILE_SIZE_MAX {
+            let reason = format!("a configuration of {size} octets, more than {FILE_SIZE_MAX}");
+            return Err(unreadable(std::io::Error::other(reason)).into());
+        }
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        self.read_text(&text, &shared)
+    }
+
+    /// Adds the values of `text`, the content of the file at `path`.
+    pub(super) fn read_text(&mut self, text: &str, path: &Arc<PathBuf>) -> Result<(), ConfigErrors> {
+        let place = |offset: usize| Place::File { path: Arc::clone(path), line: line_of(text, offset) };
+        let (table, errors) = DeTable::parse_recoverable(text);
+        if !errors.is_empty() {
+            let errors = errors.iter().map(|error| ConfigError {
+                place: place(error.span().map_or(0, |span| span.start)),
+                name: String::new(),
+                fault: Fault::Syntax(error.message().to_owned()),
+            });
+            return Err(ConfigErrors(errors.collect()));
+        }
+        let base = Some(Arc::new(path.parent().map(Path::to_path_buf).unwrap_or_default()));
+        let mut add = |section, key: &Spanned<_>, value: &Spanned<DeValue<'_>>| {
+            let given =
+                Given { raw: Raw::from(value.get_ref()), place: place(key.span().start), base: base.clone() };
+            self.values.insert((section, String::from(AsRef::<str>::as_ref(key.get_ref()))), given);
+        };
+        for (key, value) in table.get_ref() {
+            match (Section::of(key.get_ref()), value.get_ref()) {
+                (Some(section), DeValue::Table(table)) => {
+                    table.iter().for_each(|(key, value)| add(section, key, value));
+                }
+                _ => add(Section::Top, key, value),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets `name`, which may be qualified (`engine.workers`), as argument `option` says.
+    ///
+    /// `value` is read as TOML, and as plain text when it is none.
+    pub(super) fn set(&mut self, option: &'static str, name: &str, value: &str) {
+        let raw = match DeValue::parse(value) {
+            Ok(parsed) => Raw::from(parsed.get_ref()),
+            Err(_) => Raw::Text(value.to_owned()),
+        };
+        let (section, name) = match name.split_once('.') {
+            Some((table, name)) if Section::of(table).is_some() => {
+                (Section::of(table).unwrap_or(Section::Top), name)
+            }
+            _ => (Section::Top, name),
+        };
+        self.put(section, name, raw, option);
+    }
+
+    /// Sets `name` to `raw`.
+    pub(super) fn put(&mut self, section: Section, name: &str, raw: Raw, option: &'static str) {
+        let given = Given { raw, place: Place::Argument(option), base: None };
+        self.values.insert((section, name.to_owned()), given);
+    }
+
+    pub(super) fn get(&self, section: Section, name: &str) -> Option<&Given> {
+        self.values.get(&(section, name.to_owned()))
+    }
+
+    /// All values that were given.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Section, &str, &Given)> {
+        self.values.iter().map(|((section, name), given)| (*section, name.as_str(), given))
+    }
+}
+
+/// The line of `offset` in `text`, from 1.
+fn line_of(text: &str, offset: usize) -> usize {
+    1 + text.bytes().take(offset).filter(|octet| *octet == b'\n').count()
+}

@@ -1,0 +1,37 @@
+//! Owns the table `[engine]`: what the process itself is set to.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::choice::LogFormat;
+use super::document::Section;
+use super::reader::settings;
+use super::value::Octets;
+
+settings! {
+    /// What the process itself is set to. None of it changes on reload.
+    pub struct EngineSettings in Section::Engine, comes with None;
+
+    /// Where to take connections; each worker has a socket for each.
+    listen: Vec<SocketAddr> = "[\"127.0.0.1:2525\"]";
+    /// Number of workers; 0: one for each core that the process may run on.
+    workers: u16 = "0" in 0 ..= 1024;
+    /// Connections at once, of all workers together.
+    max_connections: u32 = "16384" in 1 ..= 1_000_000;
+    /// Connections that the kernel keeps for a listening socket until they are taken.
+    listen_backlog: u32 = "4096" in 1 ..= 65_535;
+    /// User-space memory for connections and messages under way, of all workers together.
+    memory_limit: Octets = "\"256MiB\"" in 16_777_216 ..= 1_099_511_627_776;
+    /// TCP_CONGESTION of the listening sockets; empty: the system's choice.
+    congestion_control: String = "\"\"";
+    /// How long sessions may take to end when the process is asked to.
+    drain_timeout: Duration = "\"30s\"" in 0 ..= 3600;
+    /// Where metrics are served over HTTP; empty: nowhere.
+    metrics_listen: Option<SocketAddr> = "\"127.0.0.1:9925\"";
+    /// How log lines look.
+    log_format: LogFormat = "\"text\"";
+    /// Also log each connect and disconnect.
+    log_connections: bool = "false";
+    /// Memory for log lines that are not written yet, for each worker; when it is full, lines are lost and counted.
+    log_memory: Octets = "\"4MiB\"" in 65_536 ..= 1_073_741_824;
+}

@@ -1,0 +1,126 @@
+//! Owns what can be wrong with a configuration, and how that is said.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Where a value was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a file; lines count from 1.
+    File {
+        /// The file as it was named.
+        path: Arc<PathBuf>,
+        /// The line.
+        line: usize,
+    },
+    /// In an argument of the command, such as `--set`.
+    Argument(&'static str),
+    /// Nowhere: a default.
+    Default,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line } => write!(formatter, "{}:{line}", path.display()),
+            Self::Argument(option) => formatter.write_str(option),
+            Self::Default => formatter.write_str("default"),
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Debug)]
+pub struct ConfigError {
+    /// Where it was given.
+    pub place: Place,
+    /// The parameter, with its table (`engine.listen`); empty when none is at fault.
+    pub name: String,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
+/// What is wrong with a value.
+#[derive(Debug)]
+pub enum Fault {
+    /// The file could not be read.
+    Unreadable(io::Error),
+    /// The text is not TOML.
+    Syntax(String),
+    /// No parameter has this name.
+    UnknownName {
+        /// The known name that looks most like it.
+        nearest: Option<String>,
+        /// What serves instead of a parameter of Postfix's that Mailrace does not have.
+        instead: Option<&'static str>,
+    },
+    /// The value is not what the parameter takes.
+    Value {
+        /// What is wrong with it.
+        reason: String,
+        /// What to write.
+        remedy: String,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: ", self.place)?;
+        if !self.name.is_empty() {
+            write!(formatter, "{}: ", self.name)?;
+        }
+        match &self.fault {
+            Fault::Unreadable(error) => {
+                write!(formatter, "cannot be read ({error}); check the path and its permissions")
+            }
+            Fault::Syntax(message) => {
+                write!(formatter, "not TOML: {message}; write NAME = VALUE, with text in double quotes")
+            }
+            Fault::UnknownName { instead: Some(instead), .. } => {
+                write!(formatter, "not a parameter of Mailrace; {instead}")
+            }
+            Fault::UnknownName { nearest: Some(nearest), .. } => {
+                write!(formatter, "unknown parameter; did you mean {nearest}?")
+            }
+            Fault::UnknownName { .. } => {
+                formatter.write_str("unknown parameter; see docs/configuration.md for those that exist")
+            }
+            Fault::Value { reason, remedy } => write!(formatter, "{reason}; {remedy}"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.fault {
+            Fault::Unreadable(error) => Some(error),
+            Fault::Syntax(_) | Fault::UnknownName { .. } | Fault::Value { .. } => None,
+        }
+    }
+}
+
+/// All that is wrong with a configuration, in the order of its text; at least one.
+#[derive(Debug)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                formatter.write_str("\n")?;
+            }
+            write!(formatter, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl From<ConfigError> for ConfigErrors {
+    fn from(error: ConfigError) -> Self {
+        Self(vec![error])
+    }
+}

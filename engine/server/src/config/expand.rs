@@ -1,0 +1,116 @@
+//! Owns the expansion of `$name` in values.
+
+use super::value::Refusal;
+
+/// Names inside names inside names: so deep at most.
+const DEPTH_MAX: usize = 16;
+/// Octets of an expanded value at most.
+const SIZE_MAX: usize = 64 * 1024;
+
+/// `text` with `$name`, `${name}` and `$(name)` replaced by what `look_up` says, which is expanded in turn; `$$`
+/// is a dollar.
+pub(super) fn expand(text: &str, look_up: &dyn Fn(&str) -> Option<String>) -> Result<String, Refusal> {
+    let mut output = String::new();
+    append(text, look_up, DEPTH_MAX, &mut output)?;
+    Ok(output)
+}
+
+fn append(
+    text: &str,
+    look_up: &dyn Fn(&str) -> Option<String>,
+    depth: usize,
+    output: &mut String,
+) -> Result<(), Refusal> {
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        output.push_str(before);
+        if let Some(after) = after.strip_prefix('$') {
+            output.push('$');
+            rest = after;
+            continue;
+        }
+        let (name, after) = split_name(after)?;
+        let Some(value) = look_up(name) else {
+            let reason = format!("${name} names no parameter");
+            return Err(Refusal::new(reason, "write the name of one, or $$ for a dollar"));
+        };
+        if depth == 0 {
+            return Err(Refusal::new(format!("${name} leads back to itself"), "write its value instead"));
+        }
+        append(&value, look_up, depth - 1, output)?;
+        rest = after;
+    }
+    output.push_str(rest);
+    if output.len() > SIZE_MAX {
+        return Err(Refusal::new(format!("is longer than {SIZE_MAX} octets with all $names"), "write less"));
+    }
+    Ok(())
+}
+
+/// The name at the start of `text`, and what follows it.
+fn split_name(text: &str) -> Result<(&str, &str), Refusal> {
+    let close = match text.as_bytes().first() {
+        Some(b'{') => Some('}'),
+        Some(b'(') => Some(')'),
+        _ => None,
+    };
+    let inner = if close.is_some() { text.get(1..).unwrap_or_default() } else { text };
+    let is_of_name = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'_';
+    let size = inner.bytes().take_while(|octet| is_of_name(*octet)).count();
+    let (name, after) = inner.split_at(size);
+    let after = match close {
+        None => Some(after),
+        Some(close) => after.strip_prefix(close),
+    };
+    match after {
+        Some(after) if !name.is_empty() => Ok((name, after)),
+        _ => Err(Refusal::new(
+            format!("${text} is not $name or ${{name}}"),
+            "write the name of a parameter, without conditions, or $$ for a dollar",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn expanded(text: &str) -> Result<String, Refusal> {
+        expand(text, &|name| {
+            let value = match name {
+                "myhostname" => "mx.$mydomain",
+                "mydomain" => "example.com",
+                "loop" => "a $loop",
+                "wide" => "$wider$wider$wider$wider$wider$wider$wider$wider",
+                "wider" => "$widest$widest$widest$widest$widest$widest$widest$widest",
+                "widest" => return Some("x".repeat(2000)),
+                _ => return None,
+            };
+            Some(value.to_owned())
+        })
+    }
+
+    #[test]
+    fn names_are_replaced_deeply() {
+        assert_eq!(expanded("$myhostname ESMTP").unwrap(), "mx.example.com ESMTP");
+        assert_eq!(expanded("a${mydomain}b$(mydomain)c").unwrap(), "aexample.combexample.comc");
+        assert_eq!(expanded("$mydomain.").unwrap(), "example.com.");
+        assert_eq!(expanded("5 $$ and $$$mydomain").unwrap(), "5 $ and $example.com");
+        assert_eq!(expanded("plain").unwrap(), "plain");
+    }
+
+    #[test]
+    fn what_cannot_be_replaced_is_refused() {
+        for text in ["$", "$ x", "${mydomain", "${}", "$unknown", "${mydomain?{x}}", "$loop", "$wide"] {
+            assert!(expanded(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_expanded_or_refused(text in ".{0,60}") {
+            let _ = expanded(&text);
+        }
+    }
+}

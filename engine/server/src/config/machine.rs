@@ -1,0 +1,93 @@
+//! Owns what the configuration takes from the machine: its name, its addresses and its local time.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use mailrace_core::message::date::Zone;
+
+use super::reader::Machine;
+
+impl Machine {
+    /// This machine. Asks no name server.
+    pub(super) fn this() -> Self {
+        let name = rustix::system::uname();
+        Self { hostname: qualified(&name.nodename().to_string_lossy()) }
+    }
+}
+
+/// The local time zone as it is now.
+pub(crate) fn zone_now() -> Zone {
+    let now = jiff::ZonedDateTime::now();
+    let info = now.time_zone().to_offset_info(now.timestamp());
+    Zone { offset_seconds: info.offset().seconds(), abbreviation: info.abbreviation().as_bytes().to_vec() }
+}
+
+/// The addresses of this machine's interfaces, as far as the kernel tells; those of the loopback always.
+pub(super) fn own_addresses() -> Vec<IpAddr> {
+    let mut addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    // A kernel without IPv6 or a sandbox without /proc has less to tell.
+    let table = std::fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
+    addresses.extend(ipv4_addresses(&table).map(IpAddr::V4));
+    let table = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    addresses.extend(ipv6_addresses(&table).map(IpAddr::V6));
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+/// The leaves of the routing trie that are this host: `|-- ADDRESS`, and under it `/32 host LOCAL`.
+fn ipv4_addresses(table: &str) -> impl Iterator<Item = Ipv4Addr> {
+    let mut leaf = None;
+    table.lines().filter_map(move |line| {
+        let line = line.trim();
+        if let Some(address) = line.strip_prefix("|-- ") {
+            leaf = address.parse().ok();
+        } else if line == "/32 host LOCAL" {
+            return leaf.take();
+        }
+        None
+    })
+}
+
+/// The first column: 32 hexadecimal digits.
+fn ipv6_addresses(table: &str) -> impl Iterator<Item = Ipv6Addr> {
+    let first_columns = table.lines().filter_map(|line| line.split_ascii_whitespace().next());
+    first_columns.filter_map(|digits| u128::from_str_radix(digits, 16).ok()).map(Ipv6Addr::from)
+}
+
+/// A host's name with a domain, in characters that a name can have.
+fn qualified(name: &str) -> String {
+    let is_of_name = |letter: &char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.');
+    let name: String = name.chars().filter(is_of_name).collect();
+    match name.trim_matches('.') {
+        "" => "localhost.localdomain".to_owned(),
+        name if name.contains('.') => name.to_owned(),
+        name => format!("{name}.localdomain"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_name_gets_a_domain() {
+        for (given, wanted) in [
+            ("mx", "mx.localdomain"),
+            ("mx.example.com", "mx.example.com"),
+            ("mx.example.com.", "mx.example.com"),
+            ("", "localhost.localdomain"),
+            ("(none)", "none.localdomain"),
+        ] {
+            assert_eq!(qualified(given), wanted);
+        }
+    }
+
+    #[test]
+    fn addresses_are_found_in_the_kernels_tables() {
+        let table = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n     |-- 192.0.2.7\n        \
+                     /32 host LOCAL\n     |-- 192.0.2.255\n        /32 link BROADCAST\n";
+        assert_eq!(ipv4_addresses(table).collect::<Vec<_>>(), [Ipv4Addr::new(192, 0, 2, 7)]);
+        let table = "00000000000000000000000000000001 01 80 10 80       lo\n";
+        assert_eq!(ipv6_addresses(table).collect::<Vec<_>>(), [Ipv6Addr::LOCALHOST]);
+    }
+}

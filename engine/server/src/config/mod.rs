@@ -1,0 +1,306 @@
+//! Owns the configuration: TOML and arguments to checked settings, once.
+
+mod apply;
+mod choice;
+mod document;
+mod engine;
+mod error;
+mod expand;
+mod machine;
+mod nearest;
+mod network;
+mod postfix;
+mod queue;
+mod reader;
+mod rewriting;
+mod value;
+
+use std::path::PathBuf;
+
+use document::{Document, Raw, Section};
+use reader::{Known, Machine, Reader};
+use value::Refusal;
+
+pub use choice::{Backend, LogFormat};
+pub use engine::EngineSettings;
+pub(crate) use machine::zone_now;
+
+pub use error::{ConfigError, ConfigErrors, Fault, Place};
+pub use network::Networks;
+pub use postfix::Parameters;
+pub use queue::QueueSettings;
+pub use rewriting::RewritingParameters;
+pub use value::{Octets, TableName};
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The file; without one everything has its default.
+    pub file: Option<PathBuf>,
+    /// Replaces `engine.listen` unless empty.
+    pub listen: Vec<String>,
+    /// Replaces `queue.directory`.
+    pub queue: Option<PathBuf>,
+    /// `NAME=VALUE` each; replaces what the file says.
+    pub set: Vec<String>,
+}
+
+/// All settings, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    /// Postfix's parameters that are in force.
+    pub parameters: Parameters,
+    /// Postfix's parameters of address rewriting.
+    pub rewriting: RewritingParameters,
+    /// The process.
+    pub engine: EngineSettings,
+    /// The queue; its directory is relative to where the process runs, or absolute.
+    pub queue: QueueSettings,
+    /// What an operator should know of it though nothing is wrong.
+    pub notes: Vec<String>,
+}
+
+impl Configuration {
+    /// Reads and checks a configuration.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
+        let mut document = Document::default();
+        if let Some(path) = &sources.file {
+            document.read_file(path)?;
+        }
+        if !sources.listen.is_empty() {
+            document.put(Section::Engine, "listen", Raw::List(sources.listen.clone()), "--listen");
+        }
+        if let Some(queue) = &sources.queue {
+            document.put(
+                Section::Queue,
+                "directory",
+                Raw::Text(queue.to_string_lossy().into_owned()),
+                "--queue",
+            );
+        }
+        for setting in &sources.set {
+            let Some((name, value)) = setting.split_once('=') else {
+                let fault = Fault::Value {
+                    reason: format!("{setting:?} has no ="),
+                    remedy: "write --set NAME=VALUE".to_owned(),
+                };
+                return Err(
+                    ConfigError { place: Place::Argument("--set"), name: String::new(), fault }.into()
+                );
+            };
+            document.set("--set", name.trim(), value.trim());
+        }
+        Self::check(&document, &Machine::this())
+    }
+
+    fn check(document: &Document, machine: &Machine) -> Result<Self, ConfigErrors> {
+        let tables =
+            [Parameters::KNOWN, RewritingParameters::KNOWN, EngineSettings::KNOWN, QueueSettings::KNOWN];
+        let known: Vec<Known> = tables.concat();
+        let mut reader = Reader::new(document, &known, machine);
+        reader.refuse_unknown_names();
+        let (parameters, rewriting) = (Parameters::read(&mut reader), RewritingParameters::read(&mut reader));
+        let (engine, queue) = (EngineSettings::read(&mut reader), QueueSettings::read(&mut reader));
+        let queue = queue.map(|queue| located(queue, &reader));
+        if let (Some(parameters), Some(queue)) = (&parameters, &queue) {
+            check_together(parameters, queue, &mut reader);
+        }
+        let notes = notes(document, &known);
+        let mut errors = reader.errors;
+        errors.sort_by_key(|error| match &error.place {
+            Place::File { line, .. } => *line,
+            Place::Argument(_) | Place::Default => usize::MAX,
+        });
+        match (parameters, rewriting, engine, queue) {
+            (Some(parameters), Some(rewriting), Some(engine), Some(queue)) if errors.is_empty() => {
+                Ok(Self { parameters, rewriting, engine, queue, notes })
+            }
+            _ => Err(ConfigErrors(errors)),
+        }
+    }
+}
+
+/// A relative directory in a file starts from that file's.
+fn located(queue: QueueSettings, reader: &Reader<'_>) -> QueueSettings {
+    let base = reader.base(Section::Queue, "directory");
+    let directory = base.map_or_else(|| queue.directory.clone(), |base| base.join(&queue.directory));
+    QueueSettings { directory, ..queue }
+}
+
+/// What no value shows alone.
+fn check_together(parameters: &Parameters, queue: &QueueSettings, reader: &mut Reader<'_>) {
+    let mut refuse = |section, name: &str, reason: &str, remedy: &str| {
+        let place = reader.place(section, name);
+        reader.refuse(section, name, place, Refusal::new(reason, remedy));
+    };
+    if !is_host_name(&parameters.myhostname) {
+        let reason = format!("{:?} is not a host name", parameters.myhostname);
+        refuse(
+            Section::Top,
+            "myhostname",
+            &reason,
+            "write a fully qualified name such as \"mx.example.com\"",
+        );
+    }
+    for (name, domains) in
+        [("mydestination", &parameters.mydestination), ("relay_domains", &parameters.relay_domains)]
+    {
+        for domain in domains.iter().filter(|domain| !is_host_name(domain.trim_start_matches('.'))) {
+            let reason = format!("{domain:?} is not a domain");
+            refuse(
+                Section::Top,
+                name,
+                &reason,
+                "write domains such as \"example.com\"; tables and files are not read here",
+            );
+        }
+    }
+    for client in &parameters.local_header_rewrite_clients {
+        if !matches!(client.as_str(), "permit_inet_interfaces" | "permit_mynetworks") {
+            let reason = format!("{client:?} is not known");
+            refuse(
+                Section::Top,
+                "local_header_rewrite_clients",
+                &reason,
+                "write permit_inet_interfaces or permit_mynetworks",
+            );
+        }
+    }
+    if !queue.segment_size.0.is_multiple_of(4096) {
+        refuse(Section::Queue, "segment_size", "is not a multiple of 4096", "write for example \"64MiB\"");
+    }
+    if queue.block_size.0 > queue.segment_size.0 / 2 {
+        refuse(
+            Section::Queue,
+            "block_size",
+            "is more than half of segment_size",
+            "make it smaller, or the segments larger",
+        );
+    }
+    // An envelope goes into one batch: so much of it is needed for addresses of the usual size.
+    if u64::from(parameters.smtpd_recipient_limit) * ENVELOPE_RECIPIENT_SIZE > queue.block_size.0 {
+        refuse(
+            Section::Top,
+            "smtpd_recipient_limit",
+            "is more than fits into a batch of block_size in [queue]",
+            "lower it, or set block_size to a KiB for each recipient",
+        );
+    }
+}
+
+/// Octets that a recipient with its DSN wishes takes, generously.
+const ENVELOPE_RECIPIENT_SIZE: u64 = 1000;
+
+fn is_host_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|octet| {
+                octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_') || !octet.is_ascii()
+            })
+    };
+    name.len() <= 255 && (name.split('.').all(is_label) || name.starts_with('[') && name.ends_with(']'))
+}
+
+/// Parameters that were given and wait for what they steer.
+fn notes(document: &Document, known: &[Known]) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (section, name, given) in document.iter() {
+        let known = known.iter().find(|known| known.section == section && known.name == name);
+        if let Some(feature) = known.and_then(|known| known.comes_with) {
+            notes.push(format!(
+                "{}: {name}: read, not in force yet: this release does no {feature}",
+                given.place
+            ));
+        }
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn check(text: &str) -> Result<Configuration, String> {
+        let mut document = Document::default();
+        let path = Arc::new(PathBuf::from("/etc/mailrace/test.toml"));
+        let machine = Machine { hostname: "host.example.org".to_owned() };
+        document.read_text(text, &path).map_err(|errors| errors.to_string())?;
+        Configuration::check(&document, &machine).map_err(|errors| errors.to_string())
+    }
+
+    #[test]
+    fn defaults_are_read() {
+        let configuration = check("").unwrap();
+        assert_eq!(configuration.parameters.myhostname, "host.example.org");
+        assert_eq!(configuration.parameters.mydomain, "example.org");
+        assert_eq!(
+            configuration.parameters.mydestination,
+            ["host.example.org", "localhost.example.org", "localhost"]
+        );
+        assert_eq!(configuration.queue.directory, Path::new("mailrace-queue"));
+        assert_eq!(configuration.notes, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_gateway_is_read() {
+        let configuration = check(
+            "myhostname = \"mx.example.com\"\nrelay_domains = [\"example.com\", \".example.net\"]\nmynetworks = []\n\
+             message_size_limit = \"50MiB\"\nrecipient_delimiter = \"+\"\n\
+             [engine]\nlisten = [\"127.0.0.1:25\", \"[::1]:25\"]\nworkers = 1\n[queue]\ndirectory = \"queue\"\n",
+        )
+        .unwrap();
+        assert_eq!(configuration.parameters.message_size_limit, Octets(50 << 20));
+        assert_eq!(configuration.engine.listen.len(), 2);
+        assert_eq!(configuration.queue.directory, Path::new("/etc/mailrace/queue"));
+        assert_eq!(configuration.notes.len(), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_line_and_remedy() {
+        for (text, wanted) in [
+            (
+                "\nmyhostnam = \"a.example\"",
+                "test.toml:2: myhostnam: unknown parameter; did you mean myhostname?",
+            ),
+            ("[engine]\nworkers = -1", "test.toml:2: engine.workers: -1 is not a number"),
+            ("[queue]\nblock_size = \"2GiB\"", "test.toml:2: queue.block_size: 2147483648 is out of bounds"),
+            (
+                "mydestination = [\"hash:/etc/domains\"]",
+                "test.toml:1: mydestination: \"hash:/etc/domains\" is not a domain",
+            ),
+            (
+                "smtpd_recipient_limit = 5000",
+                "test.toml:1: smtpd_recipient_limit: is more than fits into a batch",
+            ),
+            ("myhostname = \"a b\"", "is not a host name"),
+            ("smtpd_timeout = ", "test.toml:1: not TOML"),
+            ("[nonsense]\na = 1", "the tables are [engine] and [queue]"),
+        ] {
+            let errors = check(text).unwrap_err();
+            assert!(errors.contains(wanted), "{text:?} gave {errors}");
+        }
+    }
+
+    #[test]
+    fn the_outside_configurations_load() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/contract");
+        let Ok(entries) = std::fs::read_dir(&directory) else {
+            eprintln!("skipped: {} is not there", directory.display());
+            return;
+        };
+        for entry in entries {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                let sources = Sources { file: Some(path.clone()), ..Sources::default() };
+                Configuration::load(&sources).unwrap_or_else(|errors| panic!("{}: {errors}", path.display()));
+            }
+        }
+    }
+}

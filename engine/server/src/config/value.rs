@@ -1,0 +1,333 @@
+//! Owns the types that a parameter can have, and how each is read from text.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::document::Raw;
+
+/// What is wrong with a value, and what to write instead.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) reason: String,
+    pub(super) remedy: String,
+}
+
+impl Refusal {
+    pub(super) fn new(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { reason: reason.into(), remedy: remedy.into() }
+    }
+}
+
+/// A type that a parameter can have.
+pub(super) trait Setting: Sized {
+    /// Reads a value in which `$name` was expanded.
+    fn read(raw: &Raw) -> Result<Self, Refusal>;
+
+    /// The number that the parameter's bounds speak of.
+    fn quantity(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// A number of octets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Octets(pub u64);
+
+/// A lookup table, as `type:name`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableName {
+    /// Such as `texthash`.
+    pub kind: String,
+    /// For tables in files the path, relative to the configuration file's directory.
+    pub name: String,
+}
+
+impl Setting for String {
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        match raw {
+            Raw::Text(text) if text.chars().any(|letter| letter.is_control() && letter != '\t') => {
+                Err(Refusal::new("has a control character", "remove it"))
+            }
+            Raw::Text(text) => Ok(text.trim().to_owned()),
+            other => Err(wrong_type(other, "a text", "write it in double quotes")),
+        }
+    }
+}
+
+impl Setting for bool {
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        match raw {
+            Raw::Boolean(value) => Ok(*value),
+            Raw::Text(text) if text.eq_ignore_ascii_case("yes") => Ok(true),
+            Raw::Text(text) if text.eq_ignore_ascii_case("no") => Ok(false),
+            other => Err(wrong_type(other, "yes or no", "write true or false")),
+        }
+    }
+}
+
+impl Setting for u64 {
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        let number = match raw {
+            Raw::Integer(number) => Self::try_from(*number).ok(),
+            Raw::Text(text) if !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit()) => {
+                text.parse().ok()
+            }
+            _ => None,
+        };
+        number.ok_or_else(|| wrong_type(raw, "a number", "write a whole number, 0 or more"))
+    }
+
+    fn quantity(&self) -> Option<u64> {
+        Some(*self)
+    }
+}
+
+impl Setting for u32 {
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        let number = u64::read(raw)?;
+        Self::try_from(number).map_err(|_| {
+            Refusal::new(format!("{number} is too great"), format!("write at most {}", Self::MAX))
+        })
+    }
+
+    fn quantity(&self) -> Option<u64> {
+        Some(u64::from(*self))
+    }
+}
+
+impl Setting for u16 {
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        let number = u64::read(raw)?;
+        Self::try_from(number).map_err(|_| {
+            Refusal::new(format!("{number} is too great"), format!("write at most {}", Self::MAX))
+        })
+    }
+
+    fn quantity(&self) -> Option<u64> {
+        Some(u64::from(*self))
+    }
+}
+
+impl Setting for Octets {
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        let size = match raw {
+            Raw::Integer(number) => u64::try_from(*number).ok(),
+            Raw::Text(text) => number_with_unit(text, &SIZE_UNITS),
+            _ => None,
+        };
+        let remedy = "write octets as a number, or a text such as \"50MiB\" (KiB MiB GiB TiB, kB MB GB TB)";
+        size.map(Self).ok_or_else(|| wrong_type(raw, "a size", remedy))
+    }
+
+    fn quantity(&self) -> Option<u64> {
+        Some(self.0)
+    }
+}
+
+impl Setting for Duration {
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        let milliseconds = match raw {
+            Raw::Integer(number) => u64::try_from(*number).ok().and_then(|seconds| seconds.checked_mul(1000)),
+            Raw::Text(text) => number_with_unit(text, &TIME_UNITS),
+            _ => None,
+        };
+        let remedy = "write seconds as a number, or a text such as \"300s\" (ms s m h d w)";
+        milliseconds.map(Self::from_millis).ok_or_else(|| wrong_type(raw, "a time", remedy))
+    }
+
+    /// Seconds, rounded down.
+    fn quantity(&self) -> Option<u64> {
+        Some(self.as_secs())
+    }
+}
+
+impl Setting for Vec<String> {
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        match raw {
+            Raw::List(items) => Ok(items.iter().map(|item| item.trim().to_owned()).collect()),
+            Raw::Text(text) => Ok(split_list(text).map(str::to_owned).collect()),
+            other => Err(wrong_type(other, "a list", "write [\"one\", \"two\"]")),
+        }
+    }
+}
+
+impl Setting for Vec<TableName> {
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        let tables = Vec::<String>::read(raw)?;
+        let read = |table: &String| match table.split_once(':') {
+            Some((kind, name)) if !kind.is_empty() && !name.is_empty() => {
+                Ok(TableName { kind: kind.to_owned(), name: name.to_owned() })
+            }
+            _ => Err(Refusal::new(
+                format!("{table:?} does not name a lookup table"),
+                "write type:name, such as \"texthash:virtual\"",
+            )),
+        };
+        tables.iter().map(read).collect()
+    }
+}
+
+impl Setting for PathBuf {
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        match raw {
+            Raw::Text(text) if text.contains('\0') => {
+                Err(Refusal::new("has a NUL character", "write a path without it"))
+            }
+            Raw::Text(text) if !text.is_empty() => Ok(Self::from(text)),
+            other => Err(wrong_type(other, "a path", "write it in double quotes")),
+        }
+    }
+}
+
+impl Setting for Vec<SocketAddr> {
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        let items = Vec::<String>::read(raw)?;
+        let addresses = items.iter().map(|item| socket_address(item)).collect::<Result<Self, _>>()?;
+        if addresses.is_empty() {
+            return Err(Refusal::new("names no address", "write [\"127.0.0.1:2525\"] or another"));
+        }
+        Ok(addresses)
+    }
+}
+
+/// Off when empty.
+impl Setting for Option<SocketAddr> {
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        match raw {
+            Raw::Text(text) if text.is_empty() => Ok(None),
+            Raw::Text(text) => socket_address(text).map(Some),
+            other => {
+                Err(wrong_type(other, "an address with a port", "write \"127.0.0.1:9925\", or \"\" for none"))
+            }
+        }
+    }
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, Refusal> {
+    text.trim().parse().map_err(|_| {
+        Refusal::new(
+            format!("{text:?} is not an address with a port"),
+            "write \"127.0.0.1:2525\", \"0.0.0.0:25\" or \"[::1]:2525\"",
+        )
+    })
+}
+
+/// The items of a list that is written as one text, as in main.cf.
+pub(super) fn split_list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|letter: char| letter == ',' || letter.is_ascii_whitespace()).filter(|item| !item.is_empty())
+}
+
+/// What was found where `expected` is wanted.
+pub(super) fn wrong_type(raw: &Raw, expected: &str, remedy: &str) -> Refusal {
+    let found = match raw {
+        Raw::Text(text) => format!("{text:?}"),
+        Raw::Integer(number) => format!("{number}"),
+        Raw::Boolean(value) => format!("{value}"),
+        Raw::List(_) => "a list".to_owned(),
+        Raw::Other(kind) => (*kind).to_owned(),
+    };
+    Refusal::new(format!("{found} is not {expected}"), remedy)
+}
+
+/// `text` as digits and one of `units`, which may be empty; `None` when it is something else or too great.
+fn number_with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let factor = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit.trim()))?.1;
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+const SIZE_UNITS: [(&str, u64); 10] = [
+    ("", 1),
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("kB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+];
+
+/// In milliseconds; a number alone is seconds.
+const TIME_UNITS: [(&str, u64); 7] = [
+    ("", 1000),
+    ("ms", 1),
+    ("s", 1000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+    ("w", 604_800_000),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Raw {
+        Raw::Text(text.to_owned())
+    }
+
+    #[test]
+    fn sizes_take_units() {
+        for (given, octets) in [
+            ("50MiB", 52_428_800),
+            ("1GiB", 1 << 30),
+            ("10MB", 10_000_000),
+            ("512KiB", 524_288),
+            ("10240000", 10_240_000),
+            ("7 kb", 7_000),
+            ("0", 0),
+        ] {
+            assert_eq!(Octets::read(&text(given)), Ok(Octets(octets)), "{given}");
+        }
+        assert_eq!(Octets::read(&Raw::Integer(5)), Ok(Octets(5)));
+    }
+
+    #[test]
+    fn other_texts_are_not_sizes() {
+        for given in ["", "MiB", "-1", "1.5GiB", "1 X", "99999999999999999999", "99999999999TiB", "1MiB2"] {
+            assert!(Octets::read(&text(given)).is_err(), "{given}");
+        }
+        assert!(Octets::read(&Raw::Integer(-1)).is_err());
+        assert!(Octets::read(&Raw::Boolean(true)).is_err());
+    }
+
+    #[test]
+    fn times_take_units_and_count_seconds_without() {
+        for (given, milliseconds) in [
+            ("6s", 6_000),
+            ("300s", 300_000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("250ms", 250),
+            ("7", 7_000),
+        ] {
+            assert_eq!(Duration::read(&text(given)), Ok(Duration::from_millis(milliseconds)), "{given}");
+        }
+        assert_eq!(Duration::read(&Raw::Integer(2)), Ok(Duration::from_secs(2)));
+        for given in ["", "s", "1y", "-1s", "1.5h"] {
+            assert!(Duration::read(&text(given)).is_err(), "{given}");
+        }
+    }
+
+    #[test]
+    fn lists_are_arrays_or_one_text() {
+        let wanted = vec!["a".to_owned(), "b".to_owned(), "c".to_owned()];
+        assert_eq!(Vec::<String>::read(&Raw::List(wanted.clone())), Ok(wanted.clone()));
+        assert_eq!(Vec::<String>::read(&text(" a, b\tc,")), Ok(wanted));
+        assert_eq!(Vec::<String>::read(&text("")), Ok(vec![]));
+    }
+
+    #[test]
+    fn yes_and_no_are_booleans_as_in_postfix() {
+        assert_eq!(bool::read(&text("yes")), Ok(true));
+        assert_eq!(bool::read(&text("No")), Ok(false));
+        assert_eq!(bool::read(&Raw::Boolean(true)), Ok(true));
+        assert!(bool::read(&text("1")).is_err());
+        assert!(bool::read(&Raw::Integer(1)).is_err());
+    }
+}

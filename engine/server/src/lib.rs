@@ -1,0 +1,10 @@
+//! The programs' glue: configuration, log, metrics, services and commands around the engine's crates.
+#![forbid(unsafe_code)]
+
+pub mod command;
+pub mod config;
+pub mod log;
+mod metrics;
+pub mod process;
+mod services;
+pub mod worker;

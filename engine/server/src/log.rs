@@ -1,0 +1,344 @@
+//! Owns the log: lines that workers write into memory and one thread writes out, so that no worker ever waits for it.
+//!
+//! What a line holds from outside is made harmless here: control octets and broken UTF-8 never reach the output.
+
+use std::fmt::Write as _;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::queue::ArrayQueue;
+use mailrace_core::message::date::Civil;
+use mailrace_core::{QueueId, Timestamp};
+
+pub use crate::config::LogFormat;
+
+/// How often the writing thread looks for lines. Waking it would cost workers a system call.
+const PERIOD: Duration = Duration::from_millis(20);
+/// Bundles of lines that may wait for it.
+const BUNDLES: usize = 4096;
+/// Octets of a value in a line at most.
+const VALUE_SIZE_MAX: usize = 512;
+
+/// What waits to be written.
+#[derive(Debug)]
+struct Waiting {
+    bundles: ArrayQueue<Vec<u8>>,
+    /// Emptied memory, to be used again.
+    spare: ArrayQueue<Vec<u8>>,
+    octets: AtomicUsize,
+    octets_max: usize,
+    lines_lost: AtomicU64,
+    is_stopping: AtomicBool,
+}
+
+/// A worker's end of the log.
+#[derive(Debug)]
+pub struct LogWriter {
+    waiting: Arc<Waiting>,
+    format: LogFormat,
+    buffer: Vec<u8>,
+    lines: u64,
+    second: u64,
+    /// The date and time of `second`, up to the point.
+    stamp: String,
+}
+
+/// The thread that writes lines out.
+#[derive(Debug)]
+pub struct Logger {
+    waiting: Arc<Waiting>,
+    thread: JoinHandle<()>,
+}
+
+/// Starts the log: lines go to standard error. `memory`: octets of lines that may wait.
+///
+/// # Errors
+/// No thread could be started.
+pub fn start(format: LogFormat, memory: usize) -> std::io::Result<(LogWriter, Logger)> {
+    let waiting = Arc::new(Waiting {
+        bundles: ArrayQueue::new(BUNDLES),
+        spare: ArrayQueue::new(64),
+        octets: AtomicUsize::new(0),
+        octets_max: memory,
+        lines_lost: AtomicU64::new(0),
+        is_stopping: AtomicBool::new(false),
+    });
+    let writer = LogWriter::new(Arc::clone(&waiting), format);
+    let mut own_writer = LogWriter::new(Arc::clone(&waiting), format);
+    let shared = Arc::clone(&waiting);
+    let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || {
+        let mut reported = 0;
+        loop {
+            let is_stopping = shared.is_stopping.load(Ordering::Acquire);
+            let lost = shared.lines_lost.load(Ordering::Relaxed);
+            if lost > reported {
+                own_writer.line(now(), None, "warning").number("log_lines_lost", lost - reported);
+                own_writer.flush();
+                reported = lost;
+            }
+            shared.write_out();
+            if is_stopping {
+                return;
+            }
+            std::thread::park_timeout(PERIOD);
+        }
+    })?;
+    Ok((writer, Logger { waiting, thread }))
+}
+
+impl Logger {
+    /// Writes what is left and ends the thread. All writers must have flushed.
+    pub fn stop(self) {
+        self.waiting.is_stopping.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        // It has nothing to tell.
+        let _ = self.thread.join();
+    }
+
+    /// Lines that found no room, since the start.
+    #[must_use]
+    pub fn lines_lost(&self) -> LinesLost {
+        LinesLost(Arc::clone(&self.waiting))
+    }
+}
+
+/// Counts lines that found no room.
+#[derive(Clone, Debug)]
+pub struct LinesLost(Arc<Waiting>);
+
+impl LinesLost {
+    /// So many since the start.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.lines_lost.load(Ordering::Relaxed)
+    }
+}
+
+impl Waiting {
+    fn write_out(&self) {
+        let mut output = std::io::stderr().lock();
+        while let Some(mut bundle) = self.bundles.pop() {
+            self.octets.fetch_sub(bundle.len(), Ordering::Relaxed);
+            // There is nowhere to complain about a broken standard error.
+            let _ = output.write_all(&bundle);
+            bundle.clear();
+            let _ = self.spare.push(bundle);
+        }
+    }
+}
+
+impl Clone for LogWriter {
+    /// Another end of the same log, with nothing in it.
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.waiting), self.format)
+    }
+}
+
+impl LogWriter {
+    const fn new(waiting: Arc<Waiting>, format: LogFormat) -> Self {
+        Self { waiting, format, buffer: Vec::new(), lines: 0, second: u64::MAX, stamp: String::new() }
+    }
+
+    /// Begins a line about a message, or about none (`NOQUEUE`). It ends when it is dropped.
+    pub fn line(&mut self, wall: Timestamp, id: Option<QueueId>, event: &'static str) -> Line<'_> {
+        self.stamp(wall);
+        self.lines += 1;
+        let id = id.map(QueueId::text);
+        let id = id.as_ref().map_or(&b"NOQUEUE"[..], |id| id);
+        let microsecond = wall.unix_microseconds() % 1_000_000;
+        let buffer = &mut self.buffer;
+        // Writing to a Vec does not fail.
+        let _ = match self.format {
+            LogFormat::Text => write!(buffer, "{}.{microsecond:06}Z mailrace: ", self.stamp),
+            LogFormat::Json => write!(buffer, "{{\"time\":\"{}.{microsecond:06}Z\",\"id\":\"", self.stamp),
+        };
+        buffer.extend_from_slice(id);
+        let _ = match self.format {
+            LogFormat::Text => write!(buffer, ": {event}"),
+            LogFormat::Json => write!(buffer, "\",\"event\":\"{event}\""),
+        };
+        Line { writer: self, is_first: true }
+    }
+
+    /// Hands the lines over to the thread that writes them; drops and counts them when too much waits there.
+    pub fn flush(&mut self) {
+        if self.buffer.is_empty() {
+            return;
+        }
+        let memory = self.waiting.spare.pop().unwrap_or_default();
+        let bundle = std::mem::replace(&mut self.buffer, memory);
+        let lines = std::mem::take(&mut self.lines);
+        let size = bundle.len();
+        let before = self.waiting.octets.fetch_add(size, Ordering::Relaxed);
+        if before + size > self.waiting.octets_max || self.waiting.bundles.push(bundle).is_err() {
+            self.waiting.octets.fetch_sub(size, Ordering::Relaxed);
+            self.waiting.lines_lost.fetch_add(lines, Ordering::Relaxed);
+        }
+    }
+
+    fn stamp(&mut self, wall: Timestamp) {
+        if wall.unix_seconds() == self.second {
+            return;
+        }
+        self.second = wall.unix_seconds();
+        let Civil { year, month, day, hour, minute, second, .. } = Civil::new(wall, 0);
+        self.stamp.clear();
+        let _ = write!(self.stamp, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+    }
+}
+
+/// A line being written.
+#[derive(Debug)]
+pub struct Line<'a> {
+    writer: &'a mut LogWriter,
+    is_first: bool,
+}
+
+impl Line<'_> {
+    /// Adds octets from outside.
+    pub fn text(&mut self, name: &str, value: &[u8]) -> &mut Self {
+        self.key(name);
+        match self.writer.format {
+            LogFormat::Text => clean(&mut self.writer.buffer, value, b""),
+            LogFormat::Json => {
+                self.writer.buffer.push(b'"');
+                clean(&mut self.writer.buffer, value, b"\"\\");
+                self.writer.buffer.push(b'"');
+            }
+        }
+        self
+    }
+
+    /// Adds an address; in text with brackets.
+    pub fn address(&mut self, name: &str, value: &[u8]) -> &mut Self {
+        if self.writer.format == LogFormat::Json {
+            return self.text(name, value);
+        }
+        self.key(name);
+        self.writer.buffer.push(b'<');
+        clean(&mut self.writer.buffer, value, b"");
+        self.writer.buffer.push(b'>');
+        self
+    }
+
+    /// Adds a number.
+    pub fn number(&mut self, name: &str, value: impl std::fmt::Display) -> &mut Self {
+        self.key(name);
+        let _ = write!(self.writer.buffer, "{value}");
+        self
+    }
+
+    fn key(&mut self, name: &str) {
+        let buffer = &mut self.writer.buffer;
+        let _ = match self.writer.format {
+            LogFormat::Text => write!(buffer, "{}{name}=", if self.is_first { ": " } else { ", " }),
+            LogFormat::Json => write!(buffer, ",\"{name}\":"),
+        };
+        self.is_first = false;
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        let end: &[u8] = match self.writer.format {
+            LogFormat::Text => b"\n",
+            LogFormat::Json => b"}\n",
+        };
+        self.writer.buffer.extend_from_slice(end);
+    }
+}
+
+/// Adds `value`, cut if it is long, with control octets and broken UTF-8 as `?`; a backslash before those of `escaped`.
+fn clean(buffer: &mut Vec<u8>, value: &[u8], escaped: &[u8]) {
+    let (value, rest) = value.split_at(value.len().min(VALUE_SIZE_MAX));
+    let is_plain = value.iter().all(|octet| (b' '..0x7f).contains(octet) && !escaped.contains(octet));
+    if is_plain {
+        buffer.extend_from_slice(value);
+    } else {
+        for chunk in value.utf8_chunks() {
+            for letter in chunk.valid().chars() {
+                if letter.is_control() {
+                    buffer.push(b'?');
+                    continue;
+                }
+                if u8::try_from(letter).is_ok_and(|octet| escaped.contains(&octet)) {
+                    buffer.push(b'\\');
+                }
+                buffer.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+            buffer.extend(chunk.invalid().iter().map(|_| b'?'));
+        }
+    }
+    if !rest.is_empty() {
+        buffer.extend_from_slice(b"...");
+    }
+}
+
+/// The time for lines of threads that have no engine.
+#[must_use]
+pub fn now() -> Timestamp {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix_microseconds(u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writer(format: LogFormat, octets_max: usize) -> LogWriter {
+        let waiting = Waiting {
+            bundles: ArrayQueue::new(4),
+            spare: ArrayQueue::new(4),
+            octets: AtomicUsize::new(0),
+            octets_max,
+            lines_lost: AtomicU64::new(0),
+            is_stopping: AtomicBool::new(false),
+        };
+        LogWriter::new(Arc::new(waiting), format)
+    }
+
+    const WALL: Timestamp = Timestamp::from_unix_microseconds(1_700_000_000_000_042);
+
+    fn write_one(writer: &mut LogWriter) {
+        writer
+            .line(WALL, None, "reject")
+            .address("from", b"a\"b\r\n\xff@example.com")
+            .number("size", 7)
+            .text("helo", "grün\u{1}\\".as_bytes());
+    }
+
+    #[test]
+    fn a_line_of_text_is_harmless() {
+        let mut writer = writer(LogFormat::Text, 1000);
+        write_one(&mut writer);
+        let line = String::from_utf8(writer.buffer.clone()).unwrap();
+        assert_eq!(
+            line,
+            "2023-11-14T22:13:20.000042Z mailrace: NOQUEUE: reject: from=<a\"b???@example.com>, size=7, helo=grün?\\\n"
+        );
+    }
+
+    #[test]
+    fn a_line_of_json_is_json() {
+        let mut writer = writer(LogFormat::Json, 1000);
+        write_one(&mut writer);
+        let line: serde_json::Value = serde_json::from_slice(&writer.buffer).unwrap();
+        assert_eq!(line["from"], "a\"b???@example.com");
+        assert_eq!(line["size"], 7);
+        assert_eq!(line["helo"], "grün?\\");
+    }
+
+    #[test]
+    fn lines_without_room_are_counted() {
+        let mut writer = writer(LogFormat::Text, 300);
+        for _ in 0..10 {
+            write_one(&mut writer);
+            writer.flush();
+        }
+        assert_eq!(writer.waiting.lines_lost.load(Ordering::Relaxed), 8);
+        assert_eq!(writer.waiting.bundles.len(), 2);
+    }
+}

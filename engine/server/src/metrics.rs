@@ -1,0 +1,298 @@
+//! Owns what is counted: each worker counts in memory of its own, whoever asks adds up.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mailrace_spool::Shared;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use crate::log::LinesLost;
+
+/// A number that one thread changes and any thread reads.
+#[derive(Debug, Default)]
+pub(crate) struct Cell(AtomicU64);
+
+impl Cell {
+    /// Only the owner calls this: it needs no atomic addition.
+    pub(crate) fn add(&self, amount: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Reply codes from 200 to 599.
+const REPLY_CODES: usize = 400;
+/// Upper bounds of the buckets, in seconds.
+const LATENCY_BOUNDS: [f64; 12] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 1.0, 10.0];
+/// Upper bounds of the buckets, in octets.
+const BATCH_BOUNDS: [f64; 8] =
+    [4_096.0, 8_192.0, 16_384.0, 32_768.0, 65_536.0, 131_072.0, 262_144.0, 1_048_576.0];
+
+/// Counts values in buckets.
+#[derive(Debug)]
+pub(crate) struct Histogram<const SIZE: usize> {
+    bounds: [f64; SIZE],
+    buckets: [Cell; SIZE],
+    count: Cell,
+    /// In the unit's millionths.
+    sum: Cell,
+}
+
+impl<const SIZE: usize> Histogram<SIZE> {
+    fn new(bounds: [f64; SIZE]) -> Self {
+        Self {
+            bounds,
+            buckets: std::array::from_fn(|_| Cell::default()),
+            count: Cell::default(),
+            sum: Cell::default(),
+        }
+    }
+
+    fn record(&self, value: f64, millionths: u64) {
+        let bucket = self.bounds.iter().position(|bound| value <= *bound);
+        if let Some(cell) = bucket.and_then(|index| self.buckets.get(index)) {
+            cell.add(1);
+        }
+        self.count.add(1);
+        self.sum.add(millionths);
+    }
+}
+
+/// One worker's numbers.
+#[derive(Debug)]
+pub(crate) struct WorkerNumbers {
+    pub(crate) sessions: Cell,
+    pub(crate) sessions_open: Cell,
+    pub(crate) messages: Cell,
+    pub(crate) octets: Cell,
+    pub(crate) timeouts: Cell,
+    pub(crate) receive_buffer_shortages: Cell,
+    pub(crate) accept_failures: Cell,
+    pub(crate) write_failures: Cell,
+    pub(crate) content_memory: Cell,
+    pub(crate) queue_messages: Cell,
+    pub(crate) queue_octets: Cell,
+    pub(crate) queue_held: Cell,
+    pub(crate) blocks_in_use: Cell,
+    pub(crate) batches: Histogram<{ BATCH_BOUNDS.len() }>,
+    pub(crate) commit_latency: Histogram<{ LATENCY_BOUNDS.len() }>,
+    replies: [Cell; REPLY_CODES],
+    rejects: Mutex<BTreeMap<&'static str, Arc<Cell>>>,
+}
+
+impl Default for WorkerNumbers {
+    fn default() -> Self {
+        Self {
+            sessions: Cell::default(),
+            sessions_open: Cell::default(),
+            messages: Cell::default(),
+            octets: Cell::default(),
+            timeouts: Cell::default(),
+            receive_buffer_shortages: Cell::default(),
+            accept_failures: Cell::default(),
+            write_failures: Cell::default(),
+            content_memory: Cell::default(),
+            queue_messages: Cell::default(),
+            queue_octets: Cell::default(),
+            queue_held: Cell::default(),
+            blocks_in_use: Cell::default(),
+            batches: Histogram::new(BATCH_BOUNDS),
+            commit_latency: Histogram::new(LATENCY_BOUNDS),
+            replies: std::array::from_fn(|_| Cell::default()),
+            rejects: Mutex::default(),
+        }
+    }
+}
+
+impl WorkerNumbers {
+    pub(crate) fn replied(&self, code: u16) {
+        if let Some(cell) = usize::from(code).checked_sub(200).and_then(|index| self.replies.get(index)) {
+            cell.add(1);
+        }
+    }
+
+    pub(crate) fn committed(&self, latency: Duration) {
+        let microseconds = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.commit_latency.record(latency.as_secs_f64(), microseconds);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a batch is far below 2^52 octets")]
+    pub(crate) fn batch_written(&self, octets: usize) {
+        self.batches.record(octets as f64, octets as u64 * 1_000_000);
+    }
+}
+
+/// The reject counters that a worker has used: the lock is taken at the first use of each reason.
+#[derive(Debug, Default)]
+pub(crate) struct RejectCells(HashMap<&'static str, Arc<Cell>>);
+
+impl RejectCells {
+    pub(crate) fn count(&mut self, numbers: &WorkerNumbers, reason: &'static str) {
+        let cell = self.0.entry(reason).or_insert_with(|| {
+            let mut rejects = numbers.rejects.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(rejects.entry(reason).or_default())
+        });
+        cell.add(1);
+    }
+}
+
+/// All numbers of the process.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    pub(crate) workers: Vec<Arc<WorkerNumbers>>,
+    pub(crate) spool: Arc<Shared>,
+    pub(crate) lines_lost: LinesLost,
+}
+
+impl Metrics {
+    /// The text that Prometheus reads.
+    pub(crate) fn into_registry(self) -> Registry {
+        let mut registry = Registry::with_prefix("mailrace");
+        registry.register_collector(Box::new(self));
+        registry
+    }
+
+    fn sum(&self, cell: impl Fn(&WorkerNumbers) -> u64) -> u64 {
+        self.workers.iter().map(|numbers| cell(numbers)).sum()
+    }
+
+    fn buckets<const SIZE: usize>(
+        &self,
+        bounds: &[f64; SIZE],
+        of: impl Fn(&WorkerNumbers) -> &Histogram<SIZE>,
+    ) -> (f64, u64, Vec<(f64, u64)>) {
+        let mut buckets: Vec<(f64, u64)> = bounds
+            .iter()
+            .enumerate()
+            .map(|(index, bound)| {
+                (*bound, self.sum(|numbers| of(numbers).buckets.get(index).map_or(0, Cell::get)))
+            })
+            .collect();
+        let count = self.sum(|numbers| of(numbers).count.get());
+        let inside: u64 = buckets.iter().map(|(_, count)| count).sum();
+        buckets.push((f64::INFINITY, count.saturating_sub(inside)));
+        #[expect(clippy::cast_precision_loss, reason = "a sum for a picture")]
+        let sum = self.sum(|numbers| of(numbers).sum.get()) as f64 / 1e6;
+        (sum, count, buckets)
+    }
+}
+
+/// The metrics as text.
+pub(crate) fn text_of(registry: &Registry) -> String {
+    let mut text = String::new();
+    // Writing to a String does not fail.
+    let _ = encode(&mut text, registry);
+    text
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut counter = |name: &str, help: &str, value: u64| {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            metric.encode_counter::<NoLabelSet, u64, u64>(&value, None)
+        };
+        counter("sessions", "SMTP sessions begun", self.sum(|numbers| numbers.sessions.get()))?;
+        counter("messages", "Messages queued", self.sum(|numbers| numbers.messages.get()))?;
+        counter("content_octets", "Octets of content queued", self.sum(|numbers| numbers.octets.get()))?;
+        counter(
+            "timeouts",
+            "Sessions that ended because the client was silent",
+            self.sum(|numbers| numbers.timeouts.get()),
+        )?;
+        counter(
+            "receive_buffer_shortages",
+            "Times that a connection had to wait for a receive buffer",
+            self.sum(|numbers| numbers.receive_buffer_shortages.get()),
+        )?;
+        counter(
+            "accept_failures",
+            "Connections that could not be taken",
+            self.sum(|numbers| numbers.accept_failures.get()),
+        )?;
+        counter(
+            "write_failures",
+            "Batches that could not be written",
+            self.sum(|numbers| numbers.write_failures.get()),
+        )?;
+        counter("log_lines_lost", "Log lines that found no room", self.lines_lost.count())?;
+
+        let mut gauge = |name: &str, help: &str, value: u64| {
+            encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+        };
+        gauge("sessions_open", "SMTP sessions open", self.sum(|numbers| numbers.sessions_open.get()))?;
+        gauge("queue_messages", "Messages in the queue", self.sum(|numbers| numbers.queue_messages.get()))?;
+        gauge(
+            "queue_octets",
+            "Octets of content in the queue",
+            self.sum(|numbers| numbers.queue_octets.get()),
+        )?;
+        gauge("queue_held_messages", "Messages on hold", self.sum(|numbers| numbers.queue_held.get()))?;
+        gauge("queue_segments", "Segment files", self.spool.segments())?;
+        gauge("queue_free_octets", "Octets free on the queue's file system", self.spool.free_octets())?;
+        gauge(
+            "content_memory_octets",
+            "Octets of content and input in memory",
+            self.sum(|numbers| numbers.content_memory.get()),
+        )?;
+        gauge(
+            "write_blocks_in_use",
+            "Blocks of memory that gather or are being written",
+            self.sum(|numbers| numbers.blocks_in_use.get()),
+        )?;
+
+        let mut replies =
+            encoder.encode_descriptor("replies", "Replies by code", None, MetricType::Counter)?;
+        for index in 0..REPLY_CODES {
+            let count = self.sum(|numbers| numbers.replies.get(index).map_or(0, Cell::get));
+            if count > 0 {
+                family(&mut replies, &[("code", (200 + index).to_string())], count)?;
+            }
+        }
+        let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
+        for numbers in &self.workers {
+            let rejects = numbers.rejects.lock().unwrap_or_else(PoisonError::into_inner);
+            rejects.iter().for_each(|(reason, cell)| *reasons.entry(reason).or_default() += cell.get());
+        }
+        let mut rejects =
+            encoder.encode_descriptor("rejects", "Refusals by reason", None, MetricType::Counter)?;
+        for (reason, count) in reasons {
+            family(&mut rejects, &[("reason", reason.to_owned())], count)?;
+        }
+        let (sum, count, buckets) = self.buckets(&BATCH_BOUNDS, |numbers| &numbers.batches);
+        encoder
+            .encode_descriptor("batch_octets", "Octets of a batch", None, MetricType::Histogram)?
+            .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        let (sum, count, buckets) = self.buckets(&LATENCY_BOUNDS, |numbers| &numbers.commit_latency);
+        encoder
+            .encode_descriptor(
+                "commit_latency_seconds",
+                "From the end of a message's content until it was durable",
+                None,
+                MetricType::Histogram,
+            )?
+            .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+}
+
+fn family(
+    metric: &mut prometheus_client::encoding::MetricEncoder<'_>,
+    labels: &impl EncodeLabelSet,
+    count: u64,
+) -> Result<(), fmt::Error> {
+    metric.encode_family(labels)?.encode_counter::<NoLabelSet, u64, u64>(&count, None)
+}

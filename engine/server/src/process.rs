@@ -1,0 +1,453 @@
+//! Owns the running engine as a process: its threads, sockets and signals.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{self, Receiver, Sender};
+use mailrace_io::uring::{Settings as RingSettings, Uring};
+use mailrace_io::{IoError, OsDisk, Waker};
+use mailrace_spool::{OpenError, Opened, RecoveryReport, SegmentSpool, Shared};
+use rustix::process::{Resource, Rlimit};
+use rustix::thread::CpuSet;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::{ConfigErrors, Configuration, EngineSettings, Sources, zone_now};
+use crate::log::{self, LogWriter};
+use crate::metrics::{Metrics, WorkerNumbers};
+use crate::services;
+use crate::worker::{Control, SPARE_CONNECTIONS, Telemetry, Worker, WorkerSettings};
+
+/// Why the engine does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration is wrong.
+    Configuration(ConfigErrors),
+    /// The queue's directory cannot be used.
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The queue cannot be opened.
+    Queue {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: OpenError,
+    },
+    /// An address cannot be listened on.
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The kernel does not give a worker its ring.
+    Ring(IoError),
+    /// Something else of the system's failed.
+    System {
+        /// What was being done.
+        operation: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configuration(errors) => write!(formatter, "{errors}"),
+            Self::Directory { path, source } => write!(
+                formatter,
+                "cannot use the queue directory {}: {source}; set directory in [queue], or --queue, to one that this user may write",
+                path.display()
+            ),
+            Self::Queue { path, source } => {
+                write!(formatter, "cannot open the queue in {}: {source}", path.display())
+            }
+            Self::Listen { address, source } => {
+                let remedy = match source.kind() {
+                    io::ErrorKind::AddrInUse => {
+                        "stop what listens there, or set another address with listen in [engine] or --listen"
+                    }
+                    io::ErrorKind::PermissionDenied => {
+                        "ports below 1024 need the capability CAP_NET_BIND_SERVICE"
+                    }
+                    io::ErrorKind::AddrNotAvailable => "this machine does not have that address",
+                    _ => "check listen and congestion_control in [engine]",
+                };
+                write!(formatter, "cannot listen on {address}: {source}; {remedy}")
+            }
+            Self::Ring(error) => write!(formatter, "{error}"),
+            Self::System { operation, source } => write!(formatter, "cannot {operation}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Configuration(errors) => Some(errors),
+            Self::Queue { source, .. } => Some(source),
+            Self::Ring(error) => Some(error),
+            Self::Directory { source, .. } | Self::Listen { source, .. } | Self::System { source, .. } => {
+                Some(source)
+            }
+        }
+    }
+}
+
+fn system(operation: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::System { operation, source }
+}
+
+/// The workers as other threads see them.
+#[derive(Clone, Debug)]
+pub(crate) struct Workers(Vec<(Sender<Control>, Waker)>);
+
+impl Workers {
+    /// Tells each worker something.
+    pub(crate) fn tell(&self, mut control: impl FnMut() -> Control) {
+        for (sender, waker) in &self.0 {
+            // A worker that is gone has ended with the process.
+            let _ = sender.send(control());
+            waker.wake();
+        }
+    }
+
+    pub(crate) const fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// What is needed to put settings into force again.
+struct Current {
+    sources: Sources,
+    configuration: Mutex<Configuration>,
+    workers: Workers,
+}
+
+impl Current {
+    /// Reads the configuration again (SIGHUP).
+    fn reload(&self) {
+        let next = match Configuration::load(&self.sources) {
+            Ok(next) => next,
+            Err(errors) => {
+                eprintln!("mailrace: not reloaded, the configuration is wrong:\n{errors}");
+                return;
+            }
+        };
+        let mut configuration = self.configuration.lock().unwrap_or_else(PoisonError::into_inner);
+        if (&next.engine, &next.queue) != (&configuration.engine, &configuration.queue) {
+            eprintln!("mailrace: [engine] and [queue] stay as they are until the next start");
+        }
+        let (engine, queue) = (configuration.engine.clone(), configuration.queue.clone());
+        *configuration = Configuration { engine, queue, ..next };
+        self.apply(&configuration);
+        eprintln!("mailrace: reloaded");
+    }
+
+    /// Puts the settings into force with the time zone as it is now.
+    fn refresh(&self) {
+        self.apply(&self.configuration.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn apply(&self, configuration: &Configuration) {
+        let workers = u16::try_from(self.workers.count()).unwrap_or(u16::MAX);
+        let settings = Arc::new(configuration.worker_settings(workers));
+        self.workers.tell(|| Control::Reload(Arc::clone(&settings)));
+    }
+}
+
+/// Runs the engine until SIGTERM or SIGINT, and drains it.
+///
+/// # Errors
+/// [`StartError`] when it does not start.
+pub fn serve(sources: Sources) -> Result<(), StartError> {
+    let configuration = Configuration::load(&sources).map_err(StartError::Configuration)?;
+    for note in &configuration.notes {
+        eprintln!("mailrace: {note}");
+    }
+    // From here on a signal waits for its handling.
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(system("handle signals"))?;
+    let processors = own_processors();
+    let count = match configuration.engine.workers {
+        0 => u16::try_from(processors.len()).unwrap_or(1).max(1),
+        count => count,
+    };
+    let settings = Arc::new(configuration.worker_settings(count));
+    raise_open_files(&settings)?;
+    let directory = &configuration.queue.directory;
+    let disk =
+        OsDisk::new(directory).map_err(|source| StartError::Directory { path: directory.clone(), source })?;
+    let seed = log::now().unix_microseconds() ^ u64::from(std::process::id()).rotate_left(40);
+    let Opened { spools, keeper, report, shared, lock } =
+        mailrace_spool::open(&disk, &configuration.spool_settings(count), count, seed)
+            .map_err(|source| StartError::Queue { path: directory.clone(), source })?;
+    say_recovery(&report);
+    let mut listeners = listen(&configuration.engine, count)?;
+    let addresses = listeners.first().map(|sockets| addresses_of(sockets)).unwrap_or_default();
+    let log_memory =
+        usize::try_from(configuration.engine.log_memory.0).unwrap_or(usize::MAX) * usize::from(count);
+    let (log, logger) =
+        log::start(configuration.engine.log_format, log_memory).map_err(system("start a thread"))?;
+
+    let numbers: Vec<Arc<WorkerNumbers>> = (0..count).map(|_| Arc::default()).collect();
+    let (started, starts) = channel::bounded(usize::from(count));
+    let mut threads = Vec::new();
+    let mut controls = Vec::new();
+    for (index, spool) in spools.into_iter().enumerate() {
+        let (sender, receiver) = channel::unbounded();
+        controls.push(sender);
+        let seat = Seat {
+            processor: processors.get(index % processors.len().max(1)).copied(),
+            listeners: std::mem::take(&mut listeners[index]),
+            spool,
+            shared: Arc::clone(&shared),
+            settings: Arc::clone(&settings),
+            log: log.clone(),
+            numbers: Arc::clone(&numbers[index]),
+            controls: receiver,
+        };
+        let started = started.clone();
+        let name = format!("worker-{index}");
+        let thread = std::thread::Builder::new().name(name).spawn(move || work(index, seat, &started));
+        threads.push(thread.map_err(system("start a thread"))?);
+    }
+    let mut wakers = vec![None; usize::from(count)];
+    for _ in 0..count {
+        let (index, waker) =
+            starts.recv().map_err(|_| system("start a worker")(io::ErrorKind::Other.into()))?;
+        wakers[index] = Some(waker.map_err(StartError::Ring)?);
+    }
+    let wakers: Vec<Waker> = wakers.into_iter().flatten().collect();
+    wakers.iter().for_each(|waker| shared.add_waker(waker.clone()));
+    let workers = Workers(controls.into_iter().zip(wakers).collect());
+
+    let keeper_stop = keeper.stop_flag();
+    let keeper_thread = std::thread::Builder::new()
+        .name("keeper".to_owned())
+        .spawn(move || keeper.run())
+        .map_err(system("start a thread"))?;
+    let metrics = Metrics { workers: numbers, spool: Arc::clone(&shared), lines_lost: logger.lines_lost() };
+    let current = Arc::new(Current {
+        sources,
+        configuration: Mutex::new(configuration.clone()),
+        workers: workers.clone(),
+    });
+    services::start(services::Services {
+        metrics_listen: configuration.engine.metrics_listen,
+        registry: metrics.into_registry(),
+        control: disk.root().join(services::CONTROL_SOCKET),
+        workers: workers.clone(),
+        refresh: {
+            let current = Arc::clone(&current);
+            let zone = Mutex::new(zone_now());
+            Box::new(move || {
+                let mut zone = zone.lock().unwrap_or_else(PoisonError::into_inner);
+                let now = zone_now();
+                if *zone != now {
+                    *zone = now;
+                    current.refresh();
+                }
+            })
+        },
+    })
+    .map_err(system("start a thread"))?;
+
+    eprintln!(
+        "mailrace ready: listening on {}, {count} worker{}, queue in {} with {} message{}",
+        addresses.join(" "),
+        if count == 1 { "" } else { "s" },
+        disk.root().display(),
+        report.messages,
+        if report.messages == 1 { "" } else { "s" },
+    );
+    for signal in signals.forever() {
+        if signal == SIGHUP {
+            current.reload();
+        } else {
+            break;
+        }
+    }
+    workers.tell(|| Control::Drain);
+    drain(threads);
+    keeper_stop.store(true, Ordering::Relaxed);
+    keeper_thread.thread().unpark();
+    let _ = keeper_thread.join();
+    // It may be gone already, and the next start replaces it.
+    let _ = std::fs::remove_file(disk.root().join(services::CONTROL_SOCKET));
+    logger.stop();
+    drop(lock);
+    eprintln!("mailrace: stopped");
+    Ok(())
+}
+
+fn drain(threads: Vec<JoinHandle<()>>) {
+    for thread in threads {
+        if thread.join().is_err() {
+            eprintln!("mailrace: a worker panicked");
+            std::process::exit(EXIT_SOFTWARE);
+        }
+    }
+}
+
+/// EX_SOFTWARE of sysexits.h.
+const EXIT_SOFTWARE: i32 = 70;
+
+/// What a worker's thread is given.
+struct Seat {
+    processor: Option<usize>,
+    listeners: Vec<TcpListener>,
+    spool: SegmentSpool<OsDisk>,
+    shared: Arc<Shared>,
+    settings: Arc<WorkerSettings>,
+    log: LogWriter,
+    numbers: Arc<WorkerNumbers>,
+    controls: Receiver<Control>,
+}
+
+/// A worker's thread: its ring belongs to the thread that makes it.
+fn work(index: usize, seat: Seat, started: &Sender<(usize, Result<Waker, IoError>)>) {
+    if let Some(processor) = seat.processor {
+        let mut set = CpuSet::new();
+        set.set(processor);
+        // Where it may not be pinned it runs where it is put.
+        let _ = rustix::thread::sched_setaffinity(None, &set);
+    }
+    let slots = seat.settings.max_connections + SPARE_CONNECTIONS;
+    let ring =
+        RingSettings { connections: u32::try_from(slots).unwrap_or(u32::MAX), ..RingSettings::default() };
+    let mut io = match Uring::new(ring) {
+        Ok(io) => io,
+        Err(error) => {
+            // Whoever waits for it ends the process.
+            let _ = started.send((index, Err(error)));
+            return;
+        }
+    };
+    let _ = started.send((index, Ok(mailrace_io::Io::waker(&io))));
+    for listener in seat.listeners {
+        mailrace_io::Io::submit(
+            &mut io,
+            mailrace_io::Token::default(),
+            mailrace_io::Operation::Accept(listener),
+        );
+    }
+    let telemetry = Telemetry::new(seat.log, seat.numbers);
+    let worker = Worker::new(io, seat.spool, seat.shared, seat.settings, telemetry, seat.controls, slots);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run()));
+    match result {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            eprintln!("mailrace: worker {index} ended: {error}");
+            std::process::exit(EXIT_SOFTWARE);
+        }
+        // Its message is on standard error. What it had accepted is durable; the next start recovers it.
+        Err(_) => std::process::exit(EXIT_SOFTWARE),
+    }
+}
+
+/// The processors that this process may run on.
+fn own_processors() -> Vec<usize> {
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return vec![] };
+    (0..CpuSet::MAX_CPU).filter(|processor| set.is_set(*processor)).collect()
+}
+
+/// Sees to it that a ring's table of connections may be as large as it has to be.
+fn raise_open_files(settings: &WorkerSettings) -> Result<(), StartError> {
+    let needed = (settings.max_connections + SPARE_CONNECTIONS) as u64 + OTHER_FILES;
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    if let Some(maximum) = limit.maximum
+        && maximum < needed
+    {
+        let text = format!(
+            "the limit of open files is {maximum}, and {needed} are needed: raise it (ulimit -Hn, or LimitNOFILE= of the \
+             service), or lower max_connections in [engine]"
+        );
+        return Err(system("start")(io::Error::other(text)));
+    }
+    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: Some(needed), ..limit })
+        .map_err(|error| system("raise the limit of open files")(error.into()))
+}
+
+/// Files that are not connections: segments, listeners, rings.
+const OTHER_FILES: u64 = 1024;
+
+fn say_recovery(report: &RecoveryReport) {
+    if report.segments > 0 {
+        eprintln!(
+            "mailrace: recovered {} messages, {} octets, from {} segments",
+            report.messages, report.octets, report.segments
+        );
+    }
+    for damage in &report.damage {
+        eprintln!(
+            "mailrace: {}, offset {}: {}; what is whole there is in the queue",
+            damage.path, damage.offset, damage.what
+        );
+    }
+    if !report.is_direct {
+        eprintln!("mailrace: the queue's file system has no direct writes: they go through the page cache");
+    }
+}
+
+/// For each worker a socket for each address.
+fn listen(engine: &EngineSettings, workers: u16) -> Result<Vec<Vec<TcpListener>>, StartError> {
+    let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+    for address in &engine.listen {
+        let failed = |source| StartError::Listen { address: *address, source };
+        let mut address = *address;
+        refuse_in_use(address).map_err(failed)?;
+        for sockets in &mut sockets {
+            let socket = socket(engine, address).map_err(failed)?;
+            // Port 0 is one port for all.
+            address = socket.local_addr().map_err(failed)?;
+            sockets.push(socket);
+        }
+    }
+    Ok(sockets)
+}
+
+/// The workers' sockets share their port; another program's would share it too, and take some of the connections.
+fn refuse_in_use(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
+}
+
+fn socket(engine: &EngineSettings, address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    // Connections inherit both.
+    socket.set_tcp_nodelay(true)?;
+    if !engine.congestion_control.is_empty() {
+        rustix::net::sockopt::set_tcp_congestion(socket.as_fd(), &engine.congestion_control)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(engine.listen_backlog).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+fn addresses_of(sockets: &[TcpListener]) -> Vec<String> {
+    sockets.iter().filter_map(|socket| socket.local_addr().ok()).map(|address| address.to_string()).collect()
+}

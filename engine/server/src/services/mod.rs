@@ -1,0 +1,64 @@
+//! Owns what waits for others, on a thread of its own: metrics for whoever scrapes them, requests of operators.
+
+mod control;
+mod scrape;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+
+use crate::process::Workers;
+
+pub(crate) use control::{CONTROL_SOCKET, Request};
+
+/// How often things are looked at that nobody tells of, such as the time zone.
+const REFRESH_PERIOD: Duration = Duration::from_secs(30);
+
+/// What the thread works with.
+pub(crate) struct Services {
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    pub(crate) registry: Registry,
+    /// The path of the control socket.
+    pub(crate) control: PathBuf,
+    pub(crate) workers: Workers,
+    pub(crate) refresh: Box<dyn Fn() + Send>,
+}
+
+/// Starts the threads, which end with the process.
+///
+/// # Errors
+/// No thread could be started.
+pub(crate) fn start(services: Services) -> io::Result<()> {
+    let Services { metrics_listen, registry, control, workers, refresh } = services;
+    if let Err(error) = control::start(&control, workers) {
+        eprintln!("mailrace: no control socket: cannot listen on {}: {error}", control.display());
+    }
+    std::thread::Builder::new()
+        .name("services".to_owned())
+        .spawn(move || tokio_uring::start(run(metrics_listen, registry, refresh)))?;
+    Ok(())
+}
+
+async fn run(metrics_listen: Option<SocketAddr>, registry: Registry, refresh: Box<dyn Fn() + Send>) {
+    if let Some(address) = metrics_listen {
+        match std::net::TcpListener::bind(address) {
+            Ok(listener) => {
+                let listener = tokio_uring::net::TcpListener::from_std(listener);
+                tokio_uring::spawn(scrape::run(listener, Rc::new(registry)));
+            }
+            Err(error) => {
+                eprintln!(
+                    "mailrace: no metrics: cannot listen on {address}: {error}; set metrics_listen in [engine] to another address, or to \"\""
+                );
+            }
+        }
+    }
+    loop {
+        tokio::time::sleep(REFRESH_PERIOD).await;
+        refresh();
+    }
+}

@@ -1,0 +1,82 @@
+//! Owns the answer to a scraper: one HTTP request, one response, end of connection.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use tokio_uring::net::{TcpListener, TcpStream};
+
+use crate::metrics::text_of;
+
+/// Octets of a request at most.
+const REQUEST_SIZE_MAX: usize = 8192;
+/// How long a scraper may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) async fn run(listener: TcpListener, registry: Rc<Registry>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let registry = Rc::clone(&registry);
+                tokio_uring::spawn(async move {
+                    // A scraper that goes away has no metrics.
+                    let _ = tokio::time::timeout(PATIENCE, answer(stream, &registry)).await;
+                });
+            }
+            // Such as for want of descriptors: some will be free later.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn answer(stream: TcpStream, registry: &Registry) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    while !is_whole(&request) && request.len() < REQUEST_SIZE_MAX {
+        let (result, piece) = stream.read(vec![0; 1024]).await;
+        let count = result?;
+        if count == 0 {
+            return Ok(());
+        }
+        request.extend_from_slice(piece.get(..count).unwrap_or_default());
+    }
+    let response = response_to(&request, || text_of(registry));
+    let (result, _) = stream.write_all(response.into_bytes()).await;
+    result
+}
+
+fn is_whole(request: &[u8]) -> bool {
+    memchr::memmem::find(request, b"\r\n\r\n").is_some()
+}
+
+fn response_to(request: &[u8], metrics: impl FnOnce() -> String) -> String {
+    let mut words = request.split(|octet| *octet == b' ');
+    let (status, kind, body) = match (words.next(), words.next()) {
+        (Some(b"GET"), Some(b"/metrics")) => {
+            ("200 OK", "application/openmetrics-text; version=1.0.0; charset=utf-8", metrics())
+        }
+        (Some(b"GET"), Some(_)) => ("404 Not Found", "text/plain", "metrics are at /metrics\n".to_owned()),
+        _ => ("400 Bad Request", "text/plain", "only GET\n".to_owned()),
+    };
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_metrics_are_there() {
+        for (request, wanted) in [
+            ("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\n"),
+            ("GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 404 Not Found\r\n"),
+            ("POST /metrics HTTP/1.1\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n"),
+            ("", "HTTP/1.1 400 Bad Request\r\n"),
+        ] {
+            let response = response_to(request.as_bytes(), || "text".to_owned());
+            assert!(response.starts_with(wanted), "{request:?}: {response}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Owns one client's connection: its dialogue, its message under way, and what it waits for.
+
+use mailrace_core::smtp::Session;
+use mailrace_io::{ConnectionId, Instant};
+
+use super::incoming::Incoming;
+
+/// One connection. Kept small: 15,000 idle ones are a design goal.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    pub(super) session: Session,
+    pub(super) waits: Waits,
+    /// Received and not yet taken by the session, because it waits. Empty without memory when idle.
+    pub(super) backlog: Vec<u8>,
+    /// Written by the session and not yet sent.
+    pub(super) replies: Vec<u8>,
+    /// The message whose content is coming in, or whose verdict is awaited.
+    pub(super) message: Option<Box<Incoming>>,
+    /// When the client has been silent for too long.
+    pub(super) deadline: Instant,
+    /// Octets of memory that the worker has counted for it.
+    pub(super) counted: usize,
+}
+
+/// What has to happen before the session takes more input.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a condition of its own; they hold in any combination"
+)]
+pub(super) struct Waits {
+    /// A send is under way.
+    pub(super) for_send: bool,
+    /// The queue has not said what became of the message.
+    pub(super) for_verdict: bool,
+    /// The queue has no room for a chunk right now.
+    pub(super) for_spool: bool,
+    /// A tarpit delay lasts until then.
+    pub(super) until: Option<Instant>,
+    /// The dialogue is over: close once everything is sent.
+    pub(super) for_close: bool,
+    /// The client has shut its sending side.
+    pub(super) is_shut: bool,
+    /// Receiving is armed.
+    pub(super) is_receiving: bool,
+    /// Receiving ended for want of buffers or by our wish, and is to be armed again.
+    pub(super) is_paused: bool,
+}
+
+impl Waits {
+    /// Whether the session may take input now.
+    pub(super) const fn is_ready(&self) -> bool {
+        !(self.for_send || self.for_verdict || self.for_spool || self.for_close || self.until.is_some())
+    }
+}
+
+impl Connection {
+    pub(super) fn new(id: ConnectionId, session: Session, deadline: Instant) -> Self {
+        Self {
+            id,
+            session,
+            waits: Waits::default(),
+            backlog: Vec::new(),
+            replies: Vec::new(),
+            message: None,
+            deadline,
+            counted: 0,
+        }
+    }
+
+    /// Octets of memory that grow with what the client sends.
+    pub(super) fn memory(&self) -> usize {
+        self.backlog.capacity() + self.message.as_ref().map_or(0, |message| message.memory())
+    }
+}

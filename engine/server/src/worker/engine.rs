@@ -1,0 +1,588 @@
+//! Owns what happens between completions and operations: the whole engine of one core, without its kernel.
+//!
+//! Nothing here waits, locks or calls the kernel. What is to be done is left in `operations`.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bumpalo::Bump;
+use bumpalo::collections::Vec as ArenaVec;
+use mailrace_core::smtp::{Context, Event, Session, Verdict};
+use mailrace_core::{Origin, Timestamp};
+use mailrace_io::{Block, ConnectionId, Disk, Instant, Operation, ReceiveEnd, Token};
+use mailrace_spool::SegmentSpool;
+
+use super::connection::{Connection, Waits};
+use super::control::{MARK_TAG, Markings};
+use super::incoming::{Incoming, Progress, Surroundings};
+use super::settings::WorkerSettings;
+use super::telemetry::Telemetry;
+use super::timers::Timers;
+
+/// Octets of content that a message may hold in memory before they go to the spool as a chunk.
+const CHUNK_SIZE: usize = 64 * 1024;
+/// The same when half of the memory for content is in use.
+const CHUNK_SIZE_PRESSED: usize = 4 * 1024;
+/// Octets of input that may wait in a connection before it is not read from any more.
+const BACKLOG_SIZE: usize = 64 * 1024;
+/// How long a message at its end may take before its client is looked at again.
+const VERDICT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// One core's engine.
+pub(crate) struct Engine<D: Disk> {
+    pub(super) settings: Arc<WorkerSettings>,
+    pub(super) spool: SegmentSpool<D>,
+    pub(super) telemetry: Telemetry,
+    pub(super) operations: Vec<(Token, Operation)>,
+    connections: Vec<Option<Box<Connection>>>,
+    open: usize,
+    timers: Timers,
+    /// Connections that wait for room in the spool.
+    waiting_for_spool: VecDeque<ConnectionId>,
+    /// Connections that are to be read from again.
+    paused: VecDeque<ConnectionId>,
+    pub(super) markings: Markings,
+    send_memory: Vec<Vec<u8>>,
+    arena: Bump,
+    now: Instant,
+    wall: Timestamp,
+    is_storage_low: bool,
+    /// Octets of content and backlog in memory.
+    memory: usize,
+    is_draining: bool,
+}
+
+impl<D: Disk> Engine<D> {
+    /// `slots`: places of the connection table.
+    pub(crate) fn new(
+        settings: Arc<WorkerSettings>,
+        spool: SegmentSpool<D>,
+        telemetry: Telemetry,
+        slots: usize,
+    ) -> Self {
+        let mut engine = Self {
+            settings: Arc::clone(&settings),
+            spool,
+            telemetry,
+            operations: Vec::new(),
+            connections: std::iter::repeat_with(|| None).take(slots).collect(),
+            open: 0,
+            timers: Timers::new(slots),
+            waiting_for_spool: VecDeque::new(),
+            paused: VecDeque::new(),
+            markings: Markings::default(),
+            send_memory: Vec::new(),
+            arena: Bump::new(),
+            now: Instant::default(),
+            wall: Timestamp::default(),
+            is_storage_low: false,
+            memory: 0,
+            is_draining: false,
+        };
+        engine.set_settings(settings);
+        engine
+    }
+
+    /// Begins a turn of the loop.
+    pub(super) fn begin_turn(&mut self, now: Instant, wall: Timestamp, is_storage_low: bool) {
+        self.now = now;
+        self.wall = wall;
+        self.is_storage_low = is_storage_low;
+        self.telemetry.begin_turn(wall);
+    }
+
+    /// Ends a turn.
+    pub(super) fn end_turn(&mut self) {
+        let (blocks, stats) = (self.spool.blocks_in_use(), self.spool.stats());
+        self.telemetry.end_turn(self.open, self.memory, blocks, stats);
+    }
+
+    /// When something has to be done without a completion.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// A client connected.
+    pub(super) fn accepted(&mut self, id: ConnectionId, peer: SocketAddr) {
+        let origin = Origin::new(peer.ip(), peer.port());
+        let is_trusted = self.settings.mynetworks.contains(peer.ip());
+        self.telemetry.connected(&origin);
+        let session = Session::new(origin, is_trusted);
+        let deadline = self.now.after(self.settings.smtpd_timeout);
+        let mut connection = Box::new(Connection::new(id, session, deadline));
+        self.open += 1;
+        self.timers.stand(id.slot, deadline);
+        connection.replies = self.send_memory.pop().unwrap_or_default();
+        if self.open > self.settings.max_connections || self.is_draining {
+            connection.replies.extend_from_slice(b"421 4.3.2 ");
+            connection.replies.extend_from_slice(&self.settings.smtp.myhostname);
+            connection.replies.extend_from_slice(b" All server ports are busy\r\n");
+            connection.waits.for_close = true;
+        } else {
+            let mut context = Context {
+                settings: &self.settings.smtp,
+                wall: self.wall,
+                is_storage_low: self.is_storage_low,
+                observer: &mut self.telemetry,
+            };
+            connection.session.greet(&mut context, &mut connection.replies);
+            connection.waits.is_receiving = true;
+            self.operations.push((Token::default(), Operation::Receive(id)));
+        }
+        self.put_back(connection);
+    }
+
+    /// Octets came from a client.
+    pub(super) fn received(&mut self, id: ConnectionId, input: &[u8]) {
+        let Some(mut connection) = self.take(id) else { return };
+        connection.deadline = self.now.after(self.settings.smtpd_timeout);
+        if connection.waits.for_close {
+            // Nobody is going to read it.
+        } else if connection.waits.is_ready() && connection.backlog.is_empty() {
+            self.drive(&mut connection, input);
+        } else {
+            self.stash(&mut connection, input);
+            self.go_on(&mut connection);
+        }
+        self.put_back(connection);
+    }
+
+    /// No more octets come from a client for now.
+    pub(super) fn receive_ended(&mut self, id: ConnectionId, end: &ReceiveEnd) {
+        let Some(mut connection) = self.take(id) else { return };
+        connection.waits.is_receiving = false;
+        match end {
+            ReceiveEnd::Stopped => {}
+            ReceiveEnd::OutOfBuffers => {
+                self.telemetry.receive_buffers_ran_out();
+                self.pause(&mut connection);
+            }
+            ReceiveEnd::Closed => connection.waits.is_shut = true,
+            ReceiveEnd::Failed(_) => {
+                connection.waits.is_shut = true;
+                connection.waits.for_close = true;
+                connection.replies.clear();
+            }
+        }
+        self.put_back(connection);
+    }
+
+    /// A send is over.
+    pub(super) fn sent(&mut self, id: ConnectionId, mut memory: Vec<u8>, is_sent: bool) {
+        memory.clear();
+        if self.send_memory.len() < SEND_MEMORY_KEPT {
+            self.send_memory.push(memory);
+        }
+        let Some(mut connection) = self.take(id) else { return };
+        connection.waits.for_send = false;
+        if !is_sent {
+            connection.waits.for_close = true;
+            connection.replies.clear();
+        }
+        self.go_on(&mut connection);
+        self.put_back(connection);
+    }
+
+    /// A write of the spool is over.
+    pub(super) fn written(&mut self, token: Token, block: Block, result: std::io::Result<()>) {
+        self.telemetry.batch_written(block.len(), &result);
+        self.spool.completed(token, block, result);
+    }
+
+    /// Gives the spool's answers to their sessions, and whatever waited for room another try.
+    pub(super) fn settle(&mut self) {
+        while let Some((tag, result)) = self.spool.next_settled() {
+            self.settled(tag, result.is_ok());
+        }
+        for _ in 0..self.waiting_for_spool.len() {
+            if !self.spool.has_room() {
+                break;
+            }
+            let Some(id) = self.waiting_for_spool.pop_front() else { break };
+            let Some(mut connection) = self.take(id) else { continue };
+            connection.waits.for_spool = false;
+            if connection.waits.for_verdict {
+                self.commit(&mut connection, &[]);
+            } else {
+                self.flush(&mut connection);
+            }
+            self.go_on(&mut connection);
+            self.put_back(connection);
+        }
+    }
+
+    fn settled(&mut self, tag: u64, is_durable: bool) {
+        if tag & MARK_TAG != 0 {
+            self.markings.settled(tag, is_durable);
+            return;
+        }
+        let Some(mut connection) = self.take(connection_of(tag)) else { return };
+        let Some(id) = connection.message.as_ref().map(|message| message.id) else {
+            self.put_back(connection);
+            return;
+        };
+        self.give_verdict(
+            &mut connection,
+            if is_durable { Verdict::Queued(id) } else { Verdict::QueueWriteFailed },
+        );
+        self.go_on(&mut connection);
+        self.put_back(connection);
+    }
+
+    /// Looks at connections whose time has come, and arms those that are to be read from again.
+    pub(super) fn tick(&mut self) {
+        while let Some(slot) = self.timers.due(self.now) {
+            let Some(id) = self.connections[slot as usize].as_ref().map(|connection| connection.id) else {
+                continue;
+            };
+            let Some(mut connection) = self.take(id) else { continue };
+            self.look_at(&mut connection);
+            self.timers.stand(slot, connection.deadline.max(self.now.after(Duration::from_millis(1))));
+            self.put_back(connection);
+        }
+        let has_memory = self.memory < self.settings.content_memory;
+        for _ in 0..self.paused.len() {
+            let Some(id) = self.paused.pop_front() else { break };
+            let Some(mut connection) = self.take(id) else { continue };
+            if has_memory || connection.backlog.is_empty() {
+                connection.waits.is_paused = false;
+            } else {
+                self.paused.push_back(id);
+            }
+            self.put_back(connection);
+        }
+    }
+
+    fn look_at(&mut self, connection: &mut Connection) {
+        if connection.waits.until.is_some_and(|until| until <= self.now) {
+            connection.waits.until = None;
+            self.go_on(connection);
+        }
+        if connection.deadline > self.now {
+            return;
+        }
+        if connection.waits.for_verdict || connection.waits.for_spool || connection.waits.until.is_some() {
+            // The client waits for us, not we for it.
+            connection.deadline = self.now.after(VERDICT_PATIENCE);
+        } else if connection.waits.for_send || connection.waits.for_close {
+            // It does not read what it was sent: no use in sending more.
+            connection.replies.clear();
+            connection.waits.for_send = false;
+            connection.waits.for_close = true;
+            self.telemetry.timed_out(connection.session.origin());
+        } else {
+            self.telemetry.timed_out(connection.session.origin());
+            let mut context = Context {
+                settings: &self.settings.smtp,
+                wall: self.wall,
+                is_storage_low: self.is_storage_low,
+                observer: &mut self.telemetry,
+            };
+            connection.session.time_out(&mut context, &mut connection.replies);
+            connection.waits.for_close = true;
+            connection.deadline = self.now.after(CLOSE_PATIENCE);
+        }
+    }
+
+    /// Goes on with other settings.
+    pub(super) fn set_settings(&mut self, settings: Arc<WorkerSettings>) {
+        self.telemetry.log_connections = settings.log_connections;
+        self.settings = settings;
+    }
+
+    /// Whether it is being drained.
+    pub(super) const fn is_draining(&self) -> bool {
+        self.is_draining
+    }
+
+    /// Stops taking connections and ends the sessions that are between messages.
+    pub(super) fn begin_drain(&mut self) {
+        self.is_draining = true;
+        self.operations.push((Token::default(), Operation::StopAccepting));
+        for slot in 0..self.connections.len() {
+            let Some(id) = self.connections[slot].as_ref().map(|connection| connection.id) else { continue };
+            let Some(mut connection) = self.take(id) else { continue };
+            self.drain(&mut connection);
+            self.put_back(connection);
+        }
+    }
+
+    /// Ends all sessions, whatever they are at.
+    pub(super) fn end_all(&mut self) {
+        for slot in 0..self.connections.len() {
+            if let Some(mut connection) = self.connections[slot].take() {
+                connection.waits = Waits { for_close: true, ..Waits::default() };
+                connection.replies.clear();
+                self.put_back(connection);
+            }
+        }
+    }
+
+    fn drain(&mut self, connection: &mut Connection) {
+        if self.is_draining && connection.message.is_none() && !connection.waits.for_close {
+            let mut context = Context {
+                settings: &self.settings.smtp,
+                wall: self.wall,
+                is_storage_low: self.is_storage_low,
+                observer: &mut self.telemetry,
+            };
+            connection.session.shut_down(&mut context, &mut connection.replies);
+            connection.waits.for_close = true;
+        }
+    }
+
+    /// Gives the session what waited for it.
+    fn go_on(&mut self, connection: &mut Connection) {
+        if connection.waits.is_ready() && !connection.backlog.is_empty() {
+            let backlog = std::mem::take(&mut connection.backlog);
+            self.drive(connection, &backlog);
+        }
+    }
+
+    /// Lets the session take input until it waits for something; the rest becomes backlog.
+    fn drive(&mut self, connection: &mut Connection, input: &[u8]) {
+        let mut rest = input;
+        let mut arena = std::mem::take(&mut self.arena);
+        let mut pieces: ArenaVec<'_, &[u8]> = ArenaVec::new_in(&arena);
+        while connection.waits.is_ready() {
+            let mut context = Context {
+                settings: &self.settings.smtp,
+                wall: self.wall,
+                is_storage_low: self.is_storage_low,
+                observer: &mut self.telemetry,
+            };
+            let step = connection.session.feed(&mut context, rest, &mut connection.replies);
+            rest = rest.get(step.consumed..).unwrap_or_default();
+            match step.event {
+                Event::NeedInput => break,
+                Event::SendReplies => self.send(connection),
+                Event::ContentBegin => self.begin_message(connection),
+                Event::Content(piece) => pieces.push(piece),
+                Event::ContentEnd => {
+                    connection.waits.for_verdict = true;
+                    self.commit_in(connection, &pieces, &arena);
+                    pieces.clear();
+                }
+                Event::ContentAbandon => {
+                    pieces.clear();
+                    self.abandon(connection);
+                }
+                event @ (Event::Delay { .. } | Event::Close) => self.obey(connection, &event),
+            }
+        }
+        if !pieces.is_empty()
+            && let Some(message) = connection.message.as_mut()
+        {
+            message.keep(&pieces);
+        }
+        drop(pieces);
+        arena.reset();
+        self.arena = arena;
+        let limit = self.settings.content_memory;
+        let chunk_size = match self.memory {
+            memory if memory > limit => 1,
+            memory if memory > limit / 2 => CHUNK_SIZE_PRESSED,
+            _ => CHUNK_SIZE,
+        };
+        if connection.message.as_ref().is_some_and(|message| message.is_chunk_due(chunk_size)) {
+            self.flush(connection);
+        }
+        if !rest.is_empty() && !connection.waits.for_close {
+            self.stash(connection, rest);
+        }
+    }
+
+    fn begin_message(&mut self, connection: &mut Connection) {
+        let id = self.spool.next_id(self.wall);
+        let draft = self.spool.begin(id);
+        let is_local = self.settings.is_local_context(connection.session.origin().client_address);
+        connection.message = Some(Box::new(Incoming::new(id, draft, is_local)));
+    }
+
+    /// Gives what the message keeps to the spool.
+    fn flush(&mut self, connection: &mut Connection) {
+        let Some(message) = connection.message.as_mut() else { return };
+        let Some((origin, envelope)) = connection.session.origin_and_envelope() else { return };
+        let mut arena = std::mem::take(&mut self.arena);
+        let mut surroundings =
+            Surroundings { arena: &arena, settings: &self.settings.cleanup, spool: &mut self.spool };
+        let progress = message.flush(&mut surroundings, origin, envelope);
+        arena.reset();
+        self.arena = arena;
+        // A failure is told at the end of the content.
+        if progress == Progress::Wait {
+            self.wait_for_spool(connection);
+        }
+    }
+
+    /// Commits the message whose content is whole.
+    fn commit(&mut self, connection: &mut Connection, pieces: &[&[u8]]) {
+        let mut arena = std::mem::take(&mut self.arena);
+        self.commit_in(connection, pieces, &arena);
+        arena.reset();
+        self.arena = arena;
+    }
+
+    fn commit_in<'a>(&mut self, connection: &mut Connection, pieces: &[&'a [u8]], arena: &'a Bump) {
+        let tag = tag_of(connection.id);
+        let (Some(message), Some((origin, envelope))) =
+            (connection.message.as_mut(), connection.session.origin_and_envelope())
+        else {
+            return;
+        };
+        let mut surroundings =
+            Surroundings { arena, settings: &self.settings.cleanup, spool: &mut self.spool };
+        match message.commit(&mut surroundings, origin, envelope, pieces, tag) {
+            Progress::Done => message.committed_at = Some(self.now),
+            Progress::Wait => self.wait_for_spool(connection),
+            Progress::Failed(verdict) => self.give_verdict(connection, verdict),
+        }
+    }
+
+    fn wait_for_spool(&mut self, connection: &mut Connection) {
+        connection.waits.for_spool = true;
+        self.waiting_for_spool.push_back(connection.id);
+    }
+
+    fn give_verdict(&mut self, connection: &mut Connection, verdict: Verdict) {
+        connection.waits.for_verdict = false;
+        connection.deadline = self.now.after(self.settings.smtpd_timeout);
+        if let Some(message) = connection.message.take() {
+            if let (Verdict::Queued(_), Some(envelope)) = (verdict, connection.session.envelope()) {
+                let latency = message.committed_at.map(|start| self.now.since(start)).unwrap_or_default();
+                self.telemetry.queued(connection.session.origin(), envelope, &message, latency);
+            }
+            message.abandon(&mut self.spool);
+        }
+        let mut context = Context {
+            settings: &self.settings.smtp,
+            wall: self.wall,
+            is_storage_low: self.is_storage_low,
+            observer: &mut self.telemetry,
+        };
+        let event = connection.session.verdict(&mut context, verdict, &mut connection.replies);
+        self.obey(connection, &event);
+        self.drain(connection);
+    }
+
+    fn obey(&mut self, connection: &mut Connection, event: &Event<'_>) {
+        match event {
+            Event::Delay { milliseconds } => {
+                let until = self.now.after(Duration::from_millis(u64::from(*milliseconds)));
+                connection.waits.until = Some(until);
+                self.timers.once(connection.id.slot, until);
+            }
+            Event::Close => {
+                connection.waits.for_close = true;
+                connection.deadline = self.now.after(CLOSE_PATIENCE);
+            }
+            _ => {}
+        }
+    }
+
+    fn abandon(&mut self, connection: &mut Connection) {
+        if let Some(message) = connection.message.take() {
+            message.abandon(&mut self.spool);
+        }
+    }
+
+    /// Keeps input for later, and stops reading when there is too much of it.
+    fn stash(&mut self, connection: &mut Connection, input: &[u8]) {
+        connection.backlog.extend_from_slice(input);
+        if connection.backlog.len() > BACKLOG_SIZE || self.memory > self.settings.content_memory {
+            self.pause(connection);
+        }
+    }
+
+    /// Stops reading from a client until [`Engine::tick`] finds that it may go on.
+    fn pause(&mut self, connection: &mut Connection) {
+        if !connection.waits.is_paused {
+            connection.waits.is_paused = true;
+            self.paused.push_back(connection.id);
+            if connection.waits.is_receiving {
+                self.operations.push((Token::default(), Operation::StopReceiving(connection.id)));
+            }
+        }
+    }
+
+    /// Sends what was written, if nothing is being sent.
+    fn send(&mut self, connection: &mut Connection) {
+        if !connection.waits.for_send && !connection.replies.is_empty() {
+            let memory = self.send_memory.pop().unwrap_or_default();
+            let replies = std::mem::replace(&mut connection.replies, memory);
+            connection.waits.for_send = true;
+            self.operations.push((Token::default(), Operation::Send(connection.id, replies)));
+        }
+    }
+
+    fn take(&mut self, id: ConnectionId) -> Option<Box<Connection>> {
+        let place = self.connections.get_mut(id.slot as usize)?;
+        if place.as_ref()?.id != id {
+            return None;
+        }
+        place.take()
+    }
+
+    /// Ends the handling of a connection: sends, closes or arms as it now needs.
+    fn put_back(&mut self, mut connection: Box<Connection>) {
+        let id = connection.id;
+        let waits = &connection.waits;
+        // Replies before a verdict or during a delay leave with those that follow.
+        if waits.for_close || !(waits.for_verdict || waits.until.is_some()) {
+            self.send(&mut connection);
+        }
+        let waits = &mut connection.waits;
+        if waits.is_shut && waits.is_ready() && connection.backlog.is_empty() {
+            waits.for_close = true;
+        }
+        if waits.for_close && !waits.for_send && !waits.for_verdict && waits.until.is_none() {
+            self.close(connection);
+            return;
+        }
+        let may_read = connection.backlog.len() <= BACKLOG_SIZE && !waits.is_paused && !waits.for_close;
+        if may_read && !waits.is_receiving && !waits.is_shut {
+            waits.is_receiving = true;
+            self.operations.push((Token::default(), Operation::Receive(id)));
+        }
+        if !waits.for_send && connection.replies.is_empty() && connection.replies.capacity() > 0 {
+            // An idle connection holds no memory for replies.
+            let memory = std::mem::take(&mut connection.replies);
+            if self.send_memory.len() < SEND_MEMORY_KEPT {
+                self.send_memory.push(memory);
+            }
+        }
+        let memory = connection.memory();
+        self.memory = self.memory - connection.counted + memory;
+        connection.counted = memory;
+        self.connections[id.slot as usize] = Some(connection);
+    }
+
+    fn close(&mut self, mut connection: Box<Connection>) {
+        self.abandon(&mut connection);
+        self.memory -= connection.counted;
+        self.open -= 1;
+        self.telemetry.disconnected(connection.session.origin());
+        self.operations.push((Token::default(), Operation::Close(connection.id)));
+    }
+
+    /// Whether all sessions are over and all messages settled.
+    pub(super) fn is_finished(&self) -> bool {
+        self.open == 0 && self.markings.is_empty() && self.spool.is_idle()
+    }
+}
+
+/// How long a client may take to read the last reply.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// Send memory that is kept for the next sends.
+const SEND_MEMORY_KEPT: usize = 1024;
+
+const fn tag_of(id: ConnectionId) -> u64 {
+    ((id.generation as u64) << 32) | id.slot as u64
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "takes apart what tag_of put together")]
+const fn connection_of(tag: u64) -> ConnectionId {
+    ConnectionId { slot: tag as u32, generation: (tag >> 32) as u32 }
+}

@@ -1,0 +1,125 @@
+//! Owns the loop of one core: completions in, one turn of the engine, operations out.
+
+mod connection;
+mod control;
+mod engine;
+mod incoming;
+mod settings;
+mod telemetry;
+#[cfg(test)]
+mod tests;
+mod timers;
+
+use std::sync::Arc;
+
+use crossbeam::channel::Receiver;
+use mailrace_core::Timestamp;
+use mailrace_io::{Completion, Instant, Io, IoError};
+use mailrace_spool::{SegmentSpool, Shared};
+
+use engine::Engine;
+
+pub(crate) use control::Markings;
+pub use control::{Answer, Control, Marked, Selection};
+pub use settings::WorkerSettings;
+pub(crate) use telemetry::Telemetry;
+
+/// Places of a ring's connection table beyond `max_connections`: their clients are told 421 instead of being left
+/// in the kernel's queue.
+pub(crate) const SPARE_CONNECTIONS: usize = 256;
+
+/// One core's loop over a kernel.
+pub(crate) struct Worker<I: Io> {
+    io: I,
+    engine: Engine<I::Disk>,
+    controls: Receiver<Control>,
+    shared: Arc<Shared>,
+    completions: Vec<Completion>,
+    drain_until: Option<Instant>,
+}
+
+impl<I: Io> Worker<I> {
+    /// `slots`: places of the connection table of `io`.
+    pub(crate) fn new(
+        io: I,
+        spool: SegmentSpool<I::Disk>,
+        shared: Arc<Shared>,
+        settings: Arc<WorkerSettings>,
+        telemetry: Telemetry,
+        controls: Receiver<Control>,
+        slots: usize,
+    ) -> Self {
+        let engine = Engine::new(settings, spool, telemetry, slots);
+        Self { io, engine, controls, shared, completions: Vec::new(), drain_until: None }
+    }
+
+    /// Works until it was drained.
+    ///
+    /// # Errors
+    /// [`IoError`] when the ring failed.
+    pub(crate) fn run(mut self) -> Result<(), IoError> {
+        while self.turn()? {}
+        Ok(())
+    }
+
+    /// Waits for something to happen, and does all that follows from it. False when the worker is drained.
+    pub(crate) fn turn(&mut self) -> Result<bool, IoError> {
+        let deadline = [self.engine.deadline(), self.drain_until].into_iter().flatten().min();
+        self.io.wait(deadline, &mut self.completions)?;
+        let now = self.io.now();
+        let wall = Timestamp::from_unix_microseconds(self.io.wall_clock());
+        self.engine.begin_turn(now, wall, self.shared.is_storage_low());
+        for completion in self.completions.drain(..) {
+            complete(&mut self.engine, &mut self.io, completion);
+        }
+        while let Ok(control) = self.controls.try_recv() {
+            self.obey(control, now);
+        }
+        if self.drain_until.is_some_and(|until| until <= now) {
+            self.drain_until = None;
+            self.engine.end_all();
+        }
+        self.engine.settle();
+        self.engine.tick();
+        self.engine.markings.advance(&mut self.engine.spool);
+        self.engine.spool.advance(&mut self.io);
+        self.engine.spool.detach_sealed(&mut self.io);
+        for (token, operation) in self.engine.operations.drain(..) {
+            self.io.submit(token, operation);
+        }
+        self.engine.end_turn();
+        Ok(!(self.engine.is_draining() && self.engine.is_finished()))
+    }
+
+    fn obey(&mut self, control: Control, now: Instant) {
+        match control {
+            Control::Reload(settings) => self.engine.set_settings(settings),
+            Control::Drain => {
+                if !self.engine.is_draining() {
+                    self.drain_until = Some(now.after(self.engine.settings.drain_timeout));
+                    self.engine.begin_drain();
+                }
+            }
+            Control::Mark { mark, selection, answer } => {
+                self.engine.markings.begin(&self.engine.spool, mark, selection, answer);
+            }
+        }
+    }
+}
+
+fn complete<I: Io>(engine: &mut Engine<I::Disk>, io: &mut I, completion: Completion) {
+    match completion {
+        Completion::Accepted { connection, peer } => engine.accepted(connection, peer),
+        Completion::AcceptFailed { error } => engine.telemetry.accept_failed(&error),
+        Completion::Received { connection, piece, .. } => {
+            engine.received(connection, io.received(&piece));
+            io.recycle(piece);
+        }
+        Completion::ReceiveEnded { connection, end, .. } => engine.receive_ended(connection, &end),
+        Completion::Sent { connection, memory, result, .. } => {
+            engine.sent(connection, memory, result.is_ok())
+        }
+        Completion::Written { token, block, result } => engine.written(token, block, result),
+        Completion::Connected { .. } => {}
+    }
+}

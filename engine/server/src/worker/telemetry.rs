@@ -1,0 +1,160 @@
+//! Owns what a worker tells of its work: log lines and numbers.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mailrace_core::smtp::{Observer, Reject};
+use mailrace_core::{Envelope, Origin, Protocol, Timestamp};
+use mailrace_spool::Stats;
+
+use super::incoming::Incoming;
+use crate::log::{Line, LogWriter};
+use crate::metrics::{RejectCells, WorkerNumbers};
+
+/// Recipients that stand in a message's log line.
+const RECIPIENTS_LOGGED: usize = 50;
+
+/// One worker's log and numbers.
+#[derive(Debug)]
+pub(crate) struct Telemetry {
+    log: LogWriter,
+    numbers: Arc<WorkerNumbers>,
+    rejects: RejectCells,
+    pub(super) log_connections: bool,
+    wall: Timestamp,
+}
+
+impl Telemetry {
+    pub(crate) fn new(log: LogWriter, numbers: Arc<WorkerNumbers>) -> Self {
+        Self {
+            log,
+            numbers,
+            rejects: RejectCells::default(),
+            log_connections: false,
+            wall: Timestamp::default(),
+        }
+    }
+
+    /// The time of the turn that begins.
+    pub(super) const fn begin_turn(&mut self, wall: Timestamp) {
+        self.wall = wall;
+    }
+
+    pub(super) fn connected(&mut self, origin: &Origin) {
+        self.numbers.sessions.add(1);
+        if self.log_connections {
+            client(&mut self.log.line(self.wall, None, "connect"), origin);
+        }
+    }
+
+    pub(super) fn disconnected(&mut self, origin: &Origin) {
+        if self.log_connections {
+            client(&mut self.log.line(self.wall, None, "disconnect"), origin);
+        }
+    }
+
+    pub(super) fn timed_out(&mut self, origin: &Origin) {
+        self.numbers.timeouts.add(1);
+        client(&mut self.log.line(self.wall, None, "timeout"), origin);
+    }
+
+    pub(super) fn receive_buffers_ran_out(&self) {
+        self.numbers.receive_buffer_shortages.add(1);
+    }
+
+    pub(super) fn accept_failed(&mut self, error: &std::io::Error) {
+        self.numbers.accept_failures.add(1);
+        self.log.line(self.wall, None, "warning: accept failed").text("error", error.to_string().as_bytes());
+    }
+
+    pub(super) fn batch_written(&mut self, octets: usize, result: &std::io::Result<()>) {
+        match result {
+            Ok(()) => self.numbers.batch_written(octets),
+            Err(error) => {
+                self.numbers.write_failures.add(1);
+                let mut line = self.log.line(self.wall, None, "error: a write to the queue failed");
+                line.text("error", error.to_string().as_bytes()).number("octets", octets);
+            }
+        }
+    }
+
+    pub(super) fn queued(
+        &mut self,
+        origin: &Origin,
+        envelope: &Envelope,
+        message: &Incoming,
+        latency: Duration,
+    ) {
+        self.numbers.messages.add(1);
+        self.numbers.octets.add(message.size);
+        self.numbers.committed(latency);
+        let mut line = self.log.line(self.wall, Some(message.id), "queued");
+        line.address("from", &envelope.sender);
+        for recipient in envelope.recipients.iter().take(RECIPIENTS_LOGGED) {
+            line.address("to", &recipient.address);
+        }
+        line.number("nrcpt", envelope.recipients.len()).number("size", message.size);
+        client(&mut line, origin);
+        line.text("message-id", message.message_id()).number("commit_us", latency.as_micros());
+    }
+
+    /// Ends a turn: what others may read is brought up to date.
+    pub(super) fn end_turn(&mut self, open: usize, memory: usize, blocks_in_use: usize, queue: Stats) {
+        let numbers = &self.numbers;
+        numbers.sessions_open.set(open as u64);
+        numbers.content_memory.set(memory as u64);
+        numbers.blocks_in_use.set(blocks_in_use as u64);
+        numbers.queue_messages.set(queue.messages);
+        numbers.queue_octets.set(queue.octets);
+        numbers.queue_held.set(queue.held);
+        self.log.flush();
+    }
+}
+
+/// Who the client is: address, name, greeting, protocol.
+fn client(line: &mut Line<'_>, origin: &Origin) {
+    let mut text = [0; CLIENT_SIZE];
+    line.text("client", client_of(origin.client_address, origin.client_port, &mut text));
+    if !origin.helo.is_empty() {
+        let protocol: &[u8] = match origin.protocol {
+            Protocol::Smtp => b"SMTP",
+            Protocol::Esmtp => b"ESMTP",
+            Protocol::Local => b"local",
+        };
+        line.text("proto", protocol).address("helo", &origin.helo);
+    }
+}
+
+/// Octets of `unknown[ADDRESS]:PORT` at most.
+const CLIENT_SIZE: usize = 64;
+
+fn client_of(address: IpAddr, port: u16, text: &mut [u8; CLIENT_SIZE]) -> &[u8] {
+    use std::io::Write;
+    let mut rest = &mut text[..];
+    // It fits.
+    let _ = write!(rest, "unknown[{}]:{port}", address.to_canonical());
+    let size = CLIENT_SIZE - rest.len();
+    &text[..size]
+}
+
+impl Observer for Telemetry {
+    fn replied(&mut self, code: u16) {
+        self.numbers.replied(code);
+    }
+
+    fn rejected(&mut self, origin: &Origin, reject: &Reject<'_>) {
+        self.rejects.count(&self.numbers, reject.reason);
+        let mut line = self.log.line(self.wall, None, "reject");
+        line.text("stage", reject.stage.as_bytes())
+            .text("reason", reject.reason.as_bytes())
+            .text("reply", reject.reply);
+        if let Some(sender) = reject.sender {
+            line.address("from", sender);
+        }
+        if let Some(recipient) = reject.recipient {
+            line.address("to", recipient);
+        }
+        client(&mut line, origin);
+    }
+}

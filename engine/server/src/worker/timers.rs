@@ -1,0 +1,72 @@
+//! Owns when to look at which connection again.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use mailrace_io::Instant;
+
+/// Deadlines by connection slot, found late rather than kept exact: a slot has one standing entry, which is
+/// moved on when it comes up too early, so that activity costs nothing here.
+#[derive(Debug)]
+pub(super) struct Timers {
+    entries: BinaryHeap<Reverse<(Instant, u32)>>,
+    /// Whether the slot has its standing entry, which outlives the connection that made it.
+    is_standing: Vec<bool>,
+}
+
+impl Timers {
+    pub(super) fn new(slots: usize) -> Self {
+        Self { entries: BinaryHeap::new(), is_standing: vec![false; slots] }
+    }
+
+    /// Makes sure that the slot is looked at within the time that connections are given, counted from `deadline`.
+    pub(super) fn stand(&mut self, slot: u32, deadline: Instant) {
+        let standing = &mut self.is_standing[slot as usize];
+        if !*standing {
+            *standing = true;
+            self.entries.push(Reverse((deadline, slot)));
+        }
+    }
+
+    /// Looks at the slot once at `time`, besides its standing entry.
+    pub(super) fn once(&mut self, slot: u32, time: Instant) {
+        self.entries.push(Reverse((time, slot)));
+    }
+
+    /// When the next entry comes up.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.entries.peek().map(|Reverse((time, _))| *time)
+    }
+
+    /// Takes a slot whose time has come. The caller looks at it and calls [`Timers::stand`] if it is still in use.
+    pub(super) fn due(&mut self, now: Instant) -> Option<u32> {
+        let Reverse((time, _)) = self.entries.peek()?;
+        if *time > now {
+            return None;
+        }
+        let Reverse((_, slot)) = self.entries.pop()?;
+        self.is_standing[slot as usize] = false;
+        Some(slot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_stands_once_and_comes_up_in_time() {
+        let at = Instant::from_nanoseconds;
+        let mut timers = Timers::new(4);
+        timers.stand(2, at(10));
+        timers.stand(2, at(20));
+        timers.once(1, at(5));
+        assert_eq!(timers.next(), Some(at(5)));
+        assert_eq!(timers.due(at(4)), None);
+        assert_eq!(timers.due(at(10)), Some(1));
+        assert_eq!(timers.due(at(10)), Some(2));
+        assert_eq!(timers.due(at(100)), None);
+        timers.stand(2, at(30));
+        assert_eq!(timers.next(), Some(at(30)));
+    }
+}
