@@ -219,10 +219,9 @@ impl<D: Disk> Engine<D> {
             return;
         }
         let Some(mut connection) = self.take(connection_of(tag)) else { return };
-        let Some(id) = connection.message.as_ref().map(|message| message.id) else {
-            self.put_back(connection);
-            return;
-        };
+        let message = connection.message.as_ref().expect("a connection stays until its message is settled");
+        assert!(message.committed_at.is_some(), "only what was committed settles");
+        let id = message.id;
         self.give_verdict(
             &mut connection,
             if is_durable { Verdict::Queued(id) } else { Verdict::QueueWriteFailed },
@@ -386,7 +385,8 @@ impl<D: Disk> Engine<D> {
             memory if memory > limit / 2 => CHUNK_SIZE_PRESSED,
             _ => CHUNK_SIZE,
         };
-        if connection.message.as_ref().is_some_and(|message| message.is_chunk_due(chunk_size)) {
+        let is_taken = connection.waits.for_verdict || connection.waits.for_spool;
+        if !is_taken && connection.message.as_ref().is_some_and(|message| message.is_chunk_due(chunk_size)) {
             self.flush(connection);
         }
         if !rest.is_empty() && !connection.waits.for_close {
@@ -442,6 +442,8 @@ impl<D: Disk> Engine<D> {
     }
 
     fn wait_for_spool(&mut self, connection: &mut Connection) {
+        // Twice in the line it would be committed twice.
+        assert!(!connection.waits.for_spool, "a connection waits for the spool once");
         connection.waits.for_spool = true;
         self.waiting_for_spool.push_back(connection.id);
     }
