@@ -1,6 +1,7 @@
 //! Owns which messages are in a worker's queue, and which segments they need.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use mailrace_core::QueueId;
 
@@ -38,9 +39,31 @@ pub(crate) struct Entry {
 /// The messages of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    entries: HashMap<QueueId, Entry>,
+    entries: HashMap<QueueId, Entry, BuildHasherDefault<IdHasher>>,
     octets: u64,
     held: u64,
+}
+
+/// Spreads queue ids over the table. They are our own numbers: nobody can choose them to collide.
+#[derive(Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write_u64(&mut self, number: u64) {
+        // Of the product the high bits are the mixed ones, and a table looks at both ends.
+        let product = u128::from(number ^ self.0) * 0x9e37_79b9_7f4a_7c15;
+        #[expect(clippy::cast_possible_truncation, reason = "both halves of the product are folded into one")]
+        let (low, high) = (product as u64, (product >> 64) as u64);
+        self.0 = low ^ high;
+    }
+
+    fn write(&mut self, octets: &[u8]) {
+        octets.iter().for_each(|octet| self.write_u64(u64::from(*octet)));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Index {

@@ -9,7 +9,7 @@ use mailrace_core::{Envelope, Origin, Protocol, Timestamp};
 use mailrace_spool::Stats;
 
 use super::incoming::Incoming;
-use crate::log::{Line, LogWriter};
+use crate::log::{Line, LogWriter, decimal};
 use crate::metrics::{RejectCells, WorkerNumbers};
 
 /// Recipients that stand in a message's log line.
@@ -74,7 +74,7 @@ impl Telemetry {
             Err(error) => {
                 self.numbers.write_failures.add(1);
                 let mut line = self.log.line(self.wall, None, "error: a write to the queue failed");
-                line.text("error", error.to_string().as_bytes()).number("octets", octets);
+                line.text("error", error.to_string().as_bytes()).number("octets", octets as u64);
             }
         }
     }
@@ -94,9 +94,10 @@ impl Telemetry {
         for recipient in envelope.recipients.iter().take(RECIPIENTS_LOGGED) {
             line.address("to", &recipient.address);
         }
-        line.number("nrcpt", envelope.recipients.len()).number("size", message.size);
+        line.number("nrcpt", envelope.recipients.len() as u64).number("size", message.size);
         client(&mut line, origin);
-        line.text("message-id", message.message_id()).number("commit_us", latency.as_micros());
+        line.text("message-id", message.message_id())
+            .number("commit_us", u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
     }
 
     /// Ends a turn: what others may read is brought up to date.
@@ -133,7 +134,19 @@ fn client_of(address: IpAddr, port: u16, text: &mut [u8; CLIENT_SIZE]) -> &[u8] 
     use std::io::Write;
     let mut rest = &mut text[..];
     // It fits.
-    let _ = write!(rest, "unknown[{}]:{port}", address.to_canonical());
+    let _ = match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            let _ = rest.write_all(b"unknown[");
+            for (octet, behind) in [(a, b"."), (b, b"."), (c, b"."), (d, b"]")] {
+                let _ = rest.write_all(decimal(u64::from(octet), &mut [0; 20]));
+                let _ = rest.write_all(behind);
+            }
+            rest.write_all(b":")
+        }
+        IpAddr::V6(address) => write!(rest, "unknown[{address}]:"),
+    };
+    let _ = rest.write_all(decimal(u64::from(port), &mut [0; 20]));
     let size = CLIENT_SIZE - rest.len();
     &text[..size]
 }
@@ -156,5 +169,21 @@ impl Observer for Telemetry {
             line.address("to", recipient);
         }
         client(&mut line, origin);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_shown_with_address_and_port() {
+        for (address, port, wanted) in [
+            ("192.0.2.70", 25, "unknown[192.0.2.70]:25"),
+            ("::ffff:192.0.2.70", 65535, "unknown[192.0.2.70]:65535"),
+            ("2001:db8::1", 0, "unknown[2001:db8::1]:0"),
+        ] {
+            assert_eq!(client_of(address.parse().unwrap(), port, &mut [0; CLIENT_SIZE]), wanted.as_bytes());
+        }
     }
 }
