@@ -80,6 +80,20 @@ impl<D: Disk> SegmentKeeper<D> {
         }
     }
 
+    /// Does what there is to do without waiting: the same as [`SegmentKeeper::run`], one step at a time, for an engine
+    /// whose time is simulated.
+    pub fn step(&mut self) {
+        self.look_around();
+        while !self.ready.is_full() {
+            let prepared = self.prepare().ok();
+            self.shared.set_full(prepared.is_none());
+            let Some(segment) = prepared else { return };
+            if self.ready.try_send(segment).is_ok() {
+                self.shared.wake();
+            }
+        }
+    }
+
     /// Takes note of freed segments and of the space left.
     pub(crate) fn look_around(&mut self) {
         while let Ok(name) = self.freed.try_recv() {

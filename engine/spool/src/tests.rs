@@ -56,13 +56,7 @@ impl Life {
 
     /// Does what the keeper's thread would.
     fn keep(&mut self) {
-        self.keeper.look_around();
-        while !self.keeper.ready.is_full() {
-            match self.keeper.prepare() {
-                Ok(segment) => self.keeper.ready.try_send(segment).unwrap(),
-                Err(_) => return self.keeper.shared.set_full(true),
-            }
-        }
+        self.keeper.step();
     }
 
     /// Takes a message whose content comes in these pieces, the last with the envelope.

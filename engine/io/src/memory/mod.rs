@@ -25,6 +25,8 @@ pub struct MemoryIo {
     files: Slab<MemoryFile>,
     lent: Slab<Vec<u8>>,
     ready: Vec<Completion>,
+    /// Writes that wait for [`MemoryIo::release_writes`].
+    held_writes: Option<Vec<(Token, Operation)>>,
     now: Instant,
     wall_clock: u64,
     random: u64,
@@ -92,6 +94,7 @@ impl MemoryIo {
             files: Slab::new(),
             lent: Slab::new(),
             ready: Vec::new(),
+            held_writes: None,
             now: Instant::from_nanoseconds(1),
             wall_clock: 1_700_000_000_000_000,
             random: seed | 1,
@@ -113,6 +116,18 @@ impl MemoryIo {
     pub fn pass(&mut self, duration: Duration) {
         self.now = self.now.after(duration);
         self.wall_clock += u64::try_from(duration.as_micros()).unwrap_or(0);
+    }
+
+    /// Lets no write go on from now on: a disk that has stopped answering.
+    pub fn hold_writes(&mut self) {
+        self.held_writes.get_or_insert_default();
+    }
+
+    /// Lets writes go on.
+    pub fn release_writes(&mut self) {
+        for (token, operation) in self.held_writes.take().unwrap_or_default() {
+            self.submit(token, operation);
+        }
     }
 
     /// Accepts without a socket: clients of [`MemoryIo::connect`] arrive from now on.
@@ -174,6 +189,9 @@ impl Io for MemoryIo {
 
     fn submit(&mut self, token: Token, operation: Operation) {
         match operation {
+            operation @ Operation::Write { .. } if self.held_writes.is_some() => {
+                self.held_writes.get_or_insert_default().push((token, operation));
+            }
             Operation::Accept(_) => self.accept(),
             Operation::StopAccepting => self.network.borrow_mut().is_accepting = false,
             Operation::Connect(_) => {

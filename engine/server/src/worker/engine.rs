@@ -26,7 +26,7 @@ const CHUNK_SIZE: usize = 64 * 1024;
 /// The same when half of the memory for content is in use.
 const CHUNK_SIZE_PRESSED: usize = 4 * 1024;
 /// Octets of input that may wait in a connection before it is not read from any more.
-const BACKLOG_SIZE: usize = 64 * 1024;
+const BACKLOG_SIZE: usize = 16 * 1024;
 /// How long a message at its end may take before its client is looked at again.
 const VERDICT_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -51,6 +51,8 @@ pub(crate) struct Engine<D: Disk> {
     is_storage_low: bool,
     /// Octets of content and backlog in memory.
     memory: usize,
+    /// No memory is left for more: nothing is read until there is.
+    is_choked: bool,
     is_draining: bool,
 }
 
@@ -79,6 +81,7 @@ impl<D: Disk> Engine<D> {
             wall: Timestamp::default(),
             is_storage_low: false,
             memory: 0,
+            is_choked: false,
             is_draining: false,
         };
         engine.set_settings(settings);
@@ -128,8 +131,9 @@ impl<D: Disk> Engine<D> {
                 observer: &mut self.telemetry,
             };
             connection.session.greet(&mut context, &mut connection.replies);
-            connection.waits.is_receiving = true;
-            self.operations.push((Token::default(), Operation::Receive(id)));
+            if self.is_choked {
+                self.pause(&mut connection);
+            }
         }
         self.put_back(connection);
     }
@@ -241,14 +245,38 @@ impl<D: Disk> Engine<D> {
             self.timers.stand(slot, connection.deadline.max(self.now.after(Duration::from_millis(1))));
             self.put_back(connection);
         }
-        let has_memory = self.memory < self.settings.content_memory;
-        for _ in 0..self.paused.len() {
-            let Some(id) = self.paused.pop_front() else { break };
+        let limit = self.settings.content_memory;
+        if self.memory > limit && !self.is_choked {
+            self.choke();
+        }
+        // Some room is made first, so that this does not happen at every turn.
+        self.is_choked &= self.memory > limit / 4 * 3;
+        if !self.is_choked {
+            for id in std::mem::take(&mut self.paused) {
+                if let Some(mut connection) = self.take(id) {
+                    connection.waits.is_paused = false;
+                    self.put_back(connection);
+                }
+            }
+        }
+    }
+
+    /// All memory for content is in use: reads from nobody, and gives the spool what it can have.
+    fn choke(&mut self) {
+        self.is_choked = true;
+        for slot in 0..self.connections.len() {
+            let Some(id) = self.connections[slot].as_ref().map(|connection| connection.id) else { continue };
             let Some(mut connection) = self.take(id) else { continue };
-            if has_memory || connection.backlog.is_empty() {
-                connection.waits.is_paused = false;
-            } else {
-                self.paused.push_back(id);
+            self.pause(&mut connection);
+            if !(connection.waits.for_verdict || connection.waits.for_spool) {
+                self.flush(&mut connection);
+            }
+            // A field without end stays in memory: whoever sends it now is told to come back.
+            if !connection.waits.for_spool
+                && let Some(message) = connection.message.as_mut()
+                && message.memory() > CHUNK_SIZE_PRESSED
+            {
+                message.shed(&mut self.spool);
             }
             self.put_back(connection);
         }
@@ -283,6 +311,12 @@ impl<D: Disk> Engine<D> {
             connection.waits.for_close = true;
             connection.deadline = self.now.after(CLOSE_PATIENCE);
         }
+    }
+
+    /// Octets of content and input in memory.
+    #[cfg(test)]
+    pub(super) const fn memory(&self) -> usize {
+        self.memory
     }
 
     /// Goes on with other settings.
@@ -380,11 +414,7 @@ impl<D: Disk> Engine<D> {
         arena.reset();
         self.arena = arena;
         let limit = self.settings.content_memory;
-        let chunk_size = match self.memory {
-            memory if memory > limit => 1,
-            memory if memory > limit / 2 => CHUNK_SIZE_PRESSED,
-            _ => CHUNK_SIZE,
-        };
+        let chunk_size = if self.memory > limit / 2 { CHUNK_SIZE_PRESSED } else { CHUNK_SIZE };
         let is_taken = connection.waits.for_verdict || connection.waits.for_spool;
         if !is_taken && connection.message.as_ref().is_some_and(|message| message.is_chunk_due(chunk_size)) {
             self.flush(connection);
@@ -492,8 +522,9 @@ impl<D: Disk> Engine<D> {
 
     /// Keeps input for later, and stops reading when there is too much of it.
     fn stash(&mut self, connection: &mut Connection, input: &[u8]) {
+        connection.backlog.reserve_exact(input.len());
         connection.backlog.extend_from_slice(input);
-        if connection.backlog.len() > BACKLOG_SIZE || self.memory > self.settings.content_memory {
+        if connection.backlog.len() > BACKLOG_SIZE {
             self.pause(connection);
         }
     }

@@ -184,6 +184,11 @@ impl Incoming {
         }
     }
 
+    /// Gives up on the message for want of memory; its client is told at the end of the content (452 4.3.1).
+    pub(super) fn shed<D: Disk>(&mut self, spool: &mut SegmentSpool<D>) {
+        self.fail(spool, Verdict::StorageFull);
+    }
+
     /// Drops the message; the spool forgets its chunks.
     pub(super) fn abandon<D: Disk>(mut self, spool: &mut SegmentSpool<D>) {
         if let Some(draft) = self.draft.take() {

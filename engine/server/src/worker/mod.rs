@@ -63,8 +63,13 @@ impl<I: Io> Worker<I> {
     }
 
     /// Waits for something to happen, and does all that follows from it. False when the worker is drained.
-    pub(crate) fn turn(&mut self) -> Result<bool, IoError> {
+    fn turn(&mut self) -> Result<bool, IoError> {
         let deadline = [self.engine.deadline(), self.drain_until].into_iter().flatten().min();
+        self.turn_by(deadline)
+    }
+
+    /// The same, waiting until `deadline` at most; one in the past makes it a poll.
+    fn turn_by(&mut self, deadline: Option<Instant>) -> Result<bool, IoError> {
         self.io.wait(deadline, &mut self.completions)?;
         let now = self.io.now();
         let wall = Timestamp::from_unix_microseconds(self.io.wall_clock());

@@ -1,1 +1,355 @@
+use std::time::Duration;
 
+use crossbeam::channel::{Sender, unbounded};
+use mailrace_core::smtp;
+use mailrace_io::memory::{Client, MemoryDisk, MemoryIo};
+use mailrace_spool::reader::Queue;
+use mailrace_spool::{Mark, SegmentKeeper, Settings, State};
+
+use super::*;
+use crate::config::{Configuration, LogFormat, Sources};
+use crate::log;
+
+/// One worker over a kernel in memory.
+struct Rig {
+    worker: Worker<MemoryIo>,
+    keeper: SegmentKeeper<MemoryDisk>,
+    disk: MemoryDisk,
+    controls: Sender<Control>,
+    is_running: bool,
+}
+
+const SPOOL: Settings = Settings {
+    segment_size: 256 << 10,
+    spare_segments: 1,
+    kept_segments: 1,
+    block_size: 64 << 10,
+    blocks: 2,
+    writes_in_flight: 1,
+    queue_minfree: 0,
+    message_size_limit: 0,
+};
+
+fn settings() -> WorkerSettings {
+    let configuration = Configuration::load(&Sources::default()).unwrap();
+    let settings = configuration.worker_settings(1);
+    let destinations = smtp::Destinations {
+        relay_domains: ["example.com"].into_iter().collect(),
+        ..smtp::Destinations::default()
+    };
+    WorkerSettings {
+        smtp: smtp::Settings { destinations, message_size_limit: 10 << 20, ..settings.smtp },
+        mynetworks: crate::config::Networks::default(),
+        max_connections: 100,
+        content_memory: 1 << 20,
+        ..settings
+    }
+}
+
+impl Rig {
+    fn new(settings: WorkerSettings) -> Self {
+        let disk = MemoryDisk::new();
+        let mut opened = mailrace_spool::open(&disk, &SPOOL, 1, 3).unwrap();
+        let (log, _) = log::start(LogFormat::Text, 0).unwrap();
+        let telemetry = Telemetry::new(log, Arc::default());
+        let mut io = MemoryIo::new(disk.clone(), 5);
+        io.accept();
+        let (controls, receiver) = unbounded();
+        let spool = opened.spools.remove(0);
+        let worker = Worker::new(io, spool, opened.shared, Arc::new(settings), telemetry, receiver, 200);
+        Self { worker, keeper: opened.keeper, disk, controls, is_running: true }
+    }
+
+    fn turn(&mut self) {
+        self.keeper.step();
+        self.is_running = self.worker.turn_by(Some(Instant::default())).unwrap();
+    }
+
+    /// Turns until nothing more comes of it; time stands still.
+    fn settle(&mut self) {
+        for _ in 0..200 {
+            if self.is_running {
+                self.turn();
+            }
+        }
+    }
+
+    fn connect(&mut self) -> Client {
+        let client = self.worker.io.connect();
+        self.settle();
+        client
+    }
+
+    /// What the server says to `octets`.
+    fn say(&mut self, client: &Client, octets: &[u8]) -> String {
+        client.send(octets);
+        self.settle();
+        String::from_utf8(client.take()).unwrap()
+    }
+
+    fn begin_content(&mut self, client: &Client) {
+        self.say(client, b"EHLO a.example\r\n");
+        let replies = self.say(client, b"MAIL FROM:<a@b.example>\r\nRCPT TO:<u@example.com>\r\nDATA\r\n");
+        assert!(replies.ends_with("354 End data with <CR><LF>.<CR><LF>\r\n"), "{replies}");
+    }
+
+    /// State and content of all messages, oldest first.
+    fn queue(&self) -> Vec<(State, String)> {
+        let queue = Queue::read(&self.disk, true).unwrap();
+        let ids: Vec<_> = queue.ids().collect();
+        let content = |id| {
+            let mut content = Vec::new();
+            queue.content(id, &mut content).unwrap();
+            String::from_utf8(content).unwrap()
+        };
+        ids.into_iter().map(|(id, state, _)| (state, content(id))).collect()
+    }
+}
+
+/// A transaction in one piece, as a client that pipelines sends it.
+fn transaction(body: &str) -> Vec<u8> {
+    format!(
+        "MAIL FROM:<a@b.example>\r\nRCPT TO:<u@example.com>\r\nBDAT {} LAST\r\nSubject: s\r\n\r\n{body}",
+        body.len() + 14
+    )
+    .into_bytes()
+}
+
+#[test]
+fn a_message_is_answered_when_it_is_durable() {
+    let mut rig = Rig::new(settings());
+    let client = rig.connect();
+    assert!(String::from_utf8(client.take()).unwrap().starts_with("220 "));
+    rig.begin_content(&client);
+    client.send(b"Subject: s\r\n\r\nbody\r\n.\r\n");
+    // Received, gathered, submitted; not written yet.
+    rig.turn();
+    assert_eq!(client.take(), b"");
+    rig.settle();
+    let reply = String::from_utf8(client.take()).unwrap();
+    assert!(reply.starts_with("250 2.0.0 Ok: queued as "), "{reply}");
+    rig.disk.cut_power();
+    let queue = rig.queue();
+    assert_eq!(queue.len(), 1);
+    assert!(queue[0].1.ends_with("\r\n\r\nbody\r\n"), "{queue:?}");
+}
+
+#[test]
+fn it_does_not_matter_how_the_octets_come() {
+    let dialogue =
+        b"EHLO a.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<u@example.com>\r\nDATA\r\n".to_vec();
+    let content = b"Subject: s\r\n\r\n..dots\r\n.\r\n";
+    let mut contents = Vec::new();
+    for size in [1, 2, 3, 7, 1000] {
+        let settings = settings();
+        let smtp = smtp::Settings { smtpd_forbid_unauth_pipelining: false, ..settings.smtp };
+        let mut rig = Rig::new(WorkerSettings { smtp, ..settings });
+        let client = rig.connect();
+        for piece in dialogue.chunks(size).chain(content.chunks(size)) {
+            client.send(piece);
+            rig.turn();
+            rig.turn();
+        }
+        rig.settle();
+        let replies = String::from_utf8(client.take()).unwrap();
+        assert!(replies.contains("250 2.0.0 Ok: queued as "), "{size}: {replies}");
+        contents.push(rig.queue().remove(0).1.split_once("\r\n\r\n").unwrap().1.to_owned());
+    }
+    assert!(contents.iter().all(|content| content == ".dots\r\n"), "{contents:?}");
+}
+
+#[test]
+fn large_messages_of_many_clients_are_whole() {
+    let mut rig = Rig::new(settings());
+    let clients: Vec<Client> = (0..8).map(|_| rig.connect()).collect();
+    let bodies: Vec<String> =
+        (0..8).map(|number| format!("{number} line of the body\r\n").repeat(20_000 + number * 999)).collect();
+    for client in &clients {
+        rig.begin_content(client);
+        client.send(b"Subject: s\r\n\r\n");
+    }
+    // In pieces that do not know lines, in turn.
+    for start in (0..700_000).step_by(9_973) {
+        for (client, body) in clients.iter().zip(&bodies) {
+            if let Some(piece) = body.as_bytes().get(start..body.len().min(start + 9_973)) {
+                client.send(piece);
+            }
+        }
+        rig.turn();
+    }
+    for client in &clients {
+        assert!(rig.say(client, b".\r\n").starts_with("250 2.0.0 Ok: queued as "));
+    }
+    let queue = rig.queue();
+    assert_eq!(queue.len(), 8);
+    for (body, (_, content)) in bodies.iter().zip(queue) {
+        assert!(content.split_once("\r\n\r\n").unwrap().1 == body, "a body is not what was sent");
+    }
+    assert_eq!(rig.worker.io.lent(), 0);
+}
+
+/// 40 clients send content while nothing is written; what each is told at the end.
+fn content_while_the_disk_stands_still(piece: &[u8]) -> Vec<String> {
+    let mut rig = Rig::new(settings());
+    let clients: Vec<Client> = (0..40).map(|_| rig.connect()).collect();
+    for client in &clients {
+        rig.begin_content(client);
+    }
+    rig.worker.io.hold_writes();
+    for _ in 0..100 {
+        for client in &clients {
+            client.send(piece);
+        }
+        rig.turn();
+        let memory = rig.worker.engine.memory();
+        // What was received in the turn in which the limit was reached comes on top.
+        assert!(memory < (1 << 20) + 40 * 3 * piece.len(), "{memory} octets");
+    }
+    rig.worker.io.release_writes();
+    rig.settle();
+    let replies: Vec<String> = clients.iter().map(|client| rig.say(client, b"\r\n.\r\n")).collect();
+    assert_eq!((rig.worker.engine.memory(), rig.worker.io.lent()), (0, 0));
+    let accepted = replies.iter().filter(|reply| reply.starts_with("250 2.0.0 Ok: queued as ")).count();
+    assert_eq!(rig.queue().len(), accepted);
+    replies
+}
+
+#[test]
+fn memory_stays_bounded_while_the_disk_is_slow() {
+    let replies = content_while_the_disk_stands_still("\r\nbody".repeat(600).as_bytes());
+    assert!(replies.iter().all(|reply| reply.starts_with("250 ")), "{replies:?}");
+}
+
+#[test]
+fn memory_stays_bounded_when_fields_do_not_end() {
+    let replies = content_while_the_disk_stands_still(&[b'x'; 4000]);
+    let is_right = |reply: &String| reply.starts_with("250 ") || reply.starts_with("452 4.3.1 ");
+    assert!(replies.iter().all(is_right), "{replies:?}");
+}
+
+#[test]
+fn a_failed_write_is_told_to_its_client_only() {
+    let mut rig = Rig::new(settings());
+    let client = rig.connect();
+    rig.say(&client, b"EHLO a.example\r\n");
+    rig.disk.fail_writes(1);
+    let replies = rig.say(&client, &transaction("lost"));
+    assert!(replies.ends_with("451 4.3.0 Error: queue file write error\r\n"), "{replies}");
+    let replies = rig.say(&client, &transaction("kept"));
+    assert!(replies.contains(" queued as "), "{replies}");
+    let queue = rig.queue();
+    assert_eq!(queue.len(), 1);
+    assert!(queue[0].1.ends_with("kept\r\n"));
+}
+
+#[test]
+fn a_full_disk_refuses_mail_and_loses_none() {
+    let mut rig = Rig::new(settings());
+    rig.disk.set_capacity(Some(1 << 20));
+    let client = rig.connect();
+    rig.say(&client, b"EHLO a.example\r\n");
+    let body = "x".repeat(40_000);
+    let mut accepted = 0;
+    let reply = loop {
+        let replies = rig.say(&client, &transaction(&body));
+        if !replies.contains("queued as") {
+            break replies;
+        }
+        accepted += 1;
+        assert!(accepted < 100);
+    };
+    assert!(reply.contains("452 4.3.1 Insufficient system storage"), "{reply}");
+    assert_eq!(rig.queue().len(), accepted);
+}
+
+#[test]
+fn a_client_that_goes_away_leaves_nothing() {
+    let mut rig = Rig::new(settings());
+    let client = rig.connect();
+    rig.begin_content(&client);
+    client.send(&vec![b'x'; 200_000]);
+    rig.settle();
+    client.shut();
+    rig.settle();
+    assert!(client.is_closed());
+    assert_eq!(rig.queue(), []);
+    assert_eq!((rig.worker.engine.memory(), rig.worker.io.lent()), (0, 0));
+}
+
+#[test]
+fn a_silent_client_is_told_and_closed() {
+    let mut rig = Rig::new(settings());
+    let client = rig.connect();
+    let _ = client.take();
+    rig.worker.io.pass(Duration::from_secs(299));
+    rig.settle();
+    assert_eq!(client.take(), b"");
+    rig.worker.io.pass(Duration::from_secs(2));
+    rig.settle();
+    assert!(String::from_utf8(client.take()).unwrap().starts_with("421 4.4.2 "));
+    assert!(client.is_closed());
+}
+
+#[test]
+fn connections_beyond_the_limit_are_told() {
+    let mut rig = Rig::new(WorkerSettings { max_connections: 1, ..settings() });
+    let first = rig.connect();
+    let second = rig.connect();
+    assert!(String::from_utf8(second.take()).unwrap().starts_with("421 4.3.2 "));
+    assert!(second.is_closed());
+    assert!(rig.say(&first, b"NOOP\r\n").ends_with("250 2.0.0 Ok\r\n"));
+}
+
+#[test]
+fn draining_ends_idle_sessions_and_finishes_messages() {
+    let mut rig = Rig::new(settings());
+    let idle = rig.connect();
+    let busy = rig.connect();
+    let _ = idle.take();
+    rig.begin_content(&busy);
+    rig.controls.send(Control::Drain).unwrap();
+    rig.settle();
+    assert!(String::from_utf8(idle.take()).unwrap().starts_with("421 4.3.2 "));
+    assert!(rig.is_running);
+    let reply = rig.say(&busy, b"Subject: s\r\n\r\n.\r\n");
+    assert!(reply.starts_with("250 2.0.0 Ok: queued as "), "{reply}");
+    assert!(!rig.is_running);
+    assert_eq!(rig.queue().len(), 1);
+}
+
+#[test]
+fn draining_does_not_wait_for_ever() {
+    let mut rig = Rig::new(settings());
+    let client = rig.connect();
+    rig.begin_content(&client);
+    rig.controls.send(Control::Drain).unwrap();
+    rig.settle();
+    rig.worker.io.pass(Duration::from_secs(31));
+    rig.settle();
+    assert!(client.is_closed());
+    assert!(!rig.is_running);
+}
+
+#[test]
+fn marks_are_durable_when_they_are_answered() {
+    let mut rig = Rig::new(settings());
+    let client = rig.connect();
+    rig.say(&client, b"EHLO a.example\r\n");
+    for body in ["one", "two", "three"] {
+        rig.say(&client, &transaction(body));
+    }
+    let (sender, answers) = unbounded();
+    for (mark, selection) in [(Mark::Hold, Selection::All), (Mark::Done, Selection::All)] {
+        let sender = sender.clone();
+        let answer = Answer::new(move |marked| sender.send(marked).unwrap());
+        rig.controls.send(Control::Mark { mark, selection, answer }).unwrap();
+        rig.settle();
+        assert_eq!(answers.try_recv(), Ok(Marked { messages: 3, failures: 0 }));
+        rig.disk.cut_power();
+        let states: Vec<State> = rig.queue().into_iter().map(|(state, _)| state).collect();
+        match mark {
+            Mark::Hold => assert_eq!(states, [State::Hold; 3]),
+            _ => assert_eq!(states, []),
+        }
+    }
+}
