@@ -36,8 +36,8 @@ impl Mailrace {
         let text = format!(
             "myhostname = \"mx.example.com\"\nmydomain = \"example.com\"\nmyorigin = \"example.com\"\n\
              mydestination = [\"mx.example.com\", \"localhost\"]\nrelay_domains = [\"example.com\"]\n\
-             mynetworks = []\nrecipient_delimiter = \"+\"\n\n\
-             [engine]\nlisten = [\"{address}\"]\nworkers = 1\n{congestion_control}\n\
+             mynetworks = []\nrecipient_delimiter = \"+\"\nmessage_size_limit = \"50MiB\"\n\n\
+             [engine]\nlisten = [\"{address}\"]\nworkers = 1\nmetrics_listen = \"\"\n{congestion_control}\n\
              [queue]\ndirectory = \"queue\"\n"
         );
         std::fs::write(&configuration, text).map_err(BenchError::on(&configuration))?;

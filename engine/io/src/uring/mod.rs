@@ -33,6 +33,10 @@ use entry::{Address, AddressTable, Kind, UserData};
 
 pub use settings::Settings;
 
+/// Completions that one wait hands out at most; the rest is there at the next one. A burst of clients costs time
+/// then, and no memory.
+const COMPLETIONS_MAX: usize = 1024;
+
 /// One worker's ring.
 pub struct Uring {
     ring: IoUring,
@@ -486,7 +490,7 @@ impl Uring {
         completions.append(&mut self.ready);
         // Handling one needs the whole ring, so the entries are taken out first.
         let mut entries = std::mem::take(&mut self.entries);
-        entries.extend(self.ring.completion());
+        entries.extend(self.ring.completion().take(COMPLETIONS_MAX));
         for entry in &entries {
             self.complete(entry, completions);
         }

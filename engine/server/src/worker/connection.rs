@@ -36,8 +36,8 @@ pub(super) struct Waits {
     pub(super) for_verdict: bool,
     /// The queue has no room for a chunk right now.
     pub(super) for_spool: bool,
-    /// A tarpit delay lasts until then.
-    pub(super) until: Option<Instant>,
+    /// A tarpit delay lasts until then; the start of time when there is none.
+    pub(super) until: Instant,
     /// The dialogue is over: close once everything is sent.
     pub(super) for_close: bool,
     /// The client has shut its sending side.
@@ -51,7 +51,14 @@ pub(super) struct Waits {
 impl Waits {
     /// Whether the session may take input now.
     pub(super) const fn is_ready(&self) -> bool {
-        !(self.for_send || self.for_verdict || self.for_spool || self.for_close || self.until.is_some())
+        !(self.for_send || self.for_verdict || self.for_spool || self.for_close || self.is_delayed())
+    }
+}
+
+impl Waits {
+    /// Whether a tarpit delay is under way.
+    pub(super) const fn is_delayed(&self) -> bool {
+        self.until.nanoseconds() > 0
     }
 }
 

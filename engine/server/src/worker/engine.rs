@@ -176,9 +176,7 @@ impl<D: Disk> Engine<D> {
     /// A send is over.
     pub(super) fn sent(&mut self, id: ConnectionId, mut memory: Vec<u8>, is_sent: bool) {
         memory.clear();
-        if self.send_memory.len() < SEND_MEMORY_KEPT {
-            self.send_memory.push(memory);
-        }
+        self.keep_send_memory(memory);
         let Some(mut connection) = self.take(id) else { return };
         connection.waits.for_send = false;
         if !is_sent {
@@ -283,14 +281,14 @@ impl<D: Disk> Engine<D> {
     }
 
     fn look_at(&mut self, connection: &mut Connection) {
-        if connection.waits.until.is_some_and(|until| until <= self.now) {
-            connection.waits.until = None;
+        if connection.waits.is_delayed() && connection.waits.until <= self.now {
+            connection.waits.until = Instant::default();
             self.go_on(connection);
         }
         if connection.deadline > self.now {
             return;
         }
-        if connection.waits.for_verdict || connection.waits.for_spool || connection.waits.until.is_some() {
+        if connection.waits.for_verdict || connection.waits.for_spool || connection.waits.is_delayed() {
             // The client waits for us, not we for it.
             connection.deadline = self.now.after(VERDICT_PATIENCE);
         } else if connection.waits.for_send || connection.waits.for_close {
@@ -503,7 +501,7 @@ impl<D: Disk> Engine<D> {
         match event {
             Event::Delay { milliseconds } => {
                 let until = self.now.after(Duration::from_millis(u64::from(*milliseconds)));
-                connection.waits.until = Some(until);
+                connection.waits.until = until;
                 self.timers.once(connection.id.slot, until);
             }
             Event::Close => {
@@ -540,6 +538,12 @@ impl<D: Disk> Engine<D> {
         }
     }
 
+    fn keep_send_memory(&mut self, memory: Vec<u8>) {
+        if self.send_memory.len() < SEND_MEMORY_KEPT && memory.capacity() <= SEND_MEMORY_SIZE_MAX {
+            self.send_memory.push(memory);
+        }
+    }
+
     /// Sends what was written, if nothing is being sent.
     fn send(&mut self, connection: &mut Connection) {
         if !connection.waits.for_send && !connection.replies.is_empty() {
@@ -563,14 +567,14 @@ impl<D: Disk> Engine<D> {
         let id = connection.id;
         let waits = &connection.waits;
         // Replies before a verdict or during a delay leave with those that follow.
-        if waits.for_close || !(waits.for_verdict || waits.until.is_some()) {
+        if waits.for_close || !(waits.for_verdict || waits.is_delayed()) {
             self.send(&mut connection);
         }
         let waits = &mut connection.waits;
         if waits.is_shut && waits.is_ready() && connection.backlog.is_empty() {
             waits.for_close = true;
         }
-        if waits.for_close && !waits.for_send && !waits.for_verdict && waits.until.is_none() {
+        if waits.for_close && !waits.for_send && !waits.for_verdict && !waits.is_delayed() {
             self.close(connection);
             return;
         }
@@ -582,9 +586,7 @@ impl<D: Disk> Engine<D> {
         if !waits.for_send && connection.replies.is_empty() && connection.replies.capacity() > 0 {
             // An idle connection holds no memory for replies.
             let memory = std::mem::take(&mut connection.replies);
-            if self.send_memory.len() < SEND_MEMORY_KEPT {
-                self.send_memory.push(memory);
-            }
+            self.keep_send_memory(memory);
         }
         let memory = connection.memory();
         self.memory = self.memory - connection.counted + memory;
@@ -609,7 +611,9 @@ impl<D: Disk> Engine<D> {
 /// How long a client may take to read the last reply.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// Send memory that is kept for the next sends.
-const SEND_MEMORY_KEPT: usize = 1024;
+const SEND_MEMORY_KEPT: usize = 256;
+/// Octets of it; more is given back.
+const SEND_MEMORY_SIZE_MAX: usize = 4096;
 
 const fn tag_of(id: ConnectionId) -> u64 {
     ((id.generation as u64) << 32) | id.slot as u64

@@ -353,3 +353,9 @@ fn marks_are_durable_when_they_are_answered() {
         }
     }
 }
+
+#[test]
+fn an_idle_connection_is_small() {
+    // 224 octets are a size class of the allocator; the next one has 256.
+    assert!(size_of::<connection::Connection>() <= 224);
+}
