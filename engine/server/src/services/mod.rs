@@ -4,7 +4,7 @@ mod control;
 mod scrape;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -37,25 +37,29 @@ pub(crate) fn start(services: Services) -> io::Result<()> {
     if let Err(error) = control::start(&control, workers) {
         eprintln!("mailrace: no control socket: cannot listen on {}: {error}", control.display());
     }
+    let listener = metrics_listen.and_then(|address| match TcpListener::bind(address) {
+        Ok(listener) => {
+            let address = listener.local_addr().unwrap_or(address);
+            eprintln!("mailrace: metrics at http://{address}/metrics");
+            Some(listener)
+        }
+        Err(error) => {
+            eprintln!(
+                "mailrace: no metrics: cannot listen on {address}: {error}; set metrics_listen in [engine] to another address, or to \"\""
+            );
+            None
+        }
+    });
     std::thread::Builder::new()
         .name("services".to_owned())
-        .spawn(move || tokio_uring::start(run(metrics_listen, registry, refresh)))?;
+        .spawn(move || tokio_uring::start(run(listener, registry, refresh)))?;
     Ok(())
 }
 
-async fn run(metrics_listen: Option<SocketAddr>, registry: Registry, refresh: Box<dyn Fn() + Send>) {
-    if let Some(address) = metrics_listen {
-        match std::net::TcpListener::bind(address) {
-            Ok(listener) => {
-                let listener = tokio_uring::net::TcpListener::from_std(listener);
-                tokio_uring::spawn(scrape::run(listener, Rc::new(registry)));
-            }
-            Err(error) => {
-                eprintln!(
-                    "mailrace: no metrics: cannot listen on {address}: {error}; set metrics_listen in [engine] to another address, or to \"\""
-                );
-            }
-        }
+async fn run(listener: Option<TcpListener>, registry: Registry, refresh: Box<dyn Fn() + Send>) {
+    if let Some(listener) = listener {
+        let listener = tokio_uring::net::TcpListener::from_std(listener);
+        tokio_uring::spawn(scrape::run(listener, Rc::new(registry)));
     }
     loop {
         tokio::time::sleep(REFRESH_PERIOD).await;

@@ -1,0 +1,191 @@
+//! Owns the program under test: built once, started on ports that the kernel picks.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::{Client, Directory};
+
+/// The path of `mailrace`, built now unless it is up to date.
+pub fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--package", "mailrace", "--bin", "mailrace"]);
+        build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success(), "mailrace does not build");
+        // A test's own program lies in deps/ beside it.
+        let own = std::env::current_exe().unwrap();
+        own.parent().and_then(Path::parent).unwrap().join("mailrace")
+    })
+}
+
+/// What a command that has ended said.
+#[derive(Debug)]
+pub struct Finished {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Standard output.
+    pub output: String,
+    /// Standard error.
+    pub errors: String,
+}
+
+/// Runs `mailrace` with these arguments to its end.
+#[must_use]
+pub fn run(directory: &Path, arguments: &[&str]) -> Finished {
+    let output = Command::new(program()).current_dir(directory).args(arguments).output().unwrap();
+    Finished {
+        status: output.status,
+        output: String::from_utf8(output.stdout).unwrap(),
+        errors: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A running `mailrace serve`; killed when it is dropped.
+#[derive(Debug)]
+pub struct Engine {
+    child: Child,
+    errors: BufReader<ChildStderr>,
+    /// The lines that it has said so far.
+    pub lines: Vec<String>,
+    /// Where it takes mail, in the order of the configuration.
+    pub addresses: Vec<SocketAddr>,
+    directory: PathBuf,
+}
+
+/// A small queue is made quickly.
+const SMALL: [&str; 6] = [
+    "--set",
+    "queue.segment_size=1MiB",
+    "--set",
+    "queue.block_size=256KiB",
+    "--set",
+    "smtpd_recipient_limit=200",
+];
+
+impl Engine {
+    /// Starts it in `directory` on a free port, with a small queue in `mailrace-queue` and no metrics.
+    #[must_use]
+    pub fn start(directory: &Directory, arguments: &[&str]) -> Self {
+        let mut all =
+            vec!["--set", "engine.metrics_listen=", "--listen", "127.0.0.1:0", "--queue", "mailrace-queue"];
+        all.extend(SMALL);
+        all.extend(arguments);
+        Self::start_plainly(directory.path(), &all)
+    }
+
+    /// Starts `mailrace serve` with these arguments and no others.
+    #[must_use]
+    pub fn start_plainly(directory: &Path, arguments: &[&str]) -> Self {
+        let mut child = Command::new(program())
+            .arg("serve")
+            .args(arguments)
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        let (lines, addresses, directory) = (Vec::new(), Vec::new(), directory.to_path_buf());
+        let mut engine = Self { child, errors, lines, addresses, directory };
+        let ready = engine.line_with("mailrace ready: ");
+        let listening =
+            ready.split_once("listening on ").and_then(|(_, rest)| rest.split_once(',')).unwrap().0;
+        engine.addresses = listening.split(' ').map(|address| address.parse().unwrap()).collect();
+        engine
+    }
+
+    /// The next line of its standard error that holds `text`.
+    pub fn line_with(&mut self, text: &str) -> String {
+        loop {
+            let mut line = String::new();
+            let count = self.errors.read_line(&mut line).unwrap();
+            assert!(count > 0, "it ended without {text:?}; it said {:#?}", self.lines);
+            let line = line.trim_end().to_owned();
+            self.lines.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// A client, greeted and introduced.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::introduced(self.addresses[0])
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut rest = String::new();
+        while self.errors.read_line(&mut rest).unwrap() > 0 {
+            self.lines.push(std::mem::take(&mut rest));
+        }
+        self.child.wait().unwrap()
+    }
+
+    /// Ends it as an operator does.
+    pub fn stop(mut self) {
+        self.signal(Signal::TERM);
+        assert!(self.wait().success(), "{:#?}", self.lines);
+    }
+
+    /// Ends it as a crash does.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// `mailrace queue ACTION` on its queue.
+    #[must_use]
+    pub fn queue(&self, arguments: &[&str]) -> Finished {
+        queue(&self.directory, arguments)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `mailrace queue ...` on the queue in `directory`.
+fn queue(directory: &Path, arguments: &[&str]) -> Finished {
+    let mut all = vec!["queue"];
+    all.extend(arguments);
+    all.extend(["--queue", "mailrace-queue"]);
+    run(directory, &all)
+}
+
+impl Directory {
+    /// `mailrace queue ...` on the queue in this directory.
+    #[must_use]
+    pub fn queue(&self, arguments: &[&str]) -> Finished {
+        queue(self.path(), arguments)
+    }
+
+    /// What `mailrace queue list --json` says.
+    #[must_use]
+    pub fn messages(&self) -> Vec<Value> {
+        let listed = self.queue(&["list", "--json"]);
+        assert!(listed.status.success(), "{}", listed.errors);
+        listed.output.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
