@@ -162,7 +162,11 @@ impl Cleanup {
                 }
                 Item::End(size) => break Some(size),
                 Item::Body => break None,
-                Item::Incomplete if rest.len() > settings.header_size_limit => {
+                // A CR at the end may be half of a line end.
+                Item::Incomplete
+                    if cut_place(rest.strip_suffix(b"\r").unwrap_or(rest), settings.header_size_limit)
+                        .is_some() =>
+                {
                     // Endless: its front goes out now and the rest is skipped, if it is a field at all.
                     let Some((name_size, colon)) = field_name(rest) else { break None };
                     self.clean_field(
@@ -219,7 +223,7 @@ impl Cleanup {
             // As Postfix, whose text ends at a NUL.
             end = nul;
         }
-        end = end.min(cut_place(field.raw, settings.header_size_limit));
+        end = end.min(cut_place(field.raw, settings.header_size_limit).unwrap_or(end));
         let mut start = 0;
         if field.colon != field.name_size {
             output.keep(at, at + field.name_size);
@@ -323,12 +327,30 @@ fn is_dropped(settings: &Settings, name: &[u8]) -> bool {
     settings.message_drop_headers.iter().any(|dropped| name.eq_ignore_ascii_case(dropped))
 }
 
-/// Where a field is cut: at the limit, or at a line end in the last tenth before it.
-fn cut_place(raw: &[u8], limit: usize) -> usize {
-    let Some(kept) = raw.get(..limit).filter(|_| raw.len() > limit) else { return raw.len() };
-    match memchr::memmem::rfind(kept, b"\r\n") {
-        Some(line_end) if line_end + 2 > limit / 10 * 9 => line_end + 2,
-        _ => limit,
+/// Where a field is cut, as in Postfix: at `limit` octets with each line end counted as one, or at a line end in the
+/// last tenth before that. `None`: the field is not cut.
+fn cut_place(raw: &[u8], limit: usize) -> Option<usize> {
+    if raw.len() <= limit {
+        return None;
+    }
+    // In octets of `raw`, and with line ends as one octet.
+    let (mut start, mut counted) = (0, 0);
+    let mut line_end = 0;
+    loop {
+        let rest = raw.get(start..)?;
+        let line = memchr::memmem::find(rest, b"\r\n");
+        let size = line.unwrap_or(rest.len());
+        if counted + size > limit {
+            let is_near = start > 0 && line_end * 10 >= limit * 9;
+            return Some(if is_near { start } else { start + (limit - counted) });
+        }
+        line?;
+        line_end = counted + size;
+        counted = line_end + 1;
+        start += size + 2;
+        if start >= raw.len() {
+            return None;
+        }
     }
 }
 

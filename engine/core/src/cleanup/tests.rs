@@ -170,14 +170,30 @@ fn forty_eight_hops_pass_and_one_more_does_not() {
 fn an_endless_field_is_cut_and_the_rest_skipped() {
     let mut case = case();
     case.settings.header_size_limit = 100;
-    let mut input = String::from("A: ");
-    input.push_str(&"x".repeat(1000));
-    input.push_str("\r\n more\r\nB: c\r\n\r\nbody\r\n");
-    let expected = alloc::format!("A: {}\r\nB: c\r\n\r\nbody\r\n", "x".repeat(97));
-    assert_eq!(case.rest(&input), expected);
-    for cut in 0..input.len() {
-        let split = case.clean(input.as_bytes(), &[cut, 1020, 1021]).unwrap();
-        assert!(split.ends_with(expected.as_bytes()), "cut at {cut}");
+    let long = "x".repeat(5000);
+    let line = "y".repeat(40);
+    let near = "y".repeat(46);
+    for (field, kept) in [
+        (alloc::format!("A: {long}\r\n more\r\n"), alloc::format!("A: {}\r\n", "x".repeat(97))),
+        // Octets count with line ends as one.
+        (
+            alloc::format!("A: {line}\r\n {line}\r\n {line}\r\n {line}\r\n"),
+            alloc::format!("A: {line}\r\n {line}\r\n {}\r\n", "y".repeat(13)),
+        ),
+        (
+            alloc::format!("A: {line}\r\n {near}\r\n zzzzzzz\r\n q\r\n"),
+            alloc::format!("A: {line}\r\n {near}\r\n zzzzzzz\r\n"),
+        ),
+        // No stump of a line is left when there is a line end shortly before.
+        (alloc::format!("A: {line}\r\n {near}\r\n zzzzzzzz\r\n"), alloc::format!("A: {line}\r\n {near}\r\n")),
+    ] {
+        let input = alloc::format!("{field}B: c\r\n\r\nbody\r\n");
+        let expected = alloc::format!("{kept}B: c\r\n\r\nbody\r\n");
+        assert_eq!(case.rest(&input), expected);
+        for cut in 0..input.len() {
+            let split = case.clean(input.as_bytes(), &[cut, field.len() - 1, field.len()]).unwrap();
+            assert!(split.ends_with(expected.as_bytes()), "cut at {cut}");
+        }
     }
 }
 

@@ -101,12 +101,14 @@ fn origin(address: &Option<IpAddr>, name: Option<String>, helo: String) -> Origi
     Origin { client_name, helo: helo.into_bytes().into_boxed_slice(), protocol, ..Origin::new(*address, 0) }
 }
 
-/// With CRLF for each line end, and one at the end.
+/// With CRLF for each line end, and one at the end; a CR inside a line becomes a blank, as in a session.
 fn with_crlf(message: &[u8]) -> Vec<u8> {
     let mut output = Vec::with_capacity(message.len() + message.len() / 32);
     for line in message.split_inclusive(|octet| *octet == b'\n') {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
-        output.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
+        let end = line.iter().rposition(|octet| *octet != b'\r').map_or(0, |last| last + 1);
+        let line = line.get(..end).unwrap_or_default();
+        output.extend(line.iter().map(|octet| if *octet == b'\r' { b' ' } else { *octet }));
         output.extend_from_slice(b"\r\n");
     }
     output
@@ -130,7 +132,7 @@ mod tests {
 
     #[test]
     fn line_ends_are_turned_both_ways() {
-        assert_eq!(with_crlf(b"a\nb\r\nc"), b"a\r\nb\r\nc\r\n");
+        assert_eq!(with_crlf(b"a\nb\r\nc\rd\r\r\n\r"), b"a\r\nb\r\nc d\r\n\r\n");
         assert_eq!(with_lf(b"a\r\nb\rc\r\n"), b"a\nb\rc\n");
         assert_eq!(with_crlf(b""), b"");
     }
