@@ -159,6 +159,18 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// What `mailrace queue ACTION` writes, octet for octet.
+    #[must_use]
+    pub fn queue_octets(&self, arguments: &[&str]) -> Vec<u8> {
+        let mut command = Command::new(program());
+        command.current_dir(&self.directory).arg("queue").args(arguments).args(["--queue", "mailrace-queue"]);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+}
+
 impl Drop for Engine {
     fn drop(&mut self) {
         let _ = self.child.kill();

@@ -72,6 +72,21 @@ impl Client {
         self.say(".", "250 2.0.0 Ok: queued as ").rsplit(' ').next().unwrap().to_owned()
     }
 
+    /// Sends a message whose content is what a client wrote, dots not stuffed yet; the reply to its end.
+    pub fn offer(&mut self, sender: &str, recipient: &str, content: &[u8]) -> String {
+        self.say(&format!("MAIL FROM:<{sender}>"), "250 ");
+        self.say(&format!("RCPT TO:<{recipient}>"), "250 ");
+        self.say("DATA", "354 ");
+        for line in content.split_inclusive(|octet| *octet == b'\n') {
+            if line.starts_with(b".") {
+                self.send(b".");
+            }
+            self.send(line);
+        }
+        self.send(b".\r\n");
+        self.reply()
+    }
+
     /// All that still comes until the server closes.
     #[must_use]
     pub fn rest(mut self) -> String {

@@ -64,6 +64,22 @@ impl Postfix {
         Ok(postfix)
     }
 
+    /// The content of the message with this queue id, as `postcat` prints it: LF line ends.
+    ///
+    /// # Errors
+    /// [`BenchError`] when there is no such message.
+    pub fn content(&self, id: &str) -> Result<Vec<u8>, BenchError> {
+        let path =
+            files(&self.queue())?.into_iter().find(|path| path.file_name().is_some_and(|name| name == id));
+        let path = path.ok_or_else(|| BenchError::Failed {
+            program: "postfix".to_owned(),
+            message: format!("has no message {id}"),
+        })?;
+        let mut command = Command::new(program("postcat").unwrap_or_else(|| PathBuf::from("postcat")));
+        command.arg("-c").arg(self.directory.join("etc")).arg("-bh").arg(&path).env_remove("MAIL_CONFIG");
+        command.output().map(|output| output.stdout).map_err(BenchError::at("running postcat"))
+    }
+
     fn wait_until_ready(&mut self) -> Result<(), BenchError> {
         let give_up = Instant::now() + START_TIME_MAX;
         while TcpStream::connect(self.address).is_err() {
