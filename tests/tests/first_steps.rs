@@ -1,5 +1,4 @@
 //! What a new user does first.
-#![expect(clippy::unwrap_used, reason = "a test that fails")]
 
 use mailrace_tests::{Directory, Engine, run};
 

@@ -1,5 +1,4 @@
 //! Draining, reloading, crashing.
-#![expect(clippy::unwrap_used, reason = "a test that fails")]
 
 use std::collections::BTreeSet;
 use std::sync::mpsc;

@@ -1,5 +1,4 @@
 //! How it starts, and how it says that it cannot.
-#![expect(clippy::unwrap_used, reason = "a test that fails")]
 
 use mailrace_tests::{Client, Directory, Engine, run};
 

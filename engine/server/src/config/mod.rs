@@ -289,6 +289,18 @@ mod tests {
     }
 
     #[test]
+    fn the_reference_names_all_parameters() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+        let reference = std::fs::read_to_string(path).unwrap();
+        let tables =
+            [Parameters::KNOWN, RewritingParameters::KNOWN, EngineSettings::KNOWN, QueueSettings::KNOWN];
+        for known in tables.concat() {
+            let row = format!("| `{}` | `{}` |", known.name, known.default);
+            assert!(reference.contains(&row), "docs/configuration.md has no row {row}");
+        }
+    }
+
+    #[test]
     fn the_outside_configurations_load() {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/contract");
         let Ok(entries) = std::fs::read_dir(&directory) else {
