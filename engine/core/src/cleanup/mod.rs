@@ -186,7 +186,13 @@ impl Cleanup {
             || settings.always_add_missing_headers
             || !settings.remote_header_rewrite_domain.is_empty()
         {
-            output.write(missing_headers::missing_headers(arena, settings, envelope, self.id, self.seen));
+            let added = missing_headers::missing_headers(arena, settings, envelope, self.id, self.seen);
+            if let Item::Field(field) = next_item(added, true)
+                && FieldKind::of(field.name()) == FieldKind::MessageId
+            {
+                self.note_message_id(field.body());
+            }
+            output.write(added);
         }
         match end_of_section {
             Some(size) => {
