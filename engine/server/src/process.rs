@@ -190,7 +190,7 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
     let disk =
         OsDisk::new(directory).map_err(|source| StartError::Directory { path: directory.clone(), source })?;
     let seed = log::now().unix_microseconds() ^ u64::from(std::process::id()).rotate_left(40);
-    let Opened { spools, keeper, report, shared, lock } =
+    let Opened { spools, keeper, mover, report, shared, lock } =
         mailrace_spool::open(&disk, &configuration.spool_settings(count), count, seed)
             .map_err(|source| StartError::Queue { path: directory.clone(), source })?;
     say_recovery(&report);
@@ -237,6 +237,10 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
     let keeper_thread = std::thread::Builder::new()
         .name("keeper".to_owned())
         .spawn(move || keeper.run())
+        .map_err(system("start a thread"))?;
+    std::thread::Builder::new()
+        .name("mover".to_owned())
+        .spawn(move || mover.run())
         .map_err(system("start a thread"))?;
     let metrics = Metrics { workers: numbers, spool: Arc::clone(&shared), lines_lost: logger.lines_lost() };
     let current = Arc::new(Current {

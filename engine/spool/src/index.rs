@@ -31,6 +31,8 @@ pub(crate) struct Entry {
     /// Sequences of the first and the last segment that hold a part of it.
     pub(crate) first: u64,
     pub(crate) last: u64,
+    /// Offset of its last record in the last of them.
+    pub(crate) offset: u32,
     /// Octets of content.
     pub(crate) octets: u64,
     pub(crate) state: State,

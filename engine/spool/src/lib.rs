@@ -10,6 +10,7 @@
 mod error;
 mod index;
 mod keeper;
+mod mover;
 pub mod reader;
 mod recovery;
 mod scan;
@@ -22,6 +23,7 @@ pub use error::{MarkError, OpenError, Refusal, SpoolError};
 pub use index::State;
 pub use keeper::SegmentKeeper;
 pub use mailrace_core::record::spool::Mark;
+pub use mover::Mover;
 pub use recovery::{Damage, Opened, RecoveryReport, lock, open};
 pub use settings::Settings;
 pub use shared::Shared;

@@ -3,7 +3,7 @@
 //! Segments of earlier runs are never written to again. All of them belong to the first worker, whichever wrote
 //! them, so that what marks a message done is always kept by the one who also keeps the message.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -14,6 +14,7 @@ use mailrace_io::Disk;
 
 use crate::index::{Entry, Index};
 use crate::keeper::SegmentKeeper;
+use crate::mover::{Mover, Moves};
 use crate::spool::{Parts, Segment};
 use crate::survey::survey;
 use crate::{OpenError, SEGMENTS, SegmentSpool, Settings, Shared};
@@ -51,6 +52,8 @@ pub struct Opened<D: Disk> {
     pub spools: Vec<SegmentSpool<D>>,
     /// To be run on a thread of its own.
     pub keeper: SegmentKeeper<D>,
+    /// To be run on a thread of its own; without it no message is moved.
+    pub mover: Mover<D>,
     /// What was found.
     pub report: RecoveryReport,
     /// What workers and keeper tell each other.
@@ -90,23 +93,30 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16, seed: u64) -> 
     let shared = Arc::new(Shared::default());
     let mut index = Index::default();
     let mut segments = BTreeMap::new();
+    let mut moved = HashMap::new();
     for (sequence, found) in &survey.uses {
         let mut marks: Vec<u64> = found
             .marks
             .iter()
             .filter_map(|id| survey.messages.get(id))
-            .map(|message| message.span().1)
+            .flat_map(|message| message.copies.iter().copied())
             .collect();
         marks.sort_unstable();
         marks.dedup();
-        segments.insert(*sequence, Segment::found(found.path.clone(), found.header, marks));
+        segments.insert(*sequence, Segment::found(found.path.clone(), found.header, marks, found.messages));
     }
     for (id, message) in survey.messages.iter().filter(|(_, message)| !message.is_done) {
         let (first, last) = message.span();
         for (_, segment) in segments.range_mut(first..=last) {
             segment.parts += 1;
         }
-        index.insert(*id, Entry { first, last, octets: message.header.content_size, state: message.state });
+        let offset = message.chain.first().map_or(0, |place| place.offset);
+        let octets = message.header.content_size;
+        index.insert(*id, Entry { first, last, offset, octets, state: message.state });
+        let copies: Vec<u64> = message.copies.iter().copied().filter(|copy| *copy != last).collect();
+        if !copies.is_empty() {
+            moved.insert(*id, copies);
+        }
     }
     let mut report = RecoveryReport {
         messages: index.messages(),
@@ -134,6 +144,8 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16, seed: u64) -> 
         stop: Arc::new(AtomicBool::new(false)),
     };
     keeper.files += keeper.free.len();
+    let (request_sender, requests) = channel::unbounded();
+    let mover = Mover::new(disk.clone(), Arc::clone(&shared), requests);
     let mut spools = Vec::with_capacity(usize::from(workers));
     for worker in 0..workers {
         spools.push(SegmentSpool::new(Parts {
@@ -145,6 +157,7 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16, seed: u64) -> 
             ids: QueueIdSource::new(worker, last_id),
             index: std::mem::take(&mut index),
             segments: std::mem::take(&mut segments),
+            moves: Moves::new(request_sender.clone(), std::mem::take(&mut moved)),
             next_batch: last_batch + 1,
         }));
     }
@@ -155,5 +168,5 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16, seed: u64) -> 
         report.is_direct = disk.is_direct(&segment.file);
         let _ = keeper.ready.try_send(segment);
     }
-    Ok(Opened { spools, keeper, report, shared, lock })
+    Ok(Opened { spools, keeper, mover, report, shared, lock })
 }

@@ -15,6 +15,7 @@ use mailrace_io::{BLOCK_ALIGNMENT, Block, Disk, FileId, Io, Operation, Token};
 
 use crate::index::{Entry, Index, State};
 use crate::keeper::Ready;
+use crate::mover::{Answer, Moves, Stage};
 use crate::{MarkError, Refusal, Settings, Shared, SpoolError};
 
 /// Set in the token of every write of a spool.
@@ -51,6 +52,7 @@ pub struct SegmentSpool<D: Disk> {
     written: Written,
     /// Something happened that may have left a segment to nobody.
     may_free: bool,
+    moves: Moves,
 }
 
 /// A segment that this worker writes, or that holds its messages.
@@ -69,12 +71,39 @@ pub(crate) struct Segment<F> {
     pub(crate) parts: usize,
     /// Sequences of the segments whose messages its marks speak of; ascending.
     pub(crate) marks: Vec<u64>,
+    /// Messages that ended in it, whatever became of them.
+    pub(crate) messages: usize,
+    /// As many as `parts` when messages were last moved out of it.
+    pub(crate) parts_tried: usize,
 }
 
 impl<F> Segment<F> {
     /// One of an earlier run.
-    pub(crate) const fn found(name: String, header: SegmentHeader, marks: Vec<u64>) -> Self {
-        Self { name, header, file: None, end: header.size, is_sealed: true, batches: 0, parts: 0, marks }
+    pub(crate) const fn found(name: String, header: SegmentHeader, marks: Vec<u64>, messages: usize) -> Self {
+        Self {
+            name,
+            header,
+            file: None,
+            end: header.size,
+            is_sealed: true,
+            batches: 0,
+            parts: 0,
+            marks,
+            messages,
+            parts_tried: usize::MAX,
+        }
+    }
+}
+
+impl<F> Segment<F> {
+    /// Nothing is written to it any more, or under way.
+    const fn is_settled(&self) -> bool {
+        self.is_sealed && self.batches == 0
+    }
+
+    /// Less than an eighth of its messages is left.
+    const fn is_nearly_empty(&self) -> bool {
+        self.parts * 8 <= self.messages
     }
 }
 
@@ -102,8 +131,33 @@ struct Batch {
 /// What settles with a batch.
 #[derive(Clone, Copy, Debug)]
 enum Pending {
-    Message { tag: u64, id: QueueId, entry: Entry, first_batch: u64 },
-    Mark { tag: u64, id: QueueId, mark: Mark },
+    Message {
+        tag: u64,
+        id: QueueId,
+        entry: Entry,
+        first_batch: u64,
+    },
+    Mark {
+        tag: u64,
+        id: QueueId,
+        mark: Mark,
+    },
+    /// A copy of a message, to take the place of the one that it was made from.
+    Move {
+        id: QueueId,
+        entry: Entry,
+        first_batch: u64,
+    },
+}
+
+impl Pending {
+    /// The first batch with a part of the message.
+    const fn first_batch(&self) -> Option<u64> {
+        match self {
+            Self::Message { first_batch, .. } | Self::Move { first_batch, .. } => Some(*first_batch),
+            Self::Mark { .. } => None,
+        }
+    }
 }
 
 /// A message that is coming in.
@@ -119,6 +173,12 @@ pub struct Draft {
 }
 
 impl Draft {
+    /// What the index holds of it once its last record is written.
+    fn entry(&self, state: State) -> Entry {
+        let offset = self.previous.map_or(0, |place| place.offset);
+        Entry { first: self.first, last: self.last, offset, octets: self.content_size, state }
+    }
+
     /// The message's id.
     #[must_use]
     pub const fn id(&self) -> QueueId {
@@ -160,12 +220,13 @@ pub(crate) struct Parts<D: Disk> {
     pub(crate) ids: QueueIdSource,
     pub(crate) index: Index,
     pub(crate) segments: BTreeMap<u64, Segment<D::File>>,
+    pub(crate) moves: Moves,
     pub(crate) next_batch: u64,
 }
 
 impl<D: Disk> SegmentSpool<D> {
     pub(crate) fn new(parts: Parts<D>) -> Self {
-        let Parts { settings, shared, ready, freed, worker, ids, index, segments, next_batch } = parts;
+        let Parts { settings, shared, ready, freed, worker, ids, index, segments, moves, next_batch } = parts;
         let blocks = (0..settings.blocks).map(|_| Block::new(settings.block_size)).collect();
         let mut spool = Self {
             settings,
@@ -187,6 +248,7 @@ impl<D: Disk> SegmentSpool<D> {
             settled: VecDeque::new(),
             written: Written::default(),
             may_free: true,
+            moves,
         };
         spool.free_segments();
         spool
@@ -223,7 +285,7 @@ impl<D: Disk> SegmentSpool<D> {
     pub fn append(&mut self, draft: &mut Draft, content: &[&[u8]]) -> Result<(), Refusal> {
         let length = size_of_all(content);
         self.make_room(record_size(length))?;
-        self.put(draft, RecordKind::Chunk, 0, length, |batch| {
+        self.put(draft, RecordKind::Chunk, false, 0, length, |batch| {
             content.iter().for_each(|slice| batch.extend(slice));
         })?;
         draft.content_size += length as u64;
@@ -249,7 +311,7 @@ impl<D: Disk> SegmentSpool<D> {
             return Err((draft, refusal));
         }
         draft.content_size += (length - envelope_length) as u64;
-        let put = self.put(&mut draft, RecordKind::Message, envelope_length, length, |batch| {
+        let put = self.put(&mut draft, RecordKind::Message, false, envelope_length, length, |batch| {
             envelope::encode(origin, envelope, &mut |piece| batch.extend(piece));
             content.iter().for_each(|slice| batch.extend(slice));
         });
@@ -257,12 +319,7 @@ impl<D: Disk> SegmentSpool<D> {
             draft.content_size -= (length - envelope_length) as u64;
             return Err((draft, refusal));
         }
-        let entry = Entry {
-            first: draft.first,
-            last: draft.last,
-            octets: draft.content_size,
-            state: State::Incoming,
-        };
+        let entry = draft.entry(State::Incoming);
         let pending = Pending::Message { tag, id: draft.id, entry, first_batch: draft.first_batch };
         if let Some(batch) = self.gathering.as_mut() {
             batch.pending.push(pending);
@@ -283,7 +340,9 @@ impl<D: Disk> SegmentSpool<D> {
     /// [`MarkError`].
     pub fn mark(&mut self, id: QueueId, mark: Mark, tag: u64) -> Result<(), MarkError> {
         let entry = self.index.get(id).ok_or(MarkError::NotFound)?;
-        self.put_mark(id, mark, entry.last).map_err(MarkError::Refused)?;
+        let copies = self.moves.copies_of(id).chain([entry.last]).collect::<Vec<u64>>();
+        self.put_mark(id, mark, &copies).map_err(MarkError::Refused)?;
+        self.moves.mark_begins(id);
         if let Some(batch) = self.gathering.as_mut() {
             batch.pending.push(Pending::Mark { tag, id, mark });
         }
@@ -298,6 +357,7 @@ impl<D: Disk> SegmentSpool<D> {
     /// Submits what has gathered, as long as fewer than the configured number of writes are under way. Batches grow
     /// with the load, while earlier ones are being written: no timer holds a lone message back.
     pub fn advance<I: Io<Disk = D>>(&mut self, io: &mut I) {
+        self.advance_moves();
         while self.under_way.len() < self.settings.writes_in_flight {
             if self.sealed.is_empty() {
                 self.seal();
@@ -472,6 +532,8 @@ impl<D: Disk> SegmentSpool<D> {
             batches: 0,
             parts: 0,
             marks: Vec::new(),
+            messages: 0,
+            parts_tried: usize::MAX,
         };
         self.segments.insert(header.sequence, segment);
         Ok(header.sequence)
@@ -482,6 +544,7 @@ impl<D: Disk> SegmentSpool<D> {
         &mut self,
         draft: &mut Draft,
         kind: RecordKind,
+        is_held: bool,
         envelope_length: usize,
         length: usize,
         fill: impl FnOnce(&mut Batch),
@@ -499,6 +562,7 @@ impl<D: Disk> SegmentSpool<D> {
         batch.pad(RECORD_ALIGNMENT);
         let header = RecordHeader {
             kind,
+            is_held,
             id: draft.id,
             length: u32::try_from(length).unwrap_or(u32::MAX),
             envelope_length: u32::try_from(envelope_length).unwrap_or(u32::MAX),
@@ -511,6 +575,11 @@ impl<D: Disk> SegmentSpool<D> {
         batch.patch(start, &header.encode(batch.salt, offset));
         batch.records += 1;
         let (sequence, number) = (batch.sequence, batch.number);
+        if kind == RecordKind::Message
+            && let Some(segment) = self.segments.get_mut(&sequence)
+        {
+            segment.messages += 1;
+        }
         if draft.parts == 0 {
             draft.first = sequence;
             draft.last = sequence;
@@ -526,8 +595,8 @@ impl<D: Disk> SegmentSpool<D> {
         Ok(())
     }
 
-    /// `target`: sequence of the segment with the message's last record.
-    fn put_mark(&mut self, id: QueueId, mark: Mark, target: u64) -> Result<(), Refusal> {
+    /// `targets`: sequences of the segments with a last record of the message.
+    fn put_mark(&mut self, id: QueueId, mark: Mark, targets: &[u64]) -> Result<(), Refusal> {
         self.make_room(record_size(1))?;
         let Some(batch) = self.gathering.as_mut() else { return Err(Refusal::Busy) };
         let start = batch.len();
@@ -536,6 +605,7 @@ impl<D: Disk> SegmentSpool<D> {
         batch.extend(&[mark.octet()]);
         let header = RecordHeader {
             kind: RecordKind::Mark,
+            is_held: false,
             id,
             length: 1,
             envelope_length: 0,
@@ -548,10 +618,12 @@ impl<D: Disk> SegmentSpool<D> {
         batch.patch(start, &header.encode(batch.salt, offset));
         batch.records += 1;
         let sequence = batch.sequence;
-        if let Some(segment) = self.segments.get_mut(&sequence)
-            && let Err(place) = segment.marks.binary_search(&target)
-        {
-            segment.marks.insert(place, target);
+        if let Some(segment) = self.segments.get_mut(&sequence) {
+            for target in targets {
+                if let Err(place) = segment.marks.binary_search(target) {
+                    segment.marks.insert(place, *target);
+                }
+            }
         }
         Ok(())
     }
@@ -628,7 +700,7 @@ impl<D: Disk> SegmentSpool<D> {
         let first_open = self.under_way.keys().next().copied().unwrap_or(u64::MAX);
         let mut index = 0;
         while let Some((number, pending)) = self.behind.get(index).copied() {
-            let Pending::Message { first_batch, .. } = pending else { break };
+            let Some(first_batch) = pending.first_batch() else { break };
             let is_lost = self.failed_batches.iter().any(|failed| (first_batch..=number).contains(failed));
             if is_lost || first_open > number {
                 self.behind.swap_remove(index);
@@ -649,11 +721,13 @@ impl<D: Disk> SegmentSpool<D> {
                     self.release(entry.first, entry.last);
                     // Some of it may be on the disk all the same: the client will send it again, so that must not
                     // come back as a message. If even this fails, a copy too many is the lesser evil.
-                    let _ = self.put_mark(id, Mark::Done, entry.last);
+                    let _ = self.put_mark(id, Mark::Done, &[entry.last]);
                 }
                 self.settled.push_back((tag, result));
             }
+            Pending::Move { id, entry, .. } => self.settle_move(id, entry, is_durable),
             Pending::Mark { tag, id, mark } => {
+                self.moves.mark_ends(id);
                 if is_durable {
                     self.apply(id, mark);
                 }
@@ -667,11 +741,153 @@ impl<D: Disk> SegmentSpool<D> {
             Mark::Done => {
                 if let Some(entry) = self.index.remove(id) {
                     self.release(entry.first, entry.last);
+                    self.moves.forget(id);
                 }
             }
             Mark::Hold => self.index.set_state(id, State::Hold),
             Mark::Release => self.index.set_state(id, State::Incoming),
         }
+    }
+
+    /// Goes on with moving messages out of segments in which few are left, one at a time.
+    fn advance_moves(&mut self) {
+        while let Some((id, answer)) = self.moves.answer() {
+            match (answer, self.moves.stage.take()) {
+                (Answer::Chain(places), Some(Stage::Finding { id: asked })) if asked == id => {
+                    let draft = self.begin(id);
+                    self.moves.stage = Some(Stage::Reading { draft, places, record: None });
+                    self.moves.read_next();
+                }
+                (Answer::Record(header, payload), Some(Stage::Reading { draft, places, record: None }))
+                    if draft.id == id =>
+                {
+                    let record = Some((header, payload));
+                    self.moves.stage = Some(Stage::Reading { draft, places, record });
+                }
+                (Answer::Gone, Some(Stage::Finding { id: asked })) if asked == id => {}
+                (Answer::Gone, Some(Stage::Reading { draft, .. })) if draft.id == id => self.abandon(draft),
+                (_, stage) => self.moves.stage = stage,
+            }
+        }
+        match self.moves.stage.take() {
+            Some(Stage::Reading { draft, places, record: Some((header, payload)) }) => {
+                self.write_moved(draft, places, header, payload);
+            }
+            stage => self.moves.stage = stage,
+        }
+        if self.moves.stage.is_none() {
+            self.choose_moves();
+            while let Some(id) = self.moves.next() {
+                let Some(entry) = self.index.get(id).filter(|_| !self.moves.is_marked(id)) else { continue };
+                let names = self.segments.range(entry.first..=entry.last);
+                let names =
+                    names.map(|(sequence, segment)| (*sequence, segment.name.clone(), segment.header));
+                if !self.moves.find(
+                    id,
+                    Location { sequence: entry.last, offset: entry.offset },
+                    names.collect(),
+                ) {
+                    break;
+                }
+                return;
+            }
+        }
+    }
+
+    /// Writes a record of a message that is moved; keeps it for later when there is no room.
+    fn write_moved(
+        &mut self,
+        mut draft: Draft,
+        places: Vec<Location>,
+        header: RecordHeader,
+        payload: Vec<u8>,
+    ) {
+        let entry = match self.index.get(draft.id) {
+            // A mark under way would stand before the copy, and so say nothing of it.
+            Some(entry) if !self.moves.is_marked(draft.id) => entry,
+            _ => return self.abandon(draft),
+        };
+        let is_last = header.kind == RecordKind::Message;
+        let envelope_length = header.envelope_length as usize;
+        let written = self.make_room(record_size(payload.len())).and_then(|()| {
+            let content_size = (payload.len() - envelope_length) as u64;
+            // Counted in the record of a message, and behind that of a chunk.
+            draft.content_size += if is_last { content_size } else { 0 };
+            let is_held = is_last && entry.state == State::Hold;
+            let put = self.put(&mut draft, header.kind, is_held, envelope_length, payload.len(), |batch| {
+                batch.extend(&payload);
+            });
+            draft.content_size += if is_last { 0 } else { content_size };
+            put
+        });
+        match written {
+            Ok(()) if is_last => {
+                let (id, first_batch, entry) = (draft.id, draft.first_batch, draft.entry(entry.state));
+                self.moves.stage = Some(Stage::Writing);
+                self.moves.copied(id, entry.last);
+                if let Some(batch) = self.gathering.as_mut() {
+                    batch.pending.push(Pending::Move { id, entry, first_batch });
+                }
+            }
+            Ok(()) => {
+                self.moves.stage = Some(Stage::Reading { draft, places, record: None });
+                self.moves.read_next();
+            }
+            Err(Refusal::Busy) => {
+                self.moves.stage = Some(Stage::Reading { draft, places, record: Some((header, payload)) });
+            }
+            Err(_) => self.abandon(draft),
+        }
+    }
+
+    /// A copy is durable, or not: the index goes over to it.
+    fn settle_move(&mut self, id: QueueId, copy: Entry, is_durable: bool) {
+        self.moves.stage = None;
+        self.moves.may_begin = true;
+        match self.index.get(id) {
+            Some(before) if is_durable => {
+                // Marks that were made meanwhile stand behind the copy.
+                self.index.insert(id, Entry { state: before.state, ..copy });
+                self.moves.went_over(id, before.last, copy.last);
+                self.release(before.first, before.last);
+            }
+            // It is done meanwhile, or the copy is of no use.
+            _ => self.release(copy.first, copy.last),
+        }
+    }
+
+    /// Looks for a segment that messages are to be moved out of.
+    fn choose_moves(&mut self) {
+        if !std::mem::take(&mut self.moves.may_begin) || self.segments.len() <= SEGMENTS_UNMOVED {
+            return;
+        }
+        let is_open = |segment: &Segment<D::File>| {
+            segment.is_settled() && segment.parts > 0 && segment.parts * 2 <= segment.parts_tried
+        };
+        let nearly_empty = self
+            .segments
+            .iter()
+            .find(|(_, segment)| is_open(segment) && segment.is_nearly_empty())
+            .map(|(sequence, _)| *sequence);
+        let Some(sequence) = nearly_empty.or_else(|| self.holding_others(is_open)) else { return };
+        if let Some(segment) = self.segments.get_mut(&sequence) {
+            segment.parts_tried = segment.parts;
+        }
+        let has_part = |entry: &Entry| (entry.first..=entry.last).contains(&sequence);
+        let ids = self.index.iter().filter(|(_, entry)| has_part(entry)).map(|(id, _)| id).collect();
+        self.moves.choose(ids);
+    }
+
+    /// A segment that is there for its messages, and for which others are kept that have none: with their marks about
+    /// it, and with marks about those. However full it is, moving it costs less than they do.
+    fn holding_others(&self, is_open: impl Fn(&Segment<D::File>) -> bool) -> Option<u64> {
+        let held: Vec<&Segment<D::File>> =
+            self.segments.values().filter(|segment| segment.is_settled() && segment.parts == 0).collect();
+        if held.len() < SEGMENTS_HELD {
+            return None;
+        }
+        let targets = held.iter().flat_map(|segment| segment.marks.iter().copied());
+        targets.filter(|target| self.segments.get(target).is_some_and(&is_open)).min()
     }
 
     /// A message has a part in the segments from `first` to `last`, or may have.
@@ -685,6 +901,7 @@ impl<D: Disk> SegmentSpool<D> {
         for (_, segment) in self.segments.range_mut(first..=last) {
             segment.parts -= 1;
             self.may_free |= segment.is_sealed && segment.parts == 0;
+            self.moves.may_begin |= segment.is_nearly_empty();
         }
     }
 
@@ -705,12 +922,18 @@ impl<D: Disk> SegmentSpool<D> {
                 && !is_needed
                 && let Some(segment) = self.segments.remove(&sequence)
             {
+                self.moves.segment_freed(sequence);
                 // The keeper is gone only when the process ends.
                 let _ = self.freed.send(segment.name);
             }
         }
     }
 }
+
+/// With so few segments nothing is worth moving.
+const SEGMENTS_UNMOVED: usize = 3;
+/// So many segments without a message are too many.
+const SEGMENTS_HELD: usize = 4;
 
 impl Batch {
     fn len(&self) -> usize {

@@ -24,6 +24,8 @@ pub(crate) struct Use {
     batches: Vec<(u64, BatchHeader)>,
     /// Messages that its marks speak of.
     pub(crate) marks: Vec<QueueId>,
+    /// Last records of messages in it.
+    pub(crate) messages: usize,
 }
 
 /// A message whose last record is whole.
@@ -34,6 +36,8 @@ pub(crate) struct Message {
     pub(crate) header: RecordHeader,
     pub(crate) state: State,
     pub(crate) is_done: bool,
+    /// Sequences of all segments with a last record of it: it may have been moved.
+    pub(crate) copies: Vec<u64>,
 }
 
 impl Message {
@@ -104,7 +108,8 @@ pub(crate) fn survey<D: Disk>(disk: &D, is_checked: bool) -> Result<Survey, Open
             }
         };
         let sequence = header.sequence;
-        let mut found = Use { path: path.clone(), header, batches: Vec::new(), marks: Vec::new() };
+        let mut found =
+            Use { path: path.clone(), header, batches: Vec::new(), marks: Vec::new(), messages: 0 };
         let mut scan = Scan::new(disk, &file, header);
         let mut records = 0;
         while let Some((offset, next)) = scan.next().map_err(failed())? {
@@ -137,7 +142,10 @@ pub(crate) fn survey<D: Disk>(disk: &D, is_checked: bool) -> Result<Survey, Open
                     let RecordHeader { id, part, previous, content_size, .. } = record;
                     parts.insert(place, Part { id, part, previous, content_size });
                 }
-                RecordKind::Message => ends.push((place, record)),
+                RecordKind::Message => {
+                    found.messages += 1;
+                    ends.push((place, record));
+                }
                 RecordKind::Mark => {
                     if let Some(mark) = mark {
                         found.marks.push(record.id);
@@ -149,20 +157,25 @@ pub(crate) fn survey<D: Disk>(disk: &D, is_checked: bool) -> Result<Survey, Open
         found.close_batch(records);
         survey.uses.insert(sequence, found);
     }
+    // Of a message that was moved the later place counts, if all of it is there.
+    ends.sort_unstable_by_key(|(place, _)| *place);
     for (place, header) in ends {
-        if let Some(chain) = chain(&parts, place, &header) {
-            survey
-                .messages
-                .insert(header.id, Message { chain, header, state: State::Incoming, is_done: false });
-        }
+        let Some(chain) = chain(&parts, place, &header) else { continue };
+        let state = if header.is_held { State::Hold } else { State::Incoming };
+        let before = survey.messages.remove(&header.id);
+        let mut copies = before.map(|message| message.copies).unwrap_or_default();
+        copies.push(place.sequence);
+        survey.messages.insert(header.id, Message { chain, header, state, is_done: false, copies });
     }
     marks.sort_unstable_by_key(|(place, ..)| *place);
-    for (_, id, mark) in marks {
+    for (place, id, mark) in marks {
         let Some(message) = survey.messages.get_mut(&id) else { continue };
+        let is_behind = message.chain.first().is_some_and(|message| *message < place);
         match mark {
             Mark::Done => message.is_done = true,
-            Mark::Hold => message.state = State::Hold,
-            Mark::Release => message.state = State::Incoming,
+            Mark::Hold if is_behind => message.state = State::Hold,
+            Mark::Release if is_behind => message.state = State::Incoming,
+            Mark::Hold | Mark::Release => {}
         }
     }
     if is_checked {

@@ -198,6 +198,8 @@ pub struct Location {
 pub struct RecordHeader {
     /// What it is.
     pub kind: RecordKind,
+    /// The message was parked when this was written; only marks behind the record change that.
+    pub is_held: bool,
     /// The message.
     pub id: QueueId,
     /// Octets of payload.
@@ -226,7 +228,7 @@ impl RecordHeader {
         };
         let previous = self.previous.unwrap_or(Location { sequence: 0, offset: 0 });
         put(&mut header, 0, &RECORD_MAGIC);
-        put(&mut header, 4, &[kind]);
+        put(&mut header, 4, &[kind, u8::from(self.is_held)]);
         put(&mut header, 8, &self.id.number().to_le_bytes());
         put(&mut header, 16, &self.length.to_le_bytes());
         put(&mut header, 20, &self.envelope_length.to_le_bytes());
@@ -257,6 +259,7 @@ impl RecordHeader {
         }
         Some(Self {
             kind,
+            is_held: *header.get(5)? == 1,
             id: QueueId::from_number(u64_at(header, 8)?),
             length,
             envelope_length,
@@ -327,6 +330,7 @@ mod tests {
     fn record() -> RecordHeader {
         RecordHeader {
             kind: RecordKind::Message,
+            is_held: true,
             id: QueueId::from_number(0x1122_3344_5566_7788),
             length: 4711,
             envelope_length: 300,

@@ -1,0 +1,249 @@
+//! Owns reading messages that are to be moved out of an old segment: the worker asks for one record after another.
+//!
+//! Reading blocks, so it has a thread of its own. The worker writes what it gets as a copy of the message in the
+//! segment that it fills; when that is durable the index goes over to the copy, and the old segment has one message
+//! less. Until then, and if anything fails, the message is where it was.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use crossbeam::channel::{self, Receiver, Sender};
+use mailrace_core::QueueId;
+use mailrace_core::record::spool::{
+    Location, RECORD_HEADER_SIZE, RecordHeader, RecordKind, SEGMENT_HEADER_SIZE, SegmentHeader, checksum,
+};
+use mailrace_io::{Disk, FileKind};
+
+use crate::Shared;
+use crate::spool::Draft;
+
+/// The segments that hold a message: sequence, path, header.
+type Names = Vec<(u64, String, SegmentHeader)>;
+
+/// What a worker wants to know.
+#[derive(Debug)]
+pub(crate) enum Question {
+    /// Where the records of the message are whose last one is there.
+    Chain { id: QueueId, end: Location, names: Names },
+    /// What the record there is.
+    Record { id: QueueId, place: Location, names: Names },
+}
+
+/// What it is told.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// The last record comes first.
+    Chain(Vec<Location>),
+    Record(RecordHeader, Vec<u8>),
+    /// It is not there, or damaged.
+    Gone,
+}
+
+/// Reads for workers.
+#[derive(Debug)]
+pub struct Mover<D: Disk> {
+    disk: D,
+    shared: Arc<Shared>,
+    questions: Receiver<(Question, Sender<(QueueId, Answer)>)>,
+}
+
+impl<D: Disk> Mover<D> {
+    pub(crate) const fn new(
+        disk: D,
+        shared: Arc<Shared>,
+        questions: Receiver<(Question, Sender<(QueueId, Answer)>)>,
+    ) -> Self {
+        Self { disk, shared, questions }
+    }
+
+    /// Answers until all workers are gone.
+    pub fn run(self) {
+        while let Ok((question, asker)) = self.questions.recv() {
+            self.answer(&question, &asker);
+        }
+    }
+
+    /// Answers what was asked, without waiting.
+    pub fn step(&self) {
+        while let Ok((question, asker)) = self.questions.try_recv() {
+            self.answer(&question, &asker);
+        }
+    }
+
+    fn answer(&self, question: &Question, asker: &Sender<(QueueId, Answer)>) {
+        let (id, answer) = match question {
+            Question::Chain { id, end, names } => (*id, self.chain(*id, *end, names).map(Answer::Chain)),
+            Question::Record { id, place, names } => {
+                let record = self.record(*id, *place, names);
+                (*id, record.map(|(header, payload)| Answer::Record(header, payload)))
+            }
+        };
+        // A worker that is gone wants nothing any more.
+        let _ = asker.send((id, answer.unwrap_or(Answer::Gone)));
+        self.shared.wake();
+    }
+
+    fn chain(&self, id: QueueId, end: Location, names: &Names) -> Option<Vec<Location>> {
+        let mut chain = vec![end];
+        let mut header = self.header(id, end, names)?.1;
+        while let Some(place) = header.previous {
+            chain.push(place);
+            header = self.header(id, place, names)?.1;
+        }
+        Some(chain)
+    }
+
+    fn header(&self, id: QueueId, place: Location, names: &Names) -> Option<(D::File, RecordHeader, u64)> {
+        let (_, path, use_of) = names.iter().find(|(sequence, ..)| *sequence == place.sequence)?;
+        let file = self.disk.open(path, FileKind::Buffered).ok()?;
+        let mut block = vec![0; SEGMENT_HEADER_SIZE];
+        self.disk.read_at(&file, &mut block, 0).ok()?;
+        if SegmentHeader::decode(&block) != Ok(*use_of) {
+            return None;
+        }
+        let mut head = [0; RECORD_HEADER_SIZE];
+        self.disk.read_at(&file, &mut head, u64::from(place.offset)).ok()?;
+        let header = RecordHeader::decode(&head, use_of.salt, u64::from(place.offset))?;
+        let is_part = header.id == id && header.kind != RecordKind::Mark;
+        is_part.then_some((file, header, use_of.salt))
+    }
+
+    fn record(&self, id: QueueId, place: Location, names: &Names) -> Option<(RecordHeader, Vec<u8>)> {
+        let (file, header, salt) = self.header(id, place, names)?;
+        let mut payload = vec![0; header.length as usize];
+        let offset = u64::from(place.offset) + RECORD_HEADER_SIZE as u64;
+        let count = self.disk.read_at(&file, &mut payload, offset).ok()?;
+        let is_whole = count == payload.len() && checksum(&payload, salt) == header.payload_checksum;
+        is_whole.then_some((header, payload))
+    }
+}
+
+/// How far the move that is under way has come.
+#[derive(Debug)]
+pub(crate) enum Stage {
+    /// Its chain was asked for.
+    Finding { id: QueueId },
+    /// Its records come in, those of `places` still, the next one last.
+    Reading { draft: Draft, places: Vec<Location>, record: Option<(RecordHeader, Vec<u8>)> },
+    /// All of it is written, not durable yet.
+    Writing,
+}
+
+/// A worker's moves.
+#[derive(Debug)]
+pub(crate) struct Moves {
+    questions: Sender<(Question, Sender<(QueueId, Answer)>)>,
+    asker: Sender<(QueueId, Answer)>,
+    answers: Receiver<(QueueId, Answer)>,
+    names: Names,
+    pub(crate) stage: Option<Stage>,
+    chosen: Vec<QueueId>,
+    /// There may be something to move now.
+    pub(crate) may_begin: bool,
+    /// Sequences of segments with an earlier last record of a message that was moved: what marks it done has to
+    /// stay for as long as one of them does.
+    copies: HashMap<QueueId, Vec<u64>>,
+    /// Marks under way.
+    marks: HashMap<QueueId, u32>,
+}
+
+impl Moves {
+    pub(crate) fn new(
+        questions: Sender<(Question, Sender<(QueueId, Answer)>)>,
+        copies: HashMap<QueueId, Vec<u64>>,
+    ) -> Self {
+        let (asker, answers) = channel::unbounded();
+        Self {
+            questions,
+            asker,
+            answers,
+            names: Vec::new(),
+            stage: None,
+            chosen: Vec::new(),
+            may_begin: true,
+            copies,
+            marks: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn answer(&self) -> Option<(QueueId, Answer)> {
+        self.answers.try_recv().ok()
+    }
+
+    pub(crate) fn mark_begins(&mut self, id: QueueId) {
+        *self.marks.entry(id).or_default() += 1;
+    }
+
+    pub(crate) fn mark_ends(&mut self, id: QueueId) {
+        if let Entry::Occupied(mut count) = self.marks.entry(id) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    /// Whether a mark of the message is under way.
+    pub(crate) fn is_marked(&self, id: QueueId) -> bool {
+        self.marks.contains_key(&id)
+    }
+
+    pub(crate) fn choose(&mut self, ids: Vec<QueueId>) {
+        self.chosen = ids;
+    }
+
+    pub(crate) fn next(&mut self) -> Option<QueueId> {
+        self.chosen.pop()
+    }
+
+    /// Asks for a message's chain. False: nobody reads.
+    pub(crate) fn find(&mut self, id: QueueId, end: Location, names: Names) -> bool {
+        self.names.clone_from(&names);
+        self.stage = Some(Stage::Finding { id });
+        let is_asked = self.questions.send((Question::Chain { id, end, names }, self.asker.clone())).is_ok();
+        if !is_asked {
+            self.stage = None;
+            self.chosen.clear();
+        }
+        is_asked
+    }
+
+    /// Asks for the next record of the message that is being read.
+    pub(crate) fn read_next(&mut self) {
+        let Some(Stage::Reading { draft, places, .. }) = self.stage.as_mut() else { return };
+        if let Some(place) = places.pop() {
+            let question = Question::Record { id: draft.id(), place, names: self.names.clone() };
+            // Without a reader the move stays where it is, and the message too.
+            let _ = self.questions.send((question, self.asker.clone()));
+        }
+    }
+
+    /// Segments with other last records of the message than the one that counts.
+    pub(crate) fn copies_of(&self, id: QueueId) -> impl Iterator<Item = u64> + '_ {
+        self.copies.get(&id).into_iter().flatten().copied()
+    }
+
+    /// A copy of the message is being written there.
+    pub(crate) fn copied(&mut self, id: QueueId, sequence: u64) {
+        self.copies.entry(id).or_default().push(sequence);
+    }
+
+    /// Its copy counts now.
+    pub(crate) fn went_over(&mut self, id: QueueId, before: u64, now: u64) {
+        let copies = self.copies.entry(id).or_default();
+        copies.retain(|sequence| *sequence != now);
+        copies.push(before);
+    }
+
+    pub(crate) fn forget(&mut self, id: QueueId) {
+        self.copies.remove(&id);
+    }
+
+    pub(crate) fn segment_freed(&mut self, freed: u64) {
+        self.copies.retain(|_, copies| {
+            copies.retain(|sequence| *sequence != freed);
+            !copies.is_empty()
+        });
+    }
+}
