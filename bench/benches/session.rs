@@ -24,7 +24,9 @@ struct Client {
 impl Client {
     fn new() -> Self {
         let session = Session::new(Origin::default(), true);
-        let mut client = Self { session, settings: Settings::default(), replies: Vec::new() };
+        // A client that only resets is junk before long.
+        let settings = Settings { smtpd_junk_command_limit: u32::MAX, ..Settings::default() };
+        let mut client = Self { session, settings, replies: Vec::new() };
         let mut observer = NobodyCares;
         let mut context = context(&client.settings, &mut observer);
         client.session.greet(&mut context, &mut client.replies);
