@@ -28,39 +28,39 @@ pub(super) fn missing_headers<'a>(
         (b"", FieldKind::MessageId, FieldKind::Date, FieldKind::From)
     };
     if !seen.has(message_id) {
-        out.extend_from_slice(prefix);
-        out.extend_from_slice(b"Message-Id: <");
+        out.extend_from_slice_copy(prefix);
+        out.extend_from_slice_copy(b"Message-Id: <");
         write_stamp(&mut out, id.time());
         out.push(b'.');
-        out.extend_from_slice(&id.text());
+        out.extend_from_slice_copy(&id.text());
         out.push(b'@');
-        out.extend_from_slice(&settings.myhostname);
-        out.extend_from_slice(b">\r\n");
+        out.extend_from_slice_copy(&settings.myhostname);
+        out.extend_from_slice_copy(b">\r\n");
     }
     if !seen.has(date) {
-        out.extend_from_slice(prefix);
-        out.extend_from_slice(b"Date: ");
+        out.extend_from_slice_copy(prefix);
+        out.extend_from_slice_copy(b"Date: ");
         write_date(&mut out, envelope.arrival, &settings.zone);
-        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice_copy(b"\r\n");
     }
     if !seen.has(from) {
-        out.extend_from_slice(prefix);
-        out.extend_from_slice(b"From: ");
+        out.extend_from_slice_copy(prefix);
+        out.extend_from_slice_copy(b"From: ");
         if envelope.sender.is_empty() {
-            out.extend_from_slice(b"MAILER-DAEMON");
+            out.extend_from_slice_copy(b"MAILER-DAEMON");
         } else {
             let mut external = Vec::new();
             quote_local_part(&envelope.sender, &mut external);
-            out.extend_from_slice(&external);
+            out.extend_from_slice_copy(&external);
         }
-        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice_copy(b"\r\n");
     }
     let has_recipients = [FieldKind::To, FieldKind::Cc, FieldKind::ResentTo, FieldKind::ResentCc]
         .into_iter()
         .any(|kind| seen.has(kind));
     if !has_recipients && !settings.undisclosed_recipients_header.is_empty() {
-        out.extend_from_slice(&settings.undisclosed_recipients_header);
-        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice_copy(&settings.undisclosed_recipients_header);
+        out.extend_from_slice_copy(b"\r\n");
     }
     out.into_bump_slice()
 }

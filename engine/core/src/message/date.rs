@@ -72,12 +72,14 @@ impl Civil {
 /// Writes `Tue, 24 Nov 2026 02:09:59 +0000 (UTC)`; a day below ten has a blank before it, as in Postfix.
 pub fn write_date(out: &mut ArenaVec<'_, u8>, time: Timestamp, zone: &Zone) {
     let civil = Civil::new(time, zone.offset_seconds);
-    out.extend_from_slice(WEEKDAYS.get(usize::from(civil.weekday)).copied().unwrap_or(b"???"));
-    out.extend_from_slice(b", ");
+    out.extend_from_slice_copy(WEEKDAYS.get(usize::from(civil.weekday)).copied().unwrap_or(b"???"));
+    out.extend_from_slice_copy(b", ");
     out.push(if civil.day < 10 { b' ' } else { b'0' + civil.day / 10 });
     out.push(b'0' + civil.day % 10);
     out.push(b' ');
-    out.extend_from_slice(MONTHS.get(usize::from(civil.month).wrapping_sub(1)).copied().unwrap_or(b"???"));
+    out.extend_from_slice_copy(
+        MONTHS.get(usize::from(civil.month).wrapping_sub(1)).copied().unwrap_or(b"???"),
+    );
     out.push(b' ');
     write_digits(out, civil.year, 4);
     for (separator, number) in [(b' ', civil.hour), (b':', civil.minute), (b':', civil.second)] {
@@ -85,10 +87,10 @@ pub fn write_date(out: &mut ArenaVec<'_, u8>, time: Timestamp, zone: &Zone) {
         write_digits(out, u32::from(number), 2);
     }
     let minutes = zone.offset_seconds.unsigned_abs() / 60;
-    out.extend_from_slice(if zone.offset_seconds < 0 { b" -" } else { b" +" });
+    out.extend_from_slice_copy(if zone.offset_seconds < 0 { b" -" } else { b" +" });
     write_digits(out, minutes / 60 * 100 + minutes % 60, 4);
-    out.extend_from_slice(b" (");
-    out.extend_from_slice(&zone.abbreviation);
+    out.extend_from_slice_copy(b" (");
+    out.extend_from_slice_copy(&zone.abbreviation);
     out.push(b')');
 }
 

@@ -35,6 +35,10 @@ const IPPROTO_TCP: u32 = 6;
 const TCP_NODELAY: u32 = 1;
 /// SOCKET_URING_OP_GETSOCKOPT: same layout as the crate's SETSOCKOPT but for this number.
 const GET_SOCKET_OPTION: u32 = 2;
+/// IORING_RECVSEND_POLL_FIRST.
+const POLL_FIRST: u32 = 1;
+/// The priority is the upper half of an entry's first word.
+const PRIORITY_SHIFT: u32 = 16;
 /// Where the entry's `cmd_op` stands, in 32-bit words.
 const COMMAND_WORD: usize = 2;
 
@@ -133,6 +137,17 @@ impl Address {
     pub(super) fn connect(&self, slot: u32) -> squeue::Entry {
         opcode::Connect::new(Fixed(slot), self.octets.as_ptr().cast(), self.length).build()
     }
+}
+
+/// Receives from the connection in `slot` until the stream ends, once there is something: a client that was just
+/// accepted or answered has not spoken yet, and looking costs a call into its socket (IORING_RECVSEND_POLL_FIRST).
+pub(super) fn receive(slot: u32, buffer_group: u16) -> squeue::Entry {
+    let entry = opcode::RecvMulti::new(Fixed(slot), buffer_group).build();
+    // SAFETY: a submission entry is 64 octets of plain data, whatever their values.
+    let mut words = unsafe { std::mem::transmute::<squeue::Entry, [u32; 16]>(entry) };
+    words[0] |= POLL_FIRST << PRIORITY_SHIFT;
+    // SAFETY: as above; the bit is one of a receive's own flags, which stand in the entry's priority.
+    unsafe { std::mem::transmute::<[u32; 16], squeue::Entry>(words) }
 }
 
 /// The address in a `sockaddr` that the kernel filled in.

@@ -239,7 +239,7 @@ impl Uring {
         assert!(!connection.is_receiving, "receiving is under way already");
         connection.is_receiving = true;
         connection.receive_token = token;
-        let receive = opcode::RecvMulti::new(Fixed(id.slot), buffers::BUFFER_GROUP).build();
+        let receive = entry::receive(id.slot, buffers::BUFFER_GROUP);
         self.push(&receive, UserData::of(Kind::Receive, id));
     }
 
