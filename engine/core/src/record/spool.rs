@@ -1,6 +1,6 @@
 //! Owns the headers of the spool's segments, batches and records. All numbers are little-endian.
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use twox_hash::XxHash3_64;
 
 use crate::queue_id::QueueId;
 
@@ -25,7 +25,7 @@ pub const RECORD_MAGIC: [u8; 4] = [0xB7, b'M', b'r', b'R'];
 /// The checksum of `octets` under `seed`: XXH3, 64 bits.
 #[must_use]
 pub fn checksum(octets: &[u8], seed: u64) -> u64 {
-    xxh3_64_with_seed(octets, seed)
+    XxHash3_64::oneshot_with_seed(seed, octets)
 }
 
 /// One use of a segment.
@@ -356,6 +356,13 @@ mod tests {
         };
         assert_eq!(BatchHeader::decode(&batch.encode(1, 4096), 1, 4096), Some(batch));
         assert_eq!(RecordHeader::decode(&record().encode(1, 4160), 1, 4160), Some(record()));
+    }
+
+    #[test]
+    fn the_checksum_is_xxh3() {
+        // From the reference implementation's command: xxhsum -H3.
+        assert_eq!(checksum(b"", 0), 0x2d06_8005_38d3_94c2);
+        assert_eq!(checksum(b"abc", 0), 0x78af_5f94_892f_3950);
     }
 
     #[test]
