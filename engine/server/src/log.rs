@@ -179,6 +179,12 @@ impl LogWriter {
         Line { writer: self, is_first: true }
     }
 
+    /// Octets of lines that were not handed over yet.
+    #[must_use]
+    pub const fn gathered(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Hands the lines over to the thread that writes them; drops and counts them when too much waits there.
     pub fn flush(&mut self) {
         if self.buffer.is_empty() {

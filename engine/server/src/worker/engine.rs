@@ -99,12 +99,12 @@ impl<D: Disk> Engine<D> {
     /// Ends a turn.
     pub(super) fn end_turn(&mut self) {
         let (blocks, stats) = (self.spool.blocks_in_use(), self.spool.stats());
-        self.telemetry.end_turn(self.open, self.memory, blocks, stats);
+        self.telemetry.end_turn(self.now, self.open, self.memory, blocks, stats);
     }
 
     /// When something has to be done without a completion.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.timers.next()
+        [self.timers.next(), self.telemetry.deadline()].into_iter().flatten().min()
     }
 
     /// A client connected.
@@ -479,7 +479,7 @@ impl<D: Disk> Engine<D> {
     fn give_verdict(&mut self, connection: &mut Connection, verdict: Verdict) {
         connection.waits.for_verdict = false;
         connection.deadline = self.now.after(self.settings.smtpd_timeout);
-        if let Some(message) = connection.message.take() {
+        if let Some(mut message) = connection.message.take() {
             if let (Verdict::Queued(_), Some(envelope)) = (verdict, connection.session.envelope()) {
                 let latency = message.committed_at.map(|start| self.now.since(start)).unwrap_or_default();
                 self.telemetry.queued(connection.session.origin(), envelope, &message, latency);
@@ -513,7 +513,7 @@ impl<D: Disk> Engine<D> {
     }
 
     fn abandon(&mut self, connection: &mut Connection) {
-        if let Some(message) = connection.message.take() {
+        if let Some(mut message) = connection.message.take() {
             message.abandon(&mut self.spool);
         }
     }

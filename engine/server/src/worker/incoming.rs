@@ -190,7 +190,7 @@ impl Incoming {
     }
 
     /// Drops the message; the spool forgets its chunks.
-    pub(super) fn abandon<D: Disk>(mut self, spool: &mut SegmentSpool<D>) {
+    pub(super) fn abandon<D: Disk>(&mut self, spool: &mut SegmentSpool<D>) {
         if let Some(draft) = self.draft.take() {
             spool.abandon(draft);
         }

@@ -93,7 +93,11 @@ impl<I: Io> Worker<I> {
             self.io.submit(token, operation);
         }
         self.engine.end_turn();
-        Ok(!(self.engine.is_draining() && self.engine.is_finished()))
+        let is_over = self.engine.is_draining() && self.engine.is_finished();
+        if is_over {
+            self.engine.telemetry.flush();
+        }
+        Ok(!is_over)
     }
 
     fn obey(&mut self, control: Control, now: Instant) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mailrace_core::smtp::{Observer, Reject};
 use mailrace_core::{Envelope, Origin, Protocol, Timestamp};
+use mailrace_io::Instant;
 use mailrace_spool::Stats;
 
 use super::incoming::Incoming;
@@ -23,7 +24,14 @@ pub(crate) struct Telemetry {
     rejects: RejectCells,
     pub(super) log_connections: bool,
     wall: Timestamp,
+    /// When the gathered lines leave at the latest.
+    flush_at: Option<Instant>,
 }
+
+/// Lines leave when so many octets are together: handing over each turn's costs more than writing them.
+const LINES_TOGETHER: usize = 16 * 1024;
+/// How long they may gather.
+const LINES_PATIENCE: Duration = Duration::from_millis(10);
 
 impl Telemetry {
     pub(crate) fn new(log: LogWriter, numbers: Arc<WorkerNumbers>) -> Self {
@@ -33,6 +41,7 @@ impl Telemetry {
             rejects: RejectCells::default(),
             log_connections: false,
             wall: Timestamp::default(),
+            flush_at: None,
         }
     }
 
@@ -101,7 +110,14 @@ impl Telemetry {
     }
 
     /// Ends a turn: what others may read is brought up to date.
-    pub(super) fn end_turn(&mut self, open: usize, memory: usize, blocks_in_use: usize, queue: Stats) {
+    pub(super) fn end_turn(
+        &mut self,
+        now: Instant,
+        open: usize,
+        memory: usize,
+        blocks_in_use: usize,
+        queue: Stats,
+    ) {
         let numbers = &self.numbers;
         numbers.sessions_open.set(open as u64);
         numbers.content_memory.set(memory as u64);
@@ -109,6 +125,22 @@ impl Telemetry {
         numbers.queue_messages.set(queue.messages);
         numbers.queue_octets.set(queue.octets);
         numbers.queue_held.set(queue.held);
+        let is_due = self.flush_at.is_some_and(|time| time <= now);
+        if is_due || self.log.gathered() >= LINES_TOGETHER {
+            self.flush();
+        } else if self.log.gathered() > 0 {
+            self.flush_at.get_or_insert_with(|| now.after(LINES_PATIENCE));
+        }
+    }
+
+    /// When [`Telemetry::end_turn`] has to be called again.
+    pub(super) const fn deadline(&self) -> Option<Instant> {
+        self.flush_at
+    }
+
+    /// Hands over the lines that have gathered.
+    pub(super) fn flush(&mut self) {
+        self.flush_at = None;
         self.log.flush();
     }
 }
