@@ -5,12 +5,14 @@
 //! control) or the single address that all load comes from (limits for each client).
 
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread::sleep;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, sleep};
 use std::time::Instant;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -23,6 +25,14 @@ pub struct Postfix {
     address: SocketAddr,
     directory: PathBuf,
     master: u32,
+    trigger: Option<Trigger>,
+}
+
+/// Stands in for the queue manager's trigger: reads what cleanup writes there.
+struct Trigger {
+    path: PathBuf,
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
 }
 
 impl Postfix {
@@ -47,7 +57,7 @@ impl Postfix {
         make_directories(&directory)?;
         write(&directory.join("etc/main.cf"), &main_cf(&directory))?;
         write(&directory.join("etc/master.cf"), &master_cf(address))?;
-        drain_trigger(&directory.join("spool/public/qmgr"))?;
+        let trigger = Some(Trigger::start(&directory.join("spool/public/qmgr"))?);
         let program = program("postfix").unwrap_or_else(|| PathBuf::from("postfix"));
         let output = directory.join("output");
         let file = File::create(&output).map_err(BenchError::on(&output))?;
@@ -56,7 +66,7 @@ impl Postfix {
         let log = file.try_clone().map_err(BenchError::on(&output))?;
         let mut child = spawn(command.stdin(Stdio::null()).stdout(file).stderr(log), setting.cpu)?;
         let status = child.wait().map_err(BenchError::at("waiting for postfix"))?;
-        let mut postfix = Self { address, directory, master: 0 };
+        let mut postfix = Self { address, directory, master: 0, trigger };
         if !status.success() {
             return Err(postfix.failed());
         }
@@ -140,6 +150,9 @@ impl Drop for Postfix {
             command.arg("-c").arg(self.directory.join("etc")).arg("stop").env_remove("MAIL_CONFIG");
             let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
         }
+        if let Some(trigger) = self.trigger.take() {
+            trigger.end();
+        }
         // Its processes keep the file system busy until they are gone.
         let spool = self.directory.join("spool");
         let give_up = Instant::now() + END_TIME_MAX;
@@ -212,19 +225,31 @@ fn number_in(table: &str, name: &str) -> Result<u32, BenchError> {
     })
 }
 
-/// Stands in for the queue manager's trigger: reads, for ever, what cleanup writes there.
-fn drain_trigger(path: &Path) -> Result<(), BenchError> {
-    let failed = |source: std::io::Error| BenchError::File { path: path.to_owned(), source };
-    mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o622), 0)
-        .map_err(|error| failed(error.into()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o622)).map_err(failed)?;
-    // Open for writing too, so that it never ends.
-    let mut trigger = File::options().read(true).write(true).open(path).map_err(failed)?;
-    std::thread::spawn(move || {
-        let mut octets = [0; 4096];
-        while trigger.read(&mut octets).is_ok() {}
-    });
-    Ok(())
+impl Trigger {
+    fn start(path: &Path) -> Result<Self, BenchError> {
+        let failed = |source: std::io::Error| BenchError::File { path: path.to_owned(), source };
+        mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o622), 0)
+            .map_err(|error| failed(error.into()))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o622)).map_err(failed)?;
+        // Open for writing too, so that it does not end when nobody writes.
+        let mut fifo = File::options().read(true).write(true).open(path).map_err(failed)?;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&is_over);
+        let thread = std::thread::spawn(move || {
+            let mut octets = [0; 4096];
+            while !flag.load(Ordering::Acquire) && fifo.read(&mut octets).is_ok() {}
+        });
+        Ok(Self { path: path.to_owned(), is_over, thread })
+    }
+
+    /// Lets go of the file, which would keep its file system busy.
+    fn end(self) {
+        self.is_over.store(true, Ordering::Release);
+        let woken = File::options().write(true).open(&self.path).and_then(|mut fifo| fifo.write_all(b"W"));
+        if woken.is_ok() {
+            let _ = self.thread.join();
+        }
+    }
 }
 
 fn main_cf(directory: &Path) -> String {

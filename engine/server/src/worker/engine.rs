@@ -99,12 +99,12 @@ impl<D: Disk> Engine<D> {
     /// Ends a turn.
     pub(super) fn end_turn(&mut self) {
         let (blocks, stats) = (self.spool.blocks_in_use(), self.spool.stats());
-        self.telemetry.end_turn(self.now, self.open, self.memory, blocks, stats);
+        self.telemetry.end_turn(self.spool.is_idle(), self.open, self.memory, blocks, stats);
     }
 
     /// When something has to be done without a completion.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.timers.next(), self.telemetry.deadline()].into_iter().flatten().min()
+        self.timers.next()
     }
 
     /// A client connected.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use mailrace_core::smtp::{Observer, Reject};
 use mailrace_core::{Envelope, Origin, Protocol, Timestamp};
-use mailrace_io::Instant;
 use mailrace_spool::Stats;
 
 use super::incoming::Incoming;
@@ -24,14 +23,10 @@ pub(crate) struct Telemetry {
     rejects: RejectCells,
     pub(super) log_connections: bool,
     wall: Timestamp,
-    /// When the gathered lines leave at the latest.
-    flush_at: Option<Instant>,
 }
 
 /// Lines leave when so many octets are together: handing over each turn's costs more than writing them.
 const LINES_TOGETHER: usize = 16 * 1024;
-/// How long they may gather.
-const LINES_PATIENCE: Duration = Duration::from_millis(10);
 
 impl Telemetry {
     pub(crate) fn new(log: LogWriter, numbers: Arc<WorkerNumbers>) -> Self {
@@ -41,7 +36,6 @@ impl Telemetry {
             rejects: RejectCells::default(),
             log_connections: false,
             wall: Timestamp::default(),
-            flush_at: None,
         }
     }
 
@@ -109,10 +103,10 @@ impl Telemetry {
             .number("commit_us", u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// Ends a turn: what others may read is brought up to date.
+    /// Ends a turn: what others may read is brought up to date. `is_quiet`: it may be long until the next one.
     pub(super) fn end_turn(
         &mut self,
-        now: Instant,
+        is_quiet: bool,
         open: usize,
         memory: usize,
         blocks_in_use: usize,
@@ -125,22 +119,13 @@ impl Telemetry {
         numbers.queue_messages.set(queue.messages);
         numbers.queue_octets.set(queue.octets);
         numbers.queue_held.set(queue.held);
-        let is_due = self.flush_at.is_some_and(|time| time <= now);
-        if is_due || self.log.gathered() >= LINES_TOGETHER {
+        if is_quiet || self.log.gathered() >= LINES_TOGETHER {
             self.flush();
-        } else if self.log.gathered() > 0 {
-            self.flush_at.get_or_insert_with(|| now.after(LINES_PATIENCE));
         }
-    }
-
-    /// When [`Telemetry::end_turn`] has to be called again.
-    pub(super) const fn deadline(&self) -> Option<Instant> {
-        self.flush_at
     }
 
     /// Hands over the lines that have gathered.
     pub(super) fn flush(&mut self) {
-        self.flush_at = None;
         self.log.flush();
     }
 }
