@@ -1,5 +1,7 @@
 //! Owns a worker's way into the queue: records gather in a batch, batches are written, messages settle.
 
+mod moving;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ use mailrace_io::{BLOCK_ALIGNMENT, Block, Disk, FileId, Io, Operation, Token};
 
 use crate::index::{Entry, Index, State};
 use crate::keeper::Ready;
-use crate::mover::{Answer, Moves, Stage};
+use crate::mover::Moves;
 use crate::{MarkError, Refusal, Settings, Shared, SpoolError};
 
 /// Set in the token of every write of a spool.
@@ -749,147 +751,6 @@ impl<D: Disk> SegmentSpool<D> {
         }
     }
 
-    /// Goes on with moving messages out of segments in which few are left, one at a time.
-    fn advance_moves(&mut self) {
-        while let Some((id, answer)) = self.moves.answer() {
-            match (answer, self.moves.stage.take()) {
-                (Answer::Chain(places), Some(Stage::Finding { id: asked })) if asked == id => {
-                    let draft = self.begin(id);
-                    self.moves.stage = Some(Stage::Reading { draft, places, record: None });
-                    self.moves.read_next();
-                }
-                (Answer::Record(header, payload), Some(Stage::Reading { draft, places, record: None }))
-                    if draft.id == id =>
-                {
-                    let record = Some((header, payload));
-                    self.moves.stage = Some(Stage::Reading { draft, places, record });
-                }
-                (Answer::Gone, Some(Stage::Finding { id: asked })) if asked == id => {}
-                (Answer::Gone, Some(Stage::Reading { draft, .. })) if draft.id == id => self.abandon(draft),
-                (_, stage) => self.moves.stage = stage,
-            }
-        }
-        match self.moves.stage.take() {
-            Some(Stage::Reading { draft, places, record: Some((header, payload)) }) => {
-                self.write_moved(draft, places, header, payload);
-            }
-            stage => self.moves.stage = stage,
-        }
-        if self.moves.stage.is_none() {
-            self.choose_moves();
-            while let Some(id) = self.moves.next() {
-                let Some(entry) = self.index.get(id).filter(|_| !self.moves.is_marked(id)) else { continue };
-                let names = self.segments.range(entry.first..=entry.last);
-                let names =
-                    names.map(|(sequence, segment)| (*sequence, segment.name.clone(), segment.header));
-                if !self.moves.find(
-                    id,
-                    Location { sequence: entry.last, offset: entry.offset },
-                    names.collect(),
-                ) {
-                    break;
-                }
-                return;
-            }
-        }
-    }
-
-    /// Writes a record of a message that is moved; keeps it for later when there is no room.
-    fn write_moved(
-        &mut self,
-        mut draft: Draft,
-        places: Vec<Location>,
-        header: RecordHeader,
-        payload: Vec<u8>,
-    ) {
-        let entry = match self.index.get(draft.id) {
-            // A mark under way would stand before the copy, and so say nothing of it.
-            Some(entry) if !self.moves.is_marked(draft.id) => entry,
-            _ => return self.abandon(draft),
-        };
-        let is_last = header.kind == RecordKind::Message;
-        let envelope_length = header.envelope_length as usize;
-        let written = self.make_room(record_size(payload.len())).and_then(|()| {
-            let content_size = (payload.len() - envelope_length) as u64;
-            // Counted in the record of a message, and behind that of a chunk.
-            draft.content_size += if is_last { content_size } else { 0 };
-            let is_held = is_last && entry.state == State::Hold;
-            let put = self.put(&mut draft, header.kind, is_held, envelope_length, payload.len(), |batch| {
-                batch.extend(&payload);
-            });
-            draft.content_size += if is_last { 0 } else { content_size };
-            put
-        });
-        match written {
-            Ok(()) if is_last => {
-                let (id, first_batch, entry) = (draft.id, draft.first_batch, draft.entry(entry.state));
-                self.moves.stage = Some(Stage::Writing);
-                self.moves.copied(id, entry.last);
-                if let Some(batch) = self.gathering.as_mut() {
-                    batch.pending.push(Pending::Move { id, entry, first_batch });
-                }
-            }
-            Ok(()) => {
-                self.moves.stage = Some(Stage::Reading { draft, places, record: None });
-                self.moves.read_next();
-            }
-            Err(Refusal::Busy) => {
-                self.moves.stage = Some(Stage::Reading { draft, places, record: Some((header, payload)) });
-            }
-            Err(_) => self.abandon(draft),
-        }
-    }
-
-    /// A copy is durable, or not: the index goes over to it.
-    fn settle_move(&mut self, id: QueueId, copy: Entry, is_durable: bool) {
-        self.moves.stage = None;
-        self.moves.may_begin = true;
-        match self.index.get(id) {
-            Some(before) if is_durable => {
-                // Marks that were made meanwhile stand behind the copy.
-                self.index.insert(id, Entry { state: before.state, ..copy });
-                self.moves.went_over(id, before.last, copy.last);
-                self.release(before.first, before.last);
-            }
-            // It is done meanwhile, or the copy is of no use.
-            _ => self.release(copy.first, copy.last),
-        }
-    }
-
-    /// Looks for a segment that messages are to be moved out of.
-    fn choose_moves(&mut self) {
-        if !std::mem::take(&mut self.moves.may_begin) || self.segments.len() <= SEGMENTS_UNMOVED {
-            return;
-        }
-        let is_open = |segment: &Segment<D::File>| {
-            segment.is_settled() && segment.parts > 0 && segment.parts * 2 <= segment.parts_tried
-        };
-        let nearly_empty = self
-            .segments
-            .iter()
-            .find(|(_, segment)| is_open(segment) && segment.is_nearly_empty())
-            .map(|(sequence, _)| *sequence);
-        let Some(sequence) = nearly_empty.or_else(|| self.holding_others(is_open)) else { return };
-        if let Some(segment) = self.segments.get_mut(&sequence) {
-            segment.parts_tried = segment.parts;
-        }
-        let has_part = |entry: &Entry| (entry.first..=entry.last).contains(&sequence);
-        let ids = self.index.iter().filter(|(_, entry)| has_part(entry)).map(|(id, _)| id).collect();
-        self.moves.choose(ids);
-    }
-
-    /// A segment that is there for its messages, and for which others are kept that have none: with their marks about
-    /// it, and with marks about those. However full it is, moving it costs less than they do.
-    fn holding_others(&self, is_open: impl Fn(&Segment<D::File>) -> bool) -> Option<u64> {
-        let held: Vec<&Segment<D::File>> =
-            self.segments.values().filter(|segment| segment.is_settled() && segment.parts == 0).collect();
-        if held.len() < SEGMENTS_HELD {
-            return None;
-        }
-        let targets = held.iter().flat_map(|segment| segment.marks.iter().copied());
-        targets.filter(|target| self.segments.get(target).is_some_and(&is_open)).min()
-    }
-
     /// A message has a part in the segments from `first` to `last`, or may have.
     fn hold(&mut self, first: u64, last: u64) {
         for (_, segment) in self.segments.range_mut(first..=last) {
@@ -929,11 +790,6 @@ impl<D: Disk> SegmentSpool<D> {
         }
     }
 }
-
-/// With so few segments nothing is worth moving.
-const SEGMENTS_UNMOVED: usize = 3;
-/// So many segments without a message are too many.
-const SEGMENTS_HELD: usize = 4;
 
 impl Batch {
     fn len(&self) -> usize {
