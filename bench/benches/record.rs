@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 
+use bumpalo::Bump;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mailrace_bench::sample;
 use mailrace_core::envelope::Recipient;
@@ -9,7 +10,7 @@ use mailrace_core::record::envelope;
 use mailrace_core::record::spool::{
     RECORD_ALIGNMENT, RECORD_HEADER_SIZE, RecordHeader, RecordKind, checksum,
 };
-use mailrace_core::{Envelope, Origin, QueueId};
+use mailrace_core::{Envelope, Origin, QueueId, QueuedEnvelope};
 use mailrace_io::Block;
 
 fn framing(criterion: &mut Criterion) {
@@ -24,11 +25,13 @@ fn framing(criterion: &mut Criterion) {
     for (name, size) in [("4KiB", 4096), ("64KiB", 65_536)] {
         let content = sample::message(size);
         let mut block = Block::new(128 << 10);
+        let mut arena = Bump::new();
         group.throughput(Throughput::Bytes(content.len() as u64));
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
+                arena.reset();
                 block.clear();
-                frame(&mut block, &origin, &envelope, black_box(&content));
+                frame(&arena, &mut block, &origin, &envelope, black_box(&content));
                 black_box(block.filled());
             });
         });
@@ -36,10 +39,12 @@ fn framing(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn frame(block: &mut Block, origin: &Origin, envelope: &Envelope, content: &[u8]) {
+fn frame(arena: &Bump, block: &mut Block, origin: &Origin, envelope: &Envelope, content: &[u8]) {
     let salt = 0x5EED;
     block.extend(&[0; RECORD_HEADER_SIZE]);
-    envelope::encode(origin, envelope, &mut |piece| block.extend(piece));
+    let mut encoded = bumpalo::collections::Vec::new_in(arena);
+    envelope::encode(origin, &QueuedEnvelope::unchanged(arena, envelope), &mut encoded);
+    block.extend(&encoded);
     let envelope_length = block.len() - RECORD_HEADER_SIZE;
     block.extend(content);
     let payload = &block.filled()[RECORD_HEADER_SIZE..];

@@ -4,6 +4,9 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
 
+use bumpalo::Bump;
+use bumpalo::collections::Vec as ArenaVec;
+
 use crate::Timestamp;
 
 /// Where a message came from: fixed for a session once the client has greeted.
@@ -73,6 +76,64 @@ pub struct Envelope {
     pub envelope_id: Option<Box<[u8]>>,
     /// SIZE= of MAIL in octets (RFC 1870).
     pub declared_size: Option<u64>,
+    /// `transport:destination` of a check's FILTER.
+    pub content_filter: Option<Box<[u8]>>,
+    /// The address of a check's REDIRECT, in internal form: everything goes there.
+    pub redirect: Option<Box<[u8]>>,
+}
+
+/// An envelope as it goes into the queue.
+#[derive(Debug)]
+pub struct QueuedEnvelope<'a> {
+    /// As MAIL and RCPT said it.
+    pub given: &'a Envelope,
+    /// The reverse-path after rewriting, in internal form.
+    pub sender: &'a [u8],
+    /// After rewriting, expansion and comparison.
+    pub recipients: ArenaVec<'a, QueuedRecipient<'a>>,
+    /// What the content is.
+    pub body: BodyType,
+    /// As in [`Envelope::smtputf8`]; also found in the content where that counts.
+    pub smtputf8: bool,
+    /// As in [`Envelope::content_filter`].
+    pub content_filter: Option<&'a [u8]>,
+    /// As in [`Envelope::redirect`].
+    pub redirect: Option<&'a [u8]>,
+}
+
+/// A recipient as it goes into the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueuedRecipient<'a> {
+    /// In internal form.
+    pub address: &'a [u8],
+    /// As first given, in internal form.
+    pub original: &'a [u8],
+    /// What it wishes to be told.
+    pub notify: Notify,
+    /// As in [`Recipient::dsn_original`].
+    pub dsn_original: Option<&'a [u8]>,
+}
+
+impl<'a> QueuedEnvelope<'a> {
+    /// An envelope that nothing was done to.
+    #[must_use]
+    pub fn unchanged(arena: &'a Bump, given: &'a Envelope) -> Self {
+        let recipients = given.recipients.iter().map(|recipient| QueuedRecipient {
+            address: &recipient.address,
+            original: recipient.original(),
+            notify: recipient.notify,
+            dsn_original: recipient.dsn_original.as_deref(),
+        });
+        Self {
+            given,
+            sender: &given.sender,
+            recipients: ArenaVec::from_iter_in(recipients, arena),
+            body: given.body,
+            smtputf8: given.smtputf8,
+            content_filter: given.content_filter.as_deref(),
+            redirect: given.redirect.as_deref(),
+        }
+    }
 }
 
 /// One forward-path and the wishes that came with it.

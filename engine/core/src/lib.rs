@@ -13,12 +13,16 @@ extern crate std;
 pub mod address;
 pub mod cleanup;
 pub mod envelope;
+pub mod lookup;
 pub mod message;
+mod octet_table;
 pub mod queue_id;
 pub mod record;
 pub mod smtp;
 pub mod timestamp;
 
-pub use envelope::{BodyType, Envelope, Notify, Origin, Protocol, Recipient, Return};
+pub use envelope::{
+    BodyType, Envelope, Notify, Origin, Protocol, QueuedEnvelope, QueuedRecipient, Recipient, Return,
+};
 pub use queue_id::QueueId;
 pub use timestamp::Timestamp;

@@ -7,4 +7,5 @@ pub mod log;
 mod metrics;
 pub mod process;
 mod services;
+pub mod tables;
 pub mod worker;

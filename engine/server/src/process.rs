@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{self, Receiver, Sender};
+use mailrace_core::message::date::Zone;
 use mailrace_io::uring::{Settings as RingSettings, Uring};
 use mailrace_io::{IoError, OsDisk, Waker};
 use mailrace_spool::{OpenError, Opened, RecoveryReport, SegmentSpool, Shared};
@@ -19,10 +20,11 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::{ConfigErrors, Configuration, EngineSettings, Sources, zone_now};
+use crate::config::{ConfigErrors, Configuration, EngineSettings, Sources, Tables, zone_now};
 use crate::log::{self, LogWriter};
 use crate::metrics::{Metrics, WorkerNumbers};
 use crate::services;
+use crate::tables::Files;
 use crate::worker::{Control, SPARE_CONNECTIONS, Telemetry, Worker, WorkerSettings};
 
 /// Why the engine does not start.
@@ -132,39 +134,83 @@ impl Workers {
 /// What is needed to put settings into force again.
 struct Current {
     sources: Sources,
-    configuration: Mutex<Configuration>,
+    in_force: Mutex<InForce>,
     workers: Workers,
 }
 
+/// The settings that workers have.
+struct InForce {
+    configuration: Configuration,
+    tables: Tables,
+    /// The files of tables as they were when they were last read, whatever came of it.
+    seen: Files,
+    zone: Zone,
+}
+
 impl Current {
-    /// Reads the configuration again (SIGHUP).
+    /// Reads the configuration and its tables again (SIGHUP).
     fn reload(&self) {
-        let next = match Configuration::load(&self.sources) {
+        let next = Configuration::load(&self.sources).and_then(|next| {
+            let tables = next.open_tables()?;
+            Ok((next, tables))
+        });
+        let (next, tables) = match next {
             Ok(next) => next,
             Err(errors) => {
                 eprintln!("mailrace: not reloaded, the configuration is wrong:\n{errors}");
                 return;
             }
         };
-        let mut configuration = self.configuration.lock().unwrap_or_else(PoisonError::into_inner);
-        if (&next.engine, &next.queue) != (&configuration.engine, &configuration.queue) {
+        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = &in_force.configuration;
+        if (&next.engine, &next.queue) != (&old.engine, &old.queue) {
             eprintln!("mailrace: [engine] and [queue] stay as they are until the next start");
         }
-        let (engine, queue) = (configuration.engine.clone(), configuration.queue.clone());
-        *configuration = Configuration { engine, queue, ..next };
-        self.apply(&configuration);
+        let (engine, queue) = (old.engine.clone(), old.queue.clone());
+        in_force.configuration = Configuration { engine, queue, ..next };
+        in_force.put_tables(tables);
+        self.apply(&in_force);
         eprintln!("mailrace: reloaded");
     }
 
-    /// Puts the settings into force with the time zone as it is now.
+    /// Looks whether files of tables or the time zone have changed, and puts what is new into force. A table that is
+    /// wrong now leaves all as they are; that is said once for each change.
     fn refresh(&self) {
-        self.apply(&self.configuration.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_changed = false;
+        if in_force.seen.have_changed() {
+            match in_force.configuration.open_tables() {
+                Ok(tables) => {
+                    in_force.put_tables(tables);
+                    is_changed = true;
+                    eprintln!("mailrace: lookup tables reloaded");
+                }
+                Err(errors) => {
+                    in_force.seen = in_force.seen.now();
+                    eprintln!("mailrace: lookup tables not reloaded, the old ones stay:\n{errors}");
+                }
+            }
+        }
+        let zone = zone_now();
+        is_changed |= in_force.zone != zone;
+        in_force.zone = zone;
+        if is_changed {
+            self.apply(&in_force);
+        }
     }
 
-    fn apply(&self, configuration: &Configuration) {
+    fn apply(&self, in_force: &InForce) {
         let workers = u16::try_from(self.workers.count()).unwrap_or(u16::MAX);
-        let settings = Arc::new(configuration.worker_settings(workers));
+        let settings = Arc::new(in_force.configuration.worker_settings(workers, &in_force.tables));
         self.workers.tell(|| Control::Reload(Arc::clone(&settings)));
+    }
+}
+
+impl InForce {
+    fn put_tables(&mut self, tables: Tables) {
+        tables.notes.iter().for_each(|note| eprintln!("mailrace: {note}"));
+        self.seen = tables.files.clone();
+        self.tables = tables;
     }
 }
 
@@ -174,7 +220,8 @@ impl Current {
 /// [`StartError`] when it does not start.
 pub fn serve(sources: Sources) -> Result<(), StartError> {
     let configuration = Configuration::load(&sources).map_err(StartError::Configuration)?;
-    for note in &configuration.notes {
+    let tables = configuration.open_tables().map_err(StartError::Configuration)?;
+    for note in configuration.notes.iter().chain(&tables.notes) {
         eprintln!("mailrace: {note}");
     }
     // From here on a signal waits for its handling.
@@ -184,7 +231,7 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
         0 => u16::try_from(processors.len()).unwrap_or(1).max(1),
         count => count,
     };
-    let settings = Arc::new(configuration.worker_settings(count));
+    let settings = Arc::new(configuration.worker_settings(count, &tables));
     raise_open_files(&settings)?;
     let directory = &configuration.queue.directory;
     let disk =
@@ -245,7 +292,12 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
     let metrics = Metrics { workers: numbers, spool: Arc::clone(&shared), lines_lost: logger.lines_lost() };
     let current = Arc::new(Current {
         sources,
-        configuration: Mutex::new(configuration.clone()),
+        in_force: Mutex::new(InForce {
+            configuration: configuration.clone(),
+            seen: tables.files.clone(),
+            tables,
+            zone: zone_now(),
+        }),
         workers: workers.clone(),
     });
     services::start(services::Services {
@@ -255,15 +307,7 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
         workers: workers.clone(),
         refresh: {
             let current = Arc::clone(&current);
-            let zone = Mutex::new(zone_now());
-            Box::new(move || {
-                let mut zone = zone.lock().unwrap_or_else(PoisonError::into_inner);
-                let now = zone_now();
-                if *zone != now {
-                    *zone = now;
-                    current.refresh();
-                }
-            })
+            Box::new(move || current.refresh())
         },
     })
     .map_err(system("start a thread"))?;

@@ -7,12 +7,11 @@ use std::sync::Arc;
 
 use crossbeam::channel::{Receiver, Sender};
 use mailrace_core::queue_id::QueueIdSource;
-use mailrace_core::record::envelope;
 use mailrace_core::record::spool::{
     BATCH_HEADER_SIZE, BatchHeader, Location, Mark, RECORD_ALIGNMENT, RECORD_HEADER_SIZE, RecordHeader,
     RecordKind, SEGMENT_HEADER_SIZE, SegmentHeader, checksum, record_size,
 };
-use mailrace_core::{Envelope, Origin, QueueId, Timestamp};
+use mailrace_core::{QueueId, Timestamp};
 use mailrace_io::{BLOCK_ALIGNMENT, Block, Disk, FileId, Io, Operation, Token};
 
 use crate::index::{Entry, Index, State};
@@ -275,9 +274,8 @@ impl<D: Disk> SegmentSpool<D> {
 
     /// Whether [`SegmentSpool::commit`] takes so many octets of content with this envelope at once.
     #[must_use]
-    pub fn fits(&self, origin: &Origin, envelope: &Envelope, size: usize) -> bool {
-        record_size(envelope::encoded_size(origin, envelope) + size)
-            <= self.settings.block_size - BATCH_HEADER_SIZE
+    pub fn fits(&self, envelope: &[u8], size: usize) -> bool {
+        record_size(envelope.len() + size) <= self.settings.block_size - BATCH_HEADER_SIZE
     }
 
     /// Adds a piece of content as a chunk: all of it, or nothing with an error.
@@ -294,34 +292,35 @@ impl<D: Disk> SegmentSpool<D> {
         Ok(())
     }
 
-    /// Adds the last piece of content and the envelope: with it the message exists. `tag` comes back from
-    /// [`SegmentSpool::next_settled`] when everything is durable, or could not be made so.
+    /// Adds the last piece of content and the envelope ([`mailrace_core::record::envelope`]): with it the message
+    /// exists. `tag` comes back from [`SegmentSpool::next_settled`] when everything is durable, or could not be made
+    /// so.
     ///
     /// # Errors
     /// [`Refusal`], and the draft.
     pub fn commit(
         &mut self,
         mut draft: Draft,
-        origin: &Origin,
-        envelope: &Envelope,
+        state: State,
+        envelope: &[u8],
         content: &[&[u8]],
         tag: u64,
     ) -> Result<(), (Draft, Refusal)> {
-        let envelope_length = envelope::encoded_size(origin, envelope);
-        let length = envelope_length + size_of_all(content);
+        let length = envelope.len() + size_of_all(content);
         if let Err(refusal) = self.make_room(record_size(length)) {
             return Err((draft, refusal));
         }
-        draft.content_size += (length - envelope_length) as u64;
-        let put = self.put(&mut draft, RecordKind::Message, false, envelope_length, length, |batch| {
-            envelope::encode(origin, envelope, &mut |piece| batch.extend(piece));
+        draft.content_size += (length - envelope.len()) as u64;
+        let is_held = state == State::Hold;
+        let put = self.put(&mut draft, RecordKind::Message, is_held, envelope.len(), length, |batch| {
+            batch.extend(envelope);
             content.iter().for_each(|slice| batch.extend(slice));
         });
         if let Err(refusal) = put {
-            draft.content_size -= (length - envelope_length) as u64;
+            draft.content_size -= (length - envelope.len()) as u64;
             return Err((draft, refusal));
         }
-        let entry = draft.entry(State::Incoming);
+        let entry = draft.entry(state);
         let pending = Pending::Message { tag, id: draft.id, entry, first_batch: draft.first_batch };
         if let Some(batch) = self.gathering.as_mut() {
             batch.pending.push(pending);

@@ -1,8 +1,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bumpalo::Bump;
 use mailrace_core::envelope::Recipient;
-use mailrace_core::{Envelope, Origin, QueueId, Timestamp};
+use mailrace_core::record::envelope;
+use mailrace_core::{Envelope, Origin, QueueId, QueuedEnvelope, Timestamp};
 use mailrace_io::memory::{MemoryDisk, MemoryIo};
 use mailrace_io::{Completion, Disk, Instant, Io};
 use proptest::prelude::*;
@@ -75,9 +77,7 @@ impl Life {
             }
             self.step();
         }
-        let origin = Origin::default();
-        let envelope = envelope_of(id);
-        match self.spool.commit(draft, &origin, &envelope, &[last], tag) {
+        match self.spool.commit(draft, State::Incoming, &encoded_envelope(id), &[last], tag) {
             Ok(()) => Ok(id),
             Err((draft, refusal)) => {
                 self.spool.abandon(draft);
@@ -119,7 +119,7 @@ impl Life {
             }
         }
         self.keep();
-        self.spool.commit(draft, &Origin::default(), &envelope_of(id), &[last], 4).unwrap();
+        self.spool.commit(draft, State::Incoming, &encoded_envelope(id), &[last], 4).unwrap();
         assert_eq!(self.settle(), [(4, Ok(()))]);
         id
     }
@@ -147,6 +147,13 @@ impl Life {
         disk.cut_power();
         disk
     }
+}
+
+fn encoded_envelope(id: QueueId) -> Vec<u8> {
+    let (arena, envelope) = (Bump::new(), envelope_of(id));
+    let mut out = bumpalo::collections::Vec::new_in(&arena);
+    envelope::encode(&Origin::default(), &QueuedEnvelope::unchanged(&arena, &envelope), &mut out);
+    out.to_vec()
 }
 
 fn envelope_of(id: QueueId) -> Envelope {

@@ -1,7 +1,18 @@
-//! Addresses: their two spellings and their parts (RFC 5321 §4.1.2).
+//! Addresses: their words, their two spellings, lists of them, and the trivial rewrite (RFC 5321 §4.1.2,
+//! RFC 5322 §3.4).
 
+mod destination;
+mod list;
 mod path;
 mod quote;
+mod rewrite;
+mod token;
 
-pub use path::{Path, PathError, literal_address, split_path};
-pub use quote::{quote_local_part, split_domain};
+pub use destination::{DOMAIN_SIZE_MAX, Destinations, DomainSet};
+pub use list::{AddressList, Part};
+pub(crate) use list::{write_internal, write_tokens};
+pub use path::{PathError, is_domain, literal_address, split_path};
+pub use quote::{quote_onto, quoted, quoted_local_part, split_domain, unquoted};
+pub(crate) use rewrite::rewrite_tokens;
+pub use rewrite::{RewriteContext, RewriteRules, RewriteStep, Rewriting, rewrite, rewrite_by_steps};
+pub use token::{Token, TokenKind, scan};

@@ -1,28 +1,24 @@
 //! The pass that adds what a message should have and does not, in Postfix's order and form.
 
-use alloc::vec::Vec;
-
-use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 
-use super::Settings;
+use super::Surroundings;
 use super::field_kind::{FieldKind, Seen};
-use crate::address::quote_local_part;
-use crate::envelope::Envelope;
+use super::recipients::envelope_sender;
+use crate::address::quote_onto;
+use crate::lookup::LookupError;
 use crate::message::date::{write_date, write_stamp};
 use crate::queue_id::QueueId;
 
 /// The fields that are missing, each with its line end; empty when none is.
 pub(super) fn missing_headers<'a>(
-    arena: &'a Bump,
-    settings: &Settings,
-    envelope: &Envelope,
+    surroundings: &Surroundings<'_, 'a>,
     id: QueueId,
     seen: Seen,
-) -> &'a [u8] {
-    let mut out = ArenaVec::new_in(arena);
-    let is_resent = seen.is_resent();
-    let (prefix, message_id, date, from): (&[u8], _, _, _) = if is_resent {
+) -> Result<&'a [u8], LookupError> {
+    let (settings, envelope) = (surroundings.settings, surroundings.envelope);
+    let mut out = ArenaVec::new_in(surroundings.arena);
+    let (prefix, message_id, date, from): (&[u8], _, _, _) = if seen.is_resent() {
         (b"Resent-", FieldKind::ResentMessageId, FieldKind::ResentDate, FieldKind::ResentFrom)
     } else {
         (b"", FieldKind::MessageId, FieldKind::Date, FieldKind::From)
@@ -46,13 +42,8 @@ pub(super) fn missing_headers<'a>(
     if !seen.has(from) {
         out.extend_from_slice_copy(prefix);
         out.extend_from_slice_copy(b"From: ");
-        if envelope.sender.is_empty() {
-            out.extend_from_slice_copy(b"MAILER-DAEMON");
-        } else {
-            let mut external = Vec::new();
-            quote_local_part(&envelope.sender, &mut external);
-            out.extend_from_slice_copy(&external);
-        }
+        let sender = envelope_sender(surroundings)?;
+        quote_onto(if sender.is_empty() { b"MAILER-DAEMON" } else { sender }, &mut out);
         out.extend_from_slice_copy(b"\r\n");
     }
     let has_recipients = [FieldKind::To, FieldKind::Cc, FieldKind::ResentTo, FieldKind::ResentCc]
@@ -62,5 +53,5 @@ pub(super) fn missing_headers<'a>(
         out.extend_from_slice_copy(&settings.undisclosed_recipients_header);
         out.extend_from_slice_copy(b"\r\n");
     }
-    out.into_bump_slice()
+    Ok(out.into_bump_slice())
 }

@@ -4,47 +4,107 @@
 //!
 //! | pass | over | does |
 //! |---|---|---|
-//! | `envelope_sender` | reverse-path | completes it |
-//! | `envelope_recipient` | each recipient | completes it, keeps the original |
 //! | `received` | header section | adds our trace field |
 //! | `hop_count` | each Received field | refuses a message that loops |
+//! | `header_checks` | each field | refuses, drops, replaces, or decides about the message |
+//! | `header_rewrite` | each field with addresses | completes and maps them |
 //! | `drop_headers` | each field | leaves out what must not enter the queue |
 //! | `missing_headers` | end of the header section | adds what every message has |
+//! | `body_checks`, `structure` | each line of the body | the same for its lines; finds parts and their fields |
+//! | `envelope_sender` | reverse-path | completes and maps it |
+//! | `envelope_recipient` | each recipient | completes and maps it, keeps the original |
+//! | `virtual_alias_expansion` | each recipient | replaces it |
+//! | `recipient_dedupe` | all recipients | leaves out who is there already |
+//! | `auto_bcc` | all recipients | adds who gets copies |
 //!
-//! The header section is scanned once, field by field. An unchanged field goes out as the slice of the input
-//! that it came as, neighbours as one slice; what a pass writes lies in the message's arena. The section may
-//! come in parts: memory is bounded by one field, whatever a client sends.
+//! The content is scanned once, field by field and then, if any pass asks for it, line by line. What is unchanged
+//! goes out as the slice of the input that it came as, neighbours as one slice; what a pass writes lies in the
+//! message's arena. Content may come in parts: memory is bounded by one field, whatever a client sends. The envelope
+//! comes last, when all is known; a pass that has nothing to do costs nothing.
 
-mod envelope_address;
+mod body;
+mod canonical;
+mod checks;
 mod field_kind;
+mod field_text;
+mod header_rewrite;
 mod missing_headers;
+mod output;
+mod recipients;
+mod rejection;
 mod settings;
+mod virtual_alias;
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 
-use crate::envelope::{Envelope, Origin};
+use crate::address::RewriteContext;
+use crate::envelope::{BodyType, Envelope, Origin, Protocol, QueuedEnvelope};
 use crate::message::header::{Field, Item, field_name, next_item};
+use crate::message::mime::{Place, Structure};
 use crate::message::received::{Host, write_received};
 use crate::queue_id::QueueId;
+use checks::{Act, Subject};
 use field_kind::{FieldKind, Seen};
+use field_text::{cut_place, emitted, logical, rest_of_cut_field};
+use output::Output;
 
-pub use settings::Settings;
+pub use checks::Decisions;
+pub use rejection::{Halt, Rejection};
+pub use settings::{Bcc, Canonical, Checks, Classes, Masquerade, Mime, OctetSet, Settings, VirtualAlias};
 
-/// Why a message may not enter the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rejection {
-    /// It has [`Settings::hopcount_limit`] Received fields, ours included (554 5.4.0).
-    TooManyHops,
+/// What each call of the passes needs from outside.
+pub struct Surroundings<'c, 'a> {
+    /// The message's arena: everything that comes out may lie in it.
+    pub arena: &'a Bump,
+    /// What the passes are set to.
+    pub settings: &'a Settings,
+    /// Where the message came from.
+    pub origin: &'c Origin,
+    /// What MAIL and RCPT said.
+    pub envelope: &'a Envelope,
+    /// Told of what checks do, for the log.
+    pub observer: &'c mut dyn Observer,
 }
 
-/// A cleaned part of a header section.
+impl Surroundings<'_, '_> {
+    /// The same for a shorter time.
+    pub fn reborrow(&mut self) -> Surroundings<'_, '_> {
+        Surroundings {
+            arena: self.arena,
+            settings: self.settings,
+            origin: self.origin,
+            envelope: self.envelope,
+            observer: self.observer,
+        }
+    }
+}
+
+/// Told of what checks do.
+pub trait Observer {
+    /// A check did something.
+    fn noticed(&mut self, notice: &Notice<'_>);
+}
+
+/// One thing that a check did.
+#[derive(Clone, Copy, Debug)]
+pub struct Notice<'n> {
+    /// As Postfix's log says it: `reject`, `warning`, `hold` and so on.
+    pub action: &'static str,
+    /// `header` or `body`.
+    pub subject: &'static str,
+    /// The field or line.
+    pub text: &'n [u8],
+    /// What its entry says behind the action.
+    pub argument: &'n [u8],
+}
+
+/// A cleaned part of the content.
 #[derive(Debug)]
-pub struct Section<'a> {
-    /// So many octets of the input are done with. The rest is given again, with more behind it; once the section
-    /// is done, it is the body.
+pub struct Part<'a> {
+    /// So many octets of the input are done with. The rest is given again, with more behind it.
     pub consumed: usize,
-    /// The header section is over.
+    /// All that follows goes into the queue as it is.
     pub is_done: bool,
     /// What goes into the queue for the consumed octets.
     pub output: ArenaVec<'a, &'a [u8]>,
@@ -58,6 +118,15 @@ pub struct Cleanup {
     phase: Phase,
     seen: Seen,
     hops: u32,
+    structure: Structure,
+    /// Some pass wants to know the structure.
+    is_structure_followed: bool,
+    /// The content says that it has octets above 127.
+    is_eight_bit: bool,
+    /// A field has UTF-8, and that makes the message one for SMTPUTF8.
+    is_utf8: bool,
+    decisions: Decisions,
+    body: body::Progress,
     message_id: [u8; MESSAGE_ID_SIZE_MAX],
     message_id_size: u8,
 }
@@ -68,10 +137,12 @@ enum Phase {
     Start,
     /// Before the first field: lines of a mailbox file may stand here.
     Top,
-    /// Between fields.
-    Fields,
+    /// Between fields of a header section, or lines of a body.
+    Lines,
     /// Inside a field of which the rest is cut off.
     Cut,
+    /// Nothing more is done.
+    Done,
 }
 
 /// Octets of a message-id that are kept for the log.
@@ -79,15 +150,21 @@ const MESSAGE_ID_SIZE_MAX: usize = 160;
 
 impl Cleanup {
     /// For the message `id`. `is_local_context`: the client is one whose mail counts as this system's
-    /// (`local_header_rewrite_clients`), so that missing fields are added.
+    /// (`local_header_rewrite_clients`), so that addresses are completed and missing fields added.
     #[must_use]
-    pub const fn new(id: QueueId, is_local_context: bool) -> Self {
+    pub fn new(id: QueueId, is_local_context: bool) -> Self {
         Self {
             id,
             is_local_context,
             phase: Phase::Start,
             seen: Seen::new(),
             hops: 1,
+            structure: Structure::new(),
+            is_structure_followed: false,
+            is_eight_bit: false,
+            is_utf8: false,
+            decisions: Decisions::default(),
+            body: body::Progress::default(),
             message_id: [0; MESSAGE_ID_SIZE_MAX],
             message_id_size: 0,
         }
@@ -99,94 +176,332 @@ impl Cleanup {
         self.message_id.get(..usize::from(self.message_id_size)).unwrap_or_default()
     }
 
-    /// Cleans the next part of the header section.
+    /// What checks decided so far.
+    #[must_use]
+    pub const fn decisions(&self) -> &Decisions {
+        &self.decisions
+    }
+
+    /// Cleans the next part of the content.
     ///
-    /// `input`: content with CRLF line ends, from where the last call stopped; `is_whole`: nothing follows it.
-    /// The first call adds the trace field and completes the envelope's addresses.
+    /// `input`: content with CRLF line ends, from where the last call stopped; `is_whole`: nothing follows it. The
+    /// first call adds the trace field.
     ///
     /// # Errors
-    /// [`Rejection`]: the message may not enter.
-    pub fn header_section<'a>(
+    /// [`Halt`]: the message may not enter; or a table has not answered, and nothing was consumed.
+    pub fn content<'a>(
         &mut self,
-        arena: &'a Bump,
-        settings: &Settings,
-        origin: &Origin,
-        envelope: &mut Envelope,
+        surroundings: &mut Surroundings<'_, 'a>,
         input: &'a [u8],
         is_whole: bool,
-    ) -> Result<Section<'a>, Rejection> {
-        let mut output = Output { slices: ArenaVec::with_capacity_in(8, arena), input, pending: 0..0 };
+    ) -> Result<Part<'a>, Halt> {
+        let before = surroundings.settings.checks.is_any().then(|| self.clone());
+        let result = self.advance(surroundings, input, is_whole);
+        if let (Err(Halt::Pending), Some(before)) = (&result, before) {
+            *self = before;
+        }
+        result
+    }
+
+    /// The envelope as it goes into the queue; all content was cleaned.
+    ///
+    /// # Errors
+    /// [`Halt`].
+    pub fn envelope<'a>(
+        &'a self,
+        surroundings: &mut Surroundings<'_, 'a>,
+    ) -> Result<QueuedEnvelope<'a>, Halt> {
+        let given = surroundings.envelope;
+        let sender = recipients::envelope_sender(surroundings)?;
+        let copies = self.decisions.copies.iter().map(alloc::vec::Vec::as_slice);
+        let recipients = recipients::envelope_recipients(surroundings, sender, copies)?;
+        if recipients.is_empty() {
+            return Err(Rejection::NoRecipients.into());
+        }
+        let is_utf8 = self.is_utf8 || self.detects_utf8(surroundings) && !sender.is_ascii();
+        Ok(QueuedEnvelope {
+            given,
+            sender,
+            recipients,
+            body: if self.is_eight_bit && given.body != BodyType::BinaryMime {
+                BodyType::EightBitMime
+            } else {
+                given.body
+            },
+            smtputf8: given.smtputf8 || is_utf8,
+            content_filter: self.decisions.content_filter.as_deref(),
+            redirect: self.decisions.redirect.as_deref(),
+        })
+    }
+
+    fn advance<'a>(
+        &mut self,
+        surroundings: &mut Surroundings<'_, 'a>,
+        input: &'a [u8],
+        is_whole: bool,
+    ) -> Result<Part<'a>, Halt> {
+        let settings = surroundings.settings;
+        let mut output = Output::new(surroundings.arena, input);
         if self.phase == Phase::Start {
-            envelope_address::envelope_sender(settings, envelope);
-            envelope_address::envelope_recipient(settings, envelope);
-            let mut field = ArenaVec::with_capacity_in(320, arena);
-            let host =
-                Host { name: &settings.myhostname, software: &settings.mail_name, zone: &settings.zone };
-            write_received(&mut field, host, origin, envelope, self.id);
-            output.write(field.into_bump_slice());
+            self.is_structure_followed = settings.follows_structure(surroundings.envelope);
+            self.received(surroundings, &mut output)?;
             self.phase = Phase::Top;
         }
         // Fields with NUL are rare; the question is asked once for all.
-        let has_nul = memchr::memchr(0, input).is_some();
+        let has_nul = self.structure.place() != Place::Body && memchr::memchr(0, input).is_some();
         let mut at = 0;
-        let end_of_section = loop {
+        loop {
             let rest = input.get(at..).unwrap_or_default();
-            if self.phase == Phase::Cut {
-                let skipped = rest_of_cut_field(rest, is_whole);
-                at += skipped.octets;
-                if !skipped.is_over {
-                    return Ok(output.part(at));
+            match self.phase {
+                Phase::Done => {
+                    output.keep(at, input.len());
+                    return Ok(output.part(input.len(), true));
                 }
-                self.phase = Phase::Fields;
-                continue;
-            }
-            if self.phase == Phase::Top {
-                match mailbox_line(rest, is_whole) {
+                Phase::Cut => {
+                    let skipped = rest_of_cut_field(rest, is_whole);
+                    at += skipped.octets;
+                    if !skipped.is_over {
+                        return Ok(output.part(at, false));
+                    }
+                    self.phase = Phase::Lines;
+                    continue;
+                }
+                Phase::Top => match mailbox_line(rest, is_whole) {
                     MailboxLine::Whole(size) => {
-                        output.write(b"X-Mailbox-Line: ");
-                        output.keep(at, at + size);
+                        let line = rest.get(..size).unwrap_or_default();
+                        self.mailbox_field(surroundings, &mut output, line)?;
                         at += size;
                         continue;
                     }
                     MailboxLine::Incomplete if rest.len() <= settings.header_size_limit => {
-                        return Ok(output.part(at));
+                        return Ok(output.part(at, false));
                     }
                     MailboxLine::Incomplete | MailboxLine::No => {}
+                },
+                Phase::Start | Phase::Lines => {}
+            }
+            if self.structure.place() == Place::Body {
+                if self.is_body_transparent(settings) {
+                    self.phase = Phase::Done;
+                    return Ok(output.part(at, true));
                 }
+                if !self.body_lines(surroundings, &mut output, input, &mut at, is_whole)? {
+                    return Ok(output.part(at, false));
+                }
+                continue;
             }
             match next_item(rest, is_whole) {
                 Item::Field(field) => {
-                    self.phase = Phase::Fields;
-                    self.clean_field(settings, &mut output, field, at, has_nul)?;
+                    self.phase = Phase::Lines;
+                    self.clean_field(surroundings, &mut output, field, at, has_nul)?;
                     at += field.raw.len();
                 }
-                Item::End(size) => break Some(size),
-                Item::Body => break None,
+                Item::End(size) => {
+                    self.phase = Phase::Lines;
+                    self.end_header_section(surroundings, &mut output, true)?;
+                    output.keep(at, at + size);
+                    at += size;
+                    self.body.begin_segment(true);
+                }
+                Item::Body => {
+                    self.phase = Phase::Lines;
+                    let is_primary = self.structure.place() == Place::Primary;
+                    self.end_header_section(surroundings, &mut output, false)?;
+                    if is_primary {
+                        // The body begins without an empty line.
+                        output.write(b"\r\n");
+                    }
+                    self.body.begin_segment(false);
+                }
                 // A CR at the end may be half of a line end.
                 Item::Incomplete
-                    if cut_place(rest.strip_suffix(b"\r").unwrap_or(rest), settings.header_size_limit)
-                        .is_some() =>
+                    if cut_place(
+                        rest.strip_suffix(b"\r").unwrap_or(rest),
+                        settings.header_size_limit + settings.line_length_limit,
+                    )
+                    .is_some() =>
                 {
                     // Endless: its front goes out now and the rest is skipped, if it is a field at all.
-                    let Some((name_size, colon)) = field_name(rest) else { break None };
-                    self.clean_field(
-                        settings,
-                        &mut output,
-                        Field { raw: rest, name_size, colon },
-                        at,
-                        has_nul,
-                    )?;
+                    self.phase = Phase::Lines;
+                    let Some((name_size, colon)) = field_name(rest) else {
+                        self.end_header_section(surroundings, &mut output, false)?;
+                        self.body.begin_segment(false);
+                        continue;
+                    };
+                    let field = Field { raw: rest, name_size, colon };
+                    self.clean_field(surroundings, &mut output, field, at, has_nul)?;
                     at += name_size;
                     self.phase = Phase::Cut;
                 }
-                Item::Incomplete => return Ok(output.part(at)),
+                Item::Incomplete => return Ok(output.part(at, false)),
             }
-        };
-        if self.is_local_context
-            || settings.always_add_missing_headers
-            || !settings.remote_header_rewrite_domain.is_empty()
+        }
+    }
+
+    /// Adds our trace field, which checks may see like any other.
+    fn received<'a>(
+        &mut self,
+        surroundings: &mut Surroundings<'_, 'a>,
+        output: &mut Output<'a>,
+    ) -> Result<(), Halt> {
+        let settings = surroundings.settings;
+        let mut raw = ArenaVec::with_capacity_in(320, surroundings.arena);
+        let host = Host { name: &settings.myhostname, software: &settings.mail_name, zone: &settings.zone };
+        write_received(&mut raw, host, surroundings.origin, surroundings.envelope, self.id);
+        self.own_field(surroundings, output, raw.into_bump_slice())
+    }
+
+    /// A line of a mailbox file becomes a field, which checks may see.
+    fn mailbox_field<'a>(
+        &mut self,
+        surroundings: &mut Surroundings<'_, 'a>,
+        output: &mut Output<'a>,
+        line: &'a [u8],
+    ) -> Result<(), Halt> {
+        let name = b"X-Mailbox-Line: ";
+        let mut raw = ArenaVec::with_capacity_in(name.len() + line.len(), surroundings.arena);
+        raw.extend_from_slice_copy(name);
+        raw.extend_from_slice_copy(line);
+        self.own_field(surroundings, output, raw.into_bump_slice())
+    }
+
+    /// A field that is not of the input.
+    fn own_field<'a>(
+        &mut self,
+        surroundings: &mut Surroundings<'_, 'a>,
+        output: &mut Output<'a>,
+        raw: &'a [u8],
+    ) -> Result<(), Halt> {
+        let settings = surroundings.settings;
+        let checks = &settings.checks.header;
+        if let Item::Field(field) = next_item(raw, true)
+            && !checks.is_empty()
         {
-            let added = missing_headers::missing_headers(arena, settings, envelope, self.id, self.seen);
+            let text =
+                logical(surroundings.arena, field, settings.header_size_limit, settings.line_length_limit);
+            match self.check(surroundings, checks, Subject::Header, text)? {
+                Act::Keep => {}
+                Act::Drop => return Ok(()),
+                Act::Replace(text) => {
+                    output.write(emitted(surroundings.arena, text, settings.header_size_limit));
+                    return Ok(());
+                }
+                Act::Prepend(text) => {
+                    output.write(emitted(surroundings.arena, text, settings.header_size_limit));
+                }
+            }
+        }
+        output.write(raw);
+        Ok(())
+    }
+
+    /// The passes over one field: `raw` begins at `at` of the input.
+    fn clean_field<'a>(
+        &mut self,
+        surroundings: &mut Surroundings<'_, 'a>,
+        output: &mut Output<'a>,
+        field: Field<'a>,
+        at: usize,
+        has_nul: bool,
+    ) -> Result<(), Halt> {
+        let (arena, settings) = (surroundings.arena, surroundings.settings);
+        let mut kind = FieldKind::of(field.name());
+        let place = self.structure.place();
+        let field_text = || logical(arena, field, settings.header_size_limit, settings.line_length_limit);
+        if settings.message_reject_characters.is_some() {
+            field
+                .raw
+                .split(|octet| matches!(octet, b'\r' | b'\n'))
+                .try_for_each(|line| self.refuse_characters(settings, line))?;
+        }
+        if self.is_structure_followed {
+            self.note_structure(surroundings, kind, field)?;
+        }
+        if kind == FieldKind::Received {
+            self.hops += 1;
+        }
+        let mut replaced = None;
+        if let Some(maps) = settings.checks.of(place, kind) {
+            match self.check(surroundings, maps, Subject::Header, field_text())? {
+                Act::Keep => {}
+                Act::Drop => return Ok(()),
+                Act::Prepend(text) => output.write(emitted(arena, text, settings.header_size_limit)),
+                Act::Replace(text) => {
+                    let name_size = field_name(text).map_or(0, |(name_size, _)| name_size);
+                    kind = FieldKind::of(text.get(..name_size).unwrap_or_default());
+                    replaced = Some((text, name_size));
+                }
+            }
+        }
+        if settings.mime.detects_8bit && kind == FieldKind::ContentTransferEncoding {
+            let text = replaced.map_or_else(field_text, |(text, _)| text);
+            let (_, encoding) = text.split_at_checked(FIELD_CTE_SIZE).unwrap_or_default();
+            let encoding = encoding.trim_ascii();
+            self.is_eight_bit |=
+                encoding.eq_ignore_ascii_case(b"8bit") || encoding.eq_ignore_ascii_case(b"binary");
+        }
+        if !self.is_utf8 && self.detects_utf8(surroundings) {
+            let text = replaced.map_or(field.raw, |(text, _)| text);
+            self.is_utf8 = !text.is_ascii() && core::str::from_utf8(text).is_ok();
+        }
+        if place == Place::Primary && !kind.is_mime() {
+            self.seen.note(kind);
+            if kind == FieldKind::Received && self.hops >= settings.hopcount_limit {
+                return Err(Rejection::TooManyHops.into());
+            }
+            if matches!(kind, FieldKind::MessageId) {
+                let text = replaced.map_or_else(field_text, |(text, _)| text);
+                self.note_message_id(text.get(FIELD_MESSAGE_ID_SIZE..).unwrap_or_default());
+            }
+            let name = match replaced {
+                Some((text, name_size)) => text.get(..name_size).unwrap_or_default(),
+                None => field.name(),
+            };
+            if is_dropped(settings, name) {
+                return Ok(());
+            }
+            if let (Some(party), Some(context)) = (kind.party(), self.context(settings)) {
+                let text = replaced.map_or_else(field_text, |(text, _)| text);
+                let rewritten =
+                    header_rewrite::header_rewrite(surroundings, context, party, text, name.len())?;
+                if let Some(text) = rewritten {
+                    output.write(text);
+                    return Ok(());
+                }
+            }
+        }
+        match replaced {
+            Some((text, _)) => output.write(emitted(arena, text, settings.header_size_limit)),
+            None if has_nul && memchr::memchr(0, field.raw).is_some() => {
+                output.write(emitted(arena, field_text(), settings.header_size_limit));
+            }
+            None => keep_field(output, field, at, settings.header_size_limit),
+        }
+        Ok(())
+    }
+
+    /// What addresses of this message's header section are completed with; `None`: they are left alone.
+    fn context<'a>(&self, settings: &'a Settings) -> Option<&'a RewriteContext> {
+        let rewriting = settings.rewriting.as_ref();
+        if self.is_local_context { Some(&rewriting.local) } else { rewriting.remote.as_ref() }
+    }
+
+    /// Whether UTF-8 makes this message one for SMTPUTF8 (`smtputf8_autodetect_classes`: sendmail).
+    fn detects_utf8(&self, surroundings: &Surroundings<'_, '_>) -> bool {
+        surroundings.settings.detects_smtputf8 && surroundings.origin.protocol == Protocol::Local
+    }
+
+    /// The pass over the end of a header section.
+    fn end_header_section<'a>(
+        &mut self,
+        surroundings: &mut Surroundings<'_, 'a>,
+        output: &mut Output<'a>,
+        is_clean: bool,
+    ) -> Result<(), Halt> {
+        let settings = surroundings.settings;
+        let is_primary = self.structure.place() == Place::Primary;
+        if is_primary && (self.context(settings).is_some() || settings.always_add_missing_headers) {
+            let added = missing_headers::missing_headers(surroundings, self.id, self.seen)?;
             if let Item::Field(field) = next_item(added, true)
                 && FieldKind::of(field.name()) == FieldKind::MessageId
             {
@@ -194,62 +509,14 @@ impl Cleanup {
             }
             output.write(added);
         }
-        match end_of_section {
-            Some(size) => {
-                output.keep(at, at + size);
-                at += size;
-            }
-            // The body begins without an empty line.
-            None => output.write(b"\r\n"),
+        if self.is_structure_followed
+            && settings.mime.strict_encoding_domain
+            && !self.decisions.is_settled
+            && self.structure.is_encoding_improper()
+        {
+            return Err(content("5.6.0 invalid message/* or multipart/* encoding domain"));
         }
-        let mut section = output.part(at);
-        section.is_done = true;
-        Ok(section)
-    }
-
-    fn clean_field(
-        &mut self,
-        settings: &Settings,
-        output: &mut Output<'_>,
-        field: Field<'_>,
-        at: usize,
-        has_nul: bool,
-    ) -> Result<(), Rejection> {
-        let kind = FieldKind::of(field.name());
-        self.seen.note(kind);
-        self.hop_count(settings, kind)?;
-        if kind == FieldKind::MessageId {
-            self.note_message_id(field.body());
-        }
-        if is_dropped(settings, field.name()) {
-            return Ok(());
-        }
-        let mut end = field.raw.len();
-        if has_nul && let Some(nul) = memchr::memchr(0, field.raw) {
-            // As Postfix, whose text ends at a NUL.
-            end = nul;
-        }
-        end = end.min(cut_place(field.raw, settings.header_size_limit).unwrap_or(end));
-        let mut start = 0;
-        if field.colon != field.name_size {
-            output.keep(at, at + field.name_size);
-            start = field.colon;
-        }
-        output.keep(at + start, at + end.max(start));
-        if !field.raw.get(..end).unwrap_or_default().ends_with(b"\r\n") {
-            output.write(b"\r\n");
-        }
-        Ok(())
-    }
-
-    /// Counts Received fields.
-    fn hop_count(&mut self, settings: &Settings, kind: FieldKind) -> Result<(), Rejection> {
-        if kind == FieldKind::Received {
-            self.hops += 1;
-            if self.hops >= settings.hopcount_limit {
-                return Err(Rejection::TooManyHops);
-            }
-        }
+        self.structure.end_of_header_section(is_clean);
         Ok(())
     }
 
@@ -263,47 +530,39 @@ impl Cleanup {
     }
 }
 
-/// What goes into the queue, gathered so that neighbouring slices of the input become one.
-struct Output<'a> {
-    slices: ArenaVec<'a, &'a [u8]>,
-    input: &'a [u8],
-    /// Of the input, not yet in `slices`.
-    pending: core::ops::Range<usize>,
+/// Octets of `Content-Transfer-Encoding:` and `Message-Id:`.
+const FIELD_CTE_SIZE: usize = 26;
+const FIELD_MESSAGE_ID_SIZE: usize = 11;
+
+/// A field that nothing changed.
+fn keep_field(output: &mut Output<'_>, field: Field<'_>, at: usize, size_max: usize) {
+    let end = cut_place(field.raw, size_max).unwrap_or(field.raw.len());
+    let mut start = 0;
+    if field.colon != field.name_size {
+        output.keep(at, at + field.name_size);
+        start = field.colon;
+    }
+    output.keep(at + start, at + end.max(start));
+    if !field.raw.get(..end).unwrap_or_default().ends_with(b"\r\n") {
+        output.write(b"\r\n");
+    }
 }
 
-impl<'a> Output<'a> {
-    /// Octets of the input as they are.
-    fn keep(&mut self, start: usize, end: usize) {
-        if self.pending.end == start {
-            self.pending.end = end;
-        } else {
-            self.settle();
-            self.pending = start..end;
-        }
+/// `input` without the octets that are taken out (`message_strip_characters`); line ends stay. Before the passes, and
+/// in as many parts as one likes.
+#[must_use]
+pub fn strip_characters<'a>(arena: &'a Bump, settings: &Settings, input: &'a [u8]) -> &'a [u8] {
+    let Some(set) = &settings.message_strip_characters else { return input };
+    let is_kept = |octet: &u8| matches!(octet, b'\r' | b'\n') || !set.contains(*octet);
+    if input.iter().all(is_kept) {
+        return input;
     }
+    ArenaVec::from_iter_in(input.iter().copied().filter(is_kept), arena).into_bump_slice()
+}
 
-    /// Octets that a pass wrote.
-    fn write(&mut self, octets: &'a [u8]) {
-        if !octets.is_empty() {
-            self.settle();
-            self.slices.push(octets);
-        }
-    }
-
-    fn settle(&mut self) {
-        let pending = core::mem::replace(&mut self.pending, 0..0);
-        if let Some(octets) = self.input.get(pending)
-            && !octets.is_empty()
-        {
-            self.slices.push(octets);
-        }
-    }
-
-    /// All of it, for `consumed` octets of the input.
-    fn part(mut self, consumed: usize) -> Section<'a> {
-        self.settle();
-        Section { consumed, is_done: false, output: self.slices }
-    }
+/// Content is not wanted for a fixed reason.
+fn content(reason: &'static str) -> Halt {
+    Rejection::Content(reason.as_bytes().into()).into()
 }
 
 /// Whether the section begins with a line of a mailbox file, `From ` with any number of `>` before it.
@@ -331,60 +590,6 @@ fn mailbox_line(input: &[u8], is_whole: bool) -> MailboxLine {
 /// Whether `message_drop_headers` names the field.
 fn is_dropped(settings: &Settings, name: &[u8]) -> bool {
     settings.message_drop_headers.iter().any(|dropped| name.eq_ignore_ascii_case(dropped))
-}
-
-/// Where a field is cut, as in Postfix: at `limit` octets with each line end counted as one, or at a line end in the
-/// last tenth before that. `None`: the field is not cut.
-fn cut_place(raw: &[u8], limit: usize) -> Option<usize> {
-    if raw.len() <= limit {
-        return None;
-    }
-    // In octets of `raw`, and with line ends as one octet.
-    let (mut start, mut counted) = (0, 0);
-    let mut line_end = 0;
-    loop {
-        let rest = raw.get(start..)?;
-        let line = memchr::memmem::find(rest, b"\r\n");
-        let size = line.unwrap_or(rest.len());
-        if counted + size > limit {
-            let is_near = start > 0 && line_end * 10 >= limit * 9;
-            return Some(if is_near { start } else { start + (limit - counted) });
-        }
-        line?;
-        line_end = counted + size;
-        counted = line_end + 1;
-        start += size + 2;
-        if start >= raw.len() {
-            return None;
-        }
-    }
-}
-
-/// How much of a cut field's rest is at the front of the input.
-struct Skipped {
-    octets: usize,
-    is_over: bool,
-}
-
-fn rest_of_cut_field(input: &[u8], is_whole: bool) -> Skipped {
-    let mut at = 0;
-    loop {
-        let rest = input.get(at..).unwrap_or_default();
-        let Some(line_end) = memchr::memmem::find(rest, b"\r\n") else {
-            // A CR at the end may be half of a line end: it stays.
-            let kept = usize::from(rest.last() == Some(&b'\r') && !is_whole);
-            let octets = if is_whole { input.len() } else { input.len() - kept };
-            return Skipped { octets, is_over: is_whole };
-        };
-        let next = at + line_end + 2;
-        match input.get(next) {
-            Some(b' ' | b'\t') => at = next,
-            Some(_) => return Skipped { octets: next, is_over: true },
-            None if is_whole => return Skipped { octets: next, is_over: true },
-            // The next octet tells whether the field goes on: the line end stays in front of it.
-            None => return Skipped { octets: next - 2, is_over: false },
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,31 @@
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::*;
 use crate::Timestamp;
+use crate::address::Rewriting;
 use crate::envelope::{Protocol, Recipient};
+use crate::record::envelope::{decode, encode};
 use proptest::prelude::*;
+
+struct Nobody;
+
+impl Observer for Nobody {
+    fn noticed(&mut self, _notice: &Notice<'_>) {}
+}
+
+fn rejected(halt: Halt) -> Rejection {
+    match halt {
+        Halt::Rejected(rejection) => rejection,
+        Halt::Pending => panic!("no table here has to wait"),
+    }
+}
+
+fn rewriting() -> Rewriting {
+    let local = RewriteContext { origin: b"example.com".to_vec(), domain: b"example.com".to_vec() };
+    Rewriting { local, ..Rewriting::default() }
+}
 
 struct Case {
     settings: Settings,
@@ -16,7 +37,7 @@ struct Case {
 fn case() -> Case {
     let settings = Settings {
         myhostname: b"mx.example.com".to_vec(),
-        myorigin: b"example.com".to_vec(),
+        rewriting: Arc::new(rewriting()),
         ..Settings::default()
     };
     let mut origin = Origin::new([192, 0, 2, 1].into(), 4711);
@@ -51,14 +72,14 @@ impl Case {
             }
             let arena = Bump::new();
             let is_whole = window[1] == input.len();
-            let part = cleanup.header_section(
-                &arena,
-                &self.settings,
-                &self.origin,
-                &mut self.envelope,
-                &kept,
-                is_whole,
-            )?;
+            let mut surroundings = Surroundings {
+                arena: &arena,
+                settings: &self.settings,
+                origin: &self.origin,
+                envelope: &self.envelope,
+                observer: &mut Nobody,
+            };
+            let part = cleanup.content(&mut surroundings, &kept, is_whole).map_err(rejected)?;
             part.output.iter().for_each(|slice| out.extend_from_slice(slice));
             is_done = part.is_done;
             let consumed = part.consumed;
@@ -67,6 +88,24 @@ impl Case {
         }
         out.append(&mut kept);
         Ok(out)
+    }
+
+    /// The envelope as it comes out of the queue.
+    fn queued(&self, input: &str) -> Envelope {
+        let arena = Bump::new();
+        let mut surroundings = Surroundings {
+            arena: &arena,
+            settings: &self.settings,
+            origin: &self.origin,
+            envelope: &self.envelope,
+            observer: &mut Nobody,
+        };
+        let mut cleanup = Cleanup::new(id(), self.is_local);
+        cleanup.content(&mut surroundings, input.as_bytes(), true).unwrap();
+        let queued = cleanup.envelope(&mut surroundings).unwrap();
+        let mut encoded = bumpalo::collections::Vec::new_in(&arena);
+        encode(&self.origin, &queued, &mut encoded);
+        decode(&encoded).unwrap().1
     }
 
     fn text(&mut self, input: &str) -> String {
@@ -203,8 +242,9 @@ fn addresses_without_domain_are_completed() {
     case.envelope.recipients[0].address = b"postmaster".to_vec();
     let text = case.text("\r\n");
     assert!(text.contains("for <postmaster>;"), "{text}");
-    assert_eq!(case.envelope.recipients[0].address, b"postmaster@example.com");
-    assert_eq!(case.envelope.recipients[0].original(), b"postmaster");
+    let envelope = case.queued("\r\n");
+    assert_eq!(envelope.recipients[0].address, b"postmaster@example.com");
+    assert_eq!(envelope.recipients[0].original(), b"postmaster");
 }
 
 proptest! {

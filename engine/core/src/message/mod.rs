@@ -2,4 +2,5 @@
 
 pub mod date;
 pub mod header;
+pub mod mime;
 pub mod received;

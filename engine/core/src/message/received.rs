@@ -5,7 +5,7 @@ use core::fmt::Write;
 use core::net::{IpAddr, Ipv4Addr};
 
 use super::date::{Zone, write_date};
-use crate::address::quote_local_part;
+use crate::address::quote_onto;
 use crate::envelope::{Envelope, Origin, Protocol};
 use crate::queue_id::QueueId;
 
@@ -122,9 +122,7 @@ fn write_for(out: &mut ArenaVec<'_, u8>, envelope: &Envelope) {
         return;
     };
     out.extend_from_slice_copy(b"\r\n\tfor <");
-    let mut external = alloc::vec::Vec::new();
-    quote_local_part(recipient.original(), &mut external);
-    out.extend_from_slice_copy(&external);
+    quote_onto(recipient.original(), out);
     out.extend_from_slice_copy(b">; ");
 }
 

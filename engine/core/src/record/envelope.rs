@@ -6,8 +6,10 @@
 use alloc::boxed::Box;
 use core::net::IpAddr;
 
+use bumpalo::collections::Vec as ArenaVec;
+
 use crate::Timestamp;
-use crate::envelope::{BodyType, Envelope, Notify, Origin, Protocol, Recipient, Return};
+use crate::envelope::{BodyType, Envelope, Notify, Origin, Protocol, QueuedEnvelope, Recipient, Return};
 
 const ARRIVAL: u8 = 1;
 const CLIENT_ADDRESS: u8 = 2;
@@ -21,20 +23,23 @@ const SMTPUTF8: u8 = 9;
 const RET: u8 = 10;
 const ENVELOPE_ID: u8 = 11;
 const DECLARED_SIZE: u8 = 12;
+const CONTENT_FILTER: u8 = 13;
+const REDIRECT: u8 = 14;
 const RECIPIENT: u8 = 16;
 const ORIGINAL: u8 = 17;
 const NOTIFY: u8 = 18;
 const DSN_ORIGINAL: u8 = 19;
 
-/// Hands the encoded envelope to `put`, piece by piece; the same pieces for the same envelope.
-pub fn encode(origin: &Origin, envelope: &Envelope, put: &mut impl FnMut(&[u8])) {
+/// Appends the encoded envelope.
+pub fn encode(origin: &Origin, envelope: &QueuedEnvelope<'_>, out: &mut ArenaVec<'_, u8>) {
+    let given = envelope.given;
     let mut field = |tag: u8, value: &[u8]| {
         let length = u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes();
-        let [a, b, c, d] = length;
-        put(&[tag, a, b, c, d]);
-        put(value);
+        out.push(tag);
+        out.extend_from_slice_copy(&length);
+        out.extend_from_slice_copy(value);
     };
-    field(ARRIVAL, &envelope.arrival.unix_microseconds().to_le_bytes());
+    field(ARRIVAL, &given.arrival.unix_microseconds().to_le_bytes());
     match origin.client_address {
         IpAddr::V4(address) => field(CLIENT_ADDRESS, &address.octets()),
         IpAddr::V6(address) => field(CLIENT_ADDRESS, &address.octets()),
@@ -52,7 +57,7 @@ pub fn encode(origin: &Origin, envelope: &Envelope, put: &mut impl FnMut(&[u8]))
         Protocol::Local => b'L',
     };
     field(PROTOCOL, &[protocol]);
-    field(SENDER, &envelope.sender);
+    field(SENDER, envelope.sender);
     match envelope.body {
         BodyType::Unstated => {}
         BodyType::SevenBit => field(BODY, b"7"),
@@ -62,37 +67,35 @@ pub fn encode(origin: &Origin, envelope: &Envelope, put: &mut impl FnMut(&[u8]))
     if envelope.smtputf8 {
         field(SMTPUTF8, &[]);
     }
-    match envelope.ret {
+    match given.ret {
         None => {}
         Some(Return::Full) => field(RET, b"F"),
         Some(Return::Headers) => field(RET, b"H"),
     }
-    if let Some(id) = &envelope.envelope_id {
+    if let Some(id) = &given.envelope_id {
         field(ENVELOPE_ID, id);
     }
-    if let Some(size) = envelope.declared_size {
+    if let Some(size) = given.declared_size {
         field(DECLARED_SIZE, &size.to_le_bytes());
     }
+    if let Some(filter) = envelope.content_filter {
+        field(CONTENT_FILTER, filter);
+    }
+    if let Some(redirect) = envelope.redirect {
+        field(REDIRECT, redirect);
+    }
     for recipient in &envelope.recipients {
-        field(RECIPIENT, &recipient.address);
-        if let Some(original) = &recipient.original {
-            field(ORIGINAL, original);
+        field(RECIPIENT, recipient.address);
+        if recipient.original != recipient.address {
+            field(ORIGINAL, recipient.original);
         }
         if !recipient.notify.is_empty() {
             field(NOTIFY, &[recipient.notify.bits()]);
         }
-        if let Some(original) = &recipient.dsn_original {
+        if let Some(original) = recipient.dsn_original {
             field(DSN_ORIGINAL, original);
         }
     }
-}
-
-/// Octets of the encoded envelope.
-#[must_use]
-pub fn encoded_size(origin: &Origin, envelope: &Envelope) -> usize {
-    let mut size = 0;
-    encode(origin, envelope, &mut |piece| size += piece.len());
-    size
 }
 
 /// Reads an envelope; `None` if it is damaged.
@@ -116,6 +119,8 @@ pub fn decode(mut octets: &[u8]) -> Option<(Origin, Envelope)> {
             SMTPUTF8 => envelope.smtputf8 = true,
             RET => envelope.ret = Some(if value == b"H" { Return::Headers } else { Return::Full }),
             ENVELOPE_ID => envelope.envelope_id = Some(value.into()),
+            CONTENT_FILTER => envelope.content_filter = Some(value.into()),
+            REDIRECT => envelope.redirect = Some(value.into()),
             DECLARED_SIZE => envelope.declared_size = Some(number(value)?),
             RECIPIENT => {
                 envelope.recipients.push(Recipient { address: value.to_vec(), ..Recipient::default() })
@@ -171,6 +176,7 @@ fn body(value: &[u8]) -> Option<BodyType> {
 mod tests {
     use super::*;
     use alloc::vec::Vec;
+    use bumpalo::Bump;
     use proptest::prelude::*;
 
     fn octets() -> impl Strategy<Value = Vec<u8>> {
@@ -178,10 +184,10 @@ mod tests {
     }
 
     fn encoded(origin: &Origin, envelope: &Envelope) -> Vec<u8> {
-        let mut out = Vec::new();
-        encode(origin, envelope, &mut |piece| out.extend_from_slice(piece));
-        assert_eq!(out.len(), encoded_size(origin, envelope));
-        out
+        let arena = Bump::new();
+        let mut out = ArenaVec::new_in(&arena);
+        encode(origin, &QueuedEnvelope::unchanged(&arena, envelope), &mut out);
+        out.to_vec()
     }
 
     proptest! {
@@ -191,14 +197,16 @@ mod tests {
             recipients in prop::collection::vec((octets(), prop::option::of(octets()), 0u8..16, prop::option::of(octets())), 0..4),
             (address, port) in (any::<IpAddr>(), any::<u16>()),
             (smtputf8, declared, id) in (any::<bool>(), prop::option::of(any::<u64>()), prop::option::of(octets())),
+            filter in prop::option::of(octets()),
         ) {
             let mut origin = Origin::new(address, port);
             origin.helo = helo.into();
             origin.client_name = name.map(Into::into);
             origin.protocol = Protocol::Esmtp;
             let recipients = recipients.into_iter().map(|(address, original, notify, dsn)| Recipient {
+                // An original that is the same is not kept apart.
+                original: original.filter(|original| *original != address).map(Into::into),
                 address,
-                original: original.map(Into::into),
                 notify: Notify::from_bits(notify),
                 dsn_original: dsn.map(Into::into),
             });
@@ -211,6 +219,8 @@ mod tests {
                 ret: Some(Return::Headers),
                 envelope_id: id.map(Into::into),
                 declared_size: declared,
+                content_filter: filter.clone().map(Into::into),
+                redirect: filter.map(Into::into),
             };
             let mut out = encoded(&origin, &envelope);
             // A field of a later version is skipped.

@@ -1,5 +1,7 @@
 //! Owns what a session and its caller say to each other.
 
+use alloc::borrow::Cow;
+
 use super::Settings;
 use crate::envelope::Origin;
 use crate::queue_id::QueueId;
@@ -74,12 +76,17 @@ pub enum Event<'a> {
 }
 
 /// What became of a message, said by the caller after [`Event::ContentEnd`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Durable under this id.
+    /// Durable under this id; or dropped by order of a check.
     Queued(QueueId),
-    /// Too many Received fields.
-    TooManyHops,
+    /// The message may not enter.
+    Refused {
+        /// A short fixed reason for the metric's label.
+        reason: &'static str,
+        /// The reply without line end.
+        reply: Cow<'static, [u8]>,
+    },
     /// The queue could not take it: a failed write or flush (451 4.3.0).
     QueueWriteFailed,
     /// The queue is full (452 4.3.1).

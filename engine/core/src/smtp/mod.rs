@@ -19,4 +19,4 @@ mod transaction;
 pub use event::{Context, Event, Observer, Reject, Step, Verdict};
 pub use relay::is_destination_permitted;
 pub use session::{REPLIES_SIZE_MAX, Session};
-pub use settings::{BareNewline, DOMAIN_SIZE_MAX, Destinations, DomainSet, Settings};
+pub use settings::{BareNewline, Settings};

@@ -104,7 +104,7 @@ pub(super) fn rcpt<'a>(parameters: &'a [u8], recipient: &mut Recipient) -> Resul
 /// Octets of the longest name of a parameter that is known.
 const NAME_SIZE_MAX: usize = 8;
 
-fn split(parameters: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn split(parameters: &[u8]) -> impl Iterator<Item = &[u8]> {
     parameters.split(|octet| matches!(octet, b' ' | b'\t')).filter(|parameter| !parameter.is_empty())
 }
 

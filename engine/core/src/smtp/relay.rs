@@ -4,72 +4,157 @@
 //! `a@b` to some software behind us. Each spelling is therefore resolved like Postfix's resolver does it, and
 //! whatever is left of such routing at a domain that we relay to is refused too (`allow_untrusted_routing = no`).
 
-use super::Settings;
-use super::settings::Destinations;
-use crate::address::{literal_address, split_domain};
+use bumpalo::Bump;
+use bumpalo::collections::Vec as ArenaVec;
 
-/// How often an address may be taken apart. Each time it gets shorter; real ones need two.
-const ROUNDS_MAX: usize = 16;
+use super::Settings;
+use crate::address::{
+    Token, TokenKind, is_domain, quote_onto, quoted, rewrite_tokens, scan, split_domain, write_internal,
+};
 
 /// Whether a stranger may send to `address` (internal form).
 #[must_use]
 pub fn is_destination_permitted(settings: &Settings, address: &[u8]) -> bool {
-    let mut rest = address;
-    for _ in 0..ROUNDS_MAX {
-        let (local, domain) = match split_domain(rest) {
-            (local, Some(domain)) => (local, domain),
-            (bare, None) => match split_route(bare) {
-                Some(split) => split,
-                None => (bare, settings.myorigin.as_slice()),
-            },
-        };
-        if is_local(&settings.destinations, domain) {
-            if !is_routed(local) {
-                return !local.is_empty();
-            }
-            // What is before the local domain is an address of its own.
-            rest = local;
-            continue;
+    let destinations = &settings.destinations;
+    resolve(settings, address, |target| {
+        if target.is_local {
+            return !target.local.is_empty();
         }
-        return settings.destinations.relay_domains.contains(domain)
-            && !local.is_empty()
-            && !is_routed(local);
-    }
-    false
+        let is_ours = destinations.relay_domains.contains(target.domain)
+            || destinations.virtual_alias_domains.contains(target.domain);
+        is_ours && !target.local.is_empty() && !is_routed(target.local)
+    })
 }
 
-/// `host!user` or `user%host` as (user, host).
-fn split_route(bare: &[u8]) -> Option<(&[u8], &[u8])> {
-    if let Some(bang) = memchr::memchr(b'!', bare) {
-        return Some((bare.get(bang + 1..)?, bare.get(..bang)?));
+/// Whether `address` (internal form) leads to something that can be a domain, and cannot be taken for an option of a
+/// command (`allow_min_user`). `is_utf8`: a domain beyond ASCII too (SMTPUTF8).
+pub(super) fn has_destination(settings: &Settings, address: &[u8], is_utf8: bool) -> bool {
+    resolve(settings, address, |target| {
+        is_domain(target.domain)
+            && (is_utf8 || target.domain.is_ascii())
+            && (settings.allow_min_user || !target.local.starts_with(b"-"))
+    })
+}
+
+/// What is left of an address when its routing is done.
+struct Target<'a> {
+    /// In internal form.
+    local: &'a [u8],
+    domain: &'a [u8],
+    /// The domain is this host.
+    is_local: bool,
+}
+
+/// Takes an address apart until its domain is not ours, or nothing is left to take apart.
+fn resolve<Answer>(settings: &Settings, address: &[u8], judge: impl FnOnce(&Target<'_>) -> Answer) -> Answer {
+    let destinations = &settings.destinations;
+    if let (local, Some(domain)) = split_domain(address)
+        && !is_routed(local)
+    {
+        let is_local = destinations.is_local(domain);
+        // Two dots at the end are no domain.
+        let domain = domain.strip_suffix(b".").filter(|rest| !rest.ends_with(b".")).unwrap_or(domain);
+        if !domain.is_empty() {
+            return judge(&Target { local, domain, is_local });
+        }
     }
-    let percent = memchr::memrchr(b'%', bare)?;
-    Some((bare.get(..percent)?, bare.get(percent + 1..)?))
+    let arena = Bump::new();
+    let mut tokens = ArenaVec::with_capacity_in(16, &arena);
+    scan(&arena, quoted(&arena, address), usize::MAX, &mut tokens);
+    let mut ours: Option<&[u8]> = None;
+    let mut domain: Option<&[u8]> = None;
+    let (rules, context) = (&settings.rewriting.rules, &settings.rewriting.local);
+    let internal = |tokens: &[Token<'_>]| {
+        let mut out = ArenaVec::new_in(&arena);
+        write_internal(tokens, &mut out);
+        out.into_bump_slice() as &[u8]
+    };
+    // Each round makes it shorter.
+    for _ in 0..address.len() + 100 {
+        if let [.., before, last] = tokens.as_slice()
+            && last.is_operator(b'.')
+            && !before.is_operator(b'.')
+            && !before.is_operator(b'@')
+        {
+            tokens.pop();
+        }
+        if let Some(at) = tokens.iter().rposition(|token| token.is_operator(b'@')) {
+            let behind = internal(tokens.get(at + 1..).unwrap_or_default());
+            tokens.truncate(at);
+            if !behind.is_empty() && !destinations.is_local(behind) {
+                domain = Some(behind);
+                break;
+            }
+            ours = Some(behind);
+        }
+        let is_route = |token: &Token<'_>| {
+            token.is_operator(b'@')
+                || rules.swap_bangpath && token.is_operator(b'!')
+                || rules.allow_percent_hack && token.is_operator(b'%')
+        };
+        if tokens.iter().any(is_route) {
+            rewrite_tokens(&arena, rules, context, &mut tokens, &mut |_, _| {});
+        } else if let [Token { kind: TokenKind::Quoted, text, .. }] = tokens.as_slice()
+            && let Some(opened) = opened(&arena, settings, text)
+        {
+            tokens.clear();
+            scan(&arena, opened, usize::MAX, &mut tokens);
+            rewrite_tokens(&arena, rules, context, &mut tokens, &mut |_, _| {});
+        } else {
+            break;
+        }
+    }
+    judge(&Target {
+        local: internal(&tokens),
+        domain: domain.or(ours).unwrap_or(&settings.myhostname),
+        is_local: domain.is_none(),
+    })
+}
+
+/// A quoted local-part with routing in it, as the address that it means.
+fn opened<'a>(arena: &'a Bump, settings: &Settings, text: &[u8]) -> Option<&'a [u8]> {
+    let rules = &settings.rewriting.rules;
+    let mut opened = ArenaVec::with_capacity_in(text.len() + 2, arena);
+    opened.extend_from_slice_copy(text);
+    if memchr::memrchr(b'@', text).is_none() {
+        if rules.allow_percent_hack
+            && let Some(percent) = memchr::memrchr(b'%', text)
+        {
+            *opened.get_mut(percent)? = b'@';
+        } else if rules.swap_bangpath && memchr::memchr(b'!', text).is_some() {
+            return Some(opened.into_bump_slice());
+        } else {
+            return None;
+        }
+    }
+    let mut out = ArenaVec::with_capacity_in(text.len() + 2, arena);
+    quote_onto(&opened, &mut out);
+    Some(out.into_bump_slice())
 }
 
 fn is_routed(local: &[u8]) -> bool {
     memchr::memchr3(b'@', b'!', b'%', local).is_some()
 }
 
-fn is_local(destinations: &Destinations, domain: &[u8]) -> bool {
-    let domain = domain.strip_suffix(b".").unwrap_or(domain);
-    destinations.mydestination.contains(domain)
-        || literal_address(domain).is_some_and(|address| destinations.own_addresses.contains(&address))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address::{Destinations, RewriteContext, Rewriting};
+    use alloc::sync::Arc;
+    use alloc::vec;
     use proptest::prelude::*;
 
     fn settings() -> Settings {
+        let origin = b"here.example".to_vec();
+        let local = RewriteContext { origin, domain: vec![] };
         Settings {
-            myorigin: b"here.example".to_vec(),
-            destinations: Destinations {
+            rewriting: Arc::new(Rewriting { local, ..Rewriting::default() }),
+            destinations: Arc::new(Destinations {
                 mydestination: ["here.example", "localhost"].into_iter().collect(),
                 relay_domains: ["example.com"].into_iter().collect(),
                 own_addresses: [[127, 0, 0, 1].into()].into(),
-            },
+                ..Destinations::default()
+            }),
             ..Settings::default()
         }
     }

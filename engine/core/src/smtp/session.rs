@@ -8,11 +8,11 @@ use super::command::{self, Command, Verb};
 use super::content::{Decoded, Decoder};
 use super::event::{Context, Event, Reject, Step, Verdict};
 use super::parameter::{self, Offer, ParameterError};
-use super::relay::is_destination_permitted;
+use super::relay::{has_destination, is_destination_permitted};
 use super::reply;
 use super::settings::{BareNewline, Settings};
 use super::transaction::{Chunking, Refused, Transaction};
-use crate::address::{Path, split_path};
+use crate::address::{DOMAIN_SIZE_MAX, split_path};
 use crate::envelope::{BodyType, Envelope, Origin, Protocol, Recipient};
 
 /// Octets of replies that one call may write; more input then waits until these are sent.
@@ -127,7 +127,7 @@ impl Session {
         let is_chunked = matches!(self.mode, Mode::Verdict { is_chunked: true });
         self.mode = Mode::Command;
         let Some(transaction) = self.transaction.take() else { return Event::NeedInput };
-        let refusal: (&str, &[u8]) = match verdict {
+        let refusal: (&str, &[u8]) = match &verdict {
             Verdict::Queued(id) => {
                 if is_chunked {
                     let size = transaction.chunks_size.to_string();
@@ -140,7 +140,7 @@ impl Session {
                 self.junk = 0;
                 return Event::NeedInput;
             }
-            Verdict::TooManyHops => ("too_many_hops", b"554 5.4.0 Error: too many hops"),
+            Verdict::Refused { reason, reply } => (reason, reply),
             Verdict::QueueWriteFailed => ("queue_write", b"451 4.3.0 Error: queue file write error"),
             Verdict::StorageFull => ("storage_full", b"452 4.3.1 Insufficient system storage"),
         };
@@ -176,8 +176,8 @@ impl Session {
 
     /// The origin, and the open transaction's envelope for cleanup to change.
     #[must_use]
-    pub fn origin_and_envelope(&mut self) -> Option<(&Origin, &mut Envelope)> {
-        Some((&self.origin, &mut self.transaction.as_mut()?.envelope))
+    pub fn origin_and_envelope(&self) -> Option<(&Origin, &Envelope)> {
+        Some((&self.origin, &self.transaction.as_ref()?.envelope))
     }
 
     /// What a bare newline means to this client (`smtpd_forbid_bare_newline_exclusions` is `mynetworks`).
@@ -310,7 +310,7 @@ impl Session {
             b'<' | b'>' | b'(' | b')' | b'\\' | b'"' | b';' | b'@' | 0..=31 | 127 => b'?',
             octet => *octet,
         };
-        self.origin.helo = name.iter().take(super::settings::DOMAIN_SIZE_MAX).map(keep).collect();
+        self.origin.helo = name.iter().take(DOMAIN_SIZE_MAX).map(keep).collect();
         self.has_greeted = true;
         let event = self.reset();
         let settings = context.settings;
@@ -365,10 +365,14 @@ impl Session {
         else {
             return self.error(context, replies, &[b"501 5.5.4 Syntax: MAIL FROM:<address>"]);
         };
-        let Ok((path, parameters)) = split_path(argument, settings.strict_rfc821_envelopes) else {
+        let Ok((sender, parameters)) = split_path(argument, settings.strict_rfc821_envelopes) else {
             return self.error(context, replies, &[b"501 5.1.7 Bad sender address syntax"]);
         };
-        let mut envelope = Envelope { arrival: context.wall, sender: path.address, ..Envelope::default() };
+        let is_utf8 = parameter::split(parameters).any(|name| name.eq_ignore_ascii_case(b"SMTPUTF8"));
+        if !sender.is_empty() && !has_destination(settings, &sender, is_utf8) {
+            return self.error(context, replies, &[b"501 5.1.7 Bad sender address syntax"]);
+        }
+        let mut envelope = Envelope { arrival: context.wall, sender, ..Envelope::default() };
         if let Err(error) = parameter::mail(parameters, self.offer(settings), &mut envelope) {
             return self.refuse_parameter(context, replies, Verb::Mail, error);
         }
@@ -404,8 +408,11 @@ impl Session {
             transaction.refused_recipients += 1;
             return self.error(context, replies, &[b"501 5.5.4 Syntax: RCPT TO:<address>"]);
         };
+        let is_utf8 = transaction.envelope.smtputf8;
         let (path, parameters) = match split_path(argument, settings.strict_rfc821_envelopes) {
-            Ok((path, parameters)) if !path.address.is_empty() => (path, parameters),
+            Ok((path, parameters)) if !path.is_empty() && has_destination(settings, &path, is_utf8) => {
+                (path, parameters)
+            }
             _ => {
                 transaction.refused_recipients += 1;
                 return self.error(context, replies, &[b"501 5.1.3 Bad recipient address syntax"]);
@@ -432,7 +439,7 @@ impl Session {
             }
             return self.refuse_relay(context, replies, Verb::Rcpt, typed);
         }
-        recipient.address = path.address;
+        recipient.address = path;
         if let Some(transaction) = self.transaction.as_mut() {
             transaction.envelope.recipients.push(recipient);
         }
@@ -440,10 +447,10 @@ impl Session {
     }
 
     /// Whether mail from this client may go there. `postmaster` without a domain may always (RFC 5321 §4.5.1).
-    fn may_send_to(&self, settings: &Settings, path: &Path) -> bool {
+    fn may_send_to(&self, settings: &Settings, address: &[u8]) -> bool {
         self.is_trusted
-            || path.address.eq_ignore_ascii_case(b"postmaster")
-            || is_destination_permitted(settings, &path.address)
+            || address.eq_ignore_ascii_case(b"postmaster")
+            || is_destination_permitted(settings, address)
     }
 
     fn vrfy(&mut self, context: &mut Context<'_>, argument: &[u8], replies: &mut Vec<u8>) -> Outcome {
@@ -455,7 +462,7 @@ impl Session {
             return self.error(context, replies, &[b"501 5.5.4 Syntax: VRFY address [SMTPUTF8]"]);
         }
         match split_path(argument, false) {
-            Ok((path, parameters)) if !path.address.is_empty() => {
+            Ok((path, parameters)) if !path.is_empty() && has_destination(settings, &path, true) => {
                 if !(parameters.is_empty() || parameters.eq_ignore_ascii_case(b"SMTPUTF8")) {
                     return self.error(context, replies, &[b"501 5.5.4 Syntax: VRFY address [SMTPUTF8]"]);
                 }

@@ -1,8 +1,9 @@
 //! Owns what a session is set to; names and defaults are Postfix's.
 
-use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::IpAddr;
+
+use crate::address::{Destinations, Rewriting};
 
 /// What every session of a worker shares; replaced as a whole on reload.
 #[derive(Clone, Debug)]
@@ -35,12 +36,14 @@ pub struct Settings {
     pub disable_vrfy_command: bool,
     /// Refuse addresses without angle brackets and blanks before them.
     pub strict_rfc821_envelopes: bool,
+    /// Take local-parts that begin with a hyphen.
+    pub allow_min_user: bool,
     /// Octets of a command line at most, its line end not counted.
     pub line_length_limit: usize,
-    /// Completes addresses without domain, for the relay decision.
-    pub myorigin: Vec<u8>,
+    /// How addresses are completed, for the relay decision.
+    pub rewriting: Arc<Rewriting>,
     /// Where mail may go.
-    pub destinations: Destinations,
+    pub destinations: Arc<Destinations>,
 }
 
 impl Default for Settings {
@@ -60,9 +63,10 @@ impl Default for Settings {
             smtpd_helo_required: false,
             disable_vrfy_command: false,
             strict_rfc821_envelopes: false,
+            allow_min_user: false,
             line_length_limit: 2048,
-            myorigin: b"localhost".to_vec(),
-            destinations: Destinations::default(),
+            rewriting: Arc::default(),
+            destinations: Arc::default(),
         }
     }
 }
@@ -76,66 +80,4 @@ pub enum BareNewline {
     Normalize,
     /// Refused: 550 5.5.2.
     Reject,
-}
-
-/// The domains that strangers may send to.
-#[derive(Clone, Debug, Default)]
-pub struct Destinations {
-    /// Domains of this host (`mydestination`), in lower case.
-    pub mydestination: DomainSet,
-    /// Domains that mail is relayed to (`relay_domains`), in lower case.
-    pub relay_domains: DomainSet,
-    /// Addresses of this host: `user@[ADDRESS]` is local.
-    pub own_addresses: Vec<IpAddr>,
-}
-
-/// A set of domains; an entry `.example.com` stands for all domains below `example.com`.
-#[derive(Clone, Debug, Default)]
-pub struct DomainSet(BTreeSet<Vec<u8>>);
-
-/// Octets of a domain at most (RFC 5321 §4.5.3.1.2).
-pub const DOMAIN_SIZE_MAX: usize = 255;
-
-impl DomainSet {
-    /// Whether `domain`, in any case, is in it.
-    #[must_use]
-    pub fn contains(&self, domain: &[u8]) -> bool {
-        let mut memory = [0; DOMAIN_SIZE_MAX];
-        let Some(lower) = memory.get_mut(..domain.len()) else { return false };
-        lower.copy_from_slice(domain);
-        lower.make_ascii_lowercase();
-        let lower: &[u8] = lower;
-        self.0.contains(lower)
-            || memchr::memchr_iter(b'.', lower)
-                .any(|dot| lower.get(dot..).is_some_and(|parent| self.0.contains(parent)))
-    }
-}
-
-impl<Name: AsRef<[u8]>> FromIterator<Name> for DomainSet {
-    fn from_iter<Names: IntoIterator<Item = Name>>(names: Names) -> Self {
-        Self(names.into_iter().map(|name| name.as_ref().to_ascii_lowercase()).collect())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dot_in_front_stands_for_all_below() {
-        let domains: DomainSet = ["Example.com", ".sub.example.org"].into_iter().collect();
-        for (domain, is_in) in [
-            ("example.com", true),
-            ("EXAMPLE.COM", true),
-            ("a.example.com", false),
-            ("xexample.com", false),
-            ("sub.example.org", false),
-            ("a.sub.example.org", true),
-            ("a.b.Sub.Example.org", true),
-            ("", false),
-        ] {
-            assert_eq!(domains.contains(domain.as_bytes()), is_in, "{domain}");
-        }
-        assert!(!domains.contains(&[b'a'; 300]));
-    }
 }

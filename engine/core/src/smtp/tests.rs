@@ -5,7 +5,9 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::address::Destinations;
 use crate::{Origin, QueueId, Timestamp};
+use alloc::sync::Arc;
 
 #[derive(Default)]
 struct Notes {
@@ -48,10 +50,10 @@ impl Default for Player {
             message_size_limit: 1000,
             smtpd_recipient_limit: 3,
             smtpd_error_sleep_time_ms: 0,
-            destinations: Destinations {
+            destinations: Arc::new(Destinations {
                 relay_domains: ["example.com"].into_iter().collect(),
                 ..Destinations::default()
-            },
+            }),
             ..Settings::default()
         };
         let verdict = Verdict::Queued(QueueId::from_number(1));
@@ -91,7 +93,7 @@ impl Player {
                             if matches!(self.verdict, Verdict::Queued(_)) {
                                 outcome.messages.push(String::from_utf8(content.clone()).unwrap());
                             }
-                            session.verdict(&mut context, self.verdict, &mut replies);
+                            session.verdict(&mut context, self.verdict.clone(), &mut replies);
                         }
                         Event::ContentAbandon => content.clear(),
                         Event::Delay { .. } => outcome.delays += 1,
@@ -291,8 +293,9 @@ fn limits_are_told() {
     player.is_storage_low = true;
     assert_eq!(player.codes(&["MAIL FROM:<>\r\n"]), "452");
     player.is_storage_low = false;
+    let refused = Verdict::Refused { reason: "too_many_hops", reply: b"554 5.4.0 Error"[..].into() };
     for (verdict, code) in
-        [(Verdict::TooManyHops, "554"), (Verdict::QueueWriteFailed, "451"), (Verdict::StorageFull, "452")]
+        [(refused, "554"), (Verdict::QueueWriteFailed, "451"), (Verdict::StorageFull, "452")]
     {
         player.verdict = verdict;
         assert_eq!(

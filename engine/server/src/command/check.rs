@@ -1,12 +1,10 @@
 //! Owns `mailrace check`.
 
-use super::{ConfigurationArguments, EXIT_CONFIG, Failure};
-use crate::config::Configuration;
+use super::{ConfigurationArguments, Failure};
 
 pub(super) fn run(arguments: ConfigurationArguments) -> Result<(), Failure> {
-    let configuration = Configuration::load(&arguments.sources())
-        .map_err(|errors| Failure::new(EXIT_CONFIG, format!("the configuration is wrong:\n{errors}")))?;
-    for note in &configuration.notes {
+    let (configuration, tables) = arguments.load()?;
+    for note in configuration.notes.iter().chain(&tables.notes) {
         println!("{note}");
     }
     println!("the configuration is right");

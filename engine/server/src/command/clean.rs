@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use bumpalo::Bump;
-use mailrace_core::cleanup::{Cleanup, Rejection};
+use mailrace_core::cleanup::{Cleanup, Halt, Notice, Observer, Rejection, Surroundings, strip_characters};
+use mailrace_core::record::envelope::{decode, encode};
 use mailrace_core::{Envelope, Origin, Protocol, QueueId, Recipient};
+use mailrace_spool::State;
 
 use super::envelope::{Full, Summary, json};
-use super::{ConfigurationArguments, EXIT_CONFIG, EXIT_DATA, EXIT_UNAVAILABLE, Failure};
-use crate::config::Configuration;
+use super::{ConfigurationArguments, EXIT_DATA, EXIT_UNAVAILABLE, Failure};
 use crate::log::now;
 
 #[derive(Debug, clap::Args)]
@@ -40,8 +41,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let configuration = Configuration::load(&arguments.configuration.sources())
-        .map_err(|errors| Failure::new(EXIT_CONFIG, format!("the configuration is wrong:\n{errors}")))?;
+    let (configuration, tables) = arguments.configuration.load()?;
     let message = match &arguments.file {
         Some(path) => std::fs::read(path)
             .map_err(|error| Failure::new(EXIT_DATA, format!("cannot read {}: {error}", path.display())))?,
@@ -53,10 +53,10 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         }
     };
     let message = with_crlf(&message);
-    let settings = configuration.worker_settings(1);
+    let settings = configuration.worker_settings(1, &tables);
     let is_local = arguments.client_address.is_none_or(|address| settings.is_local_context(address));
     let origin = origin(&arguments.client_address, arguments.client_name, arguments.helo);
-    let mut envelope = Envelope {
+    let envelope = Envelope {
         arrival: now(),
         sender: arguments.sender.into_bytes(),
         recipients: arguments
@@ -68,18 +68,31 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let id = QueueId::new(envelope.arrival, 0);
     let arena = Bump::new();
-    let section = Cleanup::new(id, is_local)
-        .header_section(&arena, &settings.cleanup, &origin, &mut envelope, &message, true)
-        .map_err(|rejection| match rejection {
-            Rejection::TooManyHops => {
-                Failure::new(EXIT_DATA, "the message would be refused: 554 5.4.0 Error: too many hops")
-            }
-        })?;
-    let body = message.get(section.consumed..).unwrap_or_default();
-    let pieces = section.output.iter().copied().chain([body]);
+    let message = strip_characters(&arena, &settings.cleanup, &message);
+    let mut passes = Surroundings {
+        arena: &arena,
+        settings: &settings.cleanup,
+        origin: &origin,
+        envelope: &envelope,
+        observer: &mut Notices,
+    };
+    let mut cleanup = Cleanup::new(id, is_local);
+    let part = cleanup.content(&mut passes, message, true).map_err(|halt| refused(&halt))?;
+    let queued = cleanup.envelope(&mut passes).map_err(|halt| refused(&halt))?;
+    if cleanup.decisions().is_discarded {
+        return Err(Failure::new(EXIT_DATA, "the message would be taken and dropped"));
+    }
+    let body = message.get(part.consumed..).unwrap_or_default();
+    let pieces = part.output.iter().copied().chain([body]);
     let output = if arguments.envelope {
         let size = pieces.map(|piece| piece.len() as u64).sum();
-        let summary = Summary::new(id, "incoming", size, &envelope);
+        let mut encoded = bumpalo::collections::Vec::new_in(&arena);
+        encode(&origin, &queued, &mut encoded);
+        let (origin, envelope) = decode(&encoded).ok_or_else(|| {
+            Failure::new(EXIT_UNAVAILABLE, "the envelope cannot be written as it has to be")
+        })?;
+        let state = if cleanup.decisions().is_held { State::Hold } else { State::Incoming };
+        let summary = Summary::new(id, state.name(), size, &envelope);
         let mut line = json(&Full::new(summary, &origin, &envelope)).into_bytes();
         line.push(b'\n');
         line
@@ -90,6 +103,25 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         .lock()
         .write_all(&output)
         .map_err(|error| Failure::new(EXIT_UNAVAILABLE, format!("cannot write the output: {error}")))
+}
+
+/// Says on standard error what checks do.
+struct Notices;
+
+impl Observer for Notices {
+    fn noticed(&mut self, notice: &Notice<'_>) {
+        let text = |octets: &[u8]| String::from_utf8_lossy(octets).escape_debug().to_string();
+        let (subject, argument) = (text(notice.text), text(notice.argument));
+        eprintln!("mailrace: {}: {} {subject}: {argument}", notice.action, notice.subject);
+    }
+}
+
+fn refused(halt: &Halt) -> Failure {
+    let reply = match halt {
+        Halt::Rejected(rejection) => rejection.reply(),
+        Halt::Pending => Rejection::LookupFailed.reply(),
+    };
+    Failure::new(EXIT_DATA, format!("the message would be refused: {}", String::from_utf8_lossy(&reply)))
 }
 
 fn origin(address: &Option<IpAddr>, name: Option<String>, helo: String) -> Origin {

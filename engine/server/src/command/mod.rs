@@ -4,6 +4,7 @@ mod check;
 mod clean;
 mod envelope;
 mod queue;
+mod rewrite;
 mod serve;
 
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Sources;
+use crate::config::{Configuration, Sources, Tables};
 
 /// EX_DATAERR of sysexits.h.
 const EXIT_DATA: u8 = 65;
@@ -38,6 +39,8 @@ enum Command {
     Queue(queue::Arguments),
     /// Send one message through the cleanup passes, and print it
     Clean(clean::Arguments),
+    /// Rewrite addresses as the passes do, and print them
+    Rewrite(rewrite::Arguments),
 }
 
 /// Which configuration.
@@ -55,6 +58,14 @@ impl ConfigurationArguments {
     fn sources(self) -> Sources {
         Sources { file: self.config, set: self.set, ..Sources::default() }
     }
+
+    /// The configuration and all of its tables.
+    fn load(self) -> Result<(Configuration, Tables), Failure> {
+        let wrong = |errors| Failure::new(EXIT_CONFIG, format!("the configuration is wrong:\n{errors}"));
+        let configuration = Configuration::load(&self.sources()).map_err(wrong)?;
+        let tables = configuration.open_tables().map_err(wrong)?;
+        Ok((configuration, tables))
+    }
 }
 
 /// Does what the arguments of the process ask for.
@@ -65,6 +76,7 @@ pub fn run() -> ExitCode {
         Command::Check(arguments) => check::run(arguments),
         Command::Queue(arguments) => queue::run(arguments),
         Command::Clean(arguments) => clean::run(arguments),
+        Command::Rewrite(arguments) => rewrite::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,24 +1,31 @@
 //! Owns turning a configuration into what the engine's parts are set to.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use mailrace_core::address::{Destinations, RewriteContext, RewriteRules, Rewriting};
+use mailrace_core::cleanup::{Bcc, Canonical, Checks, Classes, Masquerade, Mime, OctetSet, VirtualAlias};
 use mailrace_core::{cleanup, smtp};
 use mailrace_spool as spool;
 
 use super::machine::{own_addresses, zone_now};
-use super::{Configuration, Octets};
+use super::{Configuration, Octets, Tables, characters};
 use crate::worker::WorkerSettings;
 
 impl Configuration {
     /// What workers are set to; all of it may change on reload but for the sums of the table `[engine]`.
     #[must_use]
-    pub fn worker_settings(&self, workers: u16) -> WorkerSettings {
+    pub fn worker_settings(&self, workers: u16, tables: &Tables) -> WorkerSettings {
         let own_addresses = own_addresses();
+        let rewriting = Arc::new(self.address_rewriting());
+        let destinations = Arc::new(self.destinations(own_addresses.clone()));
         let has =
             |name: &str| self.parameters.local_header_rewrite_clients.iter().any(|client| client == name);
         let workers = usize::from(workers).max(1);
         let memory_limit = usize::try_from(self.engine.memory_limit.0).unwrap_or(usize::MAX);
         WorkerSettings {
-            smtp: self.session_settings(own_addresses.clone()),
-            cleanup: self.cleanup_settings(),
+            smtp: self.session_settings(&rewriting, &destinations),
+            cleanup: self.cleanup_settings(rewriting, destinations, tables),
             mynetworks: self.parameters.mynetworks.clone(),
             own_addresses,
             is_own_address_local: has("permit_inet_interfaces"),
@@ -59,7 +66,40 @@ impl Configuration {
         }
     }
 
-    fn session_settings(&self, own_addresses: Vec<std::net::IpAddr>) -> smtp::Settings {
+    /// How addresses are completed.
+    #[must_use]
+    pub fn address_rewriting(&self) -> Rewriting {
+        let (parameters, rewriting) = (&self.parameters, &self.rewriting);
+        let remote = parameters.remote_header_rewrite_domain.clone().into_bytes();
+        Rewriting {
+            rules: RewriteRules {
+                append_at_myorigin: parameters.append_at_myorigin,
+                append_dot_mydomain: rewriting.append_dot_mydomain,
+                swap_bangpath: rewriting.swap_bangpath,
+                allow_percent_hack: rewriting.allow_percent_hack,
+            },
+            local: RewriteContext {
+                origin: parameters.myorigin.clone().into_bytes(),
+                domain: parameters.mydomain.clone().into_bytes(),
+            },
+            remote: (!remote.is_empty()).then(|| RewriteContext { origin: remote.clone(), domain: remote }),
+        }
+    }
+
+    fn destinations(&self, own_addresses: Vec<IpAddr>) -> Destinations {
+        Destinations {
+            mydestination: self.parameters.mydestination.iter().collect(),
+            virtual_alias_domains: self.rewriting.virtual_alias_domains.iter().collect(),
+            relay_domains: self.parameters.relay_domains.iter().collect(),
+            own_addresses,
+        }
+    }
+
+    fn session_settings(
+        &self,
+        rewriting: &Arc<Rewriting>,
+        destinations: &Arc<Destinations>,
+    ) -> smtp::Settings {
         let parameters = &self.parameters;
         smtp::Settings {
             myhostname: parameters.myhostname.clone().into_bytes(),
@@ -77,35 +117,120 @@ impl Configuration {
             smtpd_helo_required: parameters.smtpd_helo_required,
             disable_vrfy_command: parameters.disable_vrfy_command,
             strict_rfc821_envelopes: parameters.strict_rfc821_envelopes,
+            allow_min_user: parameters.allow_min_user,
             line_length_limit: parameters.line_length_limit as usize,
-            myorigin: parameters.myorigin.clone().into_bytes(),
-            destinations: smtp::Destinations {
-                mydestination: parameters.mydestination.iter().collect(),
-                relay_domains: parameters.relay_domains.iter().collect(),
-                own_addresses,
-            },
+            rewriting: Arc::clone(rewriting),
+            destinations: Arc::clone(destinations),
         }
     }
 
     /// What the cleanup passes are set to.
-    #[must_use]
-    pub fn cleanup_settings(&self) -> cleanup::Settings {
-        let parameters = &self.parameters;
+    fn cleanup_settings(
+        &self,
+        rewriting: Arc<Rewriting>,
+        destinations: Arc<Destinations>,
+        tables: &Tables,
+    ) -> cleanup::Settings {
+        let (parameters, addresses) = (&self.parameters, &self.rewriting);
         let lower = |name: &String| name.trim_end_matches(':').to_ascii_lowercase().into_bytes();
+        let size = |octets: Octets| usize::try_from(octets.0).unwrap_or(usize::MAX);
+        let propagates =
+            |name: &str| addresses.propagate_unmatched_extensions.iter().any(|extension| extension == name);
+        let canonical =
+            |name: &str, words: &[String]| Canonical { maps: tables.of(name), classes: classes(words) };
+        let is_utf8_detected =
+            addresses.smtputf8_autodetect_classes.iter().any(|class| class == "sendmail" || class == "all");
+        let octets = |text: &str| {
+            let characters = characters(text).unwrap_or_default();
+            (!characters.is_empty()).then(|| Box::new(OctetSet::of(&characters)))
+        };
         cleanup::Settings {
             myhostname: parameters.myhostname.clone().into_bytes(),
             mail_name: parameters.mail_name.clone().into_bytes(),
-            myorigin: parameters.myorigin.clone().into_bytes(),
-            append_at_myorigin: parameters.append_at_myorigin,
+            rewriting,
+            destinations,
+            recipient_delimiter: addresses.recipient_delimiter.clone().into_bytes(),
+            canonical: canonical("canonical_maps", &addresses.canonical_classes),
+            sender_canonical: canonical("sender_canonical_maps", &addresses.sender_canonical_classes),
+            recipient_canonical: canonical(
+                "recipient_canonical_maps",
+                &addresses.recipient_canonical_classes,
+            ),
+            propagates_canonical_extension: propagates("canonical"),
+            masquerade: Masquerade {
+                domains: addresses
+                    .masquerade_domains
+                    .iter()
+                    .map(|domain| masquerade_domain(domain))
+                    .collect(),
+                exceptions: addresses.masquerade_exceptions.iter().map(lower).collect(),
+                classes: if addresses.masquerade_domains.is_empty() {
+                    Classes::default()
+                } else {
+                    classes(&addresses.masquerade_classes)
+                },
+            },
+            virtual_alias: VirtualAlias {
+                maps: tables.of("virtual_alias_maps"),
+                propagates_extension: propagates("virtual"),
+                expansion_limit: addresses.virtual_alias_expansion_limit as usize,
+                recursion_limit: addresses.virtual_alias_recursion_limit as usize,
+                address_length_limit: addresses.virtual_alias_address_length_limit as usize,
+            },
+            bcc: Bcc {
+                always: addresses.always_bcc.clone().into_bytes(),
+                sender_maps: tables.of("sender_bcc_maps"),
+                recipient_maps: tables.of("recipient_bcc_maps"),
+            },
+            duplicate_filter_limit: addresses.duplicate_filter_limit as usize,
+            enable_original_recipient: addresses.enable_original_recipient,
+            checks: Checks {
+                header: tables.of("header_checks"),
+                mime_header: tables.of("mime_header_checks"),
+                nested_header: tables.of("nested_header_checks"),
+                body: tables.of("body_checks"),
+                body_size_limit: size(addresses.body_checks_size_limit),
+            },
+            mime: Mime {
+                is_disabled: addresses.disable_mime_input_processing,
+                nesting_limit: addresses.mime_nesting_limit as usize,
+                boundary_length_limit: addresses.mime_boundary_length_limit as usize,
+                strict_encoding_domain: addresses.strict_mime_encoding_domain,
+                strict_7bit_headers: addresses.strict_7bit_headers || addresses.strict_8bitmime,
+                strict_8bit_body: addresses.strict_8bitmime_body || addresses.strict_8bitmime,
+                detects_8bit: addresses.detect_8bit_encoding_header,
+            },
             hopcount_limit: parameters.hopcount_limit,
-            header_size_limit: usize::try_from(parameters.header_size_limit.0).unwrap_or(usize::MAX),
+            header_size_limit: size(parameters.header_size_limit),
+            header_address_token_limit: addresses.header_address_token_limit as usize,
+            line_length_limit: parameters.line_length_limit as usize,
             always_add_missing_headers: parameters.always_add_missing_headers,
             undisclosed_recipients_header: parameters.undisclosed_recipients_header.clone().into_bytes(),
             message_drop_headers: parameters.message_drop_headers.iter().map(lower).collect(),
-            remote_header_rewrite_domain: parameters.remote_header_rewrite_domain.clone().into_bytes(),
+            message_strip_characters: octets(&addresses.message_strip_characters),
+            message_reject_characters: octets(&addresses.message_reject_characters),
+            detects_smtputf8: is_utf8_detected,
             zone: zone_now(),
         }
     }
+}
+
+/// The classes that a list names.
+fn classes(words: &[String]) -> Classes {
+    let has = |name: &str| words.iter().any(|word| word == name);
+    Classes {
+        envelope_sender: has("envelope_sender"),
+        envelope_recipient: has("envelope_recipient"),
+        header_sender: has("header_sender"),
+        header_recipient: has("header_recipient"),
+    }
+}
+
+/// A domain that hides its hosts, or with `!` one that does not.
+fn masquerade_domain(text: &str) -> (bool, Vec<u8>) {
+    let domain = text.trim_start_matches('!');
+    let is_left_alone = (text.len() - domain.len()) % 2 == 1;
+    (is_left_alone, domain.to_ascii_lowercase().into_bytes())
 }
 
 /// Octets of a worker's receive buffers.

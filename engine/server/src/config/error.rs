@@ -5,6 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::tables::TableError;
+
 /// Where a value was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -63,6 +65,8 @@ pub enum Fault {
         /// What to write.
         remedy: String,
     },
+    /// A lookup table that it names cannot be used.
+    Table(TableError),
 }
 
 impl fmt::Display for ConfigError {
@@ -88,6 +92,7 @@ impl fmt::Display for ConfigError {
                 formatter.write_str("unknown parameter; see docs/configuration.md for those that exist")
             }
             Fault::Value { reason, remedy } => write!(formatter, "{reason}; {remedy}"),
+            Fault::Table(error) => write!(formatter, "{error}"),
         }
     }
 }
@@ -96,6 +101,7 @@ impl std::error::Error for ConfigError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.fault {
             Fault::Unreadable(error) => Some(error),
+            Fault::Table(error) => Some(error),
             Fault::Syntax(_) | Fault::UnknownName { .. } | Fault::Value { .. } => None,
         }
     }

@@ -15,8 +15,12 @@ mod reader;
 mod rewriting;
 mod value;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use mailrace_core::lookup::Maps;
+
+use crate::tables::{Files, Opener};
 use document::{Document, Raw, Section};
 use reader::{Known, Machine, Reader};
 use value::Refusal;
@@ -58,6 +62,35 @@ pub struct Configuration {
     pub queue: QueueSettings,
     /// What an operator should know of it though nothing is wrong.
     pub notes: Vec<String>,
+    /// Which tables which parameter names.
+    pub(crate) tables: Vec<TablesGiven>,
+}
+
+/// The tables that one parameter names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TablesGiven {
+    parameter: &'static str,
+    place: Place,
+    /// Where relative paths start.
+    base: PathBuf,
+    names: Vec<String>,
+}
+
+/// All tables of a configuration, open.
+#[derive(Clone, Debug, Default)]
+pub struct Tables {
+    maps: BTreeMap<&'static str, Maps>,
+    /// The files that they came from.
+    pub files: Files,
+    /// What an operator should know though nothing is wrong.
+    pub notes: Vec<String>,
+}
+
+impl Tables {
+    /// The tables of a parameter.
+    fn of(&self, parameter: &str) -> Maps {
+        self.maps.get(parameter).cloned().unwrap_or_default()
+    }
 }
 
 impl Configuration {
@@ -96,6 +129,31 @@ impl Configuration {
         Self::check(&document, &Machine::this())
     }
 
+    /// Reads all tables that are named.
+    ///
+    /// # Errors
+    /// Those that cannot be used, each under its parameter.
+    pub fn open_tables(&self) -> Result<Tables, ConfigErrors> {
+        let mut opener = Opener::default();
+        let mut tables = Tables::default();
+        let mut errors = Vec::new();
+        for given in &self.tables {
+            match opener.maps(&given.names, &given.base) {
+                Ok(maps) => {
+                    tables.maps.insert(given.parameter, maps);
+                }
+                Err(error) => errors.push(ConfigError {
+                    place: given.place.clone(),
+                    name: given.parameter.to_owned(),
+                    fault: Fault::Table(error),
+                }),
+            }
+        }
+        tables.files = opener.files();
+        tables.notes = opener.notes;
+        if errors.is_empty() { Ok(tables) } else { Err(ConfigErrors(errors)) }
+    }
+
     fn check(document: &Document, machine: &Machine) -> Result<Self, ConfigErrors> {
         let tables =
             [Parameters::KNOWN, RewritingParameters::KNOWN, EngineSettings::KNOWN, QueueSettings::KNOWN];
@@ -108,6 +166,10 @@ impl Configuration {
         if let (Some(parameters), Some(queue)) = (&parameters, &queue) {
             check_together(parameters, queue, &mut reader);
         }
+        if let Some(rewriting) = &rewriting {
+            check_words(rewriting, &mut reader);
+        }
+        let tables = rewriting.as_ref().map(|rewriting| tables_given(rewriting, &reader)).unwrap_or_default();
         let notes = notes(document, &known);
         let mut errors = reader.errors;
         errors.sort_by_key(|error| match &error.place {
@@ -116,7 +178,7 @@ impl Configuration {
         });
         match (parameters, rewriting, engine, queue) {
             (Some(parameters), Some(rewriting), Some(engine), Some(queue)) if errors.is_empty() => {
-                Ok(Self { parameters, rewriting, engine, queue, notes })
+                Ok(Self { parameters, rewriting, engine, queue, notes, tables })
             }
             _ => Err(ConfigErrors(errors)),
         }
@@ -191,6 +253,107 @@ fn check_together(parameters: &Parameters, queue: &QueueSettings, reader: &mut R
     }
 }
 
+/// The tables that are named, by parameter.
+fn tables_given(rewriting: &RewritingParameters, reader: &Reader<'_>) -> Vec<TablesGiven> {
+    let given: [(&'static str, &Vec<TableName>); 10] = [
+        ("canonical_maps", &rewriting.canonical_maps),
+        ("sender_canonical_maps", &rewriting.sender_canonical_maps),
+        ("recipient_canonical_maps", &rewriting.recipient_canonical_maps),
+        ("virtual_alias_maps", &rewriting.virtual_alias_maps),
+        ("sender_bcc_maps", &rewriting.sender_bcc_maps),
+        ("recipient_bcc_maps", &rewriting.recipient_bcc_maps),
+        ("header_checks", &rewriting.header_checks),
+        ("mime_header_checks", &rewriting.mime_header_checks),
+        ("nested_header_checks", &rewriting.nested_header_checks),
+        ("body_checks", &rewriting.body_checks),
+    ];
+    let given = given.into_iter().filter(|(_, names)| !names.is_empty());
+    given
+        .map(|(parameter, names)| {
+            // The default of some is the value of another.
+            let named = [parameter, "header_checks"];
+            let base = named.into_iter().find_map(|name| reader.base(Section::Top, name));
+            TablesGiven {
+                parameter,
+                place: reader.place(Section::Top, parameter),
+                base: base.map(|base| base.to_path_buf()).unwrap_or_default(),
+                names: names.iter().map(|TableName(name)| name.clone()).collect(),
+            }
+        })
+        .collect()
+}
+
+/// Lists of known words, and characters.
+fn check_words(rewriting: &RewritingParameters, reader: &mut Reader<'_>) {
+    const CLASSES: &[&str] = &["envelope_sender", "envelope_recipient", "header_sender", "header_recipient"];
+    const EXTENSIONS: &[&str] = &["alias", "canonical", "forward", "generic", "include", "virtual"];
+    const DETECTION: &[&str] = &["all", "bounce", "forward", "notify", "sendmail", "smtpd", "verify"];
+    let lists: [(&str, &Vec<String>, &[&str]); 6] = [
+        ("canonical_classes", &rewriting.canonical_classes, CLASSES),
+        ("sender_canonical_classes", &rewriting.sender_canonical_classes, CLASSES),
+        ("recipient_canonical_classes", &rewriting.recipient_canonical_classes, CLASSES),
+        ("masquerade_classes", &rewriting.masquerade_classes, CLASSES),
+        ("propagate_unmatched_extensions", &rewriting.propagate_unmatched_extensions, EXTENSIONS),
+        ("smtputf8_autodetect_classes", &rewriting.smtputf8_autodetect_classes, DETECTION),
+    ];
+    let mut refuse = |name: &str, reason: String, remedy: &str| {
+        let place = reader.place(Section::Top, name);
+        reader.refuse(Section::Top, name, place, Refusal::new(reason, remedy));
+    };
+    for (name, words, known) in lists {
+        for word in words.iter().filter(|word| !known.contains(&word.as_str())) {
+            let remedy = format!("write some of {}", known.join(", "));
+            refuse(name, format!("{word:?} is not known"), &remedy);
+        }
+    }
+    for (name, text) in [
+        ("message_reject_characters", &rewriting.message_reject_characters),
+        ("message_strip_characters", &rewriting.message_strip_characters),
+    ] {
+        if characters(text).is_none() {
+            refuse(
+                name,
+                format!("{text:?} has a backslash that means nothing"),
+                "write \\\\0 for NUL, \\\\\\\\ for a backslash",
+            );
+        }
+    }
+}
+
+/// The octets that a text means with the escapes of C; `None` if one means nothing.
+fn characters(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut octets = text.bytes().peekable();
+    while let Some(octet) = octets.next() {
+        if octet != b'\\' {
+            out.push(octet);
+            continue;
+        }
+        out.push(match octets.next()? {
+            b'a' => 7,
+            b'b' => 8,
+            b'f' => 12,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'v' => 11,
+            digit @ b'0'..=b'7' => {
+                let mut number = u32::from(digit - b'0');
+                for _ in 0..2 {
+                    if let Some(digit @ b'0'..=b'7') = octets.peek().copied() {
+                        number = number * 8 + u32::from(digit - b'0');
+                        octets.next();
+                    }
+                }
+                u8::try_from(number).ok()?
+            }
+            letter if letter.is_ascii_alphanumeric() => return None,
+            sign => sign,
+        });
+    }
+    Some(out)
+}
+
 /// Octets that a recipient with its DSN wishes takes, generously.
 const ENVELOPE_RECIPIENT_SIZE: u64 = 1000;
 
@@ -259,7 +422,7 @@ mod tests {
         assert_eq!(configuration.parameters.message_size_limit, Octets(50 << 20));
         assert_eq!(configuration.engine.listen.len(), 2);
         assert_eq!(configuration.queue.directory, Path::new("/etc/mailrace/queue"));
-        assert_eq!(configuration.notes.len(), 1);
+        assert_eq!(configuration.notes, Vec::<String>::new());
     }
 
     #[test]

@@ -53,6 +53,8 @@ settings! {
     disable_vrfy_command: bool = "false";
     /// Paths without brackets and the like are refused.
     strict_rfc821_envelopes: bool = "false";
+    /// Local-parts may begin with a hyphen, as options of commands do.
+    allow_min_user: bool = "false";
     /// What a line that ends in LF alone means, to clients that mynetworks does not hold.
     smtpd_forbid_bare_newline: BareNewline = "\"normalize\"";
     /// Commands sent before they may be are refused.

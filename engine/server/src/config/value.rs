@@ -36,12 +36,7 @@ pub struct Octets(pub u64);
 
 /// A lookup table, as `type:name`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableName {
-    /// Such as `texthash`.
-    pub kind: String,
-    /// For tables in files the path, relative to the configuration file's directory.
-    pub name: String,
-}
+pub struct TableName(pub String);
 
 impl Setting for String {
     fn read(raw: &Raw) -> Result<Self, Refusal> {
@@ -156,9 +151,7 @@ impl Setting for Vec<TableName> {
     fn read(raw: &Raw) -> Result<Self, Refusal> {
         let tables = Vec::<String>::read(raw)?;
         let read = |table: &String| match table.split_once(':') {
-            Some((kind, name)) if !kind.is_empty() && !name.is_empty() => {
-                Ok(TableName { kind: kind.to_owned(), name: name.to_owned() })
-            }
+            Some((kind, name)) if !kind.is_empty() && !name.is_empty() => Ok(TableName(table.clone())),
             _ => Err(Refusal::new(
                 format!("{table:?} does not name a lookup table"),
                 "write type:name, such as \"texthash:virtual\"",
@@ -215,7 +208,7 @@ fn socket_address(text: &str) -> Result<SocketAddr, Refusal> {
 
 /// The items of a list that is written as one text, as in main.cf.
 pub(super) fn split_list(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|letter: char| letter == ',' || letter.is_ascii_whitespace()).filter(|item| !item.is_empty())
+    crate::tables::split_items(text)
 }
 
 /// What was found where `expected` is wanted.

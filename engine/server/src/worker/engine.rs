@@ -18,7 +18,7 @@ use super::connection::{Connection, Waits};
 use super::control::{MARK_TAG, Markings};
 use super::incoming::{Incoming, Progress, Surroundings};
 use super::settings::WorkerSettings;
-use super::telemetry::Telemetry;
+use super::telemetry::{CheckLog, Telemetry};
 use super::timers::Timers;
 
 /// Octets of content that a message may hold in memory before they go to the spool as a chunk.
@@ -124,12 +124,7 @@ impl<D: Disk> Engine<D> {
             connection.replies.extend_from_slice(b" All server ports are busy\r\n");
             connection.waits.for_close = true;
         } else {
-            let mut context = Context {
-                settings: &self.settings.smtp,
-                wall: self.wall,
-                is_storage_low: self.is_storage_low,
-                observer: &mut self.telemetry,
-            };
+            let mut context = self.context();
             connection.session.greet(&mut context, &mut connection.replies);
             if self.is_choked {
                 self.pause(&mut connection);
@@ -299,12 +294,7 @@ impl<D: Disk> Engine<D> {
             self.telemetry.timed_out(connection.session.origin());
         } else {
             self.telemetry.timed_out(connection.session.origin());
-            let mut context = Context {
-                settings: &self.settings.smtp,
-                wall: self.wall,
-                is_storage_low: self.is_storage_low,
-                observer: &mut self.telemetry,
-            };
+            let mut context = self.context();
             connection.session.time_out(&mut context, &mut connection.replies);
             connection.waits.for_close = true;
             connection.deadline = self.now.after(CLOSE_PATIENCE);
@@ -353,12 +343,7 @@ impl<D: Disk> Engine<D> {
 
     fn drain(&mut self, connection: &mut Connection) {
         if self.is_draining && connection.message.is_none() && !connection.waits.for_close {
-            let mut context = Context {
-                settings: &self.settings.smtp,
-                wall: self.wall,
-                is_storage_low: self.is_storage_low,
-                observer: &mut self.telemetry,
-            };
+            let mut context = self.context();
             connection.session.shut_down(&mut context, &mut connection.replies);
             connection.waits.for_close = true;
         }
@@ -378,12 +363,7 @@ impl<D: Disk> Engine<D> {
         let mut arena = std::mem::take(&mut self.arena);
         let mut pieces: ArenaVec<'_, &[u8]> = ArenaVec::new_in(&arena);
         while connection.waits.is_ready() {
-            let mut context = Context {
-                settings: &self.settings.smtp,
-                wall: self.wall,
-                is_storage_low: self.is_storage_low,
-                observer: &mut self.telemetry,
-            };
+            let mut context = self.context();
             let step = connection.session.feed(&mut context, rest, &mut connection.replies);
             rest = rest.get(step.consumed..).unwrap_or_default();
             match step.event {
@@ -406,7 +386,7 @@ impl<D: Disk> Engine<D> {
         if !pieces.is_empty()
             && let Some(message) = connection.message.as_mut()
         {
-            message.keep(&pieces);
+            message.keep(&self.settings.cleanup, &arena, &pieces);
         }
         drop(pieces);
         arena.reset();
@@ -422,6 +402,16 @@ impl<D: Disk> Engine<D> {
         }
     }
 
+    /// What a call of a session needs.
+    fn context(&mut self) -> Context<'_> {
+        Context {
+            settings: &self.settings.smtp,
+            wall: self.wall,
+            is_storage_low: self.is_storage_low,
+            observer: &mut self.telemetry,
+        }
+    }
+
     fn begin_message(&mut self, connection: &mut Connection) {
         let id = self.spool.next_id(self.wall);
         let draft = self.spool.begin(id);
@@ -434,8 +424,12 @@ impl<D: Disk> Engine<D> {
         let Some(message) = connection.message.as_mut() else { return };
         let Some((origin, envelope)) = connection.session.origin_and_envelope() else { return };
         let mut arena = std::mem::take(&mut self.arena);
-        let mut surroundings =
-            Surroundings { arena: &arena, settings: &self.settings.cleanup, spool: &mut self.spool };
+        let mut surroundings = Surroundings {
+            arena: &arena,
+            settings: &self.settings.cleanup,
+            spool: &mut self.spool,
+            observer: &mut CheckLog { telemetry: &mut self.telemetry, id: message.id },
+        };
         let progress = message.flush(&mut surroundings, origin, envelope);
         arena.reset();
         self.arena = arena;
@@ -460,11 +454,20 @@ impl<D: Disk> Engine<D> {
         else {
             return;
         };
-        let mut surroundings =
-            Surroundings { arena, settings: &self.settings.cleanup, spool: &mut self.spool };
+        let mut surroundings = Surroundings {
+            arena,
+            settings: &self.settings.cleanup,
+            spool: &mut self.spool,
+            observer: &mut CheckLog { telemetry: &mut self.telemetry, id: message.id },
+        };
         match message.commit(&mut surroundings, origin, envelope, pieces, tag) {
             Progress::Done => message.committed_at = Some(self.now),
             Progress::Wait => self.wait_for_spool(connection),
+            Progress::Discarded => {
+                let id = message.id;
+                self.give_verdict(connection, Verdict::Queued(id));
+            }
+            Progress::Ask => self.give_verdict(connection, Verdict::QueueWriteFailed),
             Progress::Failed(verdict) => self.give_verdict(connection, verdict),
         }
     }
@@ -480,18 +483,13 @@ impl<D: Disk> Engine<D> {
         connection.waits.for_verdict = false;
         connection.deadline = self.now.after(self.settings.smtpd_timeout);
         if let Some(mut message) = connection.message.take() {
-            if let (Verdict::Queued(_), Some(envelope)) = (verdict, connection.session.envelope()) {
+            if let (Verdict::Queued(_), Some(envelope)) = (&verdict, connection.session.envelope()) {
                 let latency = message.committed_at.map(|start| self.now.since(start)).unwrap_or_default();
                 self.telemetry.queued(connection.session.origin(), envelope, &message, latency);
             }
             message.abandon(&mut self.spool);
         }
-        let mut context = Context {
-            settings: &self.settings.smtp,
-            wall: self.wall,
-            is_storage_low: self.is_storage_low,
-            observer: &mut self.telemetry,
-        };
+        let mut context = self.context();
         let event = connection.session.verdict(&mut context, verdict, &mut connection.replies);
         self.obey(connection, &event);
         self.drain(connection);

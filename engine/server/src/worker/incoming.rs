@@ -2,11 +2,12 @@
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
-use mailrace_core::cleanup::{self, Cleanup, Rejection};
+use mailrace_core::cleanup::{self, Cleanup, Halt, strip_characters};
+use mailrace_core::record::envelope::encode;
 use mailrace_core::smtp::Verdict;
 use mailrace_core::{Envelope, Origin, QueueId};
 use mailrace_io::{Disk, Instant};
-use mailrace_spool::{Draft, Refusal, SegmentSpool};
+use mailrace_spool::{Draft, Refusal, SegmentSpool, State};
 
 /// One message whose content is coming in.
 ///
@@ -16,8 +17,9 @@ use mailrace_spool::{Draft, Refusal, SegmentSpool};
 pub(super) struct Incoming {
     pub(super) id: QueueId,
     cleanup: Cleanup,
-    is_header_done: bool,
-    /// Octets of the header section that are not cleaned yet.
+    /// The passes need to see no more of the content.
+    is_transparent: bool,
+    /// Octets of content that are not cleaned yet.
     raw: Vec<u8>,
     /// Octets that are ready for the spool.
     clean: Vec<u8>,
@@ -36,15 +38,28 @@ pub(super) struct Surroundings<'a, D: Disk> {
     pub(super) arena: &'a Bump,
     pub(super) settings: &'a cleanup::Settings,
     pub(super) spool: &'a mut SegmentSpool<D>,
+    pub(super) observer: &'a mut dyn cleanup::Observer,
+}
+
+impl<D: Disk> Surroundings<'_, D> {
+    /// What the passes need.
+    fn passes<'p>(&'p mut self, origin: &'p Origin, envelope: &'p Envelope) -> cleanup::Surroundings<'p, 'p> {
+        let Surroundings { arena, settings, observer, .. } = self;
+        cleanup::Surroundings { arena, settings, origin, envelope, observer: &mut **observer }
+    }
 }
 
 /// What became of a step towards the spool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     /// It is done.
     Done,
     /// The spool has no room right now: the same call again later, without pieces.
     Wait,
+    /// A table has not answered yet: the same call again later, without pieces.
+    Ask,
+    /// The message was taken and dropped, by order of a check.
+    Discarded,
     /// The message cannot be taken, for this reason.
     Failed(Verdict),
 }
@@ -54,7 +69,7 @@ impl Incoming {
         Self {
             id,
             cleanup: Cleanup::new(id, is_local_context),
-            is_header_done: false,
+            is_transparent: false,
             raw: Vec::new(),
             clean: Vec::new(),
             draft: Some(draft),
@@ -74,18 +89,23 @@ impl Incoming {
         self.cleanup.message_id()
     }
 
+    /// Whether a check ordered to drop it.
+    pub(super) const fn is_discarded(&self) -> bool {
+        self.cleanup.decisions().is_discarded
+    }
+
     /// Whether so much is kept that a chunk is due.
     pub(super) fn is_chunk_due(&self, chunk_size: usize) -> bool {
         self.raw.len() + self.clean.len() >= chunk_size
     }
 
     /// Keeps pieces for later.
-    pub(super) fn keep(&mut self, pieces: &[&[u8]]) {
+    pub(super) fn keep(&mut self, settings: &cleanup::Settings, arena: &Bump, pieces: &[&[u8]]) {
         if self.failure.is_some() {
             return;
         }
-        let place = if self.is_header_done { &mut self.clean } else { &mut self.raw };
-        pieces.iter().for_each(|piece| place.extend_from_slice(piece));
+        let place = if self.is_transparent { &mut self.clean } else { &mut self.raw };
+        pieces.iter().for_each(|piece| place.extend_from_slice(strip_characters(arena, settings, piece)));
     }
 
     /// Gives what is kept to the spool in chunks.
@@ -93,12 +113,12 @@ impl Incoming {
         &mut self,
         surroundings: &mut Surroundings<'_, D>,
         origin: &Origin,
-        envelope: &mut Envelope,
+        envelope: &Envelope,
     ) -> Progress {
-        if let Err(rejection) = self.clean_kept(surroundings, origin, envelope, false) {
-            return self.fail(surroundings.spool, verdict_of_rejection(rejection));
+        match self.clean_kept(surroundings.passes(origin, envelope), false) {
+            Ok(()) => self.append_clean(surroundings.spool, |_, _| true),
+            Err(halt) => self.halted(surroundings.spool, &halt),
         }
-        self.append_clean(surroundings.spool, |_, _| true)
     }
 
     /// Gives cleaned octets to the spool from the front, for as long as `is_due` says so of those that are left.
@@ -132,33 +152,44 @@ impl Incoming {
         &mut self,
         surroundings: &mut Surroundings<'_, D>,
         origin: &Origin,
-        envelope: &mut Envelope,
+        envelope: &Envelope,
         pieces: &[&[u8]],
         tag: u64,
     ) -> Progress {
-        if let Some(verdict) = self.failure {
-            return Progress::Failed(verdict);
+        if let Some(verdict) = &self.failure {
+            return Progress::Failed(verdict.clone());
         }
         #[expect(clippy::needless_late_init, reason = "it has to outlive what borrows from it")]
         let clean;
-        let mut content = ArenaVec::with_capacity_in(pieces.len() + 16, surroundings.arena);
-        match self.clean_in_place(surroundings, origin, envelope, pieces, &mut content) {
-            Ok(true) if surroundings.spool.fits(origin, envelope, size_of_all(&content)) => {}
-            Ok(true) => {
-                content.iter().for_each(|slice| self.clean.extend_from_slice(slice));
-                content.clear();
+        let Surroundings { arena, settings, spool, observer } = surroundings;
+        let (arena, settings): (&Bump, &cleanup::Settings) = (arena, settings);
+        let mut passes =
+            cleanup::Surroundings { arena, settings, origin, envelope, observer: &mut **observer };
+        let mut content = ArenaVec::with_capacity_in(pieces.len() + 16, arena);
+        let mut cleaned = self.clean_in_place(&mut passes, pieces, &mut content);
+        if cleaned == Ok(false) {
+            self.keep(settings, arena, pieces);
+            cleaned = self.clean_kept(passes.reborrow(), true).map(|()| true);
+        }
+        let mut encoded = ArenaVec::with_capacity_in(256, arena);
+        match cleaned.and_then(|_| self.encode_envelope(passes.reborrow(), &mut encoded)) {
+            Ok(()) => {}
+            Err(halt) => {
+                self.clean = [self.clean.as_slice(), &content.concat()].concat();
+                return self.halted(spool, &halt);
             }
-            Ok(false) => {
-                self.keep(pieces);
-                if let Err(rejection) = self.clean_kept(surroundings, origin, envelope, true) {
-                    return self.fail(surroundings.spool, verdict_of_rejection(rejection));
-                }
-            }
-            Err(rejection) => return self.fail(surroundings.spool, verdict_of_rejection(rejection)),
+        }
+        if self.is_discarded() {
+            self.abandon(spool);
+            return Progress::Discarded;
+        }
+        let encoded: &[u8] = &encoded;
+        if !content.is_empty() && !spool.fits(encoded, size_of_all(&content)) {
+            content.iter().for_each(|slice| self.clean.extend_from_slice(slice));
+            content.clear();
         }
         if content.is_empty() {
-            let progress =
-                self.append_clean(surroundings.spool, |spool, size| !spool.fits(origin, envelope, size));
+            let progress = self.append_clean(spool, |spool, size| !spool.fits(encoded, size));
             if progress != Progress::Done {
                 return progress;
             }
@@ -166,7 +197,8 @@ impl Incoming {
         let Some(draft) = self.draft.take() else { return Progress::Failed(Verdict::QueueWriteFailed) };
         clean = std::mem::take(&mut self.clean);
         content.push(&clean);
-        match surroundings.spool.commit(draft, origin, envelope, &content, tag) {
+        let state = if self.cleanup.decisions().is_held { State::Hold } else { State::Incoming };
+        match spool.commit(draft, state, encoded, &content, tag) {
             Ok(()) => {
                 self.size += size_of_all(&content) as u64;
                 Progress::Done
@@ -179,7 +211,7 @@ impl Incoming {
             }
             Err((draft, refusal)) => {
                 self.draft = Some(draft);
-                self.fail(surroundings.spool, verdict_of_refusal(&refusal))
+                self.fail(spool, verdict_of_refusal(&refusal))
             }
         }
     }
@@ -196,77 +228,111 @@ impl Incoming {
         }
     }
 
-    /// Cleans the header section where it is and returns true, if all of it is in the first piece and nothing was
-    /// kept before; else does nothing.
-    fn clean_in_place<'a, D: Disk>(
+    /// Cleans the content where it is and returns true, if all that the passes have to see is in the first piece and
+    /// nothing was kept before; else returns false, with nothing done that [`Incoming::clean_kept`] does.
+    fn clean_in_place<'a>(
         &mut self,
-        surroundings: &Surroundings<'a, D>,
-        origin: &Origin,
-        envelope: &mut Envelope,
+        passes: &mut cleanup::Surroundings<'_, 'a>,
         pieces: &[&'a [u8]],
         content: &mut ArenaVec<'a, &'a [u8]>,
-    ) -> Result<bool, Rejection> {
+    ) -> Result<bool, Halt> {
         let Some((first, rest)) = pieces.split_first() else { return Ok(false) };
-        if self.is_header_done || !self.raw.is_empty() || !self.clean.is_empty() {
+        let is_first = !self.is_transparent && self.raw.is_empty() && self.clean.is_empty();
+        if !is_first || passes.settings.message_strip_characters.is_some() {
             return Ok(false);
         }
         // With an empty line in the first piece the section ends there at the latest.
         if !rest.is_empty() && memchr::memmem::find(first, b"\r\n\r\n").is_none() {
             return Ok(false);
         }
-        let (arena, settings) = (surroundings.arena, surroundings.settings);
-        let section =
-            self.cleanup.header_section(arena, settings, origin, envelope, first, rest.is_empty())?;
-        content.extend_from_slice(&section.output);
-        assert!(section.is_done, "a header section ends at its empty line");
-        self.is_header_done = true;
-        content.push(first.get(section.consumed..).unwrap_or_default());
-        content.extend_from_slice(rest);
-        Ok(true)
+        match self.cleanup.content(passes, first, rest.is_empty()) {
+            Ok(part) if part.is_done || rest.is_empty() => {
+                content.extend_from_slice(&part.output);
+                self.is_transparent = true;
+                content.push(first.get(part.consumed..).unwrap_or_default());
+                content.extend_from_slice(rest);
+                Ok(true)
+            }
+            Ok(part) => {
+                part.output.iter().for_each(|slice| self.clean.extend_from_slice(slice));
+                self.raw.extend_from_slice(first.get(part.consumed..).unwrap_or_default());
+                rest.iter().for_each(|piece| self.raw.extend_from_slice(piece));
+                self.clean_kept(passes.reborrow(), true).map(|()| true)
+            }
+            Err(halt) => {
+                pieces.iter().for_each(|piece| self.raw.extend_from_slice(piece));
+                Err(halt)
+            }
+        }
     }
 
-    /// Cleans what is kept of the header section.
-    fn clean_kept<D: Disk>(
-        &mut self,
-        surroundings: &Surroundings<'_, D>,
-        origin: &Origin,
-        envelope: &mut Envelope,
-        is_whole: bool,
-    ) -> Result<(), Rejection> {
-        if self.is_header_done {
+    /// Cleans what is kept of the content.
+    fn clean_kept(&mut self, passes: cleanup::Surroundings<'_, '_>, is_whole: bool) -> Result<(), Halt> {
+        if self.is_transparent {
             return Ok(());
         }
-        let (arena, settings) = (surroundings.arena, surroundings.settings);
-        let mut raw = std::mem::take(&mut self.raw);
-        let section = self.cleanup.header_section(arena, settings, origin, envelope, &raw, is_whole)?;
-        section.output.iter().for_each(|slice| self.clean.extend_from_slice(slice));
-        self.is_header_done = section.is_done;
-        let consumed = section.consumed;
-        drop(section);
-        if self.is_header_done {
+        let raw = std::mem::take(&mut self.raw);
+        let consumed = self.clean_raw(passes, &raw, is_whole);
+        let consumed = match consumed {
+            Ok(consumed) => consumed,
+            Err(halt) => {
+                self.raw = raw;
+                return Err(halt);
+            }
+        };
+        if self.is_transparent {
             self.clean.extend_from_slice(raw.get(consumed..).unwrap_or_default());
         } else {
-            raw.drain(..consumed);
             self.raw = raw;
+            self.raw.drain(..consumed);
         }
         Ok(())
     }
 
+    /// Cleans `raw` and returns how much of it is done with.
+    fn clean_raw(
+        &mut self,
+        mut passes: cleanup::Surroundings<'_, '_>,
+        raw: &[u8],
+        is_whole: bool,
+    ) -> Result<usize, Halt> {
+        let mut passes = passes.reborrow();
+        let part = self.cleanup.content(&mut passes, raw, is_whole)?;
+        part.output.iter().for_each(|slice| self.clean.extend_from_slice(slice));
+        self.is_transparent = part.is_done || is_whole;
+        Ok(part.consumed)
+    }
+
+    /// Appends the envelope as it goes into the queue.
+    fn encode_envelope(
+        &self,
+        mut passes: cleanup::Surroundings<'_, '_>,
+        out: &mut ArenaVec<'_, u8>,
+    ) -> Result<(), Halt> {
+        let mut passes = passes.reborrow();
+        let queued = self.cleanup.envelope(&mut passes)?;
+        encode(passes.origin, &queued, out);
+        Ok(())
+    }
+
+    fn halted<D: Disk>(&mut self, spool: &mut SegmentSpool<D>, halt: &Halt) -> Progress {
+        match halt {
+            Halt::Pending => Progress::Ask,
+            Halt::Rejected(rejection) => {
+                let (reason, reply) = (rejection.reason(), rejection.reply());
+                self.fail(spool, Verdict::Refused { reason, reply })
+            }
+        }
+    }
+
     fn fail<D: Disk>(&mut self, spool: &mut SegmentSpool<D>, verdict: Verdict) -> Progress {
-        self.failure = Some(verdict);
+        self.failure = Some(verdict.clone());
         self.raw = Vec::new();
         self.clean = Vec::new();
         if let Some(draft) = self.draft.take() {
             spool.abandon(draft);
         }
         Progress::Failed(verdict)
-    }
-}
-
-/// What the client is told when cleanup does not let a message in.
-fn verdict_of_rejection(rejection: Rejection) -> Verdict {
-    match rejection {
-        Rejection::TooManyHops => Verdict::TooManyHops,
     }
 }
 

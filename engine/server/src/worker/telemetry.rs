@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mailrace_core::cleanup::{self, Notice};
 use mailrace_core::smtp::{Observer, Reject};
-use mailrace_core::{Envelope, Origin, Protocol, Timestamp};
+use mailrace_core::{Envelope, Origin, Protocol, QueueId, Timestamp};
 use mailrace_spool::Stats;
 
 use super::incoming::Incoming;
@@ -89,6 +90,10 @@ impl Telemetry {
         message: &Incoming,
         latency: Duration,
     ) {
+        if message.is_discarded() {
+            // The check that did it has its own line.
+            return;
+        }
         self.numbers.messages.add(1);
         self.numbers.octets.add(message.size);
         self.numbers.committed(latency);
@@ -188,6 +193,27 @@ impl Observer for Telemetry {
         client(&mut line, origin);
     }
 }
+
+/// Logs what checks do with one message.
+pub(super) struct CheckLog<'a> {
+    pub(super) telemetry: &'a mut Telemetry,
+    pub(super) id: QueueId,
+}
+
+impl cleanup::Observer for CheckLog<'_> {
+    fn noticed(&mut self, notice: &Notice<'_>) {
+        let Telemetry { log, wall, .. } = self.telemetry;
+        let text = notice.text.get(..NOTICE_SIZE_MAX).unwrap_or(notice.text);
+        let mut line = log.line(*wall, Some(self.id), notice.action);
+        line.text(notice.subject, text);
+        if !notice.argument.is_empty() {
+            line.text("text", notice.argument);
+        }
+    }
+}
+
+/// Octets of a field or line in a log line.
+const NOTICE_SIZE_MAX: usize = 200;
 
 #[cfg(test)]
 mod tests {

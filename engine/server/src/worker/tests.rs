@@ -1,13 +1,14 @@
 use std::time::Duration;
 
 use crossbeam::channel::{Sender, unbounded};
+use mailrace_core::address::Destinations;
 use mailrace_core::smtp;
 use mailrace_io::memory::{Client, MemoryDisk, MemoryIo};
 use mailrace_spool::reader::Queue;
 use mailrace_spool::{Mark, SegmentKeeper, Settings, State};
 
 use super::*;
-use crate::config::{Configuration, LogFormat, Sources};
+use crate::config::{Configuration, LogFormat, Sources, Tables};
 use crate::log;
 
 /// One worker over a kernel in memory.
@@ -32,13 +33,15 @@ const SPOOL: Settings = Settings {
 
 fn settings() -> WorkerSettings {
     let configuration = Configuration::load(&Sources::default()).unwrap();
-    let settings = configuration.worker_settings(1);
-    let destinations = smtp::Destinations {
-        relay_domains: ["example.com"].into_iter().collect(),
-        ..smtp::Destinations::default()
-    };
+    let settings = configuration.worker_settings(1, &Tables::default());
+    let destinations =
+        Destinations { relay_domains: ["example.com"].into_iter().collect(), ..Destinations::default() };
     WorkerSettings {
-        smtp: smtp::Settings { destinations, message_size_limit: 10 << 20, ..settings.smtp },
+        smtp: smtp::Settings {
+            destinations: Arc::new(destinations),
+            message_size_limit: 10 << 20,
+            ..settings.smtp
+        },
         mynetworks: crate::config::Networks::default(),
         max_connections: 100,
         content_memory: 1 << 20,

@@ -1,0 +1,82 @@
+//! Owns which domains are ours.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use super::path::literal_address;
+
+/// The domains that strangers may send to.
+#[derive(Clone, Debug, Default)]
+pub struct Destinations {
+    /// Domains of this host (`mydestination`), in lower case.
+    pub mydestination: DomainSet,
+    /// Domains whose recipients are all replaced (`virtual_alias_domains`), in lower case.
+    pub virtual_alias_domains: DomainSet,
+    /// Domains that mail is relayed to (`relay_domains`), in lower case.
+    pub relay_domains: DomainSet,
+    /// Addresses of this host: `user@[ADDRESS]` is local.
+    pub own_addresses: Vec<IpAddr>,
+}
+
+impl Destinations {
+    /// Whether `domain` is this host: one of its domains, or an address literal of it. One dot at the end is
+    /// nothing.
+    #[must_use]
+    pub fn is_local(&self, domain: &[u8]) -> bool {
+        let domain = domain.strip_suffix(b".").unwrap_or(domain);
+        self.mydestination.contains(domain)
+            || literal_address(domain).is_some_and(|address| self.own_addresses.contains(&address))
+    }
+}
+
+/// A set of domains; an entry `.example.com` stands for all domains below `example.com`.
+#[derive(Clone, Debug, Default)]
+pub struct DomainSet(BTreeSet<Vec<u8>>);
+
+/// Octets of a domain at most (RFC 5321 §4.5.3.1.2).
+pub const DOMAIN_SIZE_MAX: usize = 255;
+
+impl DomainSet {
+    /// Whether `domain`, in any case, is in it.
+    #[must_use]
+    pub fn contains(&self, domain: &[u8]) -> bool {
+        let mut memory = [0; DOMAIN_SIZE_MAX];
+        let Some(lower) = memory.get_mut(..domain.len()) else { return false };
+        lower.copy_from_slice(domain);
+        lower.make_ascii_lowercase();
+        let lower: &[u8] = lower;
+        self.0.contains(lower)
+            || memchr::memchr_iter(b'.', lower)
+                .any(|dot| lower.get(dot..).is_some_and(|parent| self.0.contains(parent)))
+    }
+}
+
+impl<Name: AsRef<[u8]>> FromIterator<Name> for DomainSet {
+    fn from_iter<Names: IntoIterator<Item = Name>>(names: Names) -> Self {
+        Self(names.into_iter().map(|name| name.as_ref().to_ascii_lowercase()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dot_in_front_stands_for_all_below() {
+        let domains: DomainSet = ["Example.com", ".sub.example.org"].into_iter().collect();
+        for (domain, is_in) in [
+            ("example.com", true),
+            ("EXAMPLE.COM", true),
+            ("a.example.com", false),
+            ("xexample.com", false),
+            ("sub.example.org", false),
+            ("a.sub.example.org", true),
+            ("a.b.Sub.Example.org", true),
+            ("", false),
+        ] {
+            assert_eq!(domains.contains(domain.as_bytes()), is_in, "{domain}");
+        }
+        assert!(!domains.contains(&[b'a'; 300]));
+    }
+}

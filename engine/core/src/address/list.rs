@@ -1,0 +1,318 @@
+//! Owns lists of addresses as they stand in header fields (RFC 5322 §3.4): where each address is, and how a list
+//! is written again.
+//!
+//! Nothing is thrown away: text that is no address stays where it is. A comment inside an address moves behind
+//! it, and where a comma is missing between two addresses one is added. Both as Postfix does it.
+
+use bumpalo::Bump;
+use bumpalo::collections::Vec as ArenaVec;
+
+use super::quote::quote_onto;
+use super::token::{Token, TokenKind, scan};
+
+/// A part of a list.
+#[derive(Debug)]
+pub enum Part<'a> {
+    /// The tokens of one address.
+    Address(ArenaVec<'a, Token<'a>>),
+    /// What stands between addresses.
+    Token(Token<'a>),
+    /// The colon behind a group's name.
+    GroupStart,
+}
+
+/// A list of addresses.
+#[derive(Debug)]
+pub struct AddressList<'a> {
+    /// In their order.
+    pub parts: ArenaVec<'a, Part<'a>>,
+}
+
+impl<'a> AddressList<'a> {
+    /// Reads `text`, of which only the first `token_limit` tokens count.
+    #[must_use]
+    pub fn parse(arena: &'a Bump, text: &'a [u8], token_limit: usize) -> Self {
+        let mut tokens = ArenaVec::with_capacity_in(16, arena);
+        scan(arena, text, token_limit, &mut tokens);
+        let mut reader = Reader {
+            arena,
+            tokens: &tokens,
+            parts: ArenaVec::with_capacity_in(tokens.len() + 2, arena),
+            pending: ArenaVec::new_in(arena),
+        };
+        reader.read();
+        let mut parts = reader.parts;
+        parts.reverse();
+        Self { parts }
+    }
+
+    /// The addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = &ArenaVec<'a, Token<'a>>> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Address(tokens) => Some(tokens),
+            _ => None,
+        })
+    }
+
+    /// Appends the list in external form to `out`, a line feed after each comma. Of an entry with more than 250
+    /// octets besides its address only the address is written.
+    pub fn write(&self, arena: &'a Bump, out: &mut ArenaVec<'a, u8>) {
+        let mut entry = Entry::default();
+        entry.begin(out.len());
+        for (index, part) in self.parts.iter().enumerate() {
+            let next = self.parts.get(index + 1);
+            match part {
+                Part::Token(token) if token.is_operator(b',') => {
+                    entry.end(arena, out);
+                    out.extend_from_slice_copy(b",\n");
+                    entry.begin(out.len());
+                    continue;
+                }
+                Part::Address(tokens) => {
+                    let start = out.len();
+                    write_address(arena, tokens, out);
+                    entry.address = Some(tokens);
+                    entry.address_size = out.len() - start;
+                }
+                Part::Token(token) => {
+                    let is_empty_path = token.is_operator(b'<')
+                        && matches!(next, Some(Part::Token(next)) if next.is_operator(b'>'));
+                    if is_empty_path {
+                        entry.address = Some(&[]);
+                        entry.address_size = 0;
+                    }
+                    write_token(token, out);
+                }
+                Part::GroupStart => out.push(b':'),
+            }
+            if next.is_some_and(|next| is_blank_between(part, next)) {
+                out.push(b' ');
+            }
+        }
+        entry.end(arena, out);
+    }
+}
+
+/// What was written since the last comma.
+#[derive(Default)]
+struct Entry<'l, 'a> {
+    start: usize,
+    /// Its last address.
+    address: Option<&'l [Token<'a>]>,
+    address_size: usize,
+}
+
+/// Octets of an entry that are no address: with more of them some software would overflow.
+const NO_ADDRESS_SIZE_MAX: usize = 250;
+
+impl<'l, 'a> Entry<'l, 'a> {
+    fn begin(&mut self, start: usize) {
+        *self = Self { start, ..Self::default() };
+    }
+
+    fn end(&self, arena: &'a Bump, out: &mut ArenaVec<'a, u8>) {
+        let Some(address) = self.address else { return };
+        if out.len() - self.address_size > self.start + NO_ADDRESS_SIZE_MAX {
+            out.truncate(self.start);
+            out.push(b'<');
+            if !address.is_empty() {
+                write_address(arena, address, out);
+            }
+            out.push(b'>');
+        }
+    }
+}
+
+/// Whether a blank is written between two parts.
+fn is_blank_between(part: &Part<'_>, next: &Part<'_>) -> bool {
+    let is_text = |part: &Part<'_>| match part {
+        Part::Address(_) => true,
+        Part::Token(token) => token.is_text(),
+        Part::GroupStart => false,
+    };
+    matches!(part, Part::GroupStart)
+        || matches!(next, Part::Token(next) if next.is_operator(b'<'))
+        || is_text(part) && is_text(next)
+}
+
+/// Appends an address in external form, its local-part quoted if it has to be.
+pub(super) fn write_address<'a>(arena: &'a Bump, tokens: &[Token<'_>], out: &mut ArenaVec<'a, u8>) {
+    let mut internal = ArenaVec::new_in(arena);
+    write_internal(tokens, &mut internal);
+    quote_onto(&internal, out);
+}
+
+/// Appends tokens as they would be spelled, each on its own.
+pub(crate) fn write_tokens(tokens: &[Token<'_>], out: &mut ArenaVec<'_, u8>) {
+    for (index, token) in tokens.iter().enumerate() {
+        write_token(token, out);
+        if token.is_operator(b',') || is_blank_after(token, tokens.get(index + 1)) {
+            out.push(b' ');
+        }
+    }
+}
+
+/// Appends what tokens mean: without quotes.
+pub(crate) fn write_internal(tokens: &[Token<'_>], out: &mut ArenaVec<'_, u8>) {
+    for (index, token) in tokens.iter().enumerate() {
+        match token.kind {
+            TokenKind::Atom | TokenKind::Quoted | TokenKind::Comment => {
+                out.extend_from_slice_copy(token.text);
+            }
+            TokenKind::Literal => {
+                out.push(b'[');
+                out.extend_from_slice_copy(token.text);
+                out.push(b']');
+            }
+            TokenKind::Operator(octet) => out.push(octet),
+        }
+        if token.is_operator(b',') || is_blank_after(token, tokens.get(index + 1)) {
+            out.push(b' ');
+        }
+    }
+}
+
+fn is_blank_after(token: &Token<'_>, next: Option<&Token<'_>>) -> bool {
+    !token.is_joined
+        && !token.is_operator(b',')
+        && next.is_some_and(|next| next.is_operator(b'<') || token.is_text() && next.is_text())
+}
+
+fn write_token(token: &Token<'_>, out: &mut ArenaVec<'_, u8>) {
+    match token.kind {
+        TokenKind::Atom | TokenKind::Comment => out.extend_from_slice_copy(token.text),
+        TokenKind::Quoted => {
+            out.push(b'"');
+            write_escaped(token.text, b"\"\\\r", out);
+            out.push(b'"');
+        }
+        TokenKind::Literal => {
+            out.push(b'[');
+            write_escaped(token.text, b"\\\r", out);
+            out.push(b']');
+        }
+        TokenKind::Operator(octet) => out.push(octet),
+    }
+}
+
+fn write_escaped(text: &[u8], escaped: &[u8], out: &mut ArenaVec<'_, u8>) {
+    for octet in text {
+        if escaped.contains(octet) {
+            out.push(b'\\');
+        }
+        out.push(*octet);
+    }
+}
+
+/// Finds the addresses, from the end of the tokens to their front: what a token means is told by what follows it.
+struct Reader<'t, 'a> {
+    arena: &'a Bump,
+    tokens: &'t [Token<'a>],
+    /// The parts found, last first.
+    parts: ArenaVec<'a, Part<'a>>,
+    /// The tokens of the address at hand, last first.
+    pending: ArenaVec<'a, Token<'a>>,
+}
+
+impl<'a> Reader<'_, 'a> {
+    fn read(&mut self) {
+        let mut left = self.tokens.len();
+        // A word may begin the address at hand, or belong to it behind an operator.
+        let mut may_take_word = true;
+        let mut is_in_group = false;
+        // The token at hand ends what was skipped: it is no part of an address.
+        let mut is_border = false;
+        while let Some(token) = left.checked_sub(1).and_then(|last| self.tokens.get(last)).copied() {
+            left -= 1;
+            let was_border = core::mem::take(&mut is_border);
+            match token.kind {
+                TokenKind::Comment => self.parts.push(Part::Token(token)),
+                TokenKind::Operator(b';') => {
+                    self.end_address(true);
+                    self.parts.push(Part::Token(token));
+                    is_in_group = true;
+                    may_take_word = true;
+                }
+                TokenKind::Operator(b':') if is_in_group => {
+                    self.end_address(false);
+                    self.parts.push(Part::GroupStart);
+                    left = self.skip(left, |octet| octet == b',');
+                    is_border = true;
+                }
+                TokenKind::Operator(b'>') => {
+                    self.end_address(true);
+                    self.parts.push(Part::Token(token));
+                    left = self.read_path(left);
+                    left = self.skip(left, |octet| matches!(octet, b'>' | b';' | b',' | b':'));
+                    is_border = true;
+                    may_take_word = true;
+                }
+                TokenKind::Atom | TokenKind::Quoted | TokenKind::Literal => {
+                    if !may_take_word {
+                        self.end_address(true);
+                    }
+                    may_take_word = false;
+                    self.pending.push(token);
+                }
+                TokenKind::Operator(b',') => {
+                    self.end_address(false);
+                    self.parts.push(Part::Token(token));
+                    may_take_word = true;
+                }
+                TokenKind::Operator(_) => {
+                    if was_border {
+                        self.parts.push(Part::Token(token));
+                    } else {
+                        self.pending.push(token);
+                    }
+                    may_take_word = true;
+                }
+            }
+        }
+        self.end_address(false);
+    }
+
+    /// The tokens at hand are an address. `with_comma`: whatever comes before them is not separated from them.
+    fn end_address(&mut self, with_comma: bool) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let empty = ArenaVec::new_in(self.arena);
+        let mut tokens = core::mem::replace(&mut self.pending, empty);
+        tokens.reverse();
+        tokens.iter_mut().for_each(|token| token.is_joined = true);
+        self.parts.push(Part::Address(tokens));
+        if with_comma {
+            self.parts.push(Part::Token(Token::operator(b',')));
+        }
+    }
+
+    /// An address in angle brackets, from its last token to the `<`, which is left where it is.
+    fn read_path(&mut self, mut left: usize) -> usize {
+        while let Some(token) = left.checked_sub(1).and_then(|last| self.tokens.get(last)).copied() {
+            if token.is_operator(b'<') {
+                break;
+            }
+            left -= 1;
+            if token.kind == TokenKind::Comment {
+                self.parts.push(Part::Token(token));
+            } else {
+                self.pending.push(token);
+            }
+        }
+        self.end_address(false);
+        left
+    }
+
+    /// Takes all up to an operator that `is_end` names as text that is no address.
+    fn skip(&mut self, mut left: usize, is_end: impl Fn(u8) -> bool) -> usize {
+        while let Some(token) = left.checked_sub(1).and_then(|last| self.tokens.get(last)).copied() {
+            if matches!(token.kind, TokenKind::Operator(octet) if is_end(octet)) {
+                break;
+            }
+            left -= 1;
+            self.parts.push(Part::Token(token));
+        }
+        left
+    }
+}

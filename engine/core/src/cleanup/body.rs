@@ -1,0 +1,259 @@
+//! The passes over the body: its lines, and the structure that they have.
+
+use super::checks::{Act, Subject};
+use super::field_kind::FieldKind;
+use super::output::Output;
+use super::rejection::Halt;
+use super::settings::{Checks, Settings};
+use super::{Cleanup, Surroundings, content};
+use crate::envelope::{BodyType, Envelope};
+use crate::lookup::Maps;
+use crate::message::header::Field;
+use crate::message::mime::Place;
+
+/// How far the body at hand has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    /// Octets of the segment, a line end counted as one.
+    offset: usize,
+    /// The line at hand began in an earlier record.
+    is_continued: bool,
+}
+
+impl Progress {
+    /// A body begins. `with_empty_line`: the line that ended the header section counts as its first.
+    pub(super) fn begin_segment(&mut self, with_empty_line: bool) {
+        *self = Self { offset: usize::from(with_empty_line), is_continued: false };
+    }
+}
+
+impl Checks {
+    /// Whether any table is there.
+    pub(super) const fn is_any(&self) -> bool {
+        !(self.header.is_empty()
+            && self.mime_header.is_empty()
+            && self.nested_header.is_empty()
+            && self.body.is_empty())
+    }
+
+    /// The tables for a field; `None` if there are none.
+    pub(super) fn of(&self, place: Place, kind: FieldKind) -> Option<&Maps> {
+        let maps = match place {
+            _ if kind.is_mime() => &self.mime_header,
+            Place::Primary => &self.header,
+            Place::Nested => &self.nested_header,
+            Place::Multipart | Place::Body => &self.mime_header,
+        };
+        (!maps.is_empty()).then_some(maps)
+    }
+}
+
+impl Settings {
+    /// Whether any pass wants to know the content's structure.
+    pub(super) const fn follows_structure(&self, envelope: &Envelope) -> bool {
+        let mime = &self.mime;
+        let is_8bit_wanted = mime.detects_8bit && !matches!(envelope.body, BodyType::EightBitMime);
+        !mime.is_disabled && (is_8bit_wanted || self.checks.is_any() || self.is_structure_judged())
+    }
+
+    /// Whether content is refused for its structure.
+    const fn is_structure_judged(&self) -> bool {
+        let mime = &self.mime;
+        mime.strict_encoding_domain || mime.strict_7bit_headers || mime.strict_8bit_body
+    }
+}
+
+impl Cleanup {
+    /// Takes what a field says about the structure.
+    pub(super) fn note_structure(
+        &mut self,
+        surroundings: &Surroundings<'_, '_>,
+        kind: FieldKind,
+        field: Field<'_>,
+    ) -> Result<(), Halt> {
+        let settings = surroundings.settings;
+        let is_judged = !self.decisions.is_settled;
+        if settings.mime.strict_7bit_headers && is_judged && !field.raw.is_ascii() {
+            return Err(content("5.6.0 improper use of 8-bit data in message header"));
+        }
+        match kind {
+            FieldKind::ContentType => {
+                let mime = &settings.mime;
+                let opened =
+                    self.structure.content_type(field.body(), mime.nesting_limit, mime.boundary_length_limit);
+                let checks = &settings.checks;
+                let is_refused = settings.is_structure_judged()
+                    || !(checks.header.is_empty()
+                        && checks.mime_header.is_empty()
+                        && checks.nested_header.is_empty());
+                if opened.is_err() && is_refused && is_judged {
+                    return Err(content("5.6.0 MIME nesting exceeds safety limit"));
+                }
+            }
+            FieldKind::ContentTransferEncoding => self.structure.content_transfer_encoding(field.body()),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether no pass has to see more of the body.
+    pub(super) fn is_body_transparent(&self, settings: &Settings) -> bool {
+        let is_checked = !self.decisions.is_settled;
+        let looks_at_lines = is_checked
+            && (!settings.checks.body.is_empty()
+                || settings.mime.strict_8bit_body && self.is_structure_followed
+                || settings.message_reject_characters.is_some());
+        let looks_for_parts = self.is_structure_followed
+            && !self.structure.is_flat()
+            && (settings.mime.detects_8bit && !self.is_eight_bit
+                || is_checked && (settings.checks.is_any() || settings.is_structure_judged()));
+        !(looks_at_lines || looks_for_parts)
+    }
+
+    /// The passes over the lines of a body, from `at` on. False: the input is used up, or its last line is not whole.
+    /// True: something else than a line of a body comes, or nothing more is to be done.
+    pub(super) fn body_lines<'a>(
+        &mut self,
+        surroundings: &mut Surroundings<'_, 'a>,
+        output: &mut Output<'a>,
+        input: &'a [u8],
+        at: &mut usize,
+        is_whole: bool,
+    ) -> Result<bool, Halt> {
+        let settings = surroundings.settings;
+        while !self.is_body_transparent(settings) {
+            if self.structure.place() != Place::Body {
+                return Ok(true);
+            }
+            if !self.looks_at_lines(settings) {
+                self.skip_to_boundary(output, input, at);
+            }
+            let rest = input.get(*at..).unwrap_or_default();
+            if rest.is_empty() {
+                return Ok(false);
+            }
+            let Some(record) = next_record(rest, settings.line_length_limit, is_whole) else {
+                return Ok(false);
+            };
+            self.body_record(surroundings, output, record, *at)?;
+            *at += record.size;
+        }
+        Ok(true)
+    }
+
+    /// Whether a pass wants each line, and not only boundaries.
+    fn looks_at_lines(&self, settings: &Settings) -> bool {
+        let limit = settings.checks.body_size_limit;
+        let has_body_checks = !settings.checks.body.is_empty() && (limit == 0 || self.body.offset < limit);
+        !self.decisions.is_settled
+            && (has_body_checks
+                || settings.mime.strict_8bit_body
+                    && self.is_structure_followed
+                    && self.structure.is_seven_bit()
+                || settings.message_reject_characters.is_some())
+    }
+
+    /// Keeps all before the next line that can be a boundary.
+    fn skip_to_boundary(&mut self, output: &mut Output<'_>, input: &[u8], at: &mut usize) {
+        let rest = input.get(*at..).unwrap_or_default();
+        if !self.body.is_continued && rest.starts_with(b"--") {
+            return;
+        }
+        // A line end at the end of the input stays: what follows it may be a boundary.
+        let end = match memchr::memmem::find(rest, b"\r\n--") {
+            Some(found) => found + 2,
+            None => match memchr::memrchr(b'\n', rest) {
+                Some(feed) if feed + 3 >= rest.len() => feed + 1,
+                _ => rest.len() - usize::from(rest.ends_with(b"\r")),
+            },
+        };
+        let skipped = rest.get(..end).unwrap_or_default();
+        self.body.offset += end;
+        if let Some(last) = skipped.last() {
+            self.body.is_continued = *last != b'\n';
+        }
+        output.keep(*at, *at + end);
+        *at += end;
+    }
+
+    /// The pass that refuses octets (`message_reject_characters`).
+    pub(super) fn refuse_characters(&self, settings: &Settings, text: &[u8]) -> Result<(), Halt> {
+        match &settings.message_reject_characters {
+            Some(refused)
+                if !self.decisions.is_settled && text.iter().any(|octet| refused.contains(*octet)) =>
+            {
+                Err(content("5.7.1 disallowed character"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn body_record<'a>(
+        &mut self,
+        surroundings: &mut Surroundings<'_, 'a>,
+        output: &mut Output<'a>,
+        record: Record<'a>,
+        at: usize,
+    ) -> Result<(), Halt> {
+        let settings = surroundings.settings;
+        let is_checked = !self.decisions.is_settled;
+        let is_continued = core::mem::replace(&mut self.body.is_continued, !record.is_end);
+        let text = record.text;
+        self.refuse_characters(settings, text)?;
+        if settings.mime.strict_8bit_body
+            && is_checked
+            && self.is_structure_followed
+            && self.structure.is_seven_bit()
+            && !text.is_ascii()
+        {
+            return Err(content("5.6.0 improper use of 8-bit data in message body"));
+        }
+        if self.is_structure_followed && !is_continued {
+            self.structure.line(text);
+        }
+        let offset = self.body.offset;
+        self.body.offset += text.len() + 1;
+        let limit = settings.checks.body_size_limit;
+        if limit == 0 || offset < limit {
+            let end = memchr::memchr(0, text).unwrap_or(text.len());
+            let key = text.get(..end).unwrap_or_default();
+            match self.check(surroundings, &settings.checks.body, Subject::Body, key)? {
+                Act::Keep => {}
+                Act::Drop => return Ok(()),
+                Act::Replace(line) => {
+                    output.write(line);
+                    output.write(if record.is_end { b"\r\n" } else { b"" });
+                    return Ok(());
+                }
+                Act::Prepend(line) => {
+                    output.write(line);
+                    output.write(b"\r\n");
+                }
+            }
+        }
+        output.keep(at, at + record.size);
+        Ok(())
+    }
+}
+
+/// A line, or a piece of one that is longer than lines may be.
+#[derive(Clone, Copy)]
+struct Record<'a> {
+    text: &'a [u8],
+    /// Octets with the line end.
+    size: usize,
+    /// The line ends here.
+    is_end: bool,
+}
+
+/// The record at the front of `input`; `None` if it is not whole yet.
+fn next_record(input: &[u8], size_max: usize, is_whole: bool) -> Option<Record<'_>> {
+    let front = input.get(..(size_max + 1).min(input.len()))?;
+    if let Some(end) = memchr::memmem::find(front, b"\r\n") {
+        return Some(Record { text: input.get(..end)?, size: end + 2, is_end: true });
+    }
+    if input.len() > size_max {
+        return Some(Record { text: input.get(..size_max)?, size: size_max, is_end: false });
+    }
+    is_whole.then_some(Record { text: input, size: input.len(), is_end: true })
+}

@@ -1,0 +1,141 @@
+//! The passes that rewrite one address to one: canonical tables, and hiding hosts (`masquerade_domains`).
+
+use bumpalo::collections::Vec as ArenaVec;
+
+use super::Surroundings;
+use super::settings::{Canonical, Classes, Masquerade};
+use crate::address::{Rewriting, quoted, rewrite, unquoted};
+use crate::lookup::{AddressLookup, Extension, LookupError};
+
+/// How often a canonical table is asked about its own answer.
+const CANONICAL_ROUNDS_MAX: usize = 10;
+
+/// Where the address at hand stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AddressClass {
+    EnvelopeSender,
+    EnvelopeRecipient,
+    HeaderSender,
+    HeaderRecipient,
+}
+
+impl Classes {
+    const fn has(self, class: AddressClass) -> bool {
+        match class {
+            AddressClass::EnvelopeSender => self.envelope_sender,
+            AddressClass::EnvelopeRecipient => self.envelope_recipient,
+            AddressClass::HeaderSender => self.header_sender,
+            AddressClass::HeaderRecipient => self.header_recipient,
+        }
+    }
+}
+
+/// `address` (external form) after all tables that rewrite one address to one. The same slice if nothing changes.
+pub(super) fn map_address<'a>(
+    surroundings: &Surroundings<'_, 'a>,
+    class: AddressClass,
+    address: &'a [u8],
+) -> Result<&'a [u8], LookupError> {
+    let settings = surroundings.settings;
+    let own = match class {
+        AddressClass::EnvelopeSender | AddressClass::HeaderSender => &settings.sender_canonical,
+        AddressClass::EnvelopeRecipient | AddressClass::HeaderRecipient => &settings.recipient_canonical,
+    };
+    let mut address = address;
+    for canonical in [own, &settings.canonical] {
+        if !canonical.maps.is_empty() && canonical.classes.has(class) {
+            address = self::canonical(surroundings, canonical, address)?;
+        }
+    }
+    if settings.masquerade.classes.has(class) {
+        address = masquerade(surroundings, &settings.masquerade, address);
+    }
+    Ok(address)
+}
+
+/// An envelope's address (internal form): completed, then mapped.
+pub(super) fn envelope_address<'a>(
+    surroundings: &Surroundings<'_, 'a>,
+    class: AddressClass,
+    address: &'a [u8],
+) -> Result<&'a [u8], LookupError> {
+    let mapped =
+        map_address(surroundings, class, quoted(surroundings.arena, complete(surroundings, address)))?;
+    Ok(unquoted(surroundings.arena, mapped))
+}
+
+/// An address of an envelope or a check (internal form), completed as ours.
+pub(super) fn complete<'a>(surroundings: &Surroundings<'_, 'a>, address: &'a [u8]) -> &'a [u8] {
+    if address.is_empty() {
+        return address;
+    }
+    let Rewriting { rules, local, .. } = surroundings.settings.rewriting.as_ref();
+    let arena = surroundings.arena;
+    unquoted(arena, rewrite(arena, rules, local, quoted(arena, address)))
+}
+
+impl<'a> Surroundings<'_, 'a> {
+    /// What lookups of addresses need.
+    pub(super) fn lookup(&self) -> AddressLookup<'a> {
+        AddressLookup {
+            arena: self.arena,
+            rewriting: &self.settings.rewriting,
+            destinations: &self.settings.destinations,
+            recipient_delimiter: &self.settings.recipient_delimiter,
+        }
+    }
+}
+
+/// Asks for the answer again until there is none, or it is the question. One without end is no error: it stops.
+fn canonical<'a>(
+    surroundings: &Surroundings<'_, 'a>,
+    canonical: &'a Canonical,
+    address: &'a [u8],
+) -> Result<&'a [u8], LookupError> {
+    let arena = surroundings.arena;
+    let extension = if surroundings.settings.propagates_canonical_extension {
+        Extension::Propagate
+    } else {
+        Extension::Drop
+    };
+    let mut address = address;
+    for _ in 0..CANONICAL_ROUNDS_MAX {
+        let results = surroundings.lookup().map(&canonical.maps, unquoted(arena, address), extension)?;
+        let Some(first) = results.as_ref().and_then(|results| results.first()) else { break };
+        let mapped = quoted(arena, first);
+        let is_itself = mapped.eq_ignore_ascii_case(address);
+        address = mapped;
+        if is_itself {
+            break;
+        }
+    }
+    Ok(address)
+}
+
+/// `user@host.domain` as `user@domain`, if the domain is one that hides its hosts.
+fn masquerade<'a>(
+    surroundings: &Surroundings<'_, 'a>,
+    masquerade: &Masquerade,
+    address: &'a [u8],
+) -> &'a [u8] {
+    let Some(at) = memchr::memrchr(b'@', address) else { return address };
+    let (local, domain) = address.split_at_checked(at).unwrap_or_default();
+    let domain = domain.get(1..).unwrap_or_default();
+    if masquerade.exceptions.iter().any(|exception| local.eq_ignore_ascii_case(exception)) {
+        return address;
+    }
+    for (is_left_alone, hiding) in &masquerade.domains {
+        let Some(front) = domain.len().checked_sub(hiding.len()) else { continue };
+        let (host, parent) = domain.split_at_checked(front).unwrap_or_default();
+        if !parent.eq_ignore_ascii_case(hiding) || !(host.is_empty() || host.ends_with(b".")) {
+            continue;
+        }
+        if host.is_empty() || *is_left_alone {
+            return address;
+        }
+        let mut hidden = ArenaVec::with_capacity_in(local.len() + 1 + hiding.len(), surroundings.arena);
+        [local, b"@", hiding].into_iter().for_each(|part| hidden.extend_from_slice_copy(part));
+        return hidden.into_bump_slice();
+    }
+    address
+}

@@ -1,0 +1,216 @@
+//! The passes that look for content that is not wanted, and what is done then (Postfix's header_checks(5)).
+
+use alloc::borrow::ToOwned;
+use alloc::vec::Vec;
+
+use super::rejection::{Halt, Rejection};
+use super::{Cleanup, Notice, Surroundings};
+use crate::lookup::Maps;
+use crate::message::header::field_name;
+
+/// What checks decided about the message as a whole.
+#[derive(Clone, Debug, Default)]
+pub struct Decisions {
+    /// HOLD: it waits until somebody releases it.
+    pub is_held: bool,
+    /// DISCARD: it is taken and dropped.
+    pub is_discarded: bool,
+    /// FILTER: `transport:destination`.
+    pub content_filter: Option<Vec<u8>>,
+    /// REDIRECT: everything goes to this address.
+    pub redirect: Option<Vec<u8>>,
+    /// BCC: these get it too.
+    pub copies: Vec<Vec<u8>>,
+    /// Nothing else of it is looked at.
+    pub(super) is_settled: bool,
+}
+
+/// What becomes of a field or a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Act<'a> {
+    Keep,
+    Drop,
+    Replace(&'a [u8]),
+    Prepend(&'a [u8]),
+}
+
+/// What a check looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Subject {
+    Header,
+    Body,
+}
+
+impl Subject {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Header => "header",
+            Self::Body => "body",
+        }
+    }
+}
+
+impl Cleanup {
+    /// Looks up a field or line and does what its entry says.
+    pub(super) fn check<'a>(
+        &mut self,
+        surroundings: &mut Surroundings<'_, 'a>,
+        maps: &'a Maps,
+        subject: Subject,
+        text: &[u8],
+    ) -> Result<Act<'a>, Halt> {
+        if maps.is_empty() || self.decisions.is_settled {
+            return Ok(Act::Keep);
+        }
+        match maps.find(surroundings.arena, text)? {
+            Some(action) => self.act(surroundings, action, subject, text),
+            None => Ok(Act::Keep),
+        }
+    }
+
+    fn act<'a>(
+        &mut self,
+        surroundings: &mut Surroundings<'_, 'a>,
+        action: &'a [u8],
+        subject: Subject,
+        text: &[u8],
+    ) -> Result<Act<'a>, Halt> {
+        let size = action.iter().position(|octet| matches!(octet, b' ' | b'\t')).unwrap_or(action.len());
+        let (word, argument) = action.split_at_checked(size).unwrap_or((action, b""));
+        let argument = argument.trim_ascii_start();
+        let mut memory = [0; 8];
+        let word = upper(word, &mut memory);
+        let is_address = memchr::memchr(b'@', argument).is_some();
+        let is_line = subject == Subject::Body || field_name(argument).is_some();
+        let mut note = |done: &'static str, argument: &[u8]| {
+            surroundings.observer.noticed(&Notice { action: done, subject: subject.name(), text, argument });
+        };
+        let decisions = &mut self.decisions;
+        match word {
+            b"REJECT" => {
+                let reason = with_status(argument);
+                note("reject", &reason);
+                return Err(Rejection::Content(reason.into()).into());
+            }
+            [b'4' | b'5', b'0'..=b'9', b'0'..=b'9'] => {
+                let reason = with_class(word, argument);
+                note("reject", &reason);
+                return Err(Rejection::Content(reason.into()).into());
+            }
+            b"WARN" => note("warning", argument),
+            b"INFO" => note("info", argument),
+            b"FILTER" if memchr::memchr(b':', argument).is_some() => {
+                decisions.content_filter = Some(argument.to_owned());
+                note("filter", argument);
+            }
+            b"PASS" => {
+                decisions.is_settled = true;
+                note("pass", argument);
+            }
+            b"DISCARD" => {
+                decisions.is_discarded = true;
+                decisions.is_settled = true;
+                note("discard", argument);
+            }
+            b"HOLD" => {
+                if !decisions.is_held {
+                    note("hold", argument);
+                }
+                decisions.is_held = true;
+            }
+            b"PREPEND" if !argument.is_empty() && is_line => {
+                note("prepend", argument);
+                return Ok(Act::Prepend(argument));
+            }
+            b"REPLACE" if !argument.is_empty() && is_line => {
+                note("replace", argument);
+                return Ok(Act::Replace(argument));
+            }
+            b"REDIRECT" if is_address => {
+                decisions.redirect = Some(argument.to_owned());
+                decisions.is_settled = true;
+                note("redirect", argument);
+            }
+            b"BCC" if is_address => {
+                decisions.copies.push(argument.to_owned());
+                note("bcc", argument);
+            }
+            b"STRIP" => {
+                note("strip", argument);
+                return Ok(Act::Drop);
+            }
+            b"IGNORE" => return Ok(Act::Drop),
+            b"DUNNO" | b"OK" => {}
+            _ => note("unusable action", action),
+        }
+        Ok(Act::Keep)
+    }
+}
+
+/// A word in upper case; none of ours is longer than `memory`.
+fn upper<'m>(word: &[u8], memory: &'m mut [u8; 8]) -> &'m [u8] {
+    let Some(place) = memory.get_mut(..word.len()) else { return b"" };
+    place.copy_from_slice(word);
+    place.make_ascii_uppercase();
+    place
+}
+
+/// The text of a refusal, with an enhanced status code in front.
+fn with_status(argument: &[u8]) -> Vec<u8> {
+    let default: &[u8] = b"5.7.1 ";
+    if argument.is_empty() {
+        return [default, b"message content rejected"].concat();
+    }
+    match status_size(argument) {
+        Some(_) if argument.starts_with(b"4") || argument.starts_with(b"5") => argument.to_owned(),
+        // A refusal cannot be a success.
+        Some(_) => [b"4", argument.get(1..).unwrap_or_default()].concat(),
+        None => [default, argument].concat(),
+    }
+}
+
+/// The text of a refusal whose entry says a reply code: its class is that of the code.
+fn with_class(code: &[u8], argument: &[u8]) -> Vec<u8> {
+    let class = code.get(..1).unwrap_or_default();
+    match status_size(argument) {
+        Some(_) => [class, argument.get(1..).unwrap_or_default()].concat(),
+        None if argument.is_empty() => [class, b".7.1 message content rejected"].concat(),
+        None => [class, b".7.1 ", argument].concat(),
+    }
+}
+
+/// Octets of the enhanced status code in front of a text (RFC 3463 §2).
+fn status_size(text: &[u8]) -> Option<usize> {
+    let end = text.iter().position(|octet| matches!(octet, b' ' | b'\t')).unwrap_or(text.len());
+    let status = text.get(..end)?;
+    let mut parts = status.split(|octet| *octet == b'.');
+    let is_number = |part: Option<&[u8]>, size_max: usize| {
+        part.is_some_and(|part| (1..=size_max).contains(&part.len()) && part.iter().all(u8::is_ascii_digit))
+    };
+    let class = parts.next();
+    let is_class = matches!(class, Some(b"2" | b"4" | b"5"));
+    let is_status =
+        is_class && is_number(parts.next(), 3) && is_number(parts.next(), 3) && parts.next().is_none();
+    is_status.then_some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_have_a_status() {
+        for (argument, reason) in [
+            ("", "5.7.1 message content rejected"),
+            ("go away", "5.7.1 go away"),
+            ("4.7.2 later", "4.7.2 later"),
+            ("5.7.2", "5.7.2"),
+            ("2.0.0 fine", "4.0.0 fine"),
+            ("5.7 x", "5.7.1 5.7 x"),
+        ] {
+            assert_eq!(with_status(argument.as_bytes()), reason.as_bytes(), "{argument}");
+        }
+        assert_eq!(with_class(b"450", b"later"), b"4.7.1 later");
+        assert_eq!(with_class(b"554", b"4.1.2 x"), b"5.1.2 x");
+    }
+}

@@ -1,0 +1,51 @@
+//! The pass that rewrites the addresses of one field.
+
+use bumpalo::collections::Vec as ArenaVec;
+
+use super::Surroundings;
+use super::canonical::{AddressClass, map_address};
+use super::field_kind::Party;
+use super::field_text::{emitted, fold};
+use crate::address::{AddressList, Part, RewriteContext, rewrite, scan, write_tokens};
+use crate::lookup::LookupError;
+
+/// The field with all its addresses rewritten, as it goes into the queue; `None` if none of them changes.
+///
+/// `logical`: the field as one text; `name_size`: octets of it before the colon.
+pub(super) fn header_rewrite<'a>(
+    surroundings: &Surroundings<'_, 'a>,
+    context: &'a RewriteContext,
+    party: Party,
+    logical: &'a [u8],
+    name_size: usize,
+) -> Result<Option<&'a [u8]>, LookupError> {
+    let (arena, settings) = (surroundings.arena, surroundings.settings);
+    let class = match party {
+        Party::Sender => AddressClass::HeaderSender,
+        Party::Recipient => AddressClass::HeaderRecipient,
+    };
+    let (name, body) = logical.split_at_checked(name_size).unwrap_or((logical, b""));
+    let body = body.get(1..).unwrap_or_default();
+    let mut list = AddressList::parse(arena, body, settings.header_address_token_limit);
+    let mut is_changed = false;
+    for part in &mut list.parts {
+        let Part::Address(tokens) = part else { continue };
+        let mut external = ArenaVec::with_capacity_in(64, arena);
+        write_tokens(tokens, &mut external);
+        let external: &'a [u8] = external.into_bump_slice();
+        let complete = rewrite(arena, &settings.rewriting.rules, context, external);
+        let mapped = map_address(surroundings, class, complete)?;
+        is_changed |= mapped != external;
+        tokens.clear();
+        scan(arena, mapped, usize::MAX, tokens);
+    }
+    if !is_changed {
+        return Ok(None);
+    }
+    let mut text = ArenaVec::with_capacity_in(logical.len() * 2, arena);
+    text.extend_from_slice_copy(name);
+    text.extend_from_slice_copy(b": ");
+    list.write(arena, &mut text);
+    fold(&mut text);
+    Ok(Some(emitted(arena, &text, settings.header_size_limit)))
+}

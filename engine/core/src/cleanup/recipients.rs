@@ -1,0 +1,193 @@
+//! The passes over the envelope: reverse-path, recipients, aliases, duplicates, copies.
+
+use bumpalo::collections::Vec as ArenaVec;
+
+use super::Surroundings;
+use super::canonical::{AddressClass, complete, envelope_address};
+use super::rejection::Halt;
+use super::virtual_alias;
+use crate::envelope::{Notify, QueuedRecipient};
+use crate::lookup::{KeyForm, LookupError, Maps};
+
+/// The reverse-path (internal form) after rewriting. This system's own reports have none.
+pub(super) fn envelope_sender<'a>(surroundings: &Surroundings<'_, 'a>) -> Result<&'a [u8], LookupError> {
+    let given = surroundings.envelope.sender.as_slice();
+    if given.is_empty() {
+        return Ok(given);
+    }
+    let completed = complete(surroundings, given);
+    let is_daemon =
+        completed.get(..MAILER_DAEMON.len()).is_some_and(|front| front.eq_ignore_ascii_case(MAILER_DAEMON))
+            && completed.eq_ignore_ascii_case(complete(surroundings, MAILER_DAEMON));
+    if is_daemon {
+        return Ok(b"");
+    }
+    envelope_address(surroundings, AddressClass::EnvelopeSender, given)
+}
+
+const MAILER_DAEMON: &[u8] = b"MAILER-DAEMON";
+
+/// The recipients after all passes, copies included.
+///
+/// `added`: addresses that checks added (BCC).
+pub(super) fn envelope_recipients<'a>(
+    surroundings: &Surroundings<'_, 'a>,
+    sender: &'a [u8],
+    added: impl Iterator<Item = &'a [u8]>,
+) -> Result<ArenaVec<'a, QueuedRecipient<'a>>, Halt> {
+    let settings = surroundings.settings;
+    let given = &surroundings.envelope.recipients;
+    let mut all = Recipients::new(surroundings, given.len());
+    if let Some(copy) = bcc(surroundings, &settings.bcc.sender_maps, sender)? {
+        all.add_copy(copy)?;
+    }
+    for recipient in given {
+        let address = envelope_address(surroundings, AddressClass::EnvelopeRecipient, &recipient.address)?;
+        all.add(QueuedRecipient {
+            address,
+            original: recipient.original(),
+            notify: recipient.notify,
+            dsn_original: recipient.dsn_original.as_deref(),
+        })?;
+        if let Some(copy) = bcc(surroundings, &settings.bcc.recipient_maps, address)? {
+            all.add_copy(copy)?;
+        }
+    }
+    if !settings.bcc.always.is_empty() && !all.recipients.is_empty() {
+        all.add_copy(&settings.bcc.always)?;
+    }
+    for copy in added {
+        all.add_copy(copy)?;
+    }
+    Ok(all.recipients)
+}
+
+/// Who gets a copy by a table; the extension of `address` is not kept.
+fn bcc<'a>(
+    surroundings: &Surroundings<'_, 'a>,
+    maps: &'a Maps,
+    address: &'a [u8],
+) -> Result<Option<&'a [u8]>, LookupError> {
+    if maps.is_empty() || address.is_empty() {
+        return Ok(None);
+    }
+    let found = surroundings.lookup().find(maps, address, KeyForm::ExternalFirst)?;
+    Ok(found.map(|(copy, _)| copy))
+}
+
+/// Recipients without duplicates.
+struct Recipients<'c, 's, 'a> {
+    surroundings: &'c Surroundings<'s, 'a>,
+    recipients: ArenaVec<'a, QueuedRecipient<'a>>,
+    /// Places in `recipients`, one more than it is, by hash; empty while there are few.
+    places: ArenaVec<'a, u32>,
+}
+
+/// So many recipients are compared one by one.
+const FEW: usize = 8;
+
+impl<'c, 's, 'a> Recipients<'c, 's, 'a> {
+    fn new(surroundings: &'c Surroundings<'s, 'a>, expected: usize) -> Self {
+        let arena = surroundings.arena;
+        let recipients = ArenaVec::with_capacity_in(expected + 1, arena);
+        Self { surroundings, recipients, places: ArenaVec::new_in(arena) }
+    }
+
+    fn add(&mut self, recipient: QueuedRecipient<'a>) -> Result<(), Halt> {
+        if self.surroundings.settings.virtual_alias.maps.is_empty() {
+            self.add_once(recipient);
+            return Ok(());
+        }
+        let addresses = virtual_alias::expand(self.surroundings, recipient.address)?;
+        let is_expanded = addresses.as_slice() != [recipient.address];
+        let notify = if is_expanded { without_success(recipient.notify) } else { recipient.notify };
+        for address in addresses {
+            self.add_once(QueuedRecipient { address, notify, ..recipient });
+        }
+        Ok(())
+    }
+
+    /// Adds the recipient of a copy, which nobody is told about.
+    fn add_copy(&mut self, given: &'a [u8]) -> Result<(), Halt> {
+        let address = envelope_address(self.surroundings, AddressClass::EnvelopeRecipient, given)?;
+        self.add(QueuedRecipient { address, original: address, notify: Notify::NEVER, dsn_original: None })
+    }
+
+    /// Postfix's `duplicate_filter_limit`: beyond it new recipients are not remembered.
+    fn add_once(&mut self, recipient: QueuedRecipient<'a>) {
+        let settings = self.surroundings.settings;
+        let is_whole = settings.enable_original_recipient;
+        let limit = settings.duplicate_filter_limit;
+        let limit = if limit == 0 { usize::MAX } else { limit };
+        if self.recipients.len() < FEW {
+            let known = self.recipients.iter().take(limit);
+            if !known.into_iter().any(|known| is_same(known, &recipient, is_whole)) {
+                self.recipients.push(recipient);
+            }
+            return;
+        }
+        if self.places.len() < self.recipients.len().min(limit) * 2 {
+            self.grow(is_whole, limit);
+        }
+        let mask = self.places.len() - 1;
+        let mut slot = hash(&recipient, is_whole) & mask;
+        while let Some(place) = self.places.get(slot).copied().filter(|place| *place != 0) {
+            let known = self.recipients.get(place as usize - 1);
+            if known.is_some_and(|known| is_same(known, &recipient, is_whole)) {
+                return;
+            }
+            slot = (slot + 1) & mask;
+        }
+        if self.recipients.len() < limit {
+            self.remember(slot, self.recipients.len());
+        }
+        self.recipients.push(recipient);
+    }
+
+    fn grow(&mut self, is_whole: bool, limit: usize) {
+        let size = (self.recipients.len() * 4).next_power_of_two();
+        self.places = ArenaVec::new_in(self.surroundings.arena);
+        self.places.resize(size, 0);
+        for index in 0..self.recipients.len().min(limit) {
+            let Some(recipient) = self.recipients.get(index) else { break };
+            let mut slot = hash(recipient, is_whole) & (size - 1);
+            while self.places.get(slot).is_some_and(|place| *place != 0) {
+                slot = (slot + 1) & (size - 1);
+            }
+            self.remember(slot, index);
+        }
+    }
+
+    fn remember(&mut self, slot: usize, index: usize) {
+        if let (Some(place), Ok(index)) = (self.places.get_mut(slot), u32::try_from(index + 1)) {
+            *place = index;
+        }
+    }
+}
+
+/// An alias was delivered to when it was replaced: nobody reports success again.
+fn without_success(notify: Notify) -> Notify {
+    if notify == Notify::SUCCESS {
+        return Notify::NEVER;
+    }
+    Notify::from_bits(notify.bits() & !Notify::SUCCESS.bits())
+}
+
+fn is_same(one: &QueuedRecipient<'_>, other: &QueuedRecipient<'_>, is_whole: bool) -> bool {
+    let dsn = |recipient: &QueuedRecipient<'_>| recipient.dsn_original.map(<[u8]>::to_ascii_lowercase);
+    one.address.eq_ignore_ascii_case(other.address)
+        && (!is_whole
+            || one.original.eq_ignore_ascii_case(other.original)
+                && one.notify == other.notify
+                && dsn(one) == dsn(other))
+}
+
+/// FNV-1a over what [`is_same`] compares, in lower case.
+fn hash(recipient: &QueuedRecipient<'_>, is_whole: bool) -> usize {
+    let original: &[u8] = if is_whole { recipient.original } else { b"" };
+    let octets = recipient.address.iter().chain(b"\n").chain(original);
+    let hash = octets.fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| {
+        (hash ^ u64::from(octet.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3)
+    });
+    usize::try_from(hash >> 32).unwrap_or_default()
+}

@@ -1,0 +1,78 @@
+//! Owns why a message may not enter, and what its client is told.
+
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use crate::lookup::LookupError;
+
+/// Why a message may not enter the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// It has [`super::Settings::hopcount_limit`] Received fields, ours included (554 5.4.0).
+    TooManyHops,
+    /// Its content is not wanted: an enhanced status code and a text. 4.x.x is a 451 reply, 5.x.x a 550.
+    Content(Box<[u8]>),
+    /// An alias has no end, or becomes too many or too long addresses (451 4.6.0).
+    AliasExpansion,
+    /// A table could not be asked (451 4.3.0).
+    LookupFailed,
+    /// Nobody is to get it (550 5.1.0).
+    NoRecipients,
+}
+
+impl Rejection {
+    /// The reply without its line end.
+    #[must_use]
+    pub fn reply(&self) -> Cow<'static, [u8]> {
+        match self {
+            Self::TooManyHops => Cow::Borrowed(b"554 5.4.0 Error: too many hops"),
+            Self::Content(text) => {
+                let code: &[u8] = if text.starts_with(b"4") { b"451 " } else { b"550 " };
+                let mut reply = Vec::with_capacity(text.len() + 4);
+                reply.extend_from_slice(code);
+                reply.extend_from_slice(text);
+                Cow::Owned(reply)
+            }
+            Self::AliasExpansion => Cow::Borrowed(b"451 4.6.0 Alias expansion error"),
+            Self::LookupFailed => Cow::Borrowed(b"451 4.3.0 Error: queue file write error"),
+            Self::NoRecipients => Cow::Borrowed(b"550 5.1.0 no recipients specified"),
+        }
+    }
+
+    /// A short fixed name, for metrics.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::TooManyHops => "too_many_hops",
+            Self::Content(_) => "content_rejected",
+            Self::AliasExpansion => "alias_expansion",
+            Self::LookupFailed => "lookup_failed",
+            Self::NoRecipients => "no_recipients",
+        }
+    }
+}
+
+/// Why the passes stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// The message may not enter.
+    Rejected(Rejection),
+    /// A table has not answered yet: the same call again when it may have.
+    Pending,
+}
+
+impl From<Rejection> for Halt {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+impl From<LookupError> for Halt {
+    fn from(error: LookupError) -> Self {
+        match error {
+            LookupError::Unavailable => Self::Rejected(Rejection::LookupFailed),
+            LookupError::Pending => Self::Pending,
+        }
+    }
+}

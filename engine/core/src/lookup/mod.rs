@@ -1,0 +1,90 @@
+//! Lookup tables as the passes see them: a key in, a value out.
+//!
+//! What kinds of tables there are, and where they come from, is the server's concern. A table answers at once from
+//! memory; one that has to ask somebody else says [`LookupError::Pending`], and the same question is put again once
+//! it knows.
+
+mod address;
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt::Debug;
+
+use bumpalo::Bump;
+
+pub use address::{AddressLookup, Extension, KeyForm, Value};
+
+/// A lookup table.
+pub trait LookupTable: Debug + Send + Sync {
+    /// The value for `key`, from the table or made in `arena`; `None` if it has none.
+    ///
+    /// # Errors
+    /// [`LookupError`].
+    fn look_up<'a>(&'a self, arena: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError>;
+
+    /// Whether the table is asked for parts of an address too. Tables of patterns are not: a pattern for `user@`
+    /// would match where it was not meant to.
+    fn is_asked_for_parts(&self) -> bool {
+        true
+    }
+}
+
+/// Why a table has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookupError {
+    /// It cannot be asked, or its answer makes no sense (451 4.3.0).
+    Unavailable,
+    /// It was asked and has not answered yet.
+    Pending,
+}
+
+/// The tables of one parameter, in the order in which they are asked.
+#[derive(Clone, Debug, Default)]
+pub struct Maps(Vec<Arc<dyn LookupTable>>);
+
+impl Maps {
+    /// These tables.
+    #[must_use]
+    pub const fn new(tables: Vec<Arc<dyn LookupTable>>) -> Self {
+        Self(tables)
+    }
+
+    /// Whether there is no table.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The first value that a table has for `key`. An empty key has none.
+    ///
+    /// # Errors
+    /// [`LookupError`] of the first table that cannot answer.
+    pub fn find<'a>(&'a self, arena: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
+        self.find_among(arena, key, |_| true)
+    }
+
+    /// The same for a part of an address.
+    ///
+    /// # Errors
+    /// [`LookupError`] of the first table that cannot answer.
+    pub fn find_part<'a>(&'a self, arena: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
+        self.find_among(arena, key, |table| table.is_asked_for_parts())
+    }
+
+    fn find_among<'a>(
+        &'a self,
+        arena: &'a Bump,
+        key: &[u8],
+        is_asked: impl Fn(&dyn LookupTable) -> bool,
+    ) -> Result<Option<&'a [u8]>, LookupError> {
+        if key.is_empty() {
+            return Ok(None);
+        }
+        for table in self.0.iter().filter(|table| is_asked(table.as_ref())) {
+            if let Some(value) = table.look_up(arena, key)? {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
+    }
+}

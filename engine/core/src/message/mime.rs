@@ -1,0 +1,411 @@
+//! Owns the structure of content: where the header sections and bodies of its parts are (RFC 2045, RFC 2046).
+//!
+//! Boundaries are matched as Postfix matches them: text behind one does not matter, a part whose closing boundary is
+//! missing ends at the next one of an outer multipart, and each `boundary=` of a Content-Type counts.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+/// Where in the structure the next line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the message's own header section.
+    Primary,
+    /// In the header section of a part.
+    Multipart,
+    /// In the header section of an attached message.
+    Nested,
+    /// In a body.
+    Body,
+}
+
+/// How a body is encoded (RFC 2045 §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// `7bit`.
+    SevenBit,
+    /// `8bit`.
+    EightBit,
+    /// `binary`.
+    Binary,
+    /// `base64`.
+    Base64,
+    /// `quoted-printable`.
+    QuotedPrintable,
+}
+
+impl Encoding {
+    /// What the octets are without the encoding.
+    const fn domain(self) -> Self {
+        match self {
+            Self::Base64 | Self::QuotedPrintable => Self::SevenBit,
+            same => same,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ContentType {
+    Text,
+    Multipart,
+    MessageRfc822,
+    MessageGlobal,
+    /// Cannot be encoded (RFC 2046 §5.2.2, §5.2.3).
+    MessagePartialOrExternal,
+    MessageOther,
+    Other,
+}
+
+/// The structure of one message so far.
+#[derive(Clone, Debug)]
+pub struct Structure {
+    place: Place,
+    content_type: ContentType,
+    encoding: Encoding,
+    domain: Encoding,
+    /// Outermost first.
+    boundaries: Vec<Boundary>,
+}
+
+#[derive(Clone, Debug)]
+struct Boundary {
+    text: Box<[u8]>,
+    /// Parts are messages unless they say otherwise (multipart/digest).
+    is_digest: bool,
+}
+
+/// A limit of the structure was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooDeep;
+
+impl Default for Structure {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Structure {
+    /// Before the first field.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            place: Place::Primary,
+            content_type: ContentType::Text,
+            encoding: Encoding::SevenBit,
+            domain: Encoding::SevenBit,
+            boundaries: Vec::new(),
+        }
+    }
+
+    /// Where the next line is.
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Whether nothing but body can come.
+    #[must_use]
+    pub const fn is_flat(&self) -> bool {
+        matches!(self.place, Place::Body) && self.boundaries.is_empty()
+    }
+
+    /// Whether the body at hand has to be ASCII.
+    #[must_use]
+    pub fn is_seven_bit(&self) -> bool {
+        self.encoding == Encoding::SevenBit
+    }
+
+    /// Takes what follows the colon of a Content-Type field. `depth_max` multiparts may be open, of each boundary
+    /// `boundary_size_max` octets count.
+    ///
+    /// # Errors
+    /// [`TooDeep`]: a multipart was not opened.
+    pub fn content_type(
+        &mut self,
+        body: &[u8],
+        depth_max: usize,
+        boundary_size_max: usize,
+    ) -> Result<(), TooDeep> {
+        let mut words = Words { text: body };
+        let Some(first) = words.next_item() else {
+            self.content_type = ContentType::Other;
+            return Ok(());
+        };
+        let is = |index: usize, name: &[u8]| matches!(first.get(index), Some(Word::Text(text)) if text.eq_ignore_ascii_case(name));
+        let is_subtype = |name| matches!(first.get(1), Some(Word::Sign(b'/'))) && is(2, name);
+        self.content_type = if is(0, b"text") {
+            ContentType::Text
+        } else if is(0, b"message") {
+            match () {
+                () if is_subtype(b"rfc822") => ContentType::MessageRfc822,
+                () if is_subtype(b"global") => ContentType::MessageGlobal,
+                () if is_subtype(b"partial") || is_subtype(b"external-body") => {
+                    ContentType::MessagePartialOrExternal
+                }
+                () => ContentType::MessageOther,
+            }
+        } else if is(0, b"multipart") {
+            ContentType::Multipart
+        } else {
+            ContentType::Other
+        };
+        let is_digest = is_subtype(b"digest");
+        let mut result = Ok(());
+        while self.content_type == ContentType::Multipart
+            && let Some(parameter) = words.next_item()
+        {
+            if let [Word::Text(name), Word::Sign(b'='), Word::Text(value) | Word::Quoted(value), ..] =
+                parameter.as_slice()
+                && name.eq_ignore_ascii_case(b"boundary")
+            {
+                if self.boundaries.len() > depth_max {
+                    result = Err(TooDeep);
+                } else {
+                    let size = value.len().min(boundary_size_max);
+                    let text = value.get(..size).unwrap_or_default().into();
+                    self.boundaries.push(Boundary { text, is_digest });
+                }
+            }
+        }
+        result
+    }
+
+    /// Takes what follows the colon of a Content-Transfer-Encoding field.
+    pub fn content_transfer_encoding(&mut self, body: &[u8]) {
+        let mut words = Words { text: body };
+        let Some(first) = words.next_item() else { return };
+        let Some(Word::Text(name)) = first.first() else { return };
+        let known: [(&[u8], Encoding); 5] = [
+            (b"7bit", Encoding::SevenBit),
+            (b"8bit", Encoding::EightBit),
+            (b"binary", Encoding::Binary),
+            (b"base64", Encoding::Base64),
+            (b"quoted-printable", Encoding::QuotedPrintable),
+        ];
+        if let Some((_, encoding)) = known.into_iter().find(|(known, _)| name.eq_ignore_ascii_case(known)) {
+            self.encoding = encoding;
+            self.domain = encoding.domain();
+        }
+    }
+
+    /// Whether the part at hand is encoded though it must not be (RFC 2045 §6.4).
+    #[must_use]
+    pub fn is_encoding_improper(&self) -> bool {
+        match self.content_type {
+            ContentType::MessagePartialOrExternal => self.domain != Encoding::SevenBit,
+            ContentType::MessageRfc822 | ContentType::Multipart => self.encoding != self.domain,
+            _ => false,
+        }
+    }
+
+    /// A header section is over. `is_clean`: by an empty line; else by a line that is no field.
+    pub fn end_of_header_section(&mut self, is_clean: bool) {
+        let is_encoded = matches!(self.encoding, Encoding::Base64 | Encoding::QuotedPrintable);
+        self.place = Place::Body;
+        match self.content_type {
+            _ if !is_clean => {}
+            ContentType::MessageRfc822 => self.begin(Place::Nested, ContentType::Text),
+            ContentType::MessageGlobal if !is_encoded => self.begin(Place::Nested, ContentType::Text),
+            ContentType::Multipart => self.begin(Place::Body, ContentType::Other),
+            _ => {}
+        }
+    }
+
+    /// Takes the start of a line of a body, at least all of a boundary; whether it was one.
+    pub fn line(&mut self, line: &[u8]) -> bool {
+        let Some(rest) = line.strip_prefix(b"--").filter(|rest| !rest.is_empty()) else { return false };
+        let found = self.boundaries.iter().rposition(|boundary| rest.starts_with(&boundary.text));
+        let Some(index) = found else { return false };
+        self.boundaries.truncate(index + 1);
+        let Some(Boundary { text, is_digest }) = self.boundaries.last() else { return false };
+        if rest.get(text.len()..).is_some_and(|end| end.starts_with(b"--")) {
+            self.boundaries.pop();
+            self.begin(Place::Body, ContentType::Other);
+        } else {
+            let default = if *is_digest { ContentType::MessageRfc822 } else { ContentType::Text };
+            self.begin(Place::Multipart, default);
+        }
+        true
+    }
+
+    const fn begin(&mut self, place: Place, content_type: ContentType) {
+        self.place = place;
+        self.content_type = content_type;
+        self.encoding = Encoding::SevenBit;
+        self.domain = Encoding::SevenBit;
+    }
+}
+
+/// A word of a structured field.
+#[derive(Debug, PartialEq, Eq)]
+enum Word {
+    Text(Vec<u8>),
+    Quoted(Vec<u8>),
+    Sign(u8),
+}
+
+/// Words of one item that count.
+const WORDS_MAX: usize = 3;
+
+/// Reads items that `;` separates (RFC 2045 §5.1).
+struct Words<'a> {
+    text: &'a [u8],
+}
+
+impl Words<'_> {
+    /// The first words of the next item; `None` at the end.
+    fn next_item(&mut self) -> Option<Vec<Word>> {
+        let mut words = Vec::new();
+        while let Some((octet, rest)) = self.text.split_first() {
+            self.text = rest;
+            let word = match octet {
+                b' ' | b'\t' | b'\r' | b'\n' => continue,
+                b';' => return Some(words),
+                b'(' => {
+                    self.skip_comment();
+                    continue;
+                }
+                b'"' => Word::Quoted(self.quoted()),
+                octet if is_sign(*octet) => Word::Sign(*octet),
+                octet => {
+                    let size = rest.iter().position(|octet| is_sign(*octet) || *octet == b' ');
+                    let (front, behind) =
+                        rest.split_at_checked(size.unwrap_or(rest.len())).unwrap_or_default();
+                    self.text = behind;
+                    Word::Text([core::slice::from_ref(octet), front].concat())
+                }
+            };
+            if words.len() < WORDS_MAX {
+                words.push(word);
+            }
+        }
+        (!words.is_empty()).then_some(words)
+    }
+
+    fn next(&mut self) -> Option<u8> {
+        let (octet, rest) = self.text.split_first()?;
+        self.text = rest;
+        Some(*octet)
+    }
+
+    fn skip_comment(&mut self) {
+        let mut depth = 1;
+        while depth > 0 {
+            match self.next() {
+                Some(b'(') => depth += 1,
+                Some(b')') => depth -= 1,
+                Some(b'\\') => {
+                    self.next();
+                }
+                Some(_) => {}
+                None => return,
+            }
+        }
+    }
+
+    fn quoted(&mut self) -> Vec<u8> {
+        let mut text = Vec::new();
+        loop {
+            match self.next() {
+                None | Some(b'"') => return text,
+                Some(b'\r') if self.text.starts_with(b"\n") => {}
+                Some(b'\n') => {
+                    let size = text.trim_ascii_end().len();
+                    text.truncate(size);
+                }
+                Some(b'\\') => text.extend(self.next()),
+                Some(octet) => text.push(octet),
+            }
+        }
+    }
+}
+
+/// RFC 2045 §5.1 tspecials, and controls.
+const fn is_sign(octet: u8) -> bool {
+    octet.is_ascii_control()
+        || matches!(
+            octet,
+            b'(' | b')'
+                | b'<'
+                | b'>'
+                | b'@'
+                | b','
+                | b';'
+                | b':'
+                | b'\\'
+                | b'"'
+                | b'/'
+                | b'['
+                | b']'
+                | b'?'
+                | b'='
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn after(fields: &[(&str, &str)]) -> Structure {
+        let mut structure = Structure::new();
+        for (name, body) in fields {
+            match *name {
+                "type" => structure.content_type(body.as_bytes(), 100, 2048).unwrap(),
+                _ => structure.content_transfer_encoding(body.as_bytes()),
+            }
+        }
+        structure.end_of_header_section(true);
+        structure
+    }
+
+    #[test]
+    fn parts_are_found() {
+        let mut structure = after(&[("type", " multipart/mixed; charset=x;\r\n boundary=\"a \\\"b\" (c)")]);
+        assert_eq!(structure.place(), Place::Body);
+        assert!(!structure.line(b"--a"));
+        assert!(structure.line(b"--a \"b and more"));
+        assert_eq!(structure.place(), Place::Multipart);
+        structure.content_type(b" message/rfc822", 100, 2048).unwrap();
+        structure.end_of_header_section(true);
+        assert_eq!(structure.place(), Place::Nested);
+        structure.content_type(b"multipart/digest; boundary=in", 100, 2048).unwrap();
+        structure.end_of_header_section(true);
+        assert!(structure.line(b"--in"));
+        structure.end_of_header_section(true);
+        assert_eq!(structure.place(), Place::Nested, "a part of a digest is a message");
+        structure.end_of_header_section(true);
+        assert!(structure.line(b"--a \"b--"), "the inner one is closed with the outer one");
+        assert!(structure.is_flat());
+    }
+
+    #[test]
+    fn encodings_are_judged() {
+        assert!(after(&[("type", "text/plain"), ("encoding", "8bit")]).is_seven_bit() == false);
+        let mut structure = Structure::new();
+        structure.content_type(b"multipart/mixed; boundary=b", 100, 2048).unwrap();
+        structure.content_transfer_encoding(b" (why) Base64");
+        assert!(structure.is_encoding_improper());
+        structure.content_transfer_encoding(b"8bit");
+        assert!(!structure.is_encoding_improper());
+    }
+
+    #[test]
+    fn depth_and_length_are_bounded() {
+        let mut structure = Structure::new();
+        assert_eq!(structure.content_type(b"multipart/x; boundary=abc; boundary=abd", 0, 2), Err(TooDeep));
+        structure.end_of_header_section(true);
+        assert!(structure.line(b"--abx"), "two octets count");
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_a_value(octets in prop::collection::vec(any::<u8>(), 0..80)) {
+            let mut structure = Structure::new();
+            let _ = structure.content_type(&octets, 2, 10);
+            structure.content_transfer_encoding(&octets);
+            structure.end_of_header_section(true);
+            structure.line(&octets);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Owns tables of networks (Postfix's cidr_table(5)): the first that holds the address counts.
+
+use std::net::IpAddr;
+
+use bumpalo::Bump;
+use mailrace_core::lookup::{LookupError, LookupTable};
+
+use super::source::{logical_lines, split_entry};
+use super::{Spec, TableError};
+
+/// A table of networks.
+#[derive(Debug)]
+pub(super) struct CidrTable {
+    rules: Vec<Rule>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    network: Network,
+    /// `!`: what is not in the network.
+    is_negated: bool,
+    /// Nested ifs around it; a lookup skips to `end` where a condition does not hold.
+    outcome: Outcome,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    Value(Box<[u8]>),
+    /// `if`: the rules up to this index count only where it matches.
+    Until(usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Network {
+    address: u128,
+    mask: u128,
+    is_ipv4: bool,
+}
+
+impl Network {
+    fn parse(text: &str) -> Option<Self> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix.parse::<u32>().ok()?)),
+            None => (text, None),
+        };
+        let address = address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(address);
+        let (address, bits, is_ipv4) = match address.parse().ok()? {
+            IpAddr::V4(address) => (u128::from(u32::from(address)), 32, true),
+            IpAddr::V6(address) => (u128::from(address), 128, false),
+        };
+        let prefix = prefix.unwrap_or(bits);
+        if prefix > bits {
+            return None;
+        }
+        let all = if bits == 32 { u128::from(u32::MAX) } else { u128::MAX };
+        let mask = if prefix == 0 { 0 } else { all & (u128::MAX << (bits - prefix)) };
+        (address & !mask == 0).then_some(Self { address, mask, is_ipv4 })
+    }
+
+    fn contains(self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.is_ipv4 && u128::from(u32::from(address)) & self.mask == self.address,
+            IpAddr::V6(address) => !self.is_ipv4 && u128::from(address) & self.mask == self.address,
+        }
+    }
+}
+
+impl CidrTable {
+    pub(super) fn parse(spec: &Spec<'_>, text: &[u8]) -> Result<Self, TableError> {
+        let mut rules: Vec<Rule> = Vec::new();
+        let mut open = Vec::new();
+        for (number, line) in logical_lines(text) {
+            let line = line.trim_ascii();
+            let (word, rest) = split_entry(line);
+            if word.eq_ignore_ascii_case(b"endif") {
+                let Some(start) = open.pop() else {
+                    return Err(spec.error_at(number, "endif without if", "remove it"));
+                };
+                let end = rules.len();
+                if let Some(Rule { outcome: Outcome::Until(until), .. }) = rules.get_mut(start) {
+                    *until = end;
+                }
+                continue;
+            }
+            let is_if = word.eq_ignore_ascii_case(b"if");
+            let (pattern, value) = if is_if { (rest, &b""[..]) } else { (word, rest) };
+            let is_negated = pattern.starts_with(b"!");
+            let name = String::from_utf8_lossy(pattern);
+            let name = name.trim_start_matches('!').trim();
+            let Some(network) = Network::parse(name) else {
+                let remedy = "write an address, or network/prefix whose host part is zero";
+                return Err(spec.error_at(number, format!("{name:?} is no network"), remedy));
+            };
+            if !is_if && value.is_empty() {
+                return Err(spec.error_at(
+                    number,
+                    "has no value",
+                    "write the network, a blank and the value",
+                ));
+            }
+            let outcome = if is_if {
+                open.push(rules.len());
+                Outcome::Until(usize::MAX)
+            } else {
+                Outcome::Value(value.into())
+            };
+            rules.push(Rule { network, is_negated, outcome });
+        }
+        if !open.is_empty() {
+            return Err(spec.error("an if has no endif", "add endif"));
+        }
+        Ok(Self { rules })
+    }
+}
+
+impl LookupTable for CidrTable {
+    fn look_up<'a>(&'a self, _arena: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
+        let Some(address) = std::str::from_utf8(key).ok().and_then(|text| text.parse().ok()) else {
+            return Ok(None);
+        };
+        let mut index = 0;
+        while let Some(rule) = self.rules.get(index) {
+            let is_match = rule.network.contains(address) != rule.is_negated;
+            match &rule.outcome {
+                Outcome::Value(value) if is_match => return Ok(Some(value)),
+                Outcome::Until(end) if !is_match => index = *end,
+                _ => index += 1,
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_asked_for_parts(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn spec() -> Spec<'static> {
+        Spec { text: "cidr:x", kind: "cidr", name: "x", base: Path::new("/") }
+    }
+
+    #[test]
+    fn the_first_network_counts() {
+        let text = b"192.0.2.1 one\nif 192.0.2.0/24\n!192.0.2.128/25 low\n192.0.2.0/24 high\nendif\n\
+                     2001:db8::/32 six\n0.0.0.0/0 rest\n";
+        let table = CidrTable::parse(&spec(), text).unwrap();
+        let arena = Bump::new();
+        for (key, value) in [
+            ("192.0.2.1", Some("one")),
+            ("192.0.2.2", Some("low")),
+            ("192.0.2.200", Some("high")),
+            ("192.0.3.1", Some("rest")),
+            ("2001:db8::5", Some("six")),
+            ("2001:db9::5", None),
+            ("x", None),
+        ] {
+            assert_eq!(table.look_up(&arena, key.as_bytes()).unwrap(), value.map(str::as_bytes), "{key}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_line() {
+        for (text, wanted) in [
+            ("192.0.2.1/24 x", "/x:1: cidr:x: \"192.0.2.1/24\" is no network"),
+            ("\n10.0.0.0/8", "/x:2: cidr:x: has no value"),
+            ("endif", "/x:1: cidr:x: endif without if"),
+            ("if 10.0.0.0/8", "cidr:x: an if has no endif"),
+        ] {
+            let error = CidrTable::parse(&spec(), text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{error}");
+        }
+    }
+}

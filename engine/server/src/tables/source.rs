@@ -1,0 +1,96 @@
+//! Owns the text form of tables (Postfix's postmap(1)): `key value` lines.
+
+use super::string_table::StringTable;
+use super::{Spec, TableError};
+
+/// Logical lines with the number of their first line: comments and empty lines left out, lines that begin with a
+/// blank joined to the one before.
+pub(super) fn logical_lines(text: &[u8]) -> impl Iterator<Item = (usize, Vec<u8>)> {
+    let mut lines = text.split(|octet| *octet == b'\n').enumerate().peekable();
+    let is_text = |line: &[u8]| {
+        let first = line.trim_ascii_start().first().copied();
+        !matches!(first, None | Some(b'#'))
+    };
+    std::iter::from_fn(move || {
+        let (number, first) = lines.find(|(_, line)| is_text(line))?;
+        let mut logical = first.trim_ascii_end().to_vec();
+        while let Some((_, line)) = lines.peek() {
+            let is_continuation = line.first().is_some_and(|octet| matches!(octet, b' ' | b'\t'));
+            if is_text(line) && !is_continuation {
+                break;
+            }
+            if is_text(line) {
+                logical.extend_from_slice(line.trim_ascii_end());
+            }
+            lines.next();
+        }
+        Some((number + 1, logical))
+    })
+}
+
+/// Key and value of a line: the first blank outside of quotes separates them.
+pub(super) fn split_entry(line: &[u8]) -> (&[u8], &[u8]) {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    let end = line.iter().position(|octet| {
+        if std::mem::take(&mut is_escaped) {
+            return false;
+        }
+        match octet {
+            b'\\' if is_quoted => is_escaped = true,
+            b'"' => is_quoted = !is_quoted,
+            b' ' | b'\t' => return !is_quoted,
+            _ => {}
+        }
+        false
+    });
+    match end.and_then(|end| line.split_at_checked(end)) {
+        Some((key, value)) => (key, value.trim_ascii()),
+        None => (line, b""),
+    }
+}
+
+/// The table in `text`.
+pub(super) fn table(
+    spec: &Spec<'_>,
+    text: &[u8],
+    notes: &mut Vec<String>,
+) -> Result<StringTable, TableError> {
+    let lines = memchr::memchr_iter(b'\n', text).count() + 1;
+    let mut table = StringTable::with_capacity(lines, text.len());
+    for (number, line) in logical_lines(text) {
+        if line.first().is_some_and(u8::is_ascii_whitespace) {
+            return Err(spec.error_at(number, "begins with a blank", "remove the blank, or the line"));
+        }
+        let (key, value) = split_entry(&line);
+        if value.is_empty() {
+            return Err(spec.error_at(number, "has no value", "write the key, a blank and the value"));
+        }
+        if !table.insert(key, value) {
+            notes.push(format!(
+                "{}:{number}: {}: {} is there already; the first entry counts",
+                spec.path().display(),
+                spec.text,
+                String::from_utf8_lossy(key),
+            ));
+        }
+    }
+    Ok(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_continue_and_comments_are_left_out() {
+        let text = b"# c\n\na 1\n  2\n# x\n\n\t3\n #c\nb  4 \n";
+        let lines: Vec<_> = logical_lines(text).collect();
+        assert_eq!(lines, [(3, b"a 1  2\t3".to_vec()), (9, b"b  4".to_vec())]);
+    }
+
+    #[test]
+    fn a_blank_in_quotes_is_no_separator() {
+        assert_eq!(split_entry(b"\"a \\\" b\"@c \t d e "), (&b"\"a \\\" b\"@c"[..], &b"d e"[..]));
+        assert_eq!(split_entry(b"a"), (&b"a"[..], &b""[..]));
+    }
+}

@@ -1,0 +1,189 @@
+//! Owns tables of fixed strings in memory.
+//!
+//! Keys and values lie in one piece of memory, found by a hash table of eight octets an entry: a million entries cost
+//! their text and about sixteen octets each, and a lookup touches two places in memory.
+
+use std::borrow::Cow;
+
+use bumpalo::Bump;
+use mailrace_core::lookup::{LookupError, LookupTable};
+use twox_hash::XxHash3_64;
+
+/// A table of fixed strings; keys match in any case.
+#[derive(Default)]
+pub(super) struct StringTable {
+    /// For each entry: octets of the key, octets of the value (four each), key, value.
+    text: Vec<u8>,
+    slots: Vec<Slot>,
+    entries: usize,
+}
+
+/// A place of the hash table.
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    /// A part of the key's hash: keys with another are not looked at.
+    tag: u32,
+    /// Where the entry is in units of [`ENTRY_ALIGNMENT`], one more than it is; 0: there is none.
+    place: u32,
+}
+
+/// Entries begin at multiples of this, so that a table may have 16 GiB of text.
+const ENTRY_ALIGNMENT: usize = 4;
+/// Octets before an entry's key.
+const ENTRY_HEADER_SIZE: usize = 8;
+/// Of so many slots four fifths are used at most.
+const SLOTS_MIN: usize = 8;
+
+impl std::fmt::Debug for StringTable {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("StringTable").field("entries", &self.entries).finish_non_exhaustive()
+    }
+}
+
+impl StringTable {
+    /// For so many entries with so many octets of keys and values.
+    pub(super) fn with_capacity(entries: usize, text: usize) -> Self {
+        let slots = vec![Slot::default(); (entries + entries / 4).max(SLOTS_MIN)];
+        Self { text: Vec::with_capacity(text + entries * (ENTRY_HEADER_SIZE + 2)), slots, entries: 0 }
+    }
+
+    /// Adds an entry; false if there is one with its key, which stays.
+    pub(super) fn insert(&mut self, key: &[u8], value: &[u8]) -> bool {
+        if (self.entries + 1) * 5 > self.slots.len() * 4 {
+            self.grow();
+        }
+        let key = folded(key);
+        let hash = XxHash3_64::oneshot(&key);
+        let Err(slot) = self.find_slot(hash, &key) else { return false };
+        self.text.resize(self.text.len().next_multiple_of(ENTRY_ALIGNMENT), 0);
+        let place = self.text.len() / ENTRY_ALIGNMENT + 1;
+        let sizes =
+            [key.len(), value.len()].map(|size| u32::try_from(size).expect("a line has less than 4 GiB"));
+        sizes.iter().for_each(|size| self.text.extend_from_slice(&size.to_le_bytes()));
+        self.text.extend_from_slice(&key);
+        self.text.extend_from_slice(value);
+        let place = u32::try_from(place).expect("a table's text has less than 16 GiB");
+        self.slots[slot] = Slot { tag: tag_of(hash), place };
+        self.entries += 1;
+        true
+    }
+
+    /// The value for a key that is folded already.
+    fn get(&self, key: &[u8]) -> Option<&[u8]> {
+        if self.entries == 0 {
+            return None;
+        }
+        let place = self.find_slot(XxHash3_64::oneshot(key), key).ok()?;
+        Some(self.entry(place).1)
+    }
+
+    /// The entry's place, or the empty slot where it would be.
+    fn find_slot(&self, hash: u64, key: &[u8]) -> Result<u32, usize> {
+        let mut slot = self.first_slot(hash);
+        loop {
+            let Slot { tag, place } = self.slots[slot];
+            if place == 0 {
+                return Err(slot);
+            }
+            if tag == tag_of(hash) && self.entry(place).0 == key {
+                return Ok(place);
+            }
+            slot += 1;
+            if slot == self.slots.len() {
+                slot = 0;
+            }
+        }
+    }
+
+    /// Spreads the hash over however many slots there are.
+    fn first_slot(&self, hash: u64) -> usize {
+        usize::try_from((u128::from(hash) * self.slots.len() as u128) >> 64).unwrap_or_default()
+    }
+
+    fn entry(&self, place: u32) -> (&[u8], &[u8]) {
+        let start = (place as usize - 1) * ENTRY_ALIGNMENT;
+        let size = |at: usize| {
+            let octets = self.text[at..at + 4].try_into().expect("four octets");
+            u32::from_le_bytes(octets) as usize
+        };
+        let (key, value) = (start + ENTRY_HEADER_SIZE, start + ENTRY_HEADER_SIZE + size(start));
+        (&self.text[key..value], &self.text[value..value + size(start + 4)])
+    }
+
+    fn grow(&mut self) {
+        let slots = vec![Slot::default(); (self.slots.len() * 2).max(SLOTS_MIN)];
+        for old in std::mem::replace(&mut self.slots, slots) {
+            if old.place != 0 {
+                let key = self.entry(old.place).0;
+                let hash = XxHash3_64::oneshot(key);
+                if let Err(slot) = self.find_slot(hash, key) {
+                    self.slots[slot] = old;
+                }
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn len(&self) -> usize {
+        self.entries
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "half of the hash is what is wanted")]
+const fn tag_of(hash: u64) -> u32 {
+    hash as u32
+}
+
+/// A key as it is compared: in lower case.
+fn folded(key: &[u8]) -> Cow<'_, [u8]> {
+    if key.is_ascii() {
+        if key.iter().any(u8::is_ascii_uppercase) { key.to_ascii_lowercase().into() } else { key.into() }
+    } else {
+        match std::str::from_utf8(key) {
+            Ok(text) => text.to_lowercase().into_bytes().into(),
+            Err(_) => key.to_ascii_lowercase().into(),
+        }
+    }
+}
+
+impl LookupTable for StringTable {
+    fn look_up<'a>(&'a self, arena: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
+        let is_lower = key.iter().all(|octet| octet.is_ascii() && !octet.is_ascii_uppercase());
+        if is_lower {
+            return Ok(self.get(key));
+        }
+        if key.is_ascii() {
+            let lower = arena.alloc_slice_copy(key);
+            lower.make_ascii_lowercase();
+            return Ok(self.get(lower));
+        }
+        Ok(self.get(&folded(key)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    proptest! {
+        #[test]
+        fn it_is_a_map(entries in prop::collection::vec(("[a-zA-Zä@.]{0,6}", ".{0,6}"), 0..60), start in 0usize..3) {
+            let mut table = StringTable::with_capacity(start * 20, 10);
+            let mut model: HashMap<String, String> = HashMap::new();
+            for (key, value) in &entries {
+                let is_new = !model.contains_key(&key.to_lowercase());
+                prop_assert_eq!(table.insert(key.as_bytes(), value.as_bytes()), is_new);
+                model.entry(key.to_lowercase()).or_insert_with(|| value.clone());
+            }
+            prop_assert_eq!(table.len(), model.len());
+            let arena = Bump::new();
+            for (key, _) in &entries {
+                let found = table.look_up(&arena, key.to_uppercase().as_bytes()).unwrap();
+                prop_assert_eq!(found, Some(model[&key.to_lowercase()].as_bytes()));
+            }
+            prop_assert_eq!(table.look_up(&arena, b"0").unwrap(), None);
+        }
+    }
+}
