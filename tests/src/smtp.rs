@@ -17,6 +17,8 @@ impl Client {
         let stream = TcpStream::connect(address).unwrap();
         // A test that hangs is to fail.
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        // Small writes do not wait for each other.
+        stream.set_nodelay(true).unwrap();
         Self { stream: BufReader::new(stream) }
     }
 

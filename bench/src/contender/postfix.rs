@@ -52,10 +52,18 @@ impl Postfix {
     /// # Errors
     /// [`BenchError`] when it does not come up.
     pub fn start(setting: &Setting) -> Result<Self, BenchError> {
+        Self::start_with(setting, "")
+    }
+
+    /// The same with more lines of main.cf, which win over its own.
+    ///
+    /// # Errors
+    /// [`BenchError`] when it does not come up.
+    pub fn start_with(setting: &Setting, lines: &str) -> Result<Self, BenchError> {
         let directory = setting.directory_of("postfix")?;
         let address = free_address()?;
         make_directories(&directory)?;
-        write(&directory.join("etc/main.cf"), &main_cf(&directory))?;
+        write(&directory.join("etc/main.cf"), &(main_cf(&directory) + lines))?;
         write(&directory.join("etc/master.cf"), &master_cf(address))?;
         let trigger = Some(Trigger::start(&directory.join("spool/public/qmgr"))?);
         let program = program("postfix").unwrap_or_else(|| PathBuf::from("postfix"));
@@ -79,14 +87,37 @@ impl Postfix {
     /// # Errors
     /// [`BenchError`] when there is no such message.
     pub fn content(&self, id: &str) -> Result<Vec<u8>, BenchError> {
-        let path =
-            files(&self.queue())?.into_iter().find(|path| path.file_name().is_some_and(|name| name == id));
-        let path = path.ok_or_else(|| BenchError::Failed {
+        self.print(&self.file_of(id)?, "-bh")
+    }
+
+    /// The envelope of the message with this queue id, as `postcat` prints it.
+    ///
+    /// # Errors
+    /// [`BenchError`] when there is no such message.
+    pub fn envelope(&self, id: &str) -> Result<Vec<u8>, BenchError> {
+        self.print(&self.file_of(id)?, "-e")
+    }
+
+    /// Whether the message with this queue id is on hold; `None` if there is no such message.
+    #[must_use]
+    pub fn is_held(&self, id: &str) -> Option<bool> {
+        let path = self.file_of(id).ok()?;
+        Some(path.parent().is_some_and(|parent| parent.ends_with("hold")))
+    }
+
+    fn file_of(&self, id: &str) -> Result<PathBuf, BenchError> {
+        let mut paths = files(&self.directory.join("spool/incoming"))?;
+        paths.append(&mut files(&self.directory.join("spool/hold"))?);
+        let path = paths.into_iter().find(|path| path.file_name().is_some_and(|name| name == id));
+        path.ok_or_else(|| BenchError::Failed {
             program: "postfix".to_owned(),
             message: format!("has no message {id}"),
-        })?;
+        })
+    }
+
+    fn print(&self, path: &Path, what: &str) -> Result<Vec<u8>, BenchError> {
         let mut command = Command::new(program("postcat").unwrap_or_else(|| PathBuf::from("postcat")));
-        command.arg("-c").arg(self.directory.join("etc")).arg("-bh").arg(&path).env_remove("MAIL_CONFIG");
+        command.arg("-c").arg(self.directory.join("etc")).arg(what).arg(path).env_remove("MAIL_CONFIG");
         command.output().map(|output| output.stdout).map_err(BenchError::at("running postcat"))
     }
 

@@ -146,7 +146,7 @@ pub(super) fn write_address<'a>(arena: &'a Bump, tokens: &[Token<'_>], out: &mut
 pub(crate) fn write_tokens(tokens: &[Token<'_>], out: &mut ArenaVec<'_, u8>) {
     for (index, token) in tokens.iter().enumerate() {
         write_token(token, out);
-        if token.is_operator(b',') || is_blank_after(token, tokens.get(index + 1)) {
+        if is_blank_after(token, tokens.get(index + 1)) {
             out.push(b' ');
         }
     }
@@ -166,7 +166,7 @@ pub(crate) fn write_internal(tokens: &[Token<'_>], out: &mut ArenaVec<'_, u8>) {
             }
             TokenKind::Operator(octet) => out.push(octet),
         }
-        if token.is_operator(b',') || is_blank_after(token, tokens.get(index + 1)) {
+        if is_blank_after(token, tokens.get(index + 1)) {
             out.push(b' ');
         }
     }
@@ -174,8 +174,9 @@ pub(crate) fn write_internal(tokens: &[Token<'_>], out: &mut ArenaVec<'_, u8>) {
 
 fn is_blank_after(token: &Token<'_>, next: Option<&Token<'_>>) -> bool {
     !token.is_joined
-        && !token.is_operator(b',')
-        && next.is_some_and(|next| next.is_operator(b'<') || token.is_text() && next.is_text())
+        && next.is_some_and(|next| {
+            token.is_operator(b',') || next.is_operator(b'<') || token.is_text() && next.is_text()
+        })
 }
 
 fn write_token(token: &Token<'_>, out: &mut ArenaVec<'_, u8>) {

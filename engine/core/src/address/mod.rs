@@ -13,6 +13,6 @@ pub use list::{AddressList, Part};
 pub(crate) use list::{write_internal, write_tokens};
 pub use path::{PathError, is_domain, literal_address, split_path};
 pub use quote::{quote_onto, quoted, quoted_local_part, split_domain, unquoted};
-pub(crate) use rewrite::rewrite_tokens;
 pub use rewrite::{RewriteContext, RewriteRules, RewriteStep, Rewriting, rewrite, rewrite_by_steps};
+pub(crate) use rewrite::{respelled, rewrite_tokens};
 pub use token::{Token, TokenKind, scan};

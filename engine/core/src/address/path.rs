@@ -77,21 +77,20 @@ fn plain_path(argument: &[u8]) -> Option<(&[u8], &[u8])> {
 /// The octets up to a blank outside of quotes and brackets.
 fn first_word(argument: &[u8]) -> Result<(&[u8], &[u8]), PathError> {
     let mut at = 0;
-    // What closes the bracket or the quotes at hand, outermost first; deeper than two it cannot be.
-    let (mut is_in_brackets, mut is_in_quotes) = (false, false);
+    let (mut depth, mut is_in_quotes) = (0_usize, false);
     while let Some(octet) = argument.get(at) {
         match octet {
             b'\\' => at += 1,
             b'"' => is_in_quotes = !is_in_quotes,
             _ if is_in_quotes => {}
-            b'<' => is_in_brackets = true,
-            b'>' => is_in_brackets = false,
-            b' ' | b'\t' if !is_in_brackets => break,
+            b'<' => depth += 1,
+            b'>' => depth = depth.saturating_sub(1),
+            b' ' | b'\t' if depth == 0 => break,
             _ => {}
         }
         at += 1;
     }
-    if is_in_brackets || is_in_quotes {
+    if depth > 0 || is_in_quotes {
         return Err(PathError);
     }
     Ok(argument.split_at_checked(at).unwrap_or((argument, b"")))

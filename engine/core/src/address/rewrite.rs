@@ -175,8 +175,12 @@ fn complete<'a>(
             && let Some(bang) = first(tokens, b'!')
         {
             let mut swapped = ArenaVec::with_capacity_in(tokens.len() + 4, arena);
-            swapped.extend(tokens.iter().skip(bang + 1).map(|token| token.joined()));
-            swapped.push(Token::operator(b'@').joined());
+            swapped.extend(tokens.iter().skip(bang + 1));
+            swapped.push(Token::operator(b'@'));
+            if bang == 0 {
+                // With no site before the sign Postfix writes what is behind it without blanks.
+                swapped.iter_mut().for_each(|token| token.is_joined = true);
+            }
             swapped.extend(tokens.iter().take(bang));
             *tokens = swapped;
             note(RewriteStep::BangPath, tokens);
@@ -227,6 +231,18 @@ fn drop_trailing_dot<'a>(
         tokens.pop();
         note(RewriteStep::TrailingDot, tokens);
     }
+}
+
+/// An address (external form) as its tokens would be written: quotes closed, blanks between words.
+pub(crate) fn respelled<'a>(arena: &'a Bump, address: &'a [u8]) -> &'a [u8] {
+    if is_complete(address) {
+        return address;
+    }
+    let mut tokens = ArenaVec::with_capacity_in(16, arena);
+    scan(arena, address, usize::MAX, &mut tokens);
+    let mut out = ArenaVec::with_capacity_in(address.len() + 2, arena);
+    write_tokens(&tokens, &mut out);
+    if *out == *address { address } else { out.into_bump_slice() }
 }
 
 /// Whether an address (external form) is already what every rule leaves alone: a dot-string at a domain of letters,

@@ -65,7 +65,7 @@ pub fn scan<'a>(arena: &'a Bump, text: &'a [u8], limit: usize, tokens: &mut Aren
         at += 1;
         let token = match octet {
             b' ' | b'\t' | b'\r' | b'\n' => continue,
-            b'(' => comment(arena, text, &mut at),
+            b'(' => comment(text, &mut at),
             b'[' => Token::word(TokenKind::Literal, enclosed(arena, text, &mut at, b']')),
             b'"' => Token::word(TokenKind::Quoted, enclosed(arena, text, &mut at, b'"')),
             octet if CLASS.get(*octet) & OPERATOR != 0 => Token::operator(*octet),
@@ -78,8 +78,8 @@ pub fn scan<'a>(arena: &'a Bump, text: &'a [u8], limit: usize, tokens: &mut Aren
     }
 }
 
-/// A comment from behind its first parenthesis on; comments nest.
-fn comment<'a>(arena: &'a Bump, text: &'a [u8], at: &mut usize) -> Token<'a> {
+/// A comment from behind its first parenthesis on, as it is spelled; comments nest.
+fn comment<'a>(text: &'a [u8], at: &mut usize) -> Token<'a> {
     let start = *at - 1;
     let mut depth = 1;
     while let Some(octet) = octet_at(text, *at) {
@@ -94,15 +94,7 @@ fn comment<'a>(arena: &'a Bump, text: &'a [u8], at: &mut usize) -> Token<'a> {
             break;
         }
     }
-    let raw = text.get(start..*at).unwrap_or_default();
-    let spelled = if raw.iter().any(|octet| is_blank(*octet)) {
-        let mut out = ArenaVec::with_capacity_in(raw.len(), arena);
-        out.extend(raw.iter().map(|octet| blank_for(*octet)));
-        out.into_bump_slice()
-    } else {
-        raw
-    };
-    Token::word(TokenKind::Comment, spelled)
+    Token::word(TokenKind::Comment, text.get(start..*at).unwrap_or_default())
 }
 
 /// The text up to `close`, which is skipped.
@@ -180,7 +172,7 @@ static CLASS: OctetTable<u8> = {
             b' ' | b'\t' | b'\r' | b'\n' => BLANK,
             b'|' | b'"' | b'(' | b')' | b',' | b'.' | b':' | b';' | b'<' | b'>' | b'@' | b'[' | b']'
             | b'%' | b'!' => OPERATOR,
-            0..=31 | 127 => CONTROL,
+            0..=31 | 127 | b'\\' => CONTROL,
             _ => 0,
         };
         class.set(octet, of_octet);
@@ -208,12 +200,13 @@ mod tests {
     #[test]
     fn words_operators_and_comments_are_told_apart() {
         use TokenKind::{Atom, Comment, Literal, Operator, Quoted};
-        let cases: [(&str, &[(TokenKind, &str)]); 7] = [
+        let cases: [(&str, &[(TokenKind, &str)]); 8] = [
             ("a.b", &[(Atom, "a"), (Operator(b'.'), ""), (Atom, "b")]),
             (" \"a \\\"b\"\t", &[(Quoted, "a \"b")]),
             ("a\\@b", &[(Quoted, "a@b")]),
             ("\\a", &[(Atom, "a")]),
-            ("(a (b\n) \\) c)d", &[(Comment, "(a (b ) \\) c)"), (Atom, "d")]),
+            ("\\\\", &[(Quoted, "\\")]),
+            ("(a (b\n) \\) c)d", &[(Comment, "(a (b\n) \\) c)"), (Atom, "d")]),
             ("[1.2\t3", &[(Literal, "1.2 3")]),
             ("x\u{1}y", &[(Quoted, "x\u{1}y")]),
         ];

@@ -4,7 +4,7 @@ use bumpalo::collections::Vec as ArenaVec;
 
 use super::Surroundings;
 use super::settings::{Canonical, Classes, Masquerade};
-use crate::address::{Rewriting, quoted, rewrite, unquoted};
+use crate::address::{Rewriting, quoted, respelled, rewrite, unquoted};
 use crate::lookup::{AddressLookup, Extension, LookupError};
 
 /// How often a canonical table is asked about its own answer.
@@ -41,14 +41,18 @@ pub(super) fn map_address<'a>(
         AddressClass::EnvelopeSender | AddressClass::HeaderSender => &settings.sender_canonical,
         AddressClass::EnvelopeRecipient | AddressClass::HeaderRecipient => &settings.recipient_canonical,
     };
+    // In a field each step begins with what the last one left, read as text of a field.
+    let is_of_field = matches!(class, AddressClass::HeaderSender | AddressClass::HeaderRecipient);
+    let spelled =
+        |address: &'a [u8]| if is_of_field { respelled(surroundings.arena, address) } else { address };
     let mut address = address;
     for canonical in [own, &settings.canonical] {
         if !canonical.maps.is_empty() && canonical.classes.has(class) {
-            address = self::canonical(surroundings, canonical, address)?;
+            address = self::canonical(surroundings, canonical, spelled(address))?;
         }
     }
     if settings.masquerade.classes.has(class) {
-        address = masquerade(surroundings, &settings.masquerade, address);
+        address = masquerade(surroundings, &settings.masquerade, spelled(address));
     }
     Ok(address)
 }

@@ -196,7 +196,14 @@ impl Cleanup {
         is_whole: bool,
     ) -> Result<Part<'a>, Halt> {
         let before = surroundings.settings.checks.is_any().then(|| self.clone());
-        let result = self.advance(surroundings, input, is_whole);
+        let mut result = self.advance(surroundings, input, is_whole);
+        if let Err(Halt::Rejected(_)) = result {
+            // What is wrong with the envelope is said first.
+            match self.envelope(&mut surroundings.reborrow()) {
+                Err(Halt::Rejected(Rejection::NoRecipients)) | Ok(_) => {}
+                Err(halt) => result = Err(halt),
+            }
+        }
         if let (Err(Halt::Pending), Some(before)) = (&result, before) {
             *self = before;
         }
@@ -374,6 +381,8 @@ impl Cleanup {
     ) -> Result<(), Halt> {
         let settings = surroundings.settings;
         let checks = &settings.checks.header;
+        let raw = strip_characters(surroundings.arena, settings, raw);
+        raw.split(is_line_octet).try_for_each(|line| self.refuse_characters(settings, line))?;
         if let Item::Field(field) = next_item(raw, true)
             && !checks.is_empty()
         {
@@ -553,11 +562,15 @@ fn keep_field(output: &mut Output<'_>, field: Field<'_>, at: usize, size_max: us
 #[must_use]
 pub fn strip_characters<'a>(arena: &'a Bump, settings: &Settings, input: &'a [u8]) -> &'a [u8] {
     let Some(set) = &settings.message_strip_characters else { return input };
-    let is_kept = |octet: &u8| matches!(octet, b'\r' | b'\n') || !set.contains(*octet);
+    let is_kept = |octet: &u8| is_line_octet(octet) || !set.contains(*octet);
     if input.iter().all(is_kept) {
         return input;
     }
     ArenaVec::from_iter_in(input.iter().copied().filter(is_kept), arena).into_bump_slice()
+}
+
+const fn is_line_octet(octet: &u8) -> bool {
+    matches!(octet, b'\r' | b'\n')
 }
 
 /// Content is not wanted for a fixed reason.

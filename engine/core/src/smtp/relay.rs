@@ -9,7 +9,8 @@ use bumpalo::collections::Vec as ArenaVec;
 
 use super::Settings;
 use crate::address::{
-    Token, TokenKind, is_domain, quote_onto, quoted, rewrite_tokens, scan, split_domain, write_internal,
+    Token, TokenKind, is_domain, quote_onto, quoted, rewrite, rewrite_tokens, scan, split_domain, unquoted,
+    write_internal,
 };
 
 /// Whether a stranger may send to `address` (internal form).
@@ -49,28 +50,29 @@ struct Target<'a> {
 fn resolve<Answer>(settings: &Settings, address: &[u8], judge: impl FnOnce(&Target<'_>) -> Answer) -> Answer {
     let destinations = &settings.destinations;
     if let (local, Some(domain)) = split_domain(address)
+        && !local.is_empty()
         && !is_routed(local)
+        && memchr::memchr(b'.', domain).is_some()
+        && !domain.ends_with(b".")
     {
-        let is_local = destinations.is_local(domain);
-        // Two dots at the end are no domain.
-        let domain = domain.strip_suffix(b".").filter(|rest| !rest.ends_with(b".")).unwrap_or(domain);
-        if !domain.is_empty() {
-            return judge(&Target { local, domain, is_local });
-        }
+        // The usual address is complete, and has nothing to take apart.
+        return judge(&Target { local, domain, is_local: destinations.is_local(domain) });
     }
     let arena = Bump::new();
+    let (rules, context) = (&settings.rewriting.rules, &settings.rewriting.local);
+    // First it is what the passes will make of it.
+    let complete = unquoted(&arena, rewrite(&arena, rules, context, quoted(&arena, address)));
     let mut tokens = ArenaVec::with_capacity_in(16, &arena);
-    scan(&arena, quoted(&arena, address), usize::MAX, &mut tokens);
+    scan(&arena, quoted(&arena, complete), usize::MAX, &mut tokens);
     let mut ours: Option<&[u8]> = None;
     let mut domain: Option<&[u8]> = None;
-    let (rules, context) = (&settings.rewriting.rules, &settings.rewriting.local);
     let internal = |tokens: &[Token<'_>]| {
         let mut out = ArenaVec::new_in(&arena);
         write_internal(tokens, &mut out);
         out.into_bump_slice() as &[u8]
     };
     // Each round makes it shorter.
-    for _ in 0..address.len() + 100 {
+    for _ in 0..complete.len() + 100 {
         if let [.., before, last] = tokens.as_slice()
             && last.is_operator(b'.')
             && !before.is_operator(b'.')

@@ -33,6 +33,10 @@ pub(super) struct Full {
     declared_size: Option<u64>,
     ret: Option<&'static str>,
     envid: Option<String>,
+    /// `transport:destination` of a check's FILTER.
+    content_filter: Option<String>,
+    /// The address of a check's REDIRECT.
+    redirect: Option<String>,
     dsn: Vec<Dsn>,
 }
 
@@ -96,6 +100,8 @@ impl Full {
             },
             smtputf8: envelope.smtputf8,
             declared_size: envelope.declared_size,
+            content_filter: envelope.content_filter.as_deref().map(text),
+            redirect: envelope.redirect.as_deref().map(text),
             ret: envelope.ret.map(|ret| match ret {
                 Return::Full => "FULL",
                 Return::Headers => "HDRS",

@@ -14,7 +14,7 @@ use super::source::logical_lines;
 use super::{Spec, TableError};
 
 /// Steps back of a pattern that is not linear.
-const BACKTRACK_LIMIT: usize = 100_000;
+const BACKTRACK_LIMIT: usize = 1_000_000;
 /// Octets of a compiled pattern, and of its cache.
 const PATTERN_SIZE_LIMIT: usize = 16 << 20;
 
@@ -96,7 +96,7 @@ impl Pattern {
             Ok(regex) => return Ok((Self::Linear(regex), text)),
             Err(error) => error.to_string(),
         };
-        let letters: String = text.bytes().map(char::from).collect();
+        let letters: String = ascii_classes(&text).bytes().map(char::from).collect();
         let flag = |is_on, letter: &'static str| if is_on { letter } else { "" };
         let prefix = [
             flag(flags.ignores_case, "i"),
@@ -111,6 +111,11 @@ impl Pattern {
             Ok(regex) => Ok((Self::Bounded(Box::new(regex)), text)),
             Err(_) => Err(reason.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()),
         }
+    }
+
+    /// Without look-around or back references.
+    const fn is_linear(&self) -> bool {
+        matches!(self, Self::Linear(_))
     }
 
     fn is_match(&self, text: &[u8]) -> Result<bool, LookupError> {
@@ -143,6 +148,43 @@ impl Pattern {
             Self::Bounded(regex) => regex.captures_len(),
         }
     }
+}
+
+/// A pattern whose classes of letters are those of ASCII: above it an octet is no letter.
+fn ascii_classes(text: &str) -> String {
+    const WORD: &str = "0-9A-Za-z_";
+    let mut out = String::with_capacity(text.len() + 32);
+    let mut letters = text.chars();
+    let mut is_in_brackets = false;
+    while let Some(letter) = letters.next() {
+        match letter {
+            '[' => is_in_brackets = true,
+            ']' => is_in_brackets = false,
+            _ => {}
+        }
+        if letter != '\\' {
+            out.push(letter);
+            continue;
+        }
+        match letters.next() {
+            Some('w') if is_in_brackets => out.push_str(WORD),
+            Some('d') if is_in_brackets => out.push_str("0-9"),
+            Some('s') if is_in_brackets => out.push_str(" \\t-\\r"),
+            Some('w') => out.push_str(&format!("[{WORD}]")),
+            Some('W') if !is_in_brackets => out.push_str(&format!("[^{WORD}]")),
+            Some('d') => out.push_str("[0-9]"),
+            Some('D') if !is_in_brackets => out.push_str("[^0-9]"),
+            Some('s') => out.push_str("[ \\t-\\r]"),
+            Some('S') if !is_in_brackets => out.push_str("[^ \\t-\\r]"),
+            Some('b') if !is_in_brackets => {
+                let edge = format!("(?:(?<=[{WORD}])(?![{WORD}])|(?<![{WORD}])(?=[{WORD}]))");
+                out.push_str(&edge);
+            }
+            Some(other) => out.extend(['\\', other]),
+            None => out.push('\\'),
+        }
+    }
+    out
 }
 
 /// Octets as the letters with the same numbers.
@@ -207,14 +249,15 @@ impl PatternTable {
                 Err((reason, remedy)) => return fail(reason, remedy),
             };
             let compile = |text: &[u8]| {
-                let text = if spec.kind == "regexp" { from_posix(text) } else { text.to_vec() };
+                let text =
+                    if spec.kind == "regexp" { from_posix(text, flags.ignores_case) } else { text.to_vec() };
                 Pattern::compile(&text, flags).map_err(|reason| {
                     spec.error_at(number, format!("the pattern is wrong: {reason}"), "correct the pattern")
                 })
             };
             let (pattern, source) = compile(first)?;
             let except = except.map(compile).transpose()?.map(|(pattern, _)| pattern);
-            sources.push((source, flags, matches!(pattern, Pattern::Linear(_))));
+            sources.push((source, flags, pattern.is_linear()));
             let outcome = if after_if.is_some() {
                 open.push(rules.len());
                 Outcome::Until(usize::MAX)
@@ -321,8 +364,9 @@ fn flags(kind: &str, letters: &[u8]) -> Result<Flags, Complaint> {
 }
 
 /// A POSIX extended expression as this library writes it: a backslash means nothing within brackets, and outside of
-/// them something before few letters only.
-fn from_posix(text: &[u8]) -> Vec<u8> {
+/// them something before few letters only. Another small letter behind one is never matched where case is ignored, as
+/// in the C library that Postfix uses here.
+fn from_posix(text: &[u8], ignores_case: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + 8);
     let mut rest = text;
     while let Some((octet, behind)) = rest.split_first() {
@@ -349,6 +393,7 @@ fn from_posix(text: &[u8]) -> Vec<u8> {
                     b'\'' => out.extend_from_slice(b"\\z"),
                     b'w' | b'W' | b's' | b'S' | b'b' | b'B' | b'1'..=b'9' => out.extend([b'\\', *escaped]),
                     escaped if escaped.is_ascii_punctuation() => out.extend([b'\\', *escaped]),
+                    escaped if escaped.is_ascii_lowercase() && ignores_case => out.extend_from_slice(NEVER),
                     escaped => out.push(*escaped),
                 }
             }
@@ -357,6 +402,9 @@ fn from_posix(text: &[u8]) -> Vec<u8> {
     }
     out
 }
+
+/// Matches nothing.
+const NEVER: &[u8] = b"[a&&b]";
 
 /// What stands in brackets, its closing one included; returns what follows.
 fn posix_brackets<'t>(text: &'t [u8], out: &mut Vec<u8>) -> &'t [u8] {
@@ -520,7 +568,8 @@ mod tests {
 
     #[test]
     fn posix_expressions_keep_their_meaning() {
-        let regexp = table("regexp", "/^[\\.]x[]a-]$/ one\n/a\\<b/ never\n/\\.d\\d/!/q/ two\n").unwrap();
+        let regexp =
+            table("regexp", "/^[\\.]x[]a-]$/ one\n/a\\<b/ never\n/\\d/ never\n/\\.D\\D/!/q/ two\n").unwrap();
         assert_eq!(found(&regexp, b"\\x]").as_deref(), Some("one"));
         assert_eq!(found(&regexp, b".x-").as_deref(), Some("one"));
         assert_eq!(found(&regexp, b".dd").as_deref(), Some("two"));
