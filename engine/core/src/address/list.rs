@@ -8,6 +8,7 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 
 use super::quote::quote_onto;
+use super::rewrite::is_complete;
 use super::token::{Token, TokenKind, scan};
 
 /// A part of a list.
@@ -91,6 +92,49 @@ impl<'a> AddressList<'a> {
         }
         entry.end(arena, out);
     }
+}
+
+/// The addresses of a list in which nothing is unusual: each stands alone or in brackets behind words or a quoted
+/// string, and is complete as it is ([`super::rewrite`] leaves it alone). `None` for any other list.
+#[must_use]
+pub(crate) fn plain_addresses<'a>(arena: &'a Bump, text: &'a [u8]) -> Option<ArenaVec<'a, &'a [u8]>> {
+    let mut addresses = ArenaVec::with_capacity_in(4, arena);
+    let mut rest = text.trim_ascii();
+    loop {
+        let (address, behind) = plain_entry(rest)?;
+        addresses.push(address);
+        match behind.split_first() {
+            None => return Some(addresses),
+            Some((b',', behind)) => rest = behind.trim_ascii_start(),
+            Some(_) => return None,
+        }
+    }
+}
+
+/// The address of the first entry, and what follows the entry.
+fn plain_entry(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut at = 0;
+    while let Some(octet) = text.get(at) {
+        match octet {
+            b'"' => {
+                let inner = text.get(at + 1..)?;
+                at += 2 + inner.iter().position(|octet| matches!(octet, b'"' | b'\\' | b'\n'))?;
+                if text.get(at - 1) != Some(&b'"') {
+                    return None;
+                }
+            }
+            b'<' => {
+                let inner = text.get(at + 1..)?;
+                let (address, behind) = inner.split_at_checked(memchr::memchr(b'>', inner)?)?;
+                return is_complete(address).then(|| (address, behind.get(1..).unwrap_or_default()));
+            }
+            b',' => break,
+            b'(' | b')' | b'[' | b']' | b':' | b';' | b'>' | b'\\' | 0 => return None,
+            _ => at += 1,
+        }
+    }
+    let (address, behind) = text.split_at_checked(at)?;
+    is_complete(address).then_some((address, behind))
 }
 
 /// What was written since the last comma.
@@ -315,5 +359,65 @@ impl<'a> Reader<'_, 'a> {
             self.parts.push(Part::Token(token));
         }
         left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::String;
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    fn shown(text: &str) -> String {
+        let arena = Bump::new();
+        let list = AddressList::parse(&arena, arena.alloc_slice_copy(text.as_bytes()), usize::MAX);
+        let mut out = ArenaVec::new_in(&arena);
+        list.write(&arena, &mut out);
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn lists_are_written_as_postfix_writes_them() {
+        for (text, written) in [
+            ("a@b, C D <e@f> (x)", "a@b,\nC D <e@f>(x)"),
+            ("a (c) b", "a,\nb (c)"),
+            ("g: a@b, \"x, y\" <c@d>;, e", "g: a@b,\n\"x, y\" <c@d>;,\ne"),
+            ("(c)a@b", "a@b (c)"),
+            ("<a@b", "\"<a\"@b"),
+            ("a b@c d", "a,\nb@c,\nd"),
+            ("Joe<joe>", "Joe <joe>"),
+            ("<>", "<>"),
+            (",", ",\n"),
+        ] {
+            assert_eq!(shown(text), written, "{text}");
+        }
+    }
+
+    #[test]
+    fn long_comments_are_stripped() {
+        let comment = alloc::format!("({})", "x".repeat(260));
+        assert_eq!(shown(&alloc::format!("a@b {comment}, c@d")), "<a@b>,\nc@d");
+        assert_eq!(shown(&comment), comment, "no address, nothing to save");
+    }
+
+    proptest! {
+        #[test]
+        fn the_short_way_is_the_long_way(text in "([ab .<>,@\"-]|a@b[.]c){0,8}") {
+            let arena = Bump::new();
+            let text = arena.alloc_str(&text).as_bytes();
+            if let Some(plain) = plain_addresses(&arena, text) {
+                let list = AddressList::parse(&arena, text, usize::MAX);
+                let long: Vec<Vec<u8>> = list
+                    .addresses()
+                    .map(|tokens| {
+                        let mut out = ArenaVec::new_in(&arena);
+                        write_tokens(tokens, &mut out);
+                        out.to_vec()
+                    })
+                    .collect();
+                prop_assert_eq!(plain.iter().map(|address| address.to_vec()).collect::<Vec<_>>(), long);
+            }
+        }
     }
 }

@@ -10,7 +10,7 @@ mod token;
 
 pub use destination::{DOMAIN_SIZE_MAX, Destinations, DomainSet};
 pub use list::{AddressList, Part};
-pub(crate) use list::{write_internal, write_tokens};
+pub(crate) use list::{plain_addresses, write_internal, write_tokens};
 pub use path::{PathError, is_domain, literal_address, split_path};
 pub use quote::{quote_onto, quoted, quoted_local_part, split_domain, unquoted};
 pub use rewrite::{RewriteContext, RewriteRules, RewriteStep, Rewriting, rewrite, rewrite_by_steps};

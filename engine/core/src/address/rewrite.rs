@@ -247,7 +247,7 @@ pub(crate) fn respelled<'a>(arena: &'a Bump, address: &'a [u8]) -> &'a [u8] {
 
 /// Whether an address (external form) is already what every rule leaves alone: a dot-string at a domain of letters,
 /// digits and hyphens with a dot inside.
-fn is_complete(address: &[u8]) -> bool {
+pub(super) fn is_complete(address: &[u8]) -> bool {
     let Some(at) = memchr::memchr(b'@', address) else { return false };
     let (local, domain) = address.split_at_checked(at).unwrap_or_default();
     let domain = domain.get(1..).unwrap_or_default();

@@ -8,7 +8,7 @@ use super::settings::{Checks, Settings};
 use super::{Cleanup, Surroundings, content};
 use crate::envelope::{BodyType, Envelope};
 use crate::lookup::Maps;
-use crate::message::header::Field;
+use crate::message::header::{Field, find_crlf};
 use crate::message::mime::Place;
 
 /// How far the body at hand has come.
@@ -249,7 +249,7 @@ struct Record<'a> {
 /// The record at the front of `input`; `None` if it is not whole yet.
 fn next_record(input: &[u8], size_max: usize, is_whole: bool) -> Option<Record<'_>> {
     let front = input.get(..(size_max + 1).min(input.len()))?;
-    if let Some(end) = memchr::memmem::find(front, b"\r\n") {
+    if let Some(end) = find_crlf(front) {
         return Some(Record { text: input.get(..end)?, size: end + 2, is_end: true });
     }
     if input.len() > size_max {

@@ -3,7 +3,7 @@
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 
-use crate::message::header::Field;
+use crate::message::header::{Field, find_crlf};
 
 /// Columns that addresses of one line fill at most, where more than one stands in it.
 const FOLD_COLUMN: usize = 70;
@@ -28,7 +28,7 @@ pub(super) fn logical<'a>(
     let mut rest = raw;
     let mut is_first = true;
     loop {
-        let end = memchr::memmem::find(rest, b"\r\n").unwrap_or(rest.len());
+        let end = find_crlf(rest).unwrap_or(rest.len());
         let (line, behind) = rest.split_at_checked(end).unwrap_or((rest, b""));
         for (index, record) in records(line, line_size_max).enumerate() {
             if out.len() >= size_max && !(is_first && index == 0) {
@@ -116,7 +116,7 @@ pub(super) fn cut_place(raw: &[u8], limit: usize) -> Option<usize> {
     let mut line_end = 0;
     loop {
         let rest = raw.get(start..)?;
-        let line = memchr::memmem::find(rest, b"\r\n");
+        let line = find_crlf(rest);
         let size = line.unwrap_or(rest.len());
         if counted + size > limit {
             let is_near = start > 0 && line_end * 10 >= limit * 9;
@@ -142,7 +142,7 @@ pub(super) fn rest_of_cut_field(input: &[u8], is_whole: bool) -> Skipped {
     let mut at = 0;
     loop {
         let rest = input.get(at..).unwrap_or_default();
-        let Some(line_end) = memchr::memmem::find(rest, b"\r\n") else {
+        let Some(line_end) = find_crlf(rest) else {
             // A CR at the end may be half of a line end: it stays.
             let kept = usize::from(rest.last() == Some(&b'\r') && !is_whole);
             let octets = if is_whole { input.len() } else { input.len() - kept };

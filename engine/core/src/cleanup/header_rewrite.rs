@@ -6,7 +6,7 @@ use super::Surroundings;
 use super::canonical::{AddressClass, map_address};
 use super::field_kind::Party;
 use super::field_text::{emitted, fold};
-use crate::address::{AddressList, Part, RewriteContext, rewrite, scan, write_tokens};
+use crate::address::{AddressList, Part, RewriteContext, plain_addresses, rewrite, scan, write_tokens};
 use crate::lookup::LookupError;
 
 /// The field with all its addresses rewritten, as it goes into the queue; `None` if none of them changes.
@@ -26,6 +26,19 @@ pub(super) fn header_rewrite<'a>(
     };
     let (name, body) = logical.split_at_checked(name_size).unwrap_or((logical, b""));
     let body = body.get(1..).unwrap_or_default();
+    // So short a field is within the limit for its tokens.
+    if body.len() <= settings.header_address_token_limit
+        && let Some(addresses) = plain_addresses(arena, body)
+    {
+        // The usual field: it has to be taken apart only if a table has one of its addresses.
+        let mut is_changed = false;
+        for address in addresses {
+            is_changed |= map_address(surroundings, class, address)? != address;
+        }
+        if !is_changed {
+            return Ok(None);
+        }
+    }
     let mut list = AddressList::parse(arena, body, settings.header_address_token_limit);
     let mut is_changed = false;
     for part in &mut list.parts {

@@ -40,7 +40,7 @@ use bumpalo::collections::Vec as ArenaVec;
 
 use crate::address::RewriteContext;
 use crate::envelope::{BodyType, Envelope, Origin, Protocol, QueuedEnvelope};
-use crate::message::header::{Field, Item, field_name, next_item};
+use crate::message::header::{Field, Item, field_name, find_crlf, next_item};
 use crate::message::mime::{Place, Structure};
 use crate::message::received::{Host, write_received};
 use crate::queue_id::QueueId;
@@ -382,7 +382,9 @@ impl Cleanup {
         let settings = surroundings.settings;
         let checks = &settings.checks.header;
         let raw = strip_characters(surroundings.arena, settings, raw);
-        raw.split(is_line_octet).try_for_each(|line| self.refuse_characters(settings, line))?;
+        if settings.message_reject_characters.is_some() {
+            raw.split(is_line_octet).try_for_each(|line| self.refuse_characters(settings, line))?;
+        }
         if let Item::Field(field) = next_item(raw, true)
             && !checks.is_empty()
         {
@@ -593,7 +595,7 @@ fn mailbox_line(input: &[u8], is_whole: bool) -> MailboxLine {
     if !is_start || (is_whole && rest.len() < 5) {
         return MailboxLine::No;
     }
-    match memchr::memmem::find(rest, b"\r\n") {
+    match find_crlf(rest) {
         Some(end) if rest.len() >= 5 => MailboxLine::Whole(quotes + end + 2),
         None if is_whole => MailboxLine::Whole(input.len()),
         _ => MailboxLine::Incomplete,

@@ -101,6 +101,20 @@ fn can_become_field(line: &[u8]) -> bool {
     }
 }
 
+/// Where the first CRLF is.
+#[must_use]
+pub fn find_crlf(input: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while let Some(found) = memchr::memchr(b'\n', input.get(at..)?) {
+        let feed = at + found;
+        if feed > 0 && input.get(feed - 1) == Some(&b'\r') {
+            return Some(feed - 1);
+        }
+        at = feed + 1;
+    }
+    None
+}
+
 /// Where the line that holds `from` ends, its CRLF included.
 fn line_end(input: &[u8], from: usize, is_whole: bool) -> Option<usize> {
     let mut at = from;

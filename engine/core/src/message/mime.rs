@@ -131,11 +131,11 @@ impl Structure {
             self.content_type = ContentType::Other;
             return Ok(());
         };
-        let is = |index: usize, name: &[u8]| matches!(first.get(index), Some(Word::Text(text)) if text.eq_ignore_ascii_case(name));
-        let is_subtype = |name| matches!(first.get(1), Some(Word::Sign(b'/'))) && is(2, name);
-        self.content_type = if is(0, b"text") {
+        let [kind, slash, subtype] = first;
+        let is_subtype = |name| slash == Word::Sign(b'/') && subtype.is(name);
+        self.content_type = if kind.is(b"text") {
             ContentType::Text
-        } else if is(0, b"message") {
+        } else if kind.is(b"message") {
             match () {
                 () if is_subtype(b"rfc822") => ContentType::MessageRfc822,
                 () if is_subtype(b"global") => ContentType::MessageGlobal,
@@ -144,7 +144,7 @@ impl Structure {
                 }
                 () => ContentType::MessageOther,
             }
-        } else if is(0, b"multipart") {
+        } else if kind.is(b"multipart") {
             ContentType::Multipart
         } else {
             ContentType::Other
@@ -154,17 +154,17 @@ impl Structure {
         while self.content_type == ContentType::Multipart
             && let Some(parameter) = words.next_item()
         {
-            if let [Word::Text(name), Word::Sign(b'='), Word::Text(value) | Word::Quoted(value), ..] =
-                parameter.as_slice()
-                && name.eq_ignore_ascii_case(b"boundary")
-            {
-                if self.boundaries.len() > depth_max {
-                    result = Err(TooDeep);
-                } else {
-                    let size = value.len().min(boundary_size_max);
-                    let text = value.get(..size).unwrap_or_default().into();
-                    self.boundaries.push(Boundary { text, is_digest });
-                }
+            let (value, is_quoted) = match parameter {
+                [name, Word::Sign(b'='), Word::Text(value)] if name.is(b"boundary") => (value, false),
+                [name, Word::Sign(b'='), Word::Quoted(value)] if name.is(b"boundary") => (value, true),
+                _ => continue,
+            };
+            if self.boundaries.len() > depth_max {
+                result = Err(TooDeep);
+            } else {
+                let mut text = if is_quoted { unquoted(value) } else { value.to_vec() };
+                text.truncate(boundary_size_max);
+                self.boundaries.push(Boundary { text: text.into(), is_digest });
             }
         }
         result
@@ -174,7 +174,7 @@ impl Structure {
     pub fn content_transfer_encoding(&mut self, body: &[u8]) {
         let mut words = Words { text: body };
         let Some(first) = words.next_item() else { return };
-        let Some(Word::Text(name)) = first.first() else { return };
+        let [Word::Text(name), ..] = first else { return };
         let known: [(&[u8], Encoding); 5] = [
             (b"7bit", Encoding::SevenBit),
             (b"8bit", Encoding::EightBit),
@@ -237,26 +237,37 @@ impl Structure {
 }
 
 /// A word of a structured field.
-#[derive(Debug, PartialEq, Eq)]
-enum Word {
-    Text(Vec<u8>),
-    Quoted(Vec<u8>),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word<'a> {
+    None,
+    Text(&'a [u8]),
+    /// What stands between quotes, as it is spelled.
+    Quoted(&'a [u8]),
     Sign(u8),
 }
 
-/// Words of one item that count.
-const WORDS_MAX: usize = 3;
+impl Word<'_> {
+    /// Whether it is this text, in any case.
+    fn is(self, text: &[u8]) -> bool {
+        matches!(self, Self::Text(word) if word.eq_ignore_ascii_case(text))
+    }
+}
+
+/// The words of an item that count.
+type Item<'a> = [Word<'a>; 3];
 
 /// Reads items that `;` separates (RFC 2045 §5.1).
 struct Words<'a> {
     text: &'a [u8],
 }
 
-impl Words<'_> {
+impl<'a> Words<'a> {
     /// The first words of the next item; `None` at the end.
-    fn next_item(&mut self) -> Option<Vec<Word>> {
-        let mut words = Vec::new();
+    fn next_item(&mut self) -> Option<Item<'a>> {
+        let mut words = [Word::None; 3];
+        let mut count = 0;
         while let Some((octet, rest)) = self.text.split_first() {
+            let start = self.text;
             self.text = rest;
             let word = match octet {
                 b' ' | b'\t' | b'\r' | b'\n' => continue,
@@ -267,19 +278,19 @@ impl Words<'_> {
                 }
                 b'"' => Word::Quoted(self.quoted()),
                 octet if is_sign(*octet) => Word::Sign(*octet),
-                octet => {
+                _ => {
                     let size = rest.iter().position(|octet| is_sign(*octet) || *octet == b' ');
-                    let (front, behind) =
-                        rest.split_at_checked(size.unwrap_or(rest.len())).unwrap_or_default();
+                    let (word, behind) = start.split_at_checked(1 + size.unwrap_or(rest.len()))?;
                     self.text = behind;
-                    Word::Text([core::slice::from_ref(octet), front].concat())
+                    Word::Text(word)
                 }
             };
-            if words.len() < WORDS_MAX {
-                words.push(word);
+            if let Some(place) = words.get_mut(count) {
+                *place = word;
+                count += 1;
             }
         }
-        (!words.is_empty()).then_some(words)
+        (count > 0).then_some(words)
     }
 
     fn next(&mut self) -> Option<u8> {
@@ -303,21 +314,38 @@ impl Words<'_> {
         }
     }
 
-    fn quoted(&mut self) -> Vec<u8> {
-        let mut text = Vec::new();
+    /// What stands up to the closing quotes, which are skipped.
+    fn quoted(&mut self) -> &'a [u8] {
+        let start = self.text;
         loop {
+            let size = start.len() - self.text.len();
             match self.next() {
-                None | Some(b'"') => return text,
-                Some(b'\r') if self.text.starts_with(b"\n") => {}
-                Some(b'\n') => {
-                    let size = text.trim_ascii_end().len();
-                    text.truncate(size);
+                None | Some(b'"') => return start.get(..size).unwrap_or_default(),
+                Some(b'\\') => {
+                    self.next();
                 }
-                Some(b'\\') => text.extend(self.next()),
-                Some(octet) => text.push(octet),
+                Some(_) => {}
             }
         }
     }
+}
+
+/// What quotes mean: folded lines in one, without the blanks before a fold.
+fn unquoted(spelled: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(spelled.len());
+    let mut octets = spelled.iter();
+    while let Some(octet) = octets.next() {
+        match octet {
+            b'\r' if octets.as_slice().first() == Some(&b'\n') => {}
+            b'\n' => {
+                let size = text.trim_ascii_end().len();
+                text.truncate(size);
+            }
+            b'\\' => text.extend(octets.next()),
+            octet => text.push(*octet),
+        }
+    }
+    text
 }
 
 /// RFC 2045 §5.1 tspecials, and controls.

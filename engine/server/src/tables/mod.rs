@@ -5,6 +5,7 @@
 mod cidr;
 mod composite;
 mod pattern;
+mod prefix;
 mod source;
 mod string_table;
 

@@ -9,7 +9,10 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 use mailrace_core::lookup::{LookupError, LookupTable};
 use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
+use regex_syntax::ParserBuilder;
+use regex_syntax::hir::Hir;
 
+use super::prefix::PrefixFilter;
 use super::source::logical_lines;
 use super::{Spec, TableError};
 
@@ -22,6 +25,8 @@ const PATTERN_SIZE_LIMIT: usize = 16 << 20;
 #[derive(Debug)]
 pub(super) struct PatternTable {
     rules: Vec<Rule>,
+    /// Which of them the front of a text leaves.
+    filter: PrefixFilter,
     /// All patterns at once, to see quickly that none matches; none if a rule counts where its pattern does not match.
     any: Option<RegexSet>,
 }
@@ -275,9 +280,29 @@ impl PatternTable {
         if !open.is_empty() {
             return Err(spec.error("an if has no endif", "add endif"));
         }
+        let mut filter = PrefixFilter::default();
+        for (rule, (text, flags, is_linear)) in rules.iter().zip(&sources) {
+            let hir = (*is_linear && !rule.is_negated).then(|| parsed(text, *flags)).flatten();
+            filter.add(hir.as_ref());
+        }
         let any = all_at_once(&rules, &sources);
-        Ok(Self { rules, any })
+        Ok(Self { rules, filter, any })
     }
+}
+
+/// A pattern as its parts.
+fn parsed(text: &str, flags: Flags) -> Option<Hir> {
+    ParserBuilder::new()
+        .unicode(false)
+        .utf8(false)
+        .case_insensitive(flags.ignores_case)
+        .multi_line(flags.is_multi_line)
+        .dot_matches_new_line(flags.dot_matches_new_line)
+        .ignore_whitespace(flags.ignores_blanks)
+        .swap_greed(flags.is_ungreedy)
+        .build()
+        .parse(text)
+        .ok()
 }
 
 /// All patterns as one, if they all have the same flags and none counts where it does not match.
@@ -485,12 +510,14 @@ fn pieces(value: &[u8], group_count: usize) -> Result<Vec<Piece>, Complaint> {
 
 impl LookupTable for PatternTable {
     fn look_up<'a>(&'a self, arena: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
-        if self.any.as_ref().is_some_and(|any| !any.is_match(key)) {
+        if !self.filter.has_candidates(key) || self.any.as_ref().is_some_and(|any| !any.is_match(key)) {
             return Ok(None);
         }
+        let mut candidates = self.filter.candidates(key);
         let mut index = 0;
         while let Some(rule) = self.rules.get(index) {
-            let is_match = rule.pattern.is_match(key)? != rule.is_negated
+            let is_match = candidates.has(index)
+                && rule.pattern.is_match(key)? != rule.is_negated
                 && match &rule.except {
                     Some(except) => !except.is_match(key)?,
                     None => true,
