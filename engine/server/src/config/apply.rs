@@ -1,5 +1,6 @@
 //! Owns turning a configuration into what the engine's parts are set to.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use mailrace_core::cleanup::{Bcc, Canonical, Checks, Classes, Masquerade, Mime, 
 use mailrace_core::{cleanup, smtp};
 use mailrace_spool as spool;
 
-use super::machine::{own_addresses, zone_now};
+use super::machine::{host_names, own_addresses, zone_now};
 use super::{Configuration, Octets, Tables, characters};
 use crate::worker::WorkerSettings;
 
@@ -27,6 +28,7 @@ impl Configuration {
             smtp: self.session_settings(&rewriting, &destinations),
             cleanup: self.cleanup_settings(rewriting, destinations, tables),
             mynetworks: self.parameters.mynetworks.clone(),
+            host_names: if self.parameters.smtpd_peername_lookup { host_names() } else { HashMap::new() },
             own_addresses,
             is_own_address_local: has("permit_inet_interfaces"),
             is_mynetworks_local: has("permit_mynetworks"),

@@ -1,7 +1,9 @@
 //! Owns what the configuration takes from the machine: its name, its addresses and its local time.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use mailrace_core::address::is_domain;
 use mailrace_core::message::date::Zone;
 
 use super::reader::Machine;
@@ -19,6 +21,25 @@ pub(crate) fn zone_now() -> Zone {
     let now = jiff::ZonedDateTime::now();
     let info = now.time_zone().to_offset_info(now.timestamp());
     Zone { offset_seconds: info.offset().seconds(), abbreviation: info.abbreviation().as_bytes().to_vec() }
+}
+
+/// The names of hosts that this machine knows by itself: `/etc/hosts`, the first name of each address.
+pub(super) fn host_names() -> HashMap<IpAddr, Box<[u8]>> {
+    // Without the file no address has a name.
+    names_in(&std::fs::read_to_string("/etc/hosts").unwrap_or_default())
+}
+
+fn names_in(table: &str) -> HashMap<IpAddr, Box<[u8]>> {
+    let mut names = HashMap::new();
+    for line in table.lines() {
+        let mut words = line.split('#').next().unwrap_or_default().split_ascii_whitespace();
+        let address: Option<IpAddr> = words.next().and_then(|word| word.parse().ok());
+        if let (Some(address), Some(name)) = (address, words.next().filter(|name| is_domain(name.as_bytes())))
+        {
+            names.entry(address.to_canonical()).or_insert_with(|| name.as_bytes().into());
+        }
+    }
+    names
 }
 
 /// The addresses of this machine's interfaces, as far as the kernel tells; those of the loopback always.
@@ -80,6 +101,15 @@ mod tests {
         ] {
             assert_eq!(qualified(given), wanted);
         }
+    }
+
+    #[test]
+    fn the_first_name_of_an_address_counts() {
+        let names = names_in(
+            "127.0.0.1 localhost lo # x\n::1\tsix\n127.0.0.1 other\n# 192.0.2.1 no\nx y\n192.0.2.2 1.2\n",
+        );
+        assert_eq!(names.len(), 2);
+        assert_eq!(&*names[&IpAddr::V4(Ipv4Addr::LOCALHOST)], b"localhost");
     }
 
     #[test]

@@ -47,6 +47,8 @@ settings! {
     smtpd_junk_command_limit: u32 = "100" in 1 ..= 1_000_000;
     /// How long a client may be silent.
     smtpd_timeout: Duration = "\"300s\"" in 1 ..= 86_400;
+    /// Clients have the names that /etc/hosts gives them; the DNS is not asked in this release.
+    smtpd_peername_lookup: bool = "true";
     /// MAIL needs HELO or EHLO before it.
     smtpd_helo_required: bool = "false";
     /// VRFY is refused.

@@ -109,7 +109,8 @@ impl<D: Disk> Engine<D> {
 
     /// A client connected.
     pub(super) fn accepted(&mut self, id: ConnectionId, peer: SocketAddr) {
-        let origin = Origin::new(peer.ip(), peer.port());
+        let mut origin = Origin::new(peer.ip(), peer.port());
+        origin.client_name = self.settings.host_names.get(&peer.ip().to_canonical()).cloned();
         let is_trusted = self.settings.mynetworks.contains(peer.ip());
         self.telemetry.connected(&origin);
         let session = Session::new(origin, is_trusted);

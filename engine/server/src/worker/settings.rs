@@ -1,5 +1,6 @@
 //! Owns what a worker is set to.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub struct WorkerSettings {
     pub mynetworks: Networks,
     /// This machine's addresses; ascending.
     pub own_addresses: Vec<IpAddr>,
+    /// The names of clients that this machine knows by itself.
+    pub host_names: HashMap<IpAddr, Box<[u8]>>,
     /// Header sections from this machine are completed (`permit_inet_interfaces`).
     pub is_own_address_local: bool,
     /// Header sections from `mynetworks` are completed (`permit_mynetworks`).

@@ -138,7 +138,7 @@ impl Telemetry {
 /// Who the client is: address, name, greeting, protocol.
 fn client(line: &mut Line<'_>, origin: &Origin) {
     let mut text = [0; CLIENT_SIZE];
-    line.text("client", client_of(origin.client_address, origin.client_port, &mut text));
+    line.text("client", client_of(origin, &mut text));
     if !origin.helo.is_empty() {
         let protocol: &[u8] = match origin.protocol {
             Protocol::Smtp => b"SMTP",
@@ -149,26 +149,28 @@ fn client(line: &mut Line<'_>, origin: &Origin) {
     }
 }
 
-/// Octets of `unknown[ADDRESS]:PORT` at most.
-const CLIENT_SIZE: usize = 64;
+/// Octets of `NAME[ADDRESS]:PORT` at most.
+const CLIENT_SIZE: usize = 320;
 
-fn client_of(address: IpAddr, port: u16, text: &mut [u8; CLIENT_SIZE]) -> &[u8] {
+fn client_of<'t>(origin: &Origin, text: &'t mut [u8; CLIENT_SIZE]) -> &'t [u8] {
     use std::io::Write;
     let mut rest = &mut text[..];
-    // It fits.
-    let _ = match address.to_canonical() {
+    let name = origin.client_name.as_deref().unwrap_or(b"unknown");
+    // It fits: a name has 255 octets at most.
+    let _ = rest.write_all(name.get(..255).unwrap_or(name));
+    let _ = match origin.client_address.to_canonical() {
         IpAddr::V4(address) => {
             let [a, b, c, d] = address.octets();
-            let _ = rest.write_all(b"unknown[");
+            let _ = rest.write_all(b"[");
             for (octet, behind) in [(a, b"."), (b, b"."), (c, b"."), (d, b"]")] {
                 let _ = rest.write_all(decimal(u64::from(octet), &mut [0; 20]));
                 let _ = rest.write_all(behind);
             }
             rest.write_all(b":")
         }
-        IpAddr::V6(address) => write!(rest, "unknown[{address}]:"),
+        IpAddr::V6(address) => write!(rest, "[{address}]:"),
     };
-    let _ = rest.write_all(decimal(u64::from(port), &mut [0; 20]));
+    let _ = rest.write_all(decimal(u64::from(origin.client_port), &mut [0; 20]));
     let size = CLIENT_SIZE - rest.len();
     &text[..size]
 }
@@ -226,7 +228,8 @@ mod tests {
             ("::ffff:192.0.2.70", 65535, "unknown[192.0.2.70]:65535"),
             ("2001:db8::1", 0, "unknown[2001:db8::1]:0"),
         ] {
-            assert_eq!(client_of(address.parse().unwrap(), port, &mut [0; CLIENT_SIZE]), wanted.as_bytes());
+            let origin = Origin::new(address.parse().unwrap(), port);
+            assert_eq!(client_of(&origin, &mut [0; CLIENT_SIZE]), wanted.as_bytes());
         }
     }
 }
