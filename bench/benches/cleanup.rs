@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use bumpalo::Bump;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use mailrace::tables::Opener;
+use mailrace::tables;
 use mailrace_bench::sample;
 use mailrace_core::cleanup::{
     Canonical, Checks, Classes, Cleanup, Notice, Observer, Settings, Surroundings, VirtualAlias,
@@ -37,8 +37,7 @@ fn with_tables() -> Settings {
          /^X-Originating-IP:/ IGNORE\n/^(To|Cc): .*undisclosed/ WARN\n/^Content-Type:.*name=.*\\.(exe|scr|pif)/ REJECT\n\
          /^Message-Id: <>/ REJECT\n/^From: .*@invalid\\./ HOLD\n/^List-Unsubscribe:.*http:/ INFO\n/^Precedence: junk/ DISCARD\n",
     );
-    let mut opener = Opener::default();
-    let mut maps = |table: &str| opener.maps(&[table.to_owned()], &directory).expect("the table is right");
+    let maps = |table: &str| tables::open(table, &directory).expect("the table is right");
     let all = Classes {
         envelope_sender: true,
         envelope_recipient: true,

@@ -4,12 +4,11 @@
 use std::alloc::System;
 
 use bumpalo::Bump;
-use mailrace::tables::Opener;
+use mailrace::tables;
 use mailrace_bench::sample;
 use mailrace_core::cleanup::{
     Canonical, Checks, Classes, Cleanup, Notice, Observer, Settings, Surroundings, VirtualAlias,
 };
-use mailrace_core::record::envelope::encode;
 use mailrace_core::{Envelope, Origin, QueueId, Recipient, Timestamp};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -42,7 +41,7 @@ fn clean(
 /// A test of its own: others would allocate beside it.
 #[test]
 fn a_warm_arena_is_all_that_a_message_takes() {
-    let tables = |table: &str| Opener::default().maps(&[table.to_owned()], "/".as_ref()).unwrap();
+    let open = |table: &str| tables::open(table, "/".as_ref()).unwrap();
     let all = Classes {
         envelope_sender: true,
         envelope_recipient: true,
@@ -51,14 +50,14 @@ fn a_warm_arena_is_all_that_a_message_takes() {
     };
     let mapped = Settings {
         canonical: Canonical {
-            maps: tables("inline:{ {bob@example.com = robert@example.net} }"),
+            maps: open("inline:{ {bob@example.com = robert@example.net} }"),
             classes: all,
         },
         virtual_alias: VirtualAlias {
-            maps: tables("inline:{ {robert@example.net = one@example.com, two@example.com} }"),
+            maps: open("inline:{ {robert@example.net = one@example.com, two@example.com} }"),
             ..VirtualAlias::default()
         },
-        checks: Checks { header: tables("inline:{ {subject: nothing = REJECT} }"), ..Checks::default() },
+        checks: Checks { header: open("inline:{ {subject: nothing = REJECT} }"), ..Checks::default() },
         ..Settings::default()
     };
     let recipient = |address: &[u8]| Recipient { address: address.to_vec(), ..Recipient::default() };

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{self, Receiver, Sender};
@@ -24,7 +24,7 @@ use crate::config::{ConfigErrors, Configuration, EngineSettings, Sources, Tables
 use crate::log::{self, LogWriter};
 use crate::metrics::{Metrics, WorkerNumbers};
 use crate::services;
-use crate::tables::Files;
+use crate::tables::{Files, Lookups};
 use crate::worker::{Control, SPARE_CONNECTIONS, Telemetry, Worker, WorkerSettings};
 
 /// Why the engine does not start.
@@ -136,6 +136,7 @@ struct Current {
     sources: Sources,
     in_force: Mutex<InForce>,
     workers: Workers,
+    lookups: Lookups,
 }
 
 /// The settings that workers have.
@@ -144,6 +145,8 @@ struct InForce {
     tables: Tables,
     /// The files of tables as they were when they were last read, whatever came of it.
     seen: Files,
+    /// The same files when they were last found changed: somebody may still be writing.
+    changing: Option<Files>,
     zone: Zone,
 }
 
@@ -151,7 +154,8 @@ impl Current {
     /// Reads the configuration and its tables again (SIGHUP).
     fn reload(&self) {
         let next = Configuration::load(&self.sources).and_then(|next| {
-            let tables = next.open_tables()?;
+            let previous = self.in_force().tables.clone();
+            let tables = next.open_tables(&self.lookups, &previous)?;
             Ok((next, tables))
         });
         let (next, tables) = match next {
@@ -161,7 +165,7 @@ impl Current {
                 return;
             }
         };
-        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut in_force = self.in_force();
         let old = &in_force.configuration;
         if (&next.engine, &next.queue) != (&old.engine, &old.queue) {
             eprintln!("mailrace: [engine] and [queue] stay as they are until the next start");
@@ -176,13 +180,12 @@ impl Current {
     /// Looks whether files of tables or the time zone have changed, and puts what is new into force. A table that is
     /// wrong now leaves all as they are; that is said once for each change.
     fn refresh(&self) {
-        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut is_changed = false;
-        if in_force.seen.have_changed() {
-            match in_force.configuration.open_tables() {
+        let mut in_force = self.in_force();
+        if in_force.have_settled() {
+            match in_force.configuration.open_tables(&self.lookups, &in_force.tables) {
                 Ok(tables) => {
                     in_force.put_tables(tables);
-                    is_changed = true;
+                    self.apply(&in_force);
                     eprintln!("mailrace: lookup tables reloaded");
                 }
                 Err(errors) => {
@@ -192,11 +195,14 @@ impl Current {
             }
         }
         let zone = zone_now();
-        is_changed |= in_force.zone != zone;
-        in_force.zone = zone;
-        if is_changed {
+        if in_force.zone != zone {
+            in_force.zone = zone;
             self.apply(&in_force);
         }
+    }
+
+    fn in_force(&self) -> MutexGuard<'_, InForce> {
+        self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn apply(&self, in_force: &InForce) {
@@ -207,6 +213,18 @@ impl Current {
 }
 
 impl InForce {
+    /// Whether files of tables have changed since they were read, and not any more since the last time.
+    fn have_settled(&mut self) -> bool {
+        let now = self.seen.now();
+        if now == self.seen {
+            self.changing = None;
+            return false;
+        }
+        let is_settled = self.changing.as_ref() == Some(&now);
+        self.changing = Some(now);
+        is_settled
+    }
+
     fn put_tables(&mut self, tables: Tables) {
         tables.notes.iter().for_each(|note| eprintln!("mailrace: {note}"));
         self.seen = tables.files.clone();
@@ -220,7 +238,9 @@ impl InForce {
 /// [`StartError`] when it does not start.
 pub fn serve(sources: Sources) -> Result<(), StartError> {
     let configuration = Configuration::load(&sources).map_err(StartError::Configuration)?;
-    let tables = configuration.open_tables().map_err(StartError::Configuration)?;
+    let lookups = Lookups::default();
+    let tables =
+        configuration.open_tables(&lookups, &Tables::default()).map_err(StartError::Configuration)?;
     for note in configuration.notes.iter().chain(&tables.notes) {
         eprintln!("mailrace: {note}");
     }
@@ -280,6 +300,11 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
     wakers.iter().for_each(|waker| shared.add_waker(waker.clone()));
     let workers = Workers(controls.into_iter().zip(wakers).collect());
 
+    lookups.tell({
+        let workers = workers.clone();
+        move |ticket| workers.tell(|| Control::Answered(ticket))
+    });
+
     let keeper_stop = keeper.stop_flag();
     let keeper_thread = std::thread::Builder::new()
         .name("keeper".to_owned())
@@ -295,10 +320,12 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
         in_force: Mutex::new(InForce {
             configuration: configuration.clone(),
             seen: tables.files.clone(),
+            changing: None,
             tables,
             zone: zone_now(),
         }),
         workers: workers.clone(),
+        lookups,
     });
     services::start(services::Services {
         metrics_listen: configuration.engine.metrics_listen,
@@ -309,6 +336,7 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
             let current = Arc::clone(&current);
             Box::new(move || current.refresh())
         },
+        refresh_period: configuration.engine.table_check_period,
     })
     .map_err(system("start a thread"))?;
 

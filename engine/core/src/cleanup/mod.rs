@@ -34,6 +34,7 @@ mod recipients;
 mod rejection;
 mod settings;
 mod virtual_alias;
+mod waiting;
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
@@ -195,7 +196,19 @@ impl Cleanup {
         input: &'a [u8],
         is_whole: bool,
     ) -> Result<Part<'a>, Halt> {
-        let before = surroundings.settings.checks.is_any().then(|| self.clone());
+        if surroundings.settings.may_wait() {
+            self.content_with_waiting(surroundings, input, is_whole)
+        } else {
+            self.content_at_once(surroundings, input, is_whole)
+        }
+    }
+
+    fn content_at_once<'a>(
+        &mut self,
+        surroundings: &mut Surroundings<'_, 'a>,
+        input: &'a [u8],
+        is_whole: bool,
+    ) -> Result<Part<'a>, Halt> {
         let mut result = self.advance(surroundings, input, is_whole);
         if let Err(Halt::Rejected(_)) = result {
             // What is wrong with the envelope is said first.
@@ -203,9 +216,6 @@ impl Cleanup {
                 Err(Halt::Rejected(Rejection::NoRecipients)) | Ok(_) => {}
                 Err(halt) => result = Err(halt),
             }
-        }
-        if let (Err(Halt::Pending), Some(before)) = (&result, before) {
-            *self = before;
         }
         result
     }

@@ -6,7 +6,7 @@ use super::Surroundings;
 use super::canonical::{AddressClass, complete, envelope_address};
 use super::rejection::Halt;
 use super::virtual_alias;
-use crate::envelope::{Notify, QueuedRecipient};
+use crate::envelope::{Notify, QueuedRecipient, Recipient};
 use crate::lookup::{KeyForm, LookupError, Maps};
 
 /// The reverse-path (internal form) after rewriting. This system's own reports have none.
@@ -42,17 +42,16 @@ pub(super) fn envelope_recipients<'a>(
     if let Some(copy) = bcc(surroundings, &settings.bcc.sender_maps, sender)? {
         all.add_copy(copy)?;
     }
+    let mut unanswered = None;
     for recipient in given {
-        let address = envelope_address(surroundings, AddressClass::EnvelopeRecipient, &recipient.address)?;
-        all.add(QueuedRecipient {
-            address,
-            original: recipient.original(),
-            notify: recipient.notify,
-            dsn_original: recipient.dsn_original.as_deref(),
-        })?;
-        if let Some(copy) = bcc(surroundings, &settings.bcc.recipient_maps, address)? {
-            all.add_copy(copy)?;
+        match all.add_given(recipient) {
+            // The questions about the others are asked meanwhile.
+            Err(Halt::Pending(ticket)) => unanswered = unanswered.or(Some(ticket)),
+            result => result?,
         }
+    }
+    if let Some(ticket) = unanswered {
+        return Err(Halt::Pending(ticket));
     }
     if !settings.bcc.always.is_empty() && !all.recipients.is_empty() {
         all.add_copy(&settings.bcc.always)?;
@@ -92,6 +91,22 @@ impl<'c, 's, 'a> Recipients<'c, 's, 'a> {
         let arena = surroundings.arena;
         let recipients = ArenaVec::with_capacity_in(expected + 1, arena);
         Self { surroundings, recipients, places: ArenaVec::new_in(arena) }
+    }
+
+    /// Adds a recipient of the envelope, and who gets a copy because of it.
+    fn add_given(&mut self, recipient: &'a Recipient) -> Result<(), Halt> {
+        let class = AddressClass::EnvelopeRecipient;
+        let address = envelope_address(self.surroundings, class, &recipient.address)?;
+        self.add(QueuedRecipient {
+            address,
+            original: recipient.original(),
+            notify: recipient.notify,
+            dsn_original: recipient.dsn_original.as_deref(),
+        })?;
+        match bcc(self.surroundings, &self.surroundings.settings.bcc.recipient_maps, address)? {
+            Some(copy) => self.add_copy(copy),
+            None => Ok(()),
+        }
     }
 
     fn add(&mut self, recipient: QueuedRecipient<'a>) -> Result<(), Halt> {

@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use crate::lookup::LookupError;
+use crate::lookup::{LookupError, Ticket};
 
 /// Why a message may not enter the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +58,8 @@ impl Rejection {
 pub enum Halt {
     /// The message may not enter.
     Rejected(Rejection),
-    /// A table has not answered yet: the same call again when it may have.
-    Pending,
+    /// A table has not answered this question yet: the same call again when it has.
+    Pending(Ticket),
 }
 
 impl From<Rejection> for Halt {
@@ -72,7 +72,7 @@ impl From<LookupError> for Halt {
     fn from(error: LookupError) -> Self {
         match error {
             LookupError::Unavailable => Self::Rejected(Rejection::LookupFailed),
-            LookupError::Pending => Self::Pending,
+            LookupError::Pending(ticket) => Self::Pending(ticket),
         }
     }
 }

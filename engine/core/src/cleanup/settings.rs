@@ -143,6 +143,18 @@ pub struct Checks {
     pub body_size_limit: usize,
 }
 
+impl Settings {
+    /// Whether any table may have to be waited for.
+    pub(super) fn may_wait(&self) -> bool {
+        let Checks { header, mime_header, nested_header, body, .. } = &self.checks;
+        let canonical = [&self.canonical, &self.sender_canonical, &self.recipient_canonical];
+        let others = [&self.virtual_alias.maps, &self.bcc.sender_maps, &self.bcc.recipient_maps];
+        [header, mime_header, nested_header, body].into_iter().any(Maps::may_wait)
+            || canonical.into_iter().any(|canonical| canonical.maps.may_wait())
+            || others.into_iter().any(Maps::may_wait)
+    }
+}
+
 /// How content is read as MIME (RFC 2045).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mime {

@@ -18,7 +18,7 @@ impl Observer for Nobody {
 fn rejected(halt: Halt) -> Rejection {
     match halt {
         Halt::Rejected(rejection) => rejection,
-        Halt::Pending => panic!("no table here has to wait"),
+        Halt::Pending(_) => panic!("no table here has to wait"),
     }
 }
 

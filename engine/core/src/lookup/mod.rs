@@ -27,6 +27,11 @@ pub trait LookupTable: Debug + Send + Sync {
     fn is_asked_for_parts(&self) -> bool {
         true
     }
+
+    /// Whether it may say [`LookupError::Pending`].
+    fn may_wait(&self) -> bool {
+        false
+    }
 }
 
 /// Why a table has no answer.
@@ -35,8 +40,12 @@ pub enum LookupError {
     /// It cannot be asked, or its answer makes no sense (451 4.3.0).
     Unavailable,
     /// It was asked and has not answered yet.
-    Pending,
+    Pending(Ticket),
 }
+
+/// Names a question that a table was asked and has not answered; no two have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
 
 /// The tables of one parameter, in the order in which they are asked.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +62,12 @@ impl Maps {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether any of them may say [`LookupError::Pending`].
+    #[must_use]
+    pub fn may_wait(&self) -> bool {
+        self.0.iter().any(|table| table.may_wait())
     }
 
     /// The first value that a table has for `key`. An empty key has none.

@@ -409,7 +409,7 @@ mod tests {
 
     #[test]
     fn encodings_are_judged() {
-        assert!(after(&[("type", "text/plain"), ("encoding", "8bit")]).is_seven_bit() == false);
+        assert!(!after(&[("type", "text/plain"), ("encoding", "8bit")]).is_seven_bit());
         let mut structure = Structure::new();
         structure.content_type(b"multipart/mixed; boundary=b", 100, 2048).unwrap();
         structure.content_transfer_encoding(b" (why) Base64");

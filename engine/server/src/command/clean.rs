@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use bumpalo::Bump;
+use crossbeam::channel::Receiver;
 use mailrace_core::cleanup::{Cleanup, Halt, Notice, Observer, Rejection, Surroundings, strip_characters};
+use mailrace_core::lookup::Ticket;
 use mailrace_core::record::envelope::{decode, encode};
 use mailrace_core::{Envelope, Origin, Protocol, QueueId, Recipient};
 use mailrace_spool::State;
@@ -13,6 +15,7 @@ use mailrace_spool::State;
 use super::envelope::{Full, Summary, json};
 use super::{ConfigurationArguments, EXIT_DATA, EXIT_UNAVAILABLE, Failure};
 use crate::log::now;
+use crate::tables::Lookups;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -41,7 +44,9 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let (configuration, tables) = arguments.configuration.load()?;
+    let lookups = Lookups::default();
+    let answers = lookups.answers();
+    let (configuration, tables) = arguments.configuration.load(&lookups)?;
     let message = match &arguments.file {
         Some(path) => std::fs::read(path)
             .map_err(|error| Failure::new(EXIT_DATA, format!("cannot read {}: {error}", path.display())))?,
@@ -77,8 +82,18 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         observer: &mut Notices,
     };
     let mut cleanup = Cleanup::new(id, is_local);
-    let part = cleanup.content(&mut passes, message, true).map_err(|halt| refused(&halt))?;
-    let queued = cleanup.envelope(&mut passes).map_err(|halt| refused(&halt))?;
+    let part = loop {
+        match cleanup.content(&mut passes, message, true) {
+            Err(Halt::Pending(ticket)) => wait_for(&answers, ticket)?,
+            result => break result.map_err(|halt| refused(&halt))?,
+        }
+    };
+    let queued = loop {
+        match cleanup.envelope(&mut passes) {
+            Err(Halt::Pending(ticket)) => wait_for(&answers, ticket)?,
+            result => break result.map_err(|halt| refused(&halt))?,
+        }
+    };
     if cleanup.decisions().is_discarded {
         return Err(Failure::new(EXIT_DATA, "the message would be taken and dropped"));
     }
@@ -116,10 +131,18 @@ impl Observer for Notices {
     }
 }
 
+/// Until a table has answered a question. Each is answered, if only because the time for it is over.
+fn wait_for(answers: &Receiver<Ticket>, ticket: Ticket) -> Result<(), Failure> {
+    let is_answered = answers.iter().any(|answered| answered == ticket);
+    is_answered
+        .then_some(())
+        .ok_or_else(|| Failure::new(EXIT_UNAVAILABLE, "the thread for lookups has ended"))
+}
+
 fn refused(halt: &Halt) -> Failure {
     let reply = match halt {
         Halt::Rejected(rejection) => rejection.reply(),
-        Halt::Pending => Rejection::LookupFailed.reply(),
+        Halt::Pending(_) => Rejection::LookupFailed.reply(),
     };
     Failure::new(EXIT_DATA, format!("the message would be refused: {}", String::from_utf8_lossy(&reply)))
 }

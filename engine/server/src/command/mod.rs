@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Configuration, Sources, Tables};
+use crate::tables::Lookups;
 
 /// EX_DATAERR of sysexits.h.
 const EXIT_DATA: u8 = 65;
@@ -60,10 +61,10 @@ impl ConfigurationArguments {
     }
 
     /// The configuration and all of its tables.
-    fn load(self) -> Result<(Configuration, Tables), Failure> {
+    fn load(self, lookups: &Lookups) -> Result<(Configuration, Tables), Failure> {
         let wrong = |errors| Failure::new(EXIT_CONFIG, format!("the configuration is wrong:\n{errors}"));
         let configuration = Configuration::load(&self.sources()).map_err(wrong)?;
-        let tables = configuration.open_tables().map_err(wrong)?;
+        let tables = configuration.open_tables(lookups, &Tables::default()).map_err(wrong)?;
         Ok((configuration, tables))
     }
 }

@@ -6,6 +6,7 @@ use bumpalo::Bump;
 use mailrace_core::address::{RewriteStep, rewrite_by_steps};
 
 use super::{ConfigurationArguments, EXIT_UNAVAILABLE, Failure};
+use crate::tables::Lookups;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -23,7 +24,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let (configuration, _) = arguments.configuration.load()?;
+    let (configuration, _) = arguments.configuration.load(&Lookups::default())?;
     let rewriting = configuration.address_rewriting();
     let context = if arguments.remote { rewriting.remote.as_ref() } else { Some(&rewriting.local) };
     let arena = Bump::new();

@@ -28,6 +28,16 @@ settings! {
     drain_timeout: Duration = "\"30s\"" in 0 ..= 3600;
     /// Where metrics are served over HTTP; empty: nowhere.
     metrics_listen: Option<SocketAddr> = "\"127.0.0.1:9925\"";
+    /// How long the server of a lookup table may take to answer.
+    lookup_timeout: Duration = "\"10s\"" in 1 ..= 600;
+    /// Connections to the server of each lookup table.
+    lookup_connections: u16 = "4" in 1 ..= 256;
+    /// How long the answer of such a server is remembered.
+    lookup_cache_time: Duration = "\"30s\"" in 10 ..= 86_400;
+    /// Memory for such answers, for each table.
+    lookup_cache_size: Octets = "\"16MiB\"" in 65_536 ..= 68_719_476_736;
+    /// How often files of lookup tables are looked at; one that changed and then stayed as it is so long is read.
+    table_check_period: Duration = "\"5s\"" in 1 ..= 3600;
     /// How log lines look.
     log_format: LogFormat = "\"text\"";
     /// Also log each connect and disconnect.

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 use mailrace_core::lookup::Maps;
 
-use crate::tables::{Files, Opener};
+use crate::tables::{Files, Lookups, OpenTables, Opener, RemoteSettings};
 use document::{Document, Raw, Section};
 use reader::{Known, Machine, Reader};
 use value::Refusal;
@@ -84,6 +84,8 @@ pub struct Tables {
     pub files: Files,
     /// What an operator should know though nothing is wrong.
     pub notes: Vec<String>,
+    /// For the next ones.
+    open: OpenTables,
 }
 
 impl Tables {
@@ -129,12 +131,19 @@ impl Configuration {
         Self::check(&document, &Machine::this())
     }
 
-    /// Reads all tables that are named.
+    /// Opens all tables that are named. Of `previous` those are used again whose files are as they were; `lookups` is
+    /// where remote tables are asked.
     ///
     /// # Errors
     /// Those that cannot be used, each under its parameter.
-    pub fn open_tables(&self) -> Result<Tables, ConfigErrors> {
-        let mut opener = Opener::default();
+    pub fn open_tables(&self, lookups: &Lookups, previous: &Tables) -> Result<Tables, ConfigErrors> {
+        let remote = RemoteSettings {
+            timeout: self.engine.lookup_timeout,
+            connections: usize::from(self.engine.lookup_connections),
+            memory_time: self.engine.lookup_cache_time,
+            memory: usize::try_from(self.engine.lookup_cache_size.0).unwrap_or(usize::MAX),
+        };
+        let mut opener = Opener::new(lookups, remote, &previous.open);
         let mut tables = Tables::default();
         let mut errors = Vec::new();
         for given in &self.tables {
@@ -149,8 +158,7 @@ impl Configuration {
                 }),
             }
         }
-        tables.files = opener.files();
-        tables.notes = opener.notes;
+        (tables.open, tables.files, tables.notes) = opener.into_parts();
         if errors.is_empty() { Ok(tables) } else { Err(ConfigErrors(errors)) }
     }
 

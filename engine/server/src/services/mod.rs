@@ -15,9 +15,6 @@ use crate::process::Workers;
 
 pub(crate) use control::{CONTROL_SOCKET, Request};
 
-/// How often things are looked at that nobody tells of, such as the time zone.
-const REFRESH_PERIOD: Duration = Duration::from_secs(30);
-
 /// What the thread works with.
 pub(crate) struct Services {
     pub(crate) metrics_listen: Option<SocketAddr>,
@@ -25,7 +22,10 @@ pub(crate) struct Services {
     /// The path of the control socket.
     pub(crate) control: PathBuf,
     pub(crate) workers: Workers,
+    /// Looks at things that nobody tells of, such as the time zone.
     pub(crate) refresh: Box<dyn Fn() + Send>,
+    /// How often.
+    pub(crate) refresh_period: Duration,
 }
 
 /// Starts the threads, which end with the process.
@@ -33,7 +33,7 @@ pub(crate) struct Services {
 /// # Errors
 /// No thread could be started.
 pub(crate) fn start(services: Services) -> io::Result<()> {
-    let Services { metrics_listen, registry, control, workers, refresh } = services;
+    let Services { metrics_listen, registry, control, workers, refresh, refresh_period } = services;
     if let Err(error) = control::start(&control, workers) {
         eprintln!("mailrace: no control socket: cannot listen on {}: {error}", control.display());
     }
@@ -52,17 +52,22 @@ pub(crate) fn start(services: Services) -> io::Result<()> {
     });
     std::thread::Builder::new()
         .name("services".to_owned())
-        .spawn(move || tokio_uring::start(run(listener, registry, refresh)))?;
+        .spawn(move || tokio_uring::start(run(listener, registry, refresh, refresh_period)))?;
     Ok(())
 }
 
-async fn run(listener: Option<TcpListener>, registry: Registry, refresh: Box<dyn Fn() + Send>) {
+async fn run(
+    listener: Option<TcpListener>,
+    registry: Registry,
+    refresh: Box<dyn Fn() + Send>,
+    refresh_period: Duration,
+) {
     if let Some(listener) = listener {
         let listener = tokio_uring::net::TcpListener::from_std(listener);
         tokio_uring::spawn(scrape::run(listener, Rc::new(registry)));
     }
     loop {
-        tokio::time::sleep(REFRESH_PERIOD).await;
+        tokio::time::sleep(refresh_period).await;
         refresh();
     }
 }

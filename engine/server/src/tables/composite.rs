@@ -56,6 +56,10 @@ impl LookupTable for UnionTable {
     fn is_asked_for_parts(&self) -> bool {
         self.0.iter().all(|table| table.is_asked_for_parts())
     }
+
+    fn may_wait(&self) -> bool {
+        self.0.iter().any(|table| table.may_wait())
+    }
 }
 
 /// `pipemap:{...}`: the value of one is the key of the next.
@@ -76,6 +80,10 @@ impl LookupTable for PipeTable {
 
     fn is_asked_for_parts(&self) -> bool {
         self.0.iter().all(|table| table.is_asked_for_parts())
+    }
+
+    fn may_wait(&self) -> bool {
+        self.0.iter().any(|table| table.may_wait())
     }
 }
 

@@ -2,22 +2,29 @@
 //!
 //! A table is named `type:name` as in Postfix. All but the remote ones live in memory and answer without waiting.
 
+mod cdb;
 mod cidr;
 mod composite;
+mod lmdb;
 mod pattern;
 mod prefix;
+mod remote;
 mod source;
 mod string_table;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use mailrace_core::lookup::{LookupTable, Maps};
 
+pub use remote::{Lookups, RemoteSettings};
+
 use composite::{FailTable, PipeTable, RandomTable, StaticTable, UnionTable};
+use remote::RemoteTable;
 use string_table::StringTable;
 
 /// A table that cannot be used.
@@ -64,25 +71,31 @@ impl Version {
 }
 
 /// Opens tables, each once however often it is named.
-#[derive(Debug, Default)]
-pub struct Opener {
-    open: HashMap<String, Arc<dyn LookupTable>>,
-    versions: Vec<Version>,
-    /// What an operator should know though it can be used.
-    pub notes: Vec<String>,
+#[derive(Debug)]
+pub struct Opener<'o> {
+    lookups: &'o Lookups,
+    remote: RemoteSettings,
+    previous: &'o OpenTables,
+    open: OpenTables,
+    notes: Vec<String>,
+}
+
+/// Tables that are open, by where relative paths start and by name.
+#[derive(Clone, Debug, Default)]
+pub struct OpenTables(HashMap<(PathBuf, String), OpenTable>);
+
+/// A table, with the files that it came from.
+#[derive(Clone, Debug)]
+struct OpenTable {
+    table: Arc<dyn LookupTable>,
+    files: Files,
 }
 
 /// The files that tables came from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Files(Vec<Version>);
 
 impl Files {
-    /// Whether any of them is another than it was.
-    #[must_use]
-    pub fn have_changed(&self) -> bool {
-        self.0.iter().any(|version| Version::of(&version.path) != *version)
-    }
-
     /// The same files as they are now.
     #[must_use]
     pub fn now(&self) -> Self {
@@ -101,8 +114,47 @@ struct Spec<'s> {
 }
 
 impl Spec<'_> {
+    /// The file that it is read from.
     fn path(&self) -> PathBuf {
-        self.base.join(self.name)
+        let name = match self.kind {
+            "lmdb" | "cdb" => format!("{}.{}", self.name, self.kind),
+            _ => self.name.to_owned(),
+        };
+        self.base.join(name)
+    }
+
+    /// The files that it depends on, as they are now.
+    fn files(&self) -> Files {
+        match self.kind {
+            "texthash" | "hash" | "btree" | "lmdb" | "cdb" | "regexp" | "pcre" | "cidr" | "sqlite"
+            | "pgsql" | "ldap" => Files(vec![Version::of(&self.path())]),
+            _ => Files::default(),
+        }
+    }
+
+    fn read(&self) -> Result<Vec<u8>, TableError> {
+        self.read_front(usize::MAX)
+    }
+
+    /// So many octets of the file at most.
+    fn read_front(&self, size_max: usize) -> Result<Vec<u8>, TableError> {
+        let path = self.path();
+        let mut octets = Vec::new();
+        let read = std::fs::File::open(&path).and_then(|file| {
+            let size = usize::try_from(file.metadata()?.len()).unwrap_or_default();
+            octets.reserve_exact(size.min(size_max));
+            file.take(size_max as u64).read_to_end(&mut octets)
+        });
+        read.map_err(|error| {
+            let reason = format!("cannot read {}: {error}", path.display());
+            self.error(reason, "name a file that this user may read")
+        })?;
+        Ok(octets)
+    }
+
+    /// Whether its answers are those of other tables.
+    fn is_made_of_others(&self) -> bool {
+        matches!(self.kind, "unionmap" | "pipemap" | "randmap")
     }
 
     fn error(&self, reason: impl Into<String>, remedy: &str) -> TableError {
@@ -120,10 +172,16 @@ impl Spec<'_> {
 }
 
 /// The kinds of tables, for messages.
-const KINDS: &str =
-    "inline, texthash, hash, btree, regexp, pcre, cidr, static, fail, unionmap, pipemap, randmap";
+const KINDS: &str = "inline, texthash, hash, btree, lmdb, cdb, regexp, pcre, cidr, static, fail, unionmap, pipemap, \
+                     randmap, socketmap, tcp, sqlite, pgsql, ldap";
 
-impl Opener {
+impl<'o> Opener<'o> {
+    /// Tables of `previous` whose files are as they were are used again.
+    #[must_use]
+    pub fn new(lookups: &'o Lookups, remote: RemoteSettings, previous: &'o OpenTables) -> Self {
+        Self { lookups, remote, previous, open: OpenTables::default(), notes: Vec::new() }
+    }
+
     /// The tables of one parameter. Relative paths start at `base`.
     ///
     /// # Errors
@@ -133,36 +191,43 @@ impl Opener {
         tables.map(Maps::new)
     }
 
-    /// The files of all tables so far.
+    /// All tables, the files that they came from, and what an operator should know though they can be used.
     #[must_use]
-    pub fn files(&self) -> Files {
-        Files(self.versions.clone())
+    pub fn into_parts(self) -> (OpenTables, Files, Vec<String>) {
+        let files = self.open.0.values().flat_map(|open| open.files.0.iter().cloned()).collect();
+        (self.open, Files(files), self.notes)
     }
 
     fn table(&mut self, text: &str, base: &Path) -> Result<Arc<dyn LookupTable>, TableError> {
-        if let Some(table) = self.open.get(text) {
-            return Ok(Arc::clone(table));
+        let key = (base.to_owned(), text.to_owned());
+        if let Some(open) = self.open.0.get(&key) {
+            return Ok(Arc::clone(&open.table));
         }
         let (kind, name) = text.split_once(':').unwrap_or((text, ""));
-        let table = self.open_new(&Spec { text, kind, name, base })?;
-        self.open.insert(text.to_owned(), Arc::clone(&table));
+        let spec = Spec { text, kind, name, base };
+        // Before they are read: a change while they are read is seen as one.
+        let files = spec.files();
+        let open = match self.previous.0.get(&key) {
+            // What is made of others may have another one inside.
+            Some(open) if open.files == files && !spec.is_made_of_others() => open.clone(),
+            _ => OpenTable { table: self.open_new(&spec)?, files },
+        };
+        let table = Arc::clone(&open.table);
+        self.open.0.insert(key, open);
         Ok(table)
     }
 
     fn open_new(&mut self, spec: &Spec<'_>) -> Result<Arc<dyn LookupTable>, TableError> {
         Ok(match spec.kind {
-            "texthash" | "hash" | "btree" => {
-                let text = self.read(spec)?;
-                Arc::new(source::table(spec, &text, &mut self.notes)?)
-            }
+            "texthash" | "hash" | "btree" => Arc::new(source::table(spec, &spec.read()?, &mut self.notes)?),
             "inline" => Arc::new(inline(spec)?),
-            "regexp" | "pcre" => {
-                let text = self.read(spec)?;
-                Arc::new(pattern::PatternTable::parse(spec, &text)?)
-            }
-            "cidr" => {
-                let text = self.read(spec)?;
-                Arc::new(cidr::CidrTable::parse(spec, &text)?)
+            "lmdb" => Arc::new(lmdb::table(spec)?),
+            "cdb" => Arc::new(cdb::table(spec, &spec.read()?)?),
+            "regexp" | "pcre" => Arc::new(pattern::PatternTable::parse(spec, &spec.read()?)?),
+            "cidr" => Arc::new(cidr::CidrTable::parse(spec, &spec.read()?)?),
+            "socketmap" | "tcp" | "sqlite" | "pgsql" | "ldap" => {
+                let text = if spec.files().0.is_empty() { Vec::new() } else { spec.read()? };
+                Arc::new(RemoteTable::open(spec, &text, self.lookups, self.remote)?)
             }
             "static" => {
                 let value = spec.name.strip_prefix('{').and_then(|inner| inner.strip_suffix('}'));
@@ -185,16 +250,15 @@ impl Opener {
     fn members(&mut self, spec: &Spec<'_>) -> Result<Vec<Arc<dyn LookupTable>>, TableError> {
         items(spec)?.iter().map(|member| self.table(member, spec.base)).collect()
     }
+}
 
-    fn read(&mut self, spec: &Spec<'_>) -> Result<Vec<u8>, TableError> {
-        let path = spec.path();
-        // Before it is read: a change while it is read is seen as one.
-        self.versions.push(Version::of(&path));
-        std::fs::read(&path).map_err(|error| {
-            let reason = format!("cannot read {}: {error}", path.display());
-            spec.error(reason, "name a file that this user may read")
-        })
-    }
+/// One table by itself. A relative path starts at `base`.
+///
+/// # Errors
+/// [`TableError`].
+pub fn open(table: &str, base: &Path) -> Result<Maps, TableError> {
+    let (lookups, nothing) = (Lookups::default(), OpenTables::default());
+    Opener::new(&lookups, RemoteSettings::default(), &nothing).maps(&[table.to_owned()], base)
 }
 
 /// `inline:{ key=value, { key = text with blanks } }`.
@@ -251,13 +315,13 @@ mod tests {
 
     fn found(table: &str, key: &str) -> Option<String> {
         let arena = Bump::new();
-        let maps = Opener::default().maps(&[table.to_owned()], Path::new("/")).unwrap();
+        let maps = open(table, Path::new("/")).unwrap();
         let value = maps.find(&arena, key.as_bytes()).unwrap();
         value.map(|value| String::from_utf8(value.to_vec()).unwrap())
     }
 
     fn refused(table: &str) -> String {
-        Opener::default().maps(&[table.to_owned()], Path::new("/")).unwrap_err().to_string()
+        open(table, Path::new("/")).unwrap_err().to_string()
     }
 
     #[test]

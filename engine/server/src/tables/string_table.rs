@@ -135,7 +135,7 @@ const fn tag_of(hash: u64) -> u32 {
 }
 
 /// A key as it is compared: in lower case.
-fn folded(key: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn folded(key: &[u8]) -> Cow<'_, [u8]> {
     if key.is_ascii() {
         if key.iter().any(u8::is_ascii_uppercase) { key.to_ascii_lowercase().into() } else { key.into() }
     } else {

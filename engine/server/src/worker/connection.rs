@@ -36,6 +36,8 @@ pub(super) struct Waits {
     pub(super) for_verdict: bool,
     /// The queue has no room for a chunk right now.
     pub(super) for_spool: bool,
+    /// A lookup table has not answered about the message.
+    pub(super) for_answer: bool,
     /// A tarpit delay lasts until then; the start of time when there is none.
     pub(super) until: Instant,
     /// The dialogue is over: close once everything is sent.
@@ -51,11 +53,14 @@ pub(super) struct Waits {
 impl Waits {
     /// Whether the session may take input now.
     pub(super) const fn is_ready(&self) -> bool {
-        !(self.for_send || self.for_verdict || self.for_spool || self.for_close || self.is_delayed())
+        !(self.for_send || self.for_verdict || self.is_message_stuck() || self.for_close || self.is_delayed())
     }
-}
 
-impl Waits {
+    /// Whether nothing can be done about the message right now.
+    pub(super) const fn is_message_stuck(&self) -> bool {
+        self.for_spool || self.for_answer
+    }
+
     /// Whether a tarpit delay is under way.
     pub(super) const fn is_delayed(&self) -> bool {
         self.until.nanoseconds() > 0

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use mailrace_core::QueueId;
+use mailrace_core::lookup::Ticket;
 use mailrace_io::Disk;
 use mailrace_spool::{Mark, MarkError, Refusal, SegmentSpool, State};
 
@@ -14,6 +15,8 @@ use super::WorkerSettings;
 pub enum Control {
     /// Go on with other settings.
     Reload(Arc<WorkerSettings>),
+    /// A lookup table has answered this question.
+    Answered(Ticket),
     /// Take no more connections, end sessions between messages, then end.
     Drain,
     /// Note something of messages.

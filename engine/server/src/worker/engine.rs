@@ -2,13 +2,14 @@
 //!
 //! Nothing here waits, locks or calls the kernel. What is to be done is left in `operations`.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
+use mailrace_core::lookup::Ticket;
 use mailrace_core::smtp::{Context, Event, Session, Verdict};
 use mailrace_core::{Origin, Timestamp};
 use mailrace_io::{Block, ConnectionId, Disk, Instant, Operation, ReceiveEnd, Token};
@@ -41,6 +42,8 @@ pub(crate) struct Engine<D: Disk> {
     timers: Timers,
     /// Connections that wait for room in the spool.
     waiting_for_spool: VecDeque<ConnectionId>,
+    /// Connections that wait for the answer of a lookup table.
+    waiting_for_answer: HashMap<Ticket, Vec<ConnectionId>>,
     /// Connections that are to be read from again.
     paused: VecDeque<ConnectionId>,
     pub(super) markings: Markings,
@@ -73,6 +76,7 @@ impl<D: Disk> Engine<D> {
             open: 0,
             timers: Timers::new(slots),
             waiting_for_spool: VecDeque::new(),
+            waiting_for_answer: HashMap::new(),
             paused: VecDeque::new(),
             markings: Markings::default(),
             send_memory: Vec::new(),
@@ -201,14 +205,28 @@ impl<D: Disk> Engine<D> {
             let Some(id) = self.waiting_for_spool.pop_front() else { break };
             let Some(mut connection) = self.take(id) else { continue };
             connection.waits.for_spool = false;
-            if connection.waits.for_verdict {
-                self.commit(&mut connection, &[]);
-            } else {
-                self.flush(&mut connection);
-            }
-            self.go_on(&mut connection);
-            self.put_back(connection);
+            self.retry(connection);
         }
+    }
+
+    /// A lookup table has answered.
+    pub(super) fn answered(&mut self, ticket: Ticket) {
+        for id in self.waiting_for_answer.remove(&ticket).unwrap_or_default() {
+            let Some(mut connection) = self.take(id) else { continue };
+            connection.waits.for_answer = false;
+            self.retry(connection);
+        }
+    }
+
+    /// Does again what could not be done about a message.
+    fn retry(&mut self, mut connection: Box<Connection>) {
+        if connection.waits.for_verdict {
+            self.commit(&mut connection, &[]);
+        } else {
+            self.flush(&mut connection);
+        }
+        self.go_on(&mut connection);
+        self.put_back(connection);
     }
 
     fn settled(&mut self, tag: u64, is_durable: bool) {
@@ -262,11 +280,11 @@ impl<D: Disk> Engine<D> {
             let Some(id) = self.connections[slot].as_ref().map(|connection| connection.id) else { continue };
             let Some(mut connection) = self.take(id) else { continue };
             self.pause(&mut connection);
-            if !(connection.waits.for_verdict || connection.waits.for_spool) {
+            if !(connection.waits.for_verdict || connection.waits.is_message_stuck()) {
                 self.flush(&mut connection);
             }
             // A field without end stays in memory: whoever sends it now is told to come back.
-            if !connection.waits.for_spool
+            if !connection.waits.is_message_stuck()
                 && let Some(message) = connection.message.as_mut()
                 && message.memory() > CHUNK_SIZE_PRESSED
             {
@@ -284,7 +302,8 @@ impl<D: Disk> Engine<D> {
         if connection.deadline > self.now {
             return;
         }
-        if connection.waits.for_verdict || connection.waits.for_spool || connection.waits.is_delayed() {
+        let waits = &connection.waits;
+        if waits.for_verdict || waits.is_message_stuck() || waits.is_delayed() {
             // The client waits for us, not we for it.
             connection.deadline = self.now.after(VERDICT_PATIENCE);
         } else if connection.waits.for_send || connection.waits.for_close {
@@ -394,7 +413,7 @@ impl<D: Disk> Engine<D> {
         self.arena = arena;
         let limit = self.settings.content_memory;
         let chunk_size = if self.memory > limit / 2 { CHUNK_SIZE_PRESSED } else { CHUNK_SIZE };
-        let is_taken = connection.waits.for_verdict || connection.waits.for_spool;
+        let is_taken = connection.waits.for_verdict || connection.waits.is_message_stuck();
         if !is_taken && connection.message.as_ref().is_some_and(|message| message.is_chunk_due(chunk_size)) {
             self.flush(connection);
         }
@@ -434,9 +453,11 @@ impl<D: Disk> Engine<D> {
         let progress = message.flush(&mut surroundings, origin, envelope);
         arena.reset();
         self.arena = arena;
-        // A failure is told at the end of the content.
-        if progress == Progress::Wait {
-            self.wait_for_spool(connection);
+        match progress {
+            Progress::Wait => self.wait_for_spool(connection),
+            Progress::Ask(ticket) => self.wait_for_answer(connection, ticket),
+            // A failure is told at the end of the content.
+            Progress::Done | Progress::Discarded | Progress::Failed(_) => {}
         }
     }
 
@@ -468,7 +489,7 @@ impl<D: Disk> Engine<D> {
                 let id = message.id;
                 self.give_verdict(connection, Verdict::Queued(id));
             }
-            Progress::Ask => self.give_verdict(connection, Verdict::QueueWriteFailed),
+            Progress::Ask(ticket) => self.wait_for_answer(connection, ticket),
             Progress::Failed(verdict) => self.give_verdict(connection, verdict),
         }
     }
@@ -478,6 +499,21 @@ impl<D: Disk> Engine<D> {
         assert!(!connection.waits.for_spool, "a connection waits for the spool once");
         connection.waits.for_spool = true;
         self.waiting_for_spool.push_back(connection.id);
+    }
+
+    fn wait_for_answer(&mut self, connection: &mut Connection, ticket: Ticket) {
+        assert!(!connection.waits.for_answer, "a connection waits for one answer");
+        if let Some(message) = connection.message.as_mut()
+            && self.now.since(*message.asked_at.get_or_insert(self.now)) > ANSWER_PATIENCE
+        {
+            message.give_up_asking(&mut self.spool);
+            if connection.waits.for_verdict {
+                self.give_verdict(connection, Verdict::QueueWriteFailed);
+            }
+            return;
+        }
+        connection.waits.for_answer = true;
+        self.waiting_for_answer.entry(ticket).or_default().push(connection.id);
     }
 
     fn give_verdict(&mut self, connection: &mut Connection, verdict: Verdict) {
@@ -609,6 +645,8 @@ impl<D: Disk> Engine<D> {
 
 /// How long a client may take to read the last reply.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long lookup tables may take together for one message; then its client is told to come back (451 4.3.0).
+const ANSWER_PATIENCE: Duration = Duration::from_secs(100);
 /// Send memory that is kept for the next sends.
 const SEND_MEMORY_KEPT: usize = 256;
 /// Octets of it; more is given back.

@@ -3,6 +3,7 @@
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 use mailrace_core::cleanup::{self, Cleanup, Halt, strip_characters};
+use mailrace_core::lookup::Ticket;
 use mailrace_core::record::envelope::encode;
 use mailrace_core::smtp::Verdict;
 use mailrace_core::{Envelope, Origin, QueueId};
@@ -29,6 +30,8 @@ pub(super) struct Incoming {
     pub(super) size: u64,
     /// Why the message cannot be taken; further content is dropped.
     failure: Option<Verdict>,
+    /// When it first had to wait for an answer of a table.
+    pub(super) asked_at: Option<Instant>,
     /// When the spool was given the last of it.
     pub(super) committed_at: Option<Instant>,
 }
@@ -56,8 +59,8 @@ pub(super) enum Progress {
     Done,
     /// The spool has no room right now: the same call again later, without pieces.
     Wait,
-    /// A table has not answered yet: the same call again later, without pieces.
-    Ask,
+    /// A table has not answered this question yet: the same call again when it has, without pieces.
+    Ask(Ticket),
     /// The message was taken and dropped, by order of a check.
     Discarded,
     /// The message cannot be taken, for this reason.
@@ -75,6 +78,7 @@ impl Incoming {
             draft: Some(draft),
             size: 0,
             failure: None,
+            asked_at: None,
             committed_at: None,
         }
     }
@@ -221,6 +225,11 @@ impl Incoming {
         self.fail(spool, Verdict::StorageFull);
     }
 
+    /// Gives up on the message because tables do not answer; its client is told at the end of the content.
+    pub(super) fn give_up_asking<D: Disk>(&mut self, spool: &mut SegmentSpool<D>) {
+        self.fail(spool, Verdict::QueueWriteFailed);
+    }
+
     /// Drops the message; the spool forgets its chunks.
     pub(super) fn abandon<D: Disk>(&mut self, spool: &mut SegmentSpool<D>) {
         if let Some(draft) = self.draft.take() {
@@ -317,7 +326,7 @@ impl Incoming {
 
     fn halted<D: Disk>(&mut self, spool: &mut SegmentSpool<D>, halt: &Halt) -> Progress {
         match halt {
-            Halt::Pending => Progress::Ask,
+            Halt::Pending(ticket) => Progress::Ask(*ticket),
             Halt::Rejected(rejection) => {
                 let (reason, reply) = (rejection.reason(), rejection.reply());
                 self.fail(spool, Verdict::Refused { reason, reply })

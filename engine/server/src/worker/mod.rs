@@ -103,6 +103,7 @@ impl<I: Io> Worker<I> {
     fn obey(&mut self, control: Control, now: Instant) {
         match control {
             Control::Reload(settings) => self.engine.set_settings(settings),
+            Control::Answered(ticket) => self.engine.answered(ticket),
             Control::Drain => {
                 if !self.engine.is_draining() {
                     self.drain_until = Some(now.after(self.engine.settings.drain_timeout));

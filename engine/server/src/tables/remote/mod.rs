@@ -1,0 +1,268 @@
+//! Owns tables that somebody else answers for: who is asked, what is remembered, and who is told of the answer.
+//!
+//! A worker that asks gets what is remembered, or a ticket. The question goes through a bounded queue to a thread of
+//! its own, where a few connections to each server take turns; the answer is remembered, and everybody who holds
+//! tickets is told of this one.
+
+mod cache;
+mod client;
+#[cfg(any(feature = "sqlite", feature = "pgsql", feature = "ldap"))]
+mod database;
+mod socketmap;
+mod stream;
+mod tcp;
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use bumpalo::Bump;
+use crossbeam::channel::{self, Receiver};
+use mailrace_core::lookup::{LookupError, LookupTable, Ticket};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use cache::{Cache, Known};
+use client::{Client, client};
+
+use super::{Spec, TableError};
+
+/// Limits of remote tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemoteSettings {
+    /// How long a server may take to answer one question.
+    pub timeout: Duration,
+    /// Connections to one server for one table.
+    pub connections: usize,
+    /// How long an answer is remembered.
+    pub memory_time: Duration,
+    /// Octets of answers that are remembered for one table.
+    pub memory: usize,
+}
+
+impl Default for RemoteSettings {
+    fn default() -> Self {
+        let [timeout, memory_time] = [10, 30].map(Duration::from_secs);
+        Self { timeout, connections: 4, memory_time, memory: 16 << 20 }
+    }
+}
+
+/// Questions of one table that may wait for a connection; further ones fail at once.
+const QUESTIONS_MAX: usize = 4096;
+/// How long a failure is remembered: so long nobody waits for a server that does not answer.
+const FAILURE_TIME: Duration = Duration::from_secs(2);
+/// Octets of an answer at most.
+const ANSWER_SIZE_MAX: usize = 100_000;
+
+/// The thread on which remote tables are asked; it starts with the first of them.
+#[derive(Clone, Default)]
+pub struct Lookups(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    runtime: Mutex<Option<Handle>>,
+    tell: OnceLock<Box<dyn Fn(Ticket) + Send + Sync>>,
+    next_ticket: AtomicU64,
+}
+
+impl fmt::Debug for Lookups {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Lookups")
+    }
+}
+
+impl Lookups {
+    /// From now on `tell` is called with the ticket of each question that was answered; it must not wait. Only the
+    /// first call counts.
+    pub fn tell(&self, tell: impl Fn(Ticket) + Send + Sync + 'static) {
+        // A second one would be a mistake of ours, and do no harm.
+        let _ = self.0.tell.set(Box::new(tell));
+    }
+
+    /// The tickets of questions that were answered, for who can wait for them.
+    #[must_use]
+    pub fn answers(&self) -> Receiver<Ticket> {
+        let (sender, receiver) = channel::unbounded();
+        self.tell(move |ticket| {
+            // Who asked may have gone.
+            let _ = sender.send(ticket);
+        });
+        receiver
+    }
+
+    fn ticket(&self) -> Ticket {
+        Ticket(self.0.next_ticket.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn runtime(&self) -> io::Result<Handle> {
+        let mut place = self.0.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = &*place {
+            return Ok(handle.clone());
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        std::thread::Builder::new()
+            .name("lookups".to_owned())
+            .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+        *place = Some(handle.clone());
+        Ok(handle)
+    }
+
+    fn answered(&self, ticket: Ticket) {
+        // Questions may come before there is anybody to tell.
+        (self.0.tell.wait())(ticket);
+    }
+}
+
+/// What a server said: a value, that there is none, or why there is no answer.
+type Answer = Result<Option<Vec<u8>>, String>;
+
+struct Question {
+    key: Box<[u8]>,
+    ticket: Ticket,
+}
+
+/// A table on a server.
+pub(super) struct RemoteTable {
+    lookups: Lookups,
+    memory: Arc<Memory>,
+    questions: mpsc::Sender<Question>,
+}
+
+/// What a table's connections and those who ask share.
+struct Memory {
+    /// As configured.
+    table: String,
+    settings: RemoteSettings,
+    cache: Mutex<Cache>,
+    /// The last question got no answer, and that was said.
+    is_failing: AtomicBool,
+}
+
+impl fmt::Debug for RemoteTable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("RemoteTable").field(&self.memory.table).finish()
+    }
+}
+
+impl RemoteTable {
+    /// The table, its connections not made yet.
+    pub(super) fn open(
+        spec: &Spec<'_>,
+        text: &[u8],
+        lookups: &Lookups,
+        settings: RemoteSettings,
+    ) -> Result<Self, TableError> {
+        let client = client(spec, text, settings.timeout)?;
+        let runtime = lookups.runtime().map_err(|error| {
+            spec.error(format!("cannot start the thread for lookups: {error}"), "allow more threads")
+        })?;
+        let (questions, receiver) = mpsc::channel(QUESTIONS_MAX);
+        let memory = Arc::new(Memory {
+            table: spec.text.to_owned(),
+            settings,
+            cache: Mutex::new(Cache::new(settings.memory)),
+            is_failing: AtomicBool::new(false),
+        });
+        let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
+        for _ in 0..settings.connections.max(1) {
+            let (lookups, memory) = (lookups.clone(), Arc::clone(&memory));
+            runtime.spawn(answer_all(lookups, memory, Arc::clone(&receiver), client.another()));
+        }
+        Ok(Self { lookups: lookups.clone(), memory, questions })
+    }
+}
+
+impl LookupTable for RemoteTable {
+    fn look_up<'a>(&'a self, arena: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
+        let key = super::string_table::folded(key);
+        let mut cache = self.memory.cache();
+        match cache.find(&key, Instant::now()) {
+            Some(Known::Value(Ok(value))) => Ok(value.map(|value| &*arena.alloc_slice_copy(value))),
+            Some(Known::Value(Err(()))) => Err(LookupError::Unavailable),
+            Some(Known::Asked(ticket)) => Err(LookupError::Pending(ticket)),
+            None => {
+                let question = Question { key: (*key).into(), ticket: self.lookups.ticket() };
+                let ticket = question.ticket;
+                if self.questions.try_send(question).is_err() {
+                    return Err(LookupError::Unavailable);
+                }
+                cache.note_asked(&key, ticket);
+                Err(LookupError::Pending(ticket))
+            }
+        }
+    }
+
+    fn may_wait(&self) -> bool {
+        true
+    }
+}
+
+impl Memory {
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        // Each change leaves it whole.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, key: Box<[u8]>, answer: Answer) {
+        let time = if answer.is_ok() { self.settings.memory_time } else { FAILURE_TIME };
+        match &answer {
+            Ok(_) if self.is_failing.swap(false, Ordering::Relaxed) => {
+                eprintln!("mailrace: {}: answers again", self.table);
+            }
+            Err(reason) if !self.is_failing.swap(true, Ordering::Relaxed) => {
+                eprintln!(
+                    "mailrace: {}: {reason}; mail that needs it gets 451 4.3.0 until it answers",
+                    self.table
+                );
+            }
+            _ => {}
+        }
+        let value = answer.map(|value| value.map(Vec::into_boxed_slice)).map_err(drop);
+        self.cache().remember(key, value, Instant::now() + time);
+    }
+}
+
+/// One connection's life: it ends when nobody can ask any more and all who did have their answer.
+async fn answer_all(
+    lookups: Lookups,
+    memory: Arc<Memory>,
+    questions: Arc<tokio::sync::Mutex<mpsc::Receiver<Question>>>,
+    mut client: Box<dyn Client>,
+) {
+    loop {
+        let question = questions.lock().await.recv().await;
+        let Some(Question { key, ticket }) = question else { return };
+        let answer = answer(client.as_mut(), &key, memory.settings.timeout).await;
+        memory.remember(key, answer);
+        lookups.answered(ticket);
+    }
+}
+
+/// Asks, and once more if the connection is one that the server may have closed meanwhile.
+async fn answer(client: &mut dyn Client, key: &[u8], limit: Duration) -> Answer {
+    let is_used = client.is_connected();
+    let answer = match tokio::time::timeout(limit, client.ask(key)).await {
+        Ok(Err(_)) if is_used => {
+            client.disconnect();
+            tokio::time::timeout(limit, client.ask(key)).await
+        }
+        answer => answer,
+    };
+    let answer = match answer {
+        Ok(Ok(Some(value))) if value.len() > ANSWER_SIZE_MAX => {
+            Err(format!("its answer has {} octets, and {ANSWER_SIZE_MAX} are allowed", value.len()))
+        }
+        Ok(answer) => answer,
+        Err(_) => Err(format!("no answer within {limit:?}")),
+    };
+    if answer.is_err() {
+        client.disconnect();
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests;

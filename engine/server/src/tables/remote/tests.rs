@@ -1,0 +1,188 @@
+use super::*;
+use crate::tables::{OpenTables, Opener};
+use mailrace_core::lookup::Maps;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::atomic::AtomicUsize;
+use std::thread;
+
+const SETTINGS: RemoteSettings = RemoteSettings {
+    timeout: Duration::from_secs(20),
+    connections: 2,
+    memory_time: Duration::from_secs(600),
+    memory: 1 << 20,
+};
+
+/// A table, and who waits for its answers.
+struct Asked {
+    maps: Maps,
+    answers: Receiver<Ticket>,
+}
+
+impl Asked {
+    fn open(table: &str, base: &Path, settings: RemoteSettings) -> Self {
+        let lookups = Lookups::default();
+        let answers = lookups.answers();
+        let nothing = OpenTables::default();
+        let maps = Opener::new(&lookups, settings, &nothing).maps(&[table.to_owned()], base).unwrap();
+        Self { maps, answers }
+    }
+
+    fn ask(&self, key: &str) -> Result<Option<String>, LookupError> {
+        let arena = Bump::new();
+        loop {
+            match self.maps.find(&arena, key.as_bytes()) {
+                Err(LookupError::Pending(ticket)) => while self.answers.recv().unwrap() != ticket {},
+                result => {
+                    return result.map(|value| value.map(|value| String::from_utf8(value.to_vec()).unwrap()));
+                }
+            }
+        }
+    }
+}
+
+/// A server whose connections are each given to `serve`; its port.
+fn server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let serve = Arc::clone(&serve);
+            thread::spawn(move || serve(stream.unwrap()));
+        }
+    });
+    port
+}
+
+/// Answers requests of tcp_table(5).
+fn answer_lines(stream: &TcpStream, answer: impl Fn(&str) -> Option<String>) {
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    while let Some(Ok(line)) = lines.next() {
+        let Some(reply) = answer(line.strip_prefix("get ").unwrap()) else { return };
+        (&*stream).write_all(reply.as_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn a_tcp_table_is_asked_once_for_each_key() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let port = server(move |stream| {
+        answer_lines(&stream, |key| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            Some(match key {
+                "user@example.com" => "200 other%40example.net\n".to_owned(),
+                "bad" => "400 try%20later\n".to_owned(),
+                _ => "500 not%20found\n".to_owned(),
+            })
+        });
+    });
+    let table = Asked::open(&format!("tcp:127.0.0.1:{port}"), Path::new("/"), SETTINGS);
+    for _ in 0..3 {
+        assert_eq!(table.ask("User@example.com"), Ok(Some("other@example.net".to_owned())));
+        assert_eq!(table.ask("nobody"), Ok(None));
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+    assert_eq!(table.ask("bad"), Err(LookupError::Unavailable));
+}
+
+#[test]
+fn a_connection_that_was_closed_meanwhile_is_made_again() {
+    let port = server(|stream| {
+        let is_first = std::cell::Cell::new(true);
+        answer_lines(&stream, |key| is_first.take().then(|| format!("200 {key}\n")));
+    });
+    let settings = RemoteSettings { connections: 1, ..SETTINGS };
+    let table = Asked::open(&format!("tcp:127.0.0.1:{port}"), Path::new("/"), settings);
+    for key in ["a", "b", "c"] {
+        assert_eq!(table.ask(key), Ok(Some(key.to_owned())));
+    }
+}
+
+#[test]
+fn a_socketmap_is_asked() {
+    let port = server(|mut stream| {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut length = Vec::new();
+        while reader.read_until(b':', &mut length).unwrap() > 0 {
+            let size: usize = String::from_utf8_lossy(&length).trim_end_matches(':').parse().unwrap();
+            let mut request = vec![0; size + 1];
+            reader.read_exact(&mut request).unwrap();
+            let reply = match &request[..size] {
+                b"map key" => "OK a value",
+                b"map gone" => "NOTFOUND ",
+                _ => "PERM what?",
+            };
+            write!(stream, "{}:{reply},", reply.len()).unwrap();
+            length.clear();
+        }
+    });
+    let table = Asked::open(&format!("socketmap:inet:127.0.0.1:{port}:map"), Path::new("/"), SETTINGS);
+    assert_eq!(table.ask("key"), Ok(Some("a value".to_owned())));
+    assert_eq!(table.ask("gone"), Ok(None));
+    assert_eq!(table.ask("other"), Err(LookupError::Unavailable));
+}
+
+#[test]
+fn a_server_that_does_not_answer_fails_in_time() {
+    let port = server(|stream| {
+        answer_lines(&stream, |_| {
+            thread::park();
+            None
+        });
+    });
+    let settings = RemoteSettings { timeout: Duration::from_millis(20), ..SETTINGS };
+    let table = Asked::open(&format!("tcp:127.0.0.1:{port}"), Path::new("/"), settings);
+    assert_eq!(table.ask("a"), Err(LookupError::Unavailable));
+    // Nobody listens on a port that was just given back.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let table = Asked::open(&format!("tcp:127.0.0.1:{port}"), Path::new("/"), SETTINGS);
+    assert_eq!(table.ask("a"), Err(LookupError::Unavailable));
+}
+
+#[test]
+fn who_asked_is_told_though_the_table_is_gone() {
+    let (go, wait) = channel::bounded::<()>(0);
+    let port = server(move |stream| {
+        answer_lines(&stream, |key| {
+            wait.recv().unwrap();
+            Some(format!("200 {key}\n"))
+        });
+    });
+    let Asked { maps, answers } = Asked::open(&format!("tcp:127.0.0.1:{port}"), Path::new("/"), SETTINGS);
+    let tickets = ["a", "b", "c", "d"].map(|key| match maps.find(&Bump::new(), key.as_bytes()) {
+        Err(LookupError::Pending(ticket)) => ticket,
+        other => panic!("{other:?}"),
+    });
+    drop(maps);
+    for _ in 0..4 {
+        go.send(()).unwrap();
+    }
+    let mut told: Vec<Ticket> = answers.iter().take(4).collect();
+    told.sort_unstable();
+    assert_eq!(told, tickets);
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_sqlite_table_is_asked() {
+    let directory = std::env::temp_dir().join(format!("mailrace-sqlite-{}", std::process::id()));
+    let base = directory.as_path();
+    std::fs::create_dir_all(base).unwrap();
+    let database = rusqlite::Connection::open(base.join("db")).unwrap();
+    database
+        .execute_batch(
+            "CREATE TABLE a (k TEXT, v TEXT); INSERT INTO a VALUES ('o''x@y','1'),('o''x@y','2'),('n',NULL);",
+        )
+        .unwrap();
+    std::fs::write(base.join("map.cf"), "dbpath = db\nquery = SELECT v FROM a\n  WHERE k = '%s'\n").unwrap();
+    let table = Asked::open("sqlite:map.cf", base, SETTINGS);
+    assert_eq!(table.ask("O'x@y"), Ok(Some("1,2".to_owned())));
+    assert_eq!(table.ask("n"), Ok(None));
+    assert_eq!(table.ask("x' OR '1'='1"), Ok(None));
+    std::fs::write(base.join("wrong.cf"), "dbpath = db\nquery = SELECT v FROM b\n").unwrap();
+    assert_eq!(Asked::open("sqlite:wrong.cf", base, SETTINGS).ask("x"), Err(LookupError::Unavailable));
+    std::fs::remove_dir_all(base).unwrap();
+}

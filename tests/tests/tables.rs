@@ -1,0 +1,201 @@
+//! Lookup tables while the engine runs: changed, broken, slow, made by Postfix.
+#![expect(clippy::unwrap_used, reason = "a test that fails")]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::sync::mpsc::{self, Receiver, Sender};
+
+use mailrace_tests::{Client, Directory, Engine, run};
+use serde_json::Value;
+
+/// To whom the last message in the queue goes.
+fn last_recipients(directory: &Directory) -> Vec<String> {
+    recipients(directory.messages().last().unwrap())
+}
+
+fn recipients(envelope: &Value) -> Vec<String> {
+    let list = envelope["recipients"].as_array().unwrap();
+    list.iter().map(|recipient| recipient.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_changed_table_comes_into_force_and_a_broken_one_does_not() {
+    let directory = Directory::new();
+    let _ = directory.write("virtual", "a@localhost one@localhost\n");
+    let config = directory.write("mailrace.toml", "virtual_alias_maps = [\"texthash:virtual\"]\n");
+    let arguments = ["--config", config.to_str().unwrap(), "--set", "engine.table_check_period=1s"];
+    let mut engine = Engine::start(&directory, &arguments);
+    // One connection sees it all.
+    let mut client = engine.client();
+    let mut goes_to = |wanted: &str| {
+        client.queue("s@example.org", "a@localhost", "Subject: x\r\n\r\n");
+        assert_eq!(last_recipients(&directory), [wanted]);
+    };
+    goes_to("one@localhost");
+    let _ = directory.write("virtual", "a@localhost two@localhost\n");
+    engine.line_with("lookup tables reloaded");
+    goes_to("two@localhost");
+    let _ = directory.write("virtual", "# broken\na@localhost\n");
+    engine.line_with("lookup tables not reloaded, the old ones stay");
+    let line = engine.line_with("virtual_alias_maps");
+    assert!(line.contains("/virtual:2: texthash:virtual: has no value; write"), "{line}");
+    goes_to("two@localhost");
+    let said = engine.lines.len();
+    let _ = directory.write("virtual", "a@localhost three@localhost\n");
+    engine.line_with("lookup tables reloaded");
+    goes_to("three@localhost");
+    assert_eq!(engine.lines.iter().skip(said).filter(|line| line.contains("not reloaded")).count(), 0);
+    engine.stop();
+}
+
+/// A server of tcp_table(5) that says what it is asked, and answers what it is told to.
+struct Server {
+    port: u16,
+    questions: Receiver<(String, Sender<String>)>,
+}
+
+fn server() -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (sender, questions) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (stream, sender) = (stream.unwrap(), sender.clone());
+            std::thread::spawn(move || serve(&stream, &sender));
+        }
+    });
+    Server { port, questions }
+}
+
+fn serve(mut stream: &TcpStream, questions: &Sender<(String, Sender<String>)>) {
+    for line in BufReader::new(stream).lines() {
+        let Ok(line) = line else { return };
+        let (answer, answers) = mpsc::channel();
+        let key = line.strip_prefix("get ").unwrap().to_owned();
+        if questions.send((key, answer)).is_err() {
+            return;
+        }
+        // A question that is never answered ends the connection with the test.
+        let Ok(reply) = answers.recv() else { return };
+        stream.write_all(format!("{reply}\n").as_bytes()).unwrap();
+    }
+}
+
+impl Server {
+    /// Answers `500` until it is asked for `key`; how to answer that.
+    fn asked_for(&self, key: &str) -> Sender<String> {
+        loop {
+            let (asked, answer) = self.questions.recv().unwrap();
+            if asked == key {
+                return answer;
+            }
+            answer.send("500 none".to_owned()).unwrap();
+        }
+    }
+}
+
+fn offer(client: &mut Client, recipient: &str) {
+    client.say("MAIL FROM:<s@example.org>", "250 ");
+    client.say(&format!("RCPT TO:<{recipient}>"), "250 ");
+    client.say("DATA", "354 ");
+    client.send(b"Subject: x\r\n\r\n.\r\n");
+}
+
+#[test]
+fn a_message_that_waits_for_a_table_holds_up_no_other() {
+    let directory = Directory::new();
+    let server = server();
+    let maps = format!("virtual_alias_maps=tcp:127.0.0.1:{}", server.port);
+    let engine = Engine::start(&directory, &["--set", &maps, "--set", "engine.workers=1"]);
+    let (mut slow, mut quick) = (engine.client(), engine.client());
+    offer(&mut slow, "slow@localhost");
+    let slow_answer = server.asked_for("slow@localhost");
+    offer(&mut quick, "quick@localhost");
+    server.asked_for("quick@localhost").send("200 target@localhost".to_owned()).unwrap();
+    // The result is looked up in its turn.
+    server.asked_for("target@localhost").send("500 none".to_owned()).unwrap();
+    server.asked_for("target").send("500 none".to_owned()).unwrap();
+    server.asked_for("@localhost").send("500 none".to_owned()).unwrap();
+    quick.expect("250 ");
+    assert_eq!(last_recipients(&directory), ["target@localhost"]);
+    slow_answer.send("200 quick@localhost".to_owned()).unwrap();
+    // What was answered before is not asked again.
+    slow.expect("250 ");
+    assert_eq!(last_recipients(&directory), ["target@localhost"]);
+    engine.stop();
+}
+
+#[test]
+fn a_table_that_does_not_answer_is_a_451() {
+    let directory = Directory::new();
+    let server = server();
+    let maps = format!("virtual_alias_maps=tcp:127.0.0.1:{}", server.port);
+    let arguments = ["--set", &maps, "--set", "engine.lookup_timeout=1s"];
+    let mut engine = Engine::start(&directory, &arguments);
+    let mut client = engine.client();
+    offer(&mut client, "a@localhost");
+    let unanswered = server.asked_for("a@localhost");
+    client.expect("451 4.3.0 ");
+    let line = engine.line_with("no answer within 1s");
+    assert!(line.contains("tcp:127.0.0.1:") && line.contains("451 4.3.0"), "{line}");
+    drop(unanswered);
+    assert!(directory.messages().is_empty());
+    // The session goes on.
+    client.say("NOOP", "250 ");
+    engine.stop();
+}
+
+#[test]
+fn tables_of_postmap_are_read() {
+    let directory = Directory::new();
+    let wanted: BTreeMap<String, String> = (0..3000)
+        .map(|number| (format!("user{number}@example.com"), format!("mailbox{number}@example.net")))
+        .collect();
+    let long: Vec<String> = (0..200).map(|number| format!("member{number}@lists.example.org")).collect();
+    let mut text: String = wanted.iter().map(|(key, value)| format!("{key} {value}\n")).collect();
+    text += &format!("all@example.com {}\n", long.join(", "));
+    let _ = directory.write("virtual", &text);
+    // Its configuration is nobody's.
+    let _ = directory.write("main.cf", "compatibility_level = 3.6\n");
+    for kind in ["lmdb", "cdb"] {
+        let made = Command::new("postmap")
+            .args(["-c", directory.path().to_str().unwrap(), &format!("{kind}:virtual")])
+            .current_dir(directory.path())
+            .output();
+        match made {
+            Ok(made) if made.status.success() => {}
+            other => {
+                assert!(std::env::var_os("CI").is_none(), "postmap failed: {other:?}");
+                eprintln!("SKIPPED: tables of kind {kind} need the packages postfix and postfix-{kind}");
+                continue;
+            }
+        }
+        let maps = format!("virtual_alias_maps={kind}:{}", directory.path().join("virtual").display());
+        for (given, wanted) in wanted.iter().step_by(271) {
+            assert_eq!(aliases(directory.path(), &maps, given), [wanted.as_str()], "{kind}");
+        }
+        assert_eq!(aliases(directory.path(), &maps, "all@example.com"), long, "{kind}");
+        assert_eq!(aliases(directory.path(), &maps, "none@example.com"), ["none@example.com"], "{kind}");
+        let file = directory.path().join(format!("virtual.{kind}"));
+        let mut octets = std::fs::read(&file).unwrap();
+        octets.truncate(octets.len() / 3);
+        std::fs::write(&file, octets).unwrap();
+        let refused = run(directory.path(), &["check", "--set", &maps]);
+        assert_eq!(refused.status.code(), Some(78), "{}{}", refused.output, refused.errors);
+        assert!(refused.errors.contains("damaged"), "{}", refused.errors);
+    }
+}
+
+fn aliases(directory: &Path, maps: &str, recipient: &str) -> Vec<String> {
+    let message = directory.join("message");
+    std::fs::write(&message, "Subject: x\n\n").unwrap();
+    let cleaned = run(
+        directory,
+        &["clean", "--envelope", "--set", maps, "--recipient", recipient, message.to_str().unwrap()],
+    );
+    assert!(cleaned.status.success(), "{}", cleaned.errors);
+    recipients(&serde_json::from_str(&cleaned.output).unwrap())
+}
