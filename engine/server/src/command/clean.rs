@@ -91,7 +91,13 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let queued = loop {
         match cleanup.envelope(&mut passes) {
             Err(Halt::Pending(ticket)) => wait_for(&answers, ticket)?,
-            result => break result.map_err(|halt| refused(&halt))?,
+            // Without recipients it is the content that is looked at.
+            Err(Halt::Rejected(Rejection::NoRecipients))
+                if envelope.recipients.is_empty() && !arguments.envelope =>
+            {
+                break None;
+            }
+            result => break Some(result.map_err(|halt| refused(&halt))?),
         }
     };
     if cleanup.decisions().is_discarded {
@@ -99,7 +105,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     let body = message.get(part.consumed..).unwrap_or_default();
     let pieces = part.output.iter().copied().chain([body]);
-    let output = if arguments.envelope {
+    let output = if let Some(queued) = queued.filter(|_| arguments.envelope) {
         let size = pieces.map(|piece| piece.len() as u64).sum();
         let mut encoded = bumpalo::collections::Vec::new_in(&arena);
         encode(&origin, &queued, &mut encoded);
