@@ -4,6 +4,7 @@
 #![expect(clippy::missing_panics_doc, reason = "a test that fails")]
 
 mod engine;
+pub mod passes;
 mod smtp;
 
 pub use engine::{Engine, Finished, program, run};

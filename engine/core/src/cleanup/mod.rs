@@ -284,7 +284,8 @@ impl Cleanup {
                     continue;
                 }
                 Phase::Top => match mailbox_line(rest, is_whole) {
-                    MailboxLine::Whole(size) => {
+                    // A longer one is not taken for one, however it arrives.
+                    MailboxLine::Whole(size) if size <= settings.header_size_limit => {
                         let line = rest.get(..size).unwrap_or_default();
                         self.mailbox_field(surroundings, &mut output, line)?;
                         at += size;
@@ -293,7 +294,7 @@ impl Cleanup {
                     MailboxLine::Incomplete if rest.len() <= settings.header_size_limit => {
                         return Ok(output.part(at, false));
                     }
-                    MailboxLine::Incomplete | MailboxLine::No => {}
+                    MailboxLine::Whole(_) | MailboxLine::Incomplete | MailboxLine::No => {}
                 },
                 Phase::Start | Phase::Lines => {}
             }
@@ -307,7 +308,7 @@ impl Cleanup {
                 }
                 continue;
             }
-            match next_item(rest, is_whole) {
+            match next_item_with(rest, is_whole, settings.line_length_limit) {
                 Item::Field(field) => {
                     self.phase = Phase::Lines;
                     self.clean_field(surroundings, &mut output, field, at, has_nul)?;
@@ -330,27 +331,20 @@ impl Cleanup {
                     }
                     self.body.begin_segment(false);
                 }
-                // A CR at the end may be half of a line end.
-                Item::Incomplete
-                    if cut_place(
-                        rest.strip_suffix(b"\r").unwrap_or(rest),
-                        settings.header_size_limit + settings.line_length_limit,
-                    )
-                    .is_some() =>
-                {
-                    // Endless: its front goes out now and the rest is skipped, if it is a field at all.
-                    self.phase = Phase::Lines;
-                    let Some((name_size, colon)) = field_name(rest) else {
-                        self.end_header_section(surroundings, &mut output, false)?;
-                        self.body.begin_segment(false);
-                        continue;
+                Item::Incomplete => {
+                    // A CR at the end may be half of a line end.
+                    let seen = rest.strip_suffix(b"\r").unwrap_or(rest);
+                    let size_max = settings.header_size_limit + settings.line_length_limit;
+                    let (Some(_), Some((name_size, colon))) = (cut_place(seen, size_max), field_name(rest))
+                    else {
+                        return Ok(output.part(at, false));
                     };
+                    // Endless: its front goes out now and the rest is skipped.
                     let field = Field { raw: rest, name_size, colon };
                     self.clean_field(surroundings, &mut output, field, at, has_nul)?;
                     at += name_size;
                     self.phase = Phase::Cut;
                 }
-                Item::Incomplete => return Ok(output.part(at, false)),
             }
         }
     }
@@ -379,6 +373,13 @@ impl Cleanup {
         let mut raw = ArenaVec::with_capacity_in(name.len() + line.len(), surroundings.arena);
         raw.extend_from_slice_copy(name);
         raw.extend_from_slice_copy(line);
+        // As in any field, text ends at a NUL, and where there is too much of it.
+        let end =
+            memchr::memchr(0, &raw).or_else(|| cut_place(&raw, surroundings.settings.header_size_limit));
+        if let Some(end) = end {
+            raw.truncate(end);
+            raw.extend_from_slice_copy(b"\r\n");
+        }
         self.own_field(surroundings, output, raw.into_bump_slice())
     }
 
@@ -493,7 +494,8 @@ impl Cleanup {
         }
         match replaced {
             Some((text, _)) => output.write(emitted(arena, text, settings.header_size_limit)),
-            None if has_nul && memchr::memchr(0, field.raw).is_some() => {
+            // Where it is cut depends on what is left of it.
+            None if field.colon != field.name_size || has_nul && memchr::memchr(0, field.raw).is_some() => {
                 output.write(emitted(arena, field_text(), settings.header_size_limit));
             }
             None => keep_field(output, field, at, settings.header_size_limit),
@@ -555,15 +557,21 @@ impl Cleanup {
 const FIELD_CTE_SIZE: usize = 26;
 const FIELD_MESSAGE_ID_SIZE: usize = 11;
 
+/// [`next_item`], but a field's colon stands within so many octets.
+fn next_item_with(input: &[u8], is_whole: bool, name_size_max: usize) -> Item<'_> {
+    match next_item(input, is_whole) {
+        Item::Field(field) if field.colon >= name_size_max => Item::Body,
+        Item::Incomplete if input.get(..name_size_max).is_some_and(|front| field_name(front).is_none()) => {
+            Item::Body
+        }
+        item => item,
+    }
+}
+
 /// A field that nothing changed.
 fn keep_field(output: &mut Output<'_>, field: Field<'_>, at: usize, size_max: usize) {
     let end = cut_place(field.raw, size_max).unwrap_or(field.raw.len());
-    let mut start = 0;
-    if field.colon != field.name_size {
-        output.keep(at, at + field.name_size);
-        start = field.colon;
-    }
-    output.keep(at + start, at + end.max(start));
+    output.keep(at, at + end);
     if !field.raw.get(..end).unwrap_or_default().ends_with(b"\r\n") {
         output.write(b"\r\n");
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
 
-const SETTINGS: RemoteSettings = RemoteSettings {
+pub(super) const SETTINGS: RemoteSettings = RemoteSettings {
     timeout: Duration::from_secs(20),
     connections: 2,
     memory_time: Duration::from_secs(600),
@@ -15,13 +15,13 @@ const SETTINGS: RemoteSettings = RemoteSettings {
 };
 
 /// A table, and who waits for its answers.
-struct Asked {
+pub(super) struct Asked {
     maps: Maps,
     answers: Receiver<Ticket>,
 }
 
 impl Asked {
-    fn open(table: &str, base: &Path, settings: RemoteSettings) -> Self {
+    pub(super) fn open(table: &str, base: &Path, settings: RemoteSettings) -> Self {
         let lookups = Lookups::default();
         let answers = lookups.answers();
         let nothing = OpenTables::default();
@@ -29,7 +29,7 @@ impl Asked {
         Self { maps, answers }
     }
 
-    fn ask(&self, key: &str) -> Result<Option<String>, LookupError> {
+    pub(super) fn ask(&self, key: &str) -> Result<Option<String>, LookupError> {
         let arena = Bump::new();
         loop {
             match self.maps.find(&arena, key.as_bytes()) {

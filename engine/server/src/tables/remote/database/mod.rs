@@ -8,3 +8,5 @@ mod parameters;
 pub(super) mod pgsql;
 #[cfg(feature = "sqlite")]
 pub(super) mod sqlite;
+#[cfg(all(test, any(feature = "pgsql", feature = "ldap")))]
+mod tests;
