@@ -70,11 +70,21 @@ fn with_crlf(text: &[u8]) -> Vec<u8> {
 /// What came of it.
 type Outcome = Result<Cleaned, Rejection>;
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 struct Cleaned {
     content: Vec<u8>,
     envelope: Envelope,
     notices: Vec<String>,
+}
+
+impl std::fmt::Debug for Cleaned {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let recipients = self.envelope.recipients.iter();
+        let recipients: Vec<_> =
+            recipients.map(|recipient| recipient.address.escape_ascii().to_string()).collect();
+        writeln!(formatter, "{recipients:?} {:?}", self.notices)?;
+        write!(formatter, "{}", self.content.escape_ascii().to_string().replace("\\r\\n", "\n"))
+    }
 }
 
 /// Cleans the message as `given` and in other ways, and panics if what has to hold does not.

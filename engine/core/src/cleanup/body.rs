@@ -156,7 +156,7 @@ impl Cleanup {
     /// Keeps all before the next line that can be a boundary.
     fn skip_to_boundary(&mut self, output: &mut Output<'_>, input: &[u8], at: &mut usize) {
         let rest = input.get(*at..).unwrap_or_default();
-        if !self.body.is_continued && rest.starts_with(b"--") {
+        if !self.body.is_continued && (rest.starts_with(b"--") || rest == b"-") {
             return;
         }
         // A line end at the end of the input stays: what follows it may be a boundary.

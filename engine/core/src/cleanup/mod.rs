@@ -36,6 +36,8 @@ mod settings;
 mod virtual_alias;
 mod waiting;
 
+use core::cell::LazyCell;
+
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 
@@ -264,8 +266,8 @@ impl Cleanup {
             self.received(surroundings, &mut output)?;
             self.phase = Phase::Top;
         }
-        // Fields with NUL are rare; the question is asked once for all.
-        let has_nul = self.structure.place() != Place::Body && memchr::memchr(0, input).is_some();
+        // Fields with NUL are rare; the question is asked once for all, if there are fields.
+        let has_nul = LazyCell::new(|| memchr::memchr(0, input).is_some());
         let mut at = 0;
         loop {
             let rest = input.get(at..).unwrap_or_default();
@@ -311,7 +313,7 @@ impl Cleanup {
             match next_item_with(rest, is_whole, settings.line_length_limit) {
                 Item::Field(field) => {
                     self.phase = Phase::Lines;
-                    self.clean_field(surroundings, &mut output, field, at, has_nul)?;
+                    self.clean_field(surroundings, &mut output, field, at, *has_nul)?;
                     at += field.raw.len();
                 }
                 Item::End(size) => {
@@ -341,7 +343,7 @@ impl Cleanup {
                     };
                     // Endless: its front goes out now and the rest is skipped.
                     let field = Field { raw: rest, name_size, colon };
-                    self.clean_field(surroundings, &mut output, field, at, has_nul)?;
+                    self.clean_field(surroundings, &mut output, field, at, *has_nul)?;
                     at += name_size;
                     self.phase = Phase::Cut;
                 }

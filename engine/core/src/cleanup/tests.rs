@@ -263,3 +263,23 @@ proptest! {
         let _ = case().clean(&input, &cuts);
     }
 }
+
+#[test]
+fn a_part_is_found_wherever_the_content_is_cut() {
+    let input = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nA: 1\0x\r\n\r\n1\r\n--b\r\nB: 2\0x\r\n\r\n2\0\r\n--b--\r\n";
+    let whole = case().clean(input, &[]).unwrap();
+    assert!(
+        whole.ends_with(b"A: 1\r\n\r\n1\r\n--b\r\nB: 2\r\n\r\n2\0\r\n--b--\r\n"),
+        "{}",
+        whole.escape_ascii()
+    );
+    for first in 0..input.len() {
+        for second in [first, first + 1] {
+            assert_eq!(
+                case().clean(input, &[first, second]).as_ref(),
+                Ok(&whole),
+                "cut at {first}, {second}"
+            );
+        }
+    }
+}
