@@ -94,9 +94,7 @@ pub fn check(given: &Given) {
     let plain = settings(is_narrow);
     let whole = clean(given, &plain, &[]);
     assert_eq!(clean(given, &plain, &given.cuts), whole, "cuts change nothing");
-    // A From field that is added has the reverse-path as it was given: without domain it would be completed later.
-    // A field that is cut, and folded anew, may be cut once more.
-    check_again(&Given { sender: b"sender@example.com".to_vec(), ..given.clone() }, &settings(false));
+    check_again(given, &plain);
     let mapped = with_tables(&plain, false);
     let whole = clean(given, &mapped, &[]);
     assert_eq!(clean(given, &mapped, &given.cuts), whole, "cuts change nothing with tables");
@@ -104,21 +102,13 @@ pub fn check(given: &Given) {
     assert_eq!(slow, whole, "waiting for tables changes nothing");
 }
 
-/// What comes out is mail, and comes out as it went in sooner or later: at once, but for lists of addresses that are
-/// none. Postfix reads `<a@b>c` as `<a@b>`, `c` and writes it as it was, and we do as it does.
+/// What comes out is mail, and is taken again. It may come out otherwise the second time, as from Postfix, where a
+/// list of addresses is none: `<a@b>c` is read as `<a@b>`, `c` and written as it was.
 fn check_again(given: &Given, settings: &Settings) {
-    let Some(mut content) = cleaned(given, settings) else { return };
-    for _ in 0..ROUNDS_MAX {
-        match cleaned(&Given { content: content.clone(), ..given.clone() }, settings) {
-            Some(again) if again != content => content = again,
-            _ => return,
-        }
+    if let Some(content) = cleaned(given, settings) {
+        cleaned(&Given { content, ..given.clone() }, settings);
     }
-    panic!("cleaning never ends: {}", content.escape_ascii());
 }
-
-/// Lists of addresses that are none need so many rounds at most.
-const ROUNDS_MAX: usize = 8;
 
 /// Cleaning twice is cleaning once, where lists of addresses are such.
 pub fn check_twice(given: &Given) {
@@ -126,6 +116,7 @@ pub fn check_twice(given: &Given) {
     let Some(twice) = cleaned(&Given { content: once.clone(), ..given.clone() }, &settings(false)) else {
         return;
     };
+    // A From field that is added has the reverse-path as it was given: the caller gives a complete one.
     let (once, twice) = (once.escape_ascii(), twice.escape_ascii());
     assert_eq!(twice.to_string(), once.to_string(), "cleaning twice is cleaning once");
 }

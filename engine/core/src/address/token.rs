@@ -125,7 +125,8 @@ fn collect<'a>(arena: &'a Bump, text: &'a [u8], at: &mut usize, is_part: impl Fn
     if behind.first().is_none_or(|octet| *octet == 0 || *octet != b'\\' && !is_part(*octet)) {
         return front;
     }
-    let mut out = ArenaVec::with_capacity_in(rest.len(), arena);
+    // Not for all that follows: a field may have as many such words as it has octets.
+    let mut out = ArenaVec::with_capacity_in(front.len() + 16, arena);
     out.extend_from_slice_copy(front);
     while let Some(mut octet) = octet_at(text, *at) {
         if octet == b'\\' {

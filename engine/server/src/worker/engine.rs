@@ -380,7 +380,7 @@ impl<D: Disk> Engine<D> {
     /// Lets the session take input until it waits for something; the rest becomes backlog.
     fn drive(&mut self, connection: &mut Connection, input: &[u8]) {
         let mut rest = input;
-        let mut arena = std::mem::take(&mut self.arena);
+        let arena = std::mem::take(&mut self.arena);
         let mut pieces: ArenaVec<'_, &[u8]> = ArenaVec::new_in(&arena);
         while connection.waits.is_ready() {
             let mut context = self.context();
@@ -409,8 +409,7 @@ impl<D: Disk> Engine<D> {
             message.keep(&self.settings.cleanup, &arena, &pieces);
         }
         drop(pieces);
-        arena.reset();
-        self.arena = arena;
+        self.put_arena_back(arena);
         let limit = self.settings.content_memory;
         let chunk_size = if self.memory > limit / 2 { CHUNK_SIZE_PRESSED } else { CHUNK_SIZE };
         let is_taken = connection.waits.for_verdict || connection.waits.is_message_stuck();
@@ -443,7 +442,7 @@ impl<D: Disk> Engine<D> {
     fn flush(&mut self, connection: &mut Connection) {
         let Some(message) = connection.message.as_mut() else { return };
         let Some((origin, envelope)) = connection.session.origin_and_envelope() else { return };
-        let mut arena = std::mem::take(&mut self.arena);
+        let arena = std::mem::take(&mut self.arena);
         let mut surroundings = Surroundings {
             arena: &arena,
             settings: &self.settings.cleanup,
@@ -451,8 +450,7 @@ impl<D: Disk> Engine<D> {
             observer: &mut CheckLog { telemetry: &mut self.telemetry, id: message.id },
         };
         let progress = message.flush(&mut surroundings, origin, envelope);
-        arena.reset();
-        self.arena = arena;
+        self.put_arena_back(arena);
         match progress {
             Progress::Wait => self.wait_for_spool(connection),
             Progress::Ask(ticket) => self.wait_for_answer(connection, ticket),
@@ -463,10 +461,9 @@ impl<D: Disk> Engine<D> {
 
     /// Commits the message whose content is whole.
     fn commit(&mut self, connection: &mut Connection, pieces: &[&[u8]]) {
-        let mut arena = std::mem::take(&mut self.arena);
+        let arena = std::mem::take(&mut self.arena);
         self.commit_in(connection, pieces, &arena);
-        arena.reset();
-        self.arena = arena;
+        self.put_arena_back(arena);
     }
 
     fn commit_in<'a>(&mut self, connection: &mut Connection, pieces: &[&'a [u8]], arena: &'a Bump) {
@@ -491,6 +488,14 @@ impl<D: Disk> Engine<D> {
             }
             Progress::Ask(ticket) => self.wait_for_answer(connection, ticket),
             Progress::Failed(verdict) => self.give_verdict(connection, verdict),
+        }
+    }
+
+    /// Keeps the arena for the next message, unless this one needed uncommonly much of it.
+    fn put_arena_back(&mut self, mut arena: Bump) {
+        if arena.allocated_bytes() <= ARENA_SIZE_KEPT {
+            arena.reset();
+            self.arena = arena;
         }
     }
 
@@ -647,6 +652,8 @@ impl<D: Disk> Engine<D> {
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long lookup tables may take together for one message; then its client is told to come back (451 4.3.0).
 const ANSWER_PATIENCE: Duration = Duration::from_secs(100);
+/// Octets of an arena that is kept; more is given back.
+const ARENA_SIZE_KEPT: usize = 2 << 20;
 /// Send memory that is kept for the next sends.
 const SEND_MEMORY_KEPT: usize = 256;
 /// Octets of it; more is given back.
