@@ -26,8 +26,8 @@ enum Place {
     DotCr { after_bare: bool },
     /// Further on.
     Middle,
-    /// Behind a CR that was not handed out.
-    Cr,
+    /// Behind so many CRs that were not handed out.
+    Cr { count: u16 },
 }
 
 /// What a step found.
@@ -42,6 +42,8 @@ pub(super) enum Decoded<'a> {
 }
 
 const CRLF: &[u8] = b"\r\n";
+/// For so many CRs in a row; further ones are no part of a line end.
+const BLANKS: &[u8] = &[b' '; 64];
 /// Octets that are looked at before anything is handed out: content that is odd all over costs one such look a line.
 const WINDOW: usize = 8192;
 
@@ -58,7 +60,7 @@ impl Decoder {
     /// The line end that the last line lacks.
     pub(super) const fn finish(&mut self) -> &'static [u8] {
         match self.place {
-            Place::Middle | Place::Cr => CRLF,
+            Place::Middle | Place::Cr { .. } => CRLF,
             Place::Start { .. } | Place::Dot { .. } | Place::DotCr { .. } => b"",
         }
     }
@@ -81,7 +83,7 @@ impl Decoder {
                     }
                     consumed += 1;
                     if octet == b'\r' {
-                        self.place = Place::Cr;
+                        self.place = Place::Cr { count: 1 };
                     } else {
                         return (consumed, Decoded::Piece(self.bare_line_end()));
                     }
@@ -104,8 +106,8 @@ impl Decoder {
                 },
                 Place::DotCr { after_bare } => {
                     if octet != b'\n' {
-                        self.place = Place::Middle;
-                        return (consumed, Decoded::Piece(b" "));
+                        self.place = Place::Cr { count: 1 };
+                        continue;
                     }
                     consumed += 1;
                     if !after_bare || self.bare_newline == BareNewline::Accept {
@@ -113,15 +115,21 @@ impl Decoder {
                     }
                     self.place = Place::Start { after_bare: false };
                 }
-                Place::Cr => {
-                    if octet == b'\n' {
-                        self.place = Place::Start { after_bare: false };
-                        return (consumed + 1, Decoded::Piece(CRLF));
-                    }
+                // All CRs before an LF are of the line end, as in Postfix; but a dot and more than one end nothing.
+                Place::Cr { .. } if octet == b'\n' => {
+                    self.place = Place::Start { after_bare: false };
+                    return (consumed + 1, Decoded::Piece(CRLF));
+                }
+                Place::Cr { count } if octet == b'\r' && usize::from(count) < BLANKS.len() => {
+                    self.place = Place::Cr { count: count + 1 };
+                    consumed += 1;
+                }
+                Place::Cr { count } => {
                     // A CR without LF is written as a blank (Postfix: cleanup_replace_stray_cr_lf), so that nobody
                     // behind us can take it for a line end.
                     self.place = Place::Middle;
-                    return (consumed, Decoded::Piece(b" "));
+                    let blanks = BLANKS.get(..usize::from(count)).unwrap_or_default();
+                    return (consumed, Decoded::Piece(blanks));
                 }
             }
         }
@@ -193,7 +201,7 @@ mod tests {
                 used += consumed;
                 match decoded {
                     Decoded::Piece(octets) => {
-                        assert!(consumed > 0 || octets == b" ", "no progress");
+                        assert!(consumed > 0 || octets.iter().all(|octet| *octet == b' '), "no progress");
                         out.extend_from_slice(octets);
                     }
                     Decoded::Nothing => break,
@@ -237,6 +245,8 @@ mod tests {
                 break;
             }
             let line = if has_dots { line.strip_prefix(b".").unwrap_or(line) } else { line };
+            let end = line.iter().rposition(|octet| *octet != b'\r').map_or(0, |last| last + 1);
+            let line = if is_bare { line } else { &line[..end] };
             out.extend(line.iter().map(|octet| if *octet == b'\r' { b' ' } else { *octet }));
             out.extend_from_slice(CRLF);
         }
