@@ -193,6 +193,11 @@ impl Moves {
         self.chosen = ids;
     }
 
+    /// Whether messages that were chosen are left.
+    pub(crate) const fn has_next(&self) -> bool {
+        !self.chosen.is_empty()
+    }
+
     pub(crate) fn next(&mut self) -> Option<QueueId> {
         self.chosen.pop()
     }

@@ -37,7 +37,9 @@ impl<D: Disk> SegmentSpool<D> {
             stage => self.moves.stage = stage,
         }
         if self.moves.stage.is_none() {
-            self.choose_moves();
+            if !self.moves.has_next() {
+                self.choose_moves();
+            }
             while let Some(id) = self.moves.next() {
                 let Some(entry) = self.index.get(id).filter(|_| !self.moves.is_marked(id)) else { continue };
                 let names = self.segments.range(entry.first..=entry.last);
