@@ -41,6 +41,9 @@ const ENVELOPES: &[(&str, &[&str])] = &[
     ("two+t", &["many"]),
     ("a@example.org", &["b@example.com", "loop1"]),
     ("a@example.org", &["deep1", "b@example.com"]),
+    ("a@example.org", &["deep2"]),
+    ("a@example.org", &["deep3"]),
+    ("u@x.secret.example.com", &["u@x.secret.example.com", "u@x.y.example.com"]),
     ("jane", &["fan", "jane@example.com", "jane@host"]),
     ("root+w", &["u@host.", "u@sub.old.example.com", "z+e@all.example.net"]),
 ];
@@ -72,6 +75,11 @@ fn contents() -> Vec<Vec<u8>> {
         "Resent-Bcc: secret@example.com\r\nResent-To: c@example.com\r\nSubject: resent\r\n\r\nbody\r\n".to_owned(),
         "Resent-From: c@example.com\r\nFrom: a@example.org\r\nSubject: resent\r\n\r\nbody\r\n".to_owned(),
         "From a@example.org Thu Jan  1 00:00:00 1970\r\nSubject: a mailbox line\r\n\r\nbody\r\n".to_owned(),
+        "From a\0b\r\nSubject: a mailbox line with NUL\r\n\r\nbody\r\n".to_owned(),
+        "Subject: two CRs\r\r\n\r\nbody\r\r\r\n\r\r\n".to_owned(),
+        "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nX-Part: 1\0x\r\n\r\n1\0x\r\n--b--\r\n".to_owned(),
+        // Where lists are folded.
+        (20..50).map(|size| format!("To: {}@example.com, joe,\r\n {}\r\n", "a".repeat(size), "b".repeat(90 - size))).collect(),
         "Subject : blank before the colon\r\nX-Empty:\r\nX-Folded:\r\n\ta\r\n  b\r\n\r\nbody\r\n".to_owned(),
         "Subject: stray\rcarriage\rreturns\r\n\r\nbody\rwith\r them\r\n".to_owned(),
         "Subject: Gr\u{fc}\u{df}e\r\n\r\nbody\r\n".to_owned(),
@@ -143,6 +151,10 @@ fn contents() -> Vec<Vec<u8>> {
     ] {
         texts.push(format!("X-A: b\r\nX-Check: {action}\r\nX-Check: reject\r\n\r\nbody\r\n"));
         texts.push(format!("X-A: b\r\nX-Check: {action}\r\nX-Z: c\r\n\r\nbody\r\n"));
+    }
+    // A field's colon stands within the first line_length_limit octets.
+    for size in [2046, 2047, 2048, 2049, 5000] {
+        texts.push(format!("X-A: b\r\n{}: name\r\nX-Z: c\r\n\r\nbody\r\n", "N".repeat(size)));
     }
     texts.into_iter().map(String::into_bytes).collect()
 }
@@ -258,6 +270,7 @@ fn everything_is_as_in_postfix() {
     let kinds = Command::new("postconf").arg("-m").output().map(|output| output.stdout).unwrap_or_default();
     let has_pcre = String::from_utf8_lossy(&kinds).lines().any(|kind| kind == "pcre");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("differential");
+    assert!(only.as_ref().is_none_or(|only| root.join(only).is_dir()), "there is no such configuration");
     let mut folders: Vec<PathBuf> =
         fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
     folders.sort();
@@ -275,6 +288,10 @@ fn everything_is_as_in_postfix() {
         }
         let mut pair = Pair::start(&folder);
         for (index, content) in contents.iter().enumerate() {
+            // Postfix loses what is behind the NUL also where NULs are to be taken out.
+            if name == "stripped-characters" && content.starts_with(b"From a\0") {
+                continue;
+            }
             let (sender, recipients) =
                 ENVELOPES[if index % 4 == 0 { index / 4 % ENVELOPES.len() } else { 0 }];
             pair.offer(sender, recipients, content);
