@@ -129,6 +129,30 @@ fn a_message_that_waits_for_a_table_holds_up_no_other() {
 }
 
 #[test]
+fn tables_say_which_domains_are_ours() {
+    let directory = Directory::new();
+    let _ = directory.write("virtual", "virtual.example -\na@virtual.example b@localhost\n");
+    let server = server();
+    let config = format!(
+        "mynetworks = []\nvirtual_alias_maps = [\"texthash:virtual\"]\nrelay_domains = [\"relay.example\", \"tcp:127.0.0.1:{}\"]\n",
+        server.port
+    );
+    let config = directory.write("mailrace.toml", &config);
+    let engine = Engine::start(&directory, &["--config", config.to_str().unwrap()]);
+    let mut client = engine.client();
+    client.say("MAIL FROM:<s@example.org>", "250 ");
+    client.say("RCPT TO:<x@relay.example>", "250 ");
+    // More than one command waits, in its order.
+    client.send(b"RCPT TO:<x@asked.example>\r\nRCPT TO:<y@virtual.example>\r\nRCPT TO:<y@other>\r\n");
+    server.asked_for("asked.example").send("200 yes".to_owned()).unwrap();
+    client.expect("250 2.1.5 ");
+    server.asked_for("other").send("500 no".to_owned()).unwrap();
+    client.expect("250 2.1.5 ");
+    client.expect("554 5.7.1 <y@other>: Relay access denied");
+    engine.stop();
+}
+
+#[test]
 fn a_table_that_does_not_answer_is_a_451() {
     let directory = Directory::new();
     let server = server();

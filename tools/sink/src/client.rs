@@ -108,7 +108,8 @@ impl Client {
                     self.waits_for = WaitsFor::Delay;
                     return (used, Outcome::Delay(milliseconds));
                 }
-                Event::Close => self.waits_for = WaitsFor::Close,
+                // A sink has no tables: an answer that nobody will give is not waited for.
+                Event::Close | Event::Ask(_) => self.waits_for = WaitsFor::Close,
             }
         }
         (used, Outcome::Goes)

@@ -4,7 +4,10 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use bumpalo::Bump;
+
 use super::path::literal_address;
+use crate::lookup::{LookupError, Maps};
 
 /// The domains that strangers may send to.
 #[derive(Clone, Debug, Default)]
@@ -12,9 +15,9 @@ pub struct Destinations {
     /// Domains of this host (`mydestination`), in lower case.
     pub mydestination: DomainSet,
     /// Domains whose recipients are all replaced (`virtual_alias_domains`), in lower case.
-    pub virtual_alias_domains: DomainSet,
+    pub virtual_alias_domains: Domains,
     /// Domains that mail is relayed to (`relay_domains`), in lower case.
-    pub relay_domains: DomainSet,
+    pub relay_domains: Domains,
     /// Addresses of this host: `user@[ADDRESS]` is local.
     pub own_addresses: Vec<IpAddr>,
 }
@@ -27,6 +30,44 @@ impl Destinations {
         let domain = domain.strip_suffix(b".").unwrap_or(domain);
         self.mydestination.contains(domain)
             || literal_address(domain).is_some_and(|address| self.own_addresses.contains(&address))
+    }
+}
+
+/// Domains that a list names, and those that are keys of its tables.
+#[derive(Clone, Debug, Default)]
+pub struct Domains {
+    /// By name.
+    pub names: DomainSet,
+    /// By table.
+    pub maps: Maps,
+}
+
+impl Domains {
+    /// Whether `domain` is one of them.
+    ///
+    /// # Errors
+    /// [`LookupError`] of a table.
+    pub fn contains(&self, domain: &[u8]) -> Result<bool, LookupError> {
+        if self.names.contains(domain) {
+            return Ok(true);
+        }
+        if self.maps.is_empty() {
+            return Ok(false);
+        }
+        let arena = Bump::new();
+        let parents = memchr::memchr_iter(b'.', domain).filter_map(|dot| domain.get(dot..));
+        for name in core::iter::once(domain).chain(parents) {
+            if self.maps.find(&arena, name)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl<Name: AsRef<[u8]>> FromIterator<Name> for Domains {
+    fn from_iter<Names: IntoIterator<Item = Name>>(names: Names) -> Self {
+        Self { names: names.into_iter().collect(), maps: Maps::default() }
     }
 }
 

@@ -8,7 +8,7 @@ mod quote;
 mod rewrite;
 mod token;
 
-pub use destination::{DOMAIN_SIZE_MAX, Destinations, DomainSet};
+pub use destination::{DOMAIN_SIZE_MAX, Destinations, DomainSet, Domains};
 pub use list::{AddressList, Part};
 pub(crate) use list::{plain_addresses, write_internal, write_tokens};
 pub use path::{PathError, is_domain, literal_address, split_path};

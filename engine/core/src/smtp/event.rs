@@ -4,6 +4,7 @@ use alloc::borrow::Cow;
 
 use super::Settings;
 use crate::envelope::Origin;
+use crate::lookup::Ticket;
 use crate::queue_id::QueueId;
 use crate::timestamp::Timestamp;
 
@@ -71,6 +72,9 @@ pub enum Event<'a> {
         /// Milliseconds.
         milliseconds: u32,
     },
+    /// A lookup table has not answered this question yet: send the replies, and call again with the rest of the
+    /// input when it has.
+    Ask(Ticket),
     /// Send the replies, then close.
     Close,
 }

@@ -12,18 +12,23 @@ use crate::address::{
     Token, TokenKind, is_domain, quote_onto, quoted, rewrite, rewrite_tokens, scan, split_domain, unquoted,
     write_internal,
 };
+use crate::lookup::LookupError;
 
 /// Whether a stranger may send to `address` (internal form).
-#[must_use]
-pub fn is_destination_permitted(settings: &Settings, address: &[u8]) -> bool {
+///
+/// # Errors
+/// [`LookupError`] of a table of domains.
+pub fn is_destination_permitted(settings: &Settings, address: &[u8]) -> Result<bool, LookupError> {
     let destinations = &settings.destinations;
     resolve(settings, address, |target| {
         if target.is_local {
-            return !target.local.is_empty();
+            return Ok(!target.local.is_empty());
         }
-        let is_ours = destinations.relay_domains.contains(target.domain)
-            || destinations.virtual_alias_domains.contains(target.domain);
-        is_ours && !target.local.is_empty() && !is_routed(target.local)
+        if target.local.is_empty() || is_routed(target.local) {
+            return Ok(false);
+        }
+        Ok(destinations.relay_domains.contains(target.domain)?
+            || destinations.virtual_alias_domains.contains(target.domain)?)
     })
 }
 
@@ -193,7 +198,8 @@ mod tests {
             ("@example.com", false),
             ("@here.example", false),
         ] {
-            assert_eq!(is_destination_permitted(&settings(), address.as_bytes()), is_permitted, "{address}");
+            let answer = is_destination_permitted(&settings(), address.as_bytes());
+            assert_eq!(answer, Ok(is_permitted), "{address}");
         }
     }
 
@@ -216,7 +222,7 @@ mod tests {
                 }
                 address.push_str(part);
             }
-            let is_permitted = is_destination_permitted(&settings(), address.as_bytes());
+            let is_permitted = is_destination_permitted(&settings(), address.as_bytes()) == Ok(true);
             // Permitted only where `evil.example` stands as the user of a domain of ours.
             if is_permitted {
                 let users = ["evil.example@", "!evil.example", "evil.example%"];

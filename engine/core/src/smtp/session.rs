@@ -14,6 +14,7 @@ use super::settings::{BareNewline, Settings};
 use super::transaction::{Chunking, Refused, Transaction};
 use crate::address::{DOMAIN_SIZE_MAX, split_path};
 use crate::envelope::{BodyType, Envelope, Origin, Protocol, Recipient};
+use crate::lookup::LookupError;
 
 /// Octets of replies that one call may write; more input then waits until these are sent.
 pub const REPLIES_SIZE_MAX: usize = 4096;
@@ -211,12 +212,12 @@ impl Session {
         let rest = input.get(end + 1..).unwrap_or_default();
         let part = input.get(..end).unwrap_or_default();
         // The usual line is whole in one receive and is read where it lies.
-        let carried;
-        let line = if self.carry.is_empty() {
+        let carried_size = self.carry.len();
+        let mut carried = core::mem::take(&mut self.carry);
+        let line = if carried_size == 0 {
             part
         } else {
-            self.carry.extend_from_slice(part.get(..part.len().min(limit + 2)).unwrap_or_default());
-            carried = core::mem::take(&mut self.carry);
+            carried.extend_from_slice(part.get(..part.len().min(limit + 2)).unwrap_or_default());
             &carried
         };
         let (line, is_bare) = match line.strip_suffix(b"\r") {
@@ -232,6 +233,12 @@ impl Session {
         } else {
             self.command(context, line, !rest.is_empty(), replies)
         };
+        if let Outcome::Event(Event::Ask(_)) = outcome {
+            // The same line comes again.
+            carried.truncate(carried_size);
+            self.carry = carried;
+            return (0, Some(outcome));
+        }
         (end + 1, Some(outcome))
     }
 
@@ -432,12 +439,8 @@ impl Session {
             self.refuse_recipient(context, replies, Verb::Rcpt, "too_many_recipients", &[text], typed);
             return self.next(context, replies);
         }
-        if !self.may_send_to(settings, &path) {
-            self.errors += 1;
-            if let Some(transaction) = self.transaction.as_mut() {
-                transaction.refused_recipients += 1;
-            }
-            return self.refuse_relay(context, replies, Verb::Rcpt, typed);
+        if let Some(refused) = self.refused_destination(context, replies, Verb::Rcpt, &path, typed) {
+            return refused;
         }
         recipient.address = path;
         if let Some(transaction) = self.transaction.as_mut() {
@@ -446,11 +449,36 @@ impl Session {
         self.ok(context, replies, &[b"250 2.1.5 Ok"])
     }
 
-    /// Whether mail from this client may go there. `postmaster` without a domain may always (RFC 5321 §4.5.1).
-    fn may_send_to(&self, settings: &Settings, address: &[u8]) -> bool {
-        self.is_trusted
-            || address.eq_ignore_ascii_case(b"postmaster")
-            || is_destination_permitted(settings, address)
+    /// What is done if mail from this client may not go to `address`, or if that is not known. `postmaster` without a
+    /// domain may always be sent to (RFC 5321 §4.5.1).
+    fn refused_destination(
+        &mut self,
+        context: &mut Context<'_>,
+        replies: &mut Vec<u8>,
+        verb: Verb,
+        address: &[u8],
+        typed: &[u8],
+    ) -> Option<Outcome> {
+        let may_always = self.is_trusted || address.eq_ignore_ascii_case(b"postmaster");
+        let answer = if may_always { Ok(true) } else { is_destination_permitted(context.settings, address) };
+        let (reason, front, back): (_, &[u8], &[u8]) = match answer {
+            Ok(true) => return None,
+            Err(LookupError::Pending(ticket)) => return Some(Outcome::Event(Event::Ask(ticket))),
+            Ok(false) => ("relay_denied", b"554 5.7.1 <", b">: Relay access denied"),
+            Err(LookupError::Unavailable) => {
+                ("lookup_failed", b"451 4.3.0 <", b">: Temporary lookup failure")
+            }
+        };
+        self.errors += 1;
+        if verb == Verb::Rcpt
+            && let Some(transaction) = self.transaction.as_mut()
+        {
+            transaction.refused_recipients += 1;
+        }
+        let typed = typed.trim_ascii();
+        let bare = typed.strip_prefix(b"<").and_then(|typed| typed.strip_suffix(b">")).unwrap_or(typed);
+        self.refuse_recipient(context, replies, verb, reason, &[front, &reply::echo(bare), back], bare);
+        Some(self.next(context, replies))
     }
 
     fn vrfy(&mut self, context: &mut Context<'_>, argument: &[u8], replies: &mut Vec<u8>) -> Outcome {
@@ -467,11 +495,10 @@ impl Session {
                     return self.error(context, replies, &[b"501 5.5.4 Syntax: VRFY address [SMTPUTF8]"]);
                 }
                 let typed = argument.get(..argument.len() - parameters.len()).unwrap_or_default();
-                if self.may_send_to(settings, &path) {
-                    return self.ok(context, replies, &[b"252 2.0.0 ", &reply::echo(typed.trim_ascii())]);
+                match self.refused_destination(context, replies, Verb::Vrfy, &path, typed) {
+                    Some(refused) => refused,
+                    None => self.ok(context, replies, &[b"252 2.0.0 ", &reply::echo(typed.trim_ascii())]),
                 }
-                self.errors += 1;
-                self.refuse_relay(context, replies, Verb::Vrfy, typed)
             }
             _ => self.error(context, replies, &[b"501 5.1.3 Bad recipient address syntax"]),
         }
@@ -791,20 +818,6 @@ impl Session {
             ParameterError::OriginalRecipient => b"501 5.5.4 Error: Bad ORCPT parameter syntax",
         };
         self.error(context, replies, &[text])
-    }
-
-    fn refuse_relay(
-        &mut self,
-        context: &mut Context<'_>,
-        replies: &mut Vec<u8>,
-        verb: Verb,
-        typed: &[u8],
-    ) -> Outcome {
-        let typed = typed.trim_ascii();
-        let bare = typed.strip_prefix(b"<").and_then(|typed| typed.strip_suffix(b">")).unwrap_or(typed);
-        let text: [&[u8]; 3] = [b"554 5.7.1 <", &reply::echo(bare), b">: Relay access denied"];
-        self.refuse_recipient(context, replies, verb, "relay_denied", &text, bare);
-        self.next(context, replies)
     }
 
     fn refuse_recipient(

@@ -2,10 +2,12 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use bumpalo::Bump;
 use proptest::prelude::*;
 
 use super::*;
-use crate::address::Destinations;
+use crate::address::{Destinations, Domains};
+use crate::lookup::{LookupError, LookupTable, Maps, Ticket};
 use crate::{Origin, QueueId, Timestamp};
 use alloc::sync::Arc;
 
@@ -33,6 +35,7 @@ struct Outcome {
     recipients: usize,
     is_closed: bool,
     delays: usize,
+    questions: usize,
 }
 
 struct Player {
@@ -97,6 +100,7 @@ impl Player {
                         }
                         Event::ContentAbandon => content.clear(),
                         Event::Delay { .. } => outcome.delays += 1,
+                        Event::Ask(_) => outcome.questions += 1,
                         Event::Close => {
                             outcome.is_closed = true;
                             break;
@@ -341,5 +345,47 @@ proptest! {
     fn any_octets_are_answered_or_awaited(octets in prop::collection::vec(any::<u8>(), 0..200)) {
         let text: String = octets.iter().map(|octet| char::from(*octet)).collect();
         Player::default().play(&[EHLO, &text]);
+    }
+}
+
+/// A table of domains that has to be asked twice, and one that cannot be asked.
+#[derive(Debug)]
+struct SlowDomains(core::sync::atomic::AtomicU64);
+
+impl LookupTable for SlowDomains {
+    fn look_up<'a>(&'a self, _arena: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
+        let asked = self.0.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+        match key {
+            b"broken.example" => Err(LookupError::Unavailable),
+            _ if asked.is_multiple_of(2) => Err(LookupError::Pending(Ticket(asked))),
+            b"example.net" => Ok(Some(b"x")),
+            _ => Ok(None),
+        }
+    }
+}
+
+#[test]
+fn a_table_of_domains_is_waited_for() {
+    let groups = [
+        "EHLO client.example\r\n",
+        "MAIL FROM:<a@b>\r\nRCPT TO:<a@example.net>\r\nRCPT TO:<b@example.com>\r\nRCPT TO:<c@other>\r\n\
+         RCPT TO:<d@broken.example>\r\nDATA\r\n",
+        "x\r\n.\r\n",
+    ];
+    for piece in 1..40 {
+        let mut player = Player { piece, ..Player::default() };
+        player.settings.destinations = Arc::new(Destinations {
+            relay_domains: Domains {
+                names: ["example.com"].into_iter().collect(),
+                maps: Maps::new(alloc::vec![Arc::new(SlowDomains(0.into()))]),
+            },
+            ..Destinations::default()
+        });
+        let outcome = player.play(&groups);
+        let replies = outcome.replies.rsplit_once("250 2.1.0 Ok").unwrap().1;
+        let expected = "\r\n250 2.1.5 Ok\r\n250 2.1.5 Ok\r\n554 5.7.1 <c@other>: Relay access denied\r\n\
+                        451 4.3.0 <d@broken.example>: Temporary lookup failure\r\n354 ";
+        assert!(replies.starts_with(expected), "pieces of {piece}: {replies}");
+        assert_eq!((outcome.recipients, outcome.questions), (2, 2), "pieces of {piece}");
     }
 }

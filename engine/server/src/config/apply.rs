@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use mailrace_core::address::{Destinations, RewriteContext, RewriteRules, Rewriting};
+use mailrace_core::address::{Destinations, Domains, RewriteContext, RewriteRules, Rewriting};
 use mailrace_core::cleanup::{Bcc, Canonical, Checks, Classes, Masquerade, Mime, OctetSet, VirtualAlias};
 use mailrace_core::{cleanup, smtp};
 use mailrace_spool as spool;
 
 use super::machine::{host_names, own_addresses, zone_now};
+use super::value::is_table;
 use super::{Configuration, Octets, Tables, characters};
 use crate::worker::WorkerSettings;
 
@@ -19,7 +20,7 @@ impl Configuration {
     pub fn worker_settings(&self, workers: u16, tables: &Tables) -> WorkerSettings {
         let own_addresses = own_addresses();
         let rewriting = Arc::new(self.address_rewriting());
-        let destinations = Arc::new(self.destinations(own_addresses.clone()));
+        let destinations = Arc::new(self.destinations(own_addresses.clone(), tables));
         let has =
             |name: &str| self.parameters.local_header_rewrite_clients.iter().any(|client| client == name);
         let workers = usize::from(workers).max(1);
@@ -88,11 +89,15 @@ impl Configuration {
         }
     }
 
-    fn destinations(&self, own_addresses: Vec<IpAddr>) -> Destinations {
+    fn destinations(&self, own_addresses: Vec<IpAddr>, tables: &Tables) -> Destinations {
+        let domains = |parameter: &str, items: &[String]| Domains {
+            names: items.iter().filter(|item| !is_table(item)).collect(),
+            maps: tables.of(parameter),
+        };
         Destinations {
             mydestination: self.parameters.mydestination.iter().collect(),
-            virtual_alias_domains: self.rewriting.virtual_alias_domains.iter().collect(),
-            relay_domains: self.parameters.relay_domains.iter().collect(),
+            virtual_alias_domains: domains("virtual_alias_domains", &self.rewriting.virtual_alias_domains),
+            relay_domains: domains("relay_domains", &self.parameters.relay_domains),
             own_addresses,
         }
     }

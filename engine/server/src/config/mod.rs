@@ -23,7 +23,7 @@ use mailrace_core::lookup::Maps;
 use crate::tables::{Files, Lookups, OpenTables, Opener, RemoteSettings};
 use document::{Document, Raw, Section};
 use reader::{Known, Machine, Reader};
-use value::Refusal;
+use value::{Refusal, is_table};
 
 pub use choice::{Backend, LogFormat};
 pub use engine::EngineSettings;
@@ -177,7 +177,11 @@ impl Configuration {
         if let Some(rewriting) = &rewriting {
             check_words(rewriting, &mut reader);
         }
-        let tables = rewriting.as_ref().map(|rewriting| tables_given(rewriting, &reader)).unwrap_or_default();
+        let mut tables = Vec::new();
+        if let (Some(parameters), Some(rewriting)) = (&parameters, &rewriting) {
+            check_domains(parameters, rewriting, &mut reader);
+            tables = tables_given(parameters, rewriting, &reader);
+        }
         let notes = notes(document, &known);
         let mut errors = reader.errors;
         errors.sort_by_key(|error| match &error.place {
@@ -215,19 +219,6 @@ fn check_together(parameters: &Parameters, queue: &QueueSettings, reader: &mut R
             "write a fully qualified name such as \"mx.example.com\"",
         );
     }
-    for (name, domains) in
-        [("mydestination", &parameters.mydestination), ("relay_domains", &parameters.relay_domains)]
-    {
-        for domain in domains.iter().filter(|domain| !is_host_name(domain.trim_start_matches('.'))) {
-            let reason = format!("{domain:?} is not a domain");
-            refuse(
-                Section::Top,
-                name,
-                &reason,
-                "write domains such as \"example.com\"; tables and files are not read here",
-            );
-        }
-    }
     for client in &parameters.local_header_rewrite_clients {
         if !matches!(client.as_str(), "permit_inet_interfaces" | "permit_mynetworks") {
             let reason = format!("{client:?} is not known");
@@ -261,9 +252,41 @@ fn check_together(parameters: &Parameters, queue: &QueueSettings, reader: &mut R
     }
 }
 
+/// Lists of domains.
+fn check_domains(parameters: &Parameters, rewriting: &RewritingParameters, reader: &mut Reader<'_>) {
+    for (name, domains, has_tables) in [
+        ("mydestination", &parameters.mydestination, false),
+        ("relay_domains", &parameters.relay_domains, true),
+        ("virtual_alias_domains", &rewriting.virtual_alias_domains, true),
+    ] {
+        let is_wrong = |domain: &&String| {
+            !(is_host_name(domain.trim_start_matches('.')) || has_tables && is_table(domain))
+        };
+        for domain in domains.iter().filter(is_wrong) {
+            let remedy = if has_tables {
+                "write domains such as \"example.com\", or tables such as \"texthash:domains\""
+            } else {
+                "write domains such as \"example.com\"; tables and files are not read here"
+            };
+            let refusal = Refusal::new(format!("{domain:?} is not a domain"), remedy);
+            let place = reader.place(Section::Top, name);
+            reader.refuse(Section::Top, name, place, refusal);
+        }
+    }
+}
+
 /// The tables that are named, by parameter.
-fn tables_given(rewriting: &RewritingParameters, reader: &Reader<'_>) -> Vec<TablesGiven> {
-    let given: [(&'static str, &Vec<TableName>); 10] = [
+fn tables_given(
+    parameters: &Parameters,
+    rewriting: &RewritingParameters,
+    reader: &Reader<'_>,
+) -> Vec<TablesGiven> {
+    let tables_in = |items: &[String]| -> Vec<TableName> {
+        items.iter().filter(|item| is_table(item)).cloned().map(TableName).collect()
+    };
+    let given: [(&'static str, &Vec<TableName>); 12] = [
+        ("relay_domains", &tables_in(&parameters.relay_domains)),
+        ("virtual_alias_domains", &tables_in(&rewriting.virtual_alias_domains)),
         ("canonical_maps", &rewriting.canonical_maps),
         ("sender_canonical_maps", &rewriting.sender_canonical_maps),
         ("recipient_canonical_maps", &rewriting.recipient_canonical_maps),
@@ -279,7 +302,10 @@ fn tables_given(rewriting: &RewritingParameters, reader: &Reader<'_>) -> Vec<Tab
     given
         .map(|(parameter, names)| {
             // The default of some is the value of another.
-            let named = [parameter, "header_checks"];
+            let named = match parameter {
+                "virtual_alias_domains" => [parameter, "virtual_alias_maps"],
+                _ => [parameter, "header_checks"],
+            };
             let base = named.into_iter().find_map(|name| reader.base(Section::Top, name));
             TablesGiven {
                 parameter,

@@ -38,8 +38,8 @@ settings! {
 
     /// Replaces recipients.
     virtual_alias_maps: Vec<TableName> = "[]";
-    /// Domains of which all recipients are replaced; mail for them is taken from anybody.
-    virtual_alias_domains: Vec<String> = "[]";
+    /// Domains of which all recipients are replaced, and tables that have them as keys; mail for them is taken from anybody.
+    virtual_alias_domains: Vec<String> = "\"$virtual_alias_maps\"";
     /// Recipients that one recipient may become.
     virtual_alias_expansion_limit: u32 = "1000" in 1 ..= 1_000_000;
     /// Depth of virtual aliases.

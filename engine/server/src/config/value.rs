@@ -34,6 +34,11 @@ pub(super) trait Setting: Sized {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Octets(pub u64);
 
+/// Whether an item of a list of domains names a lookup table; no domain has a colon.
+pub(super) fn is_table(item: &str) -> bool {
+    item.contains(':')
+}
+
 /// A lookup table, as `type:name`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableName(pub String);

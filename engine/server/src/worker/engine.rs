@@ -400,6 +400,7 @@ impl<D: Disk> Engine<D> {
                     pieces.clear();
                     self.abandon(connection);
                 }
+                Event::Ask(ticket) => self.wait_for_answer(connection, ticket),
                 event @ (Event::Delay { .. } | Event::Close) => self.obey(connection, &event),
             }
         }
