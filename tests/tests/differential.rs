@@ -78,6 +78,8 @@ fn contents() -> Vec<Vec<u8>> {
         "From a\0b\r\nSubject: a mailbox line with NUL\r\n\r\nbody\r\n".to_owned(),
         "Subject: two CRs\r\r\n\r\nbody\r\r\r\n\r\r\n".to_owned(),
         "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nX-Part: 1\0x\r\n\r\n1\0x\r\n--b--\r\n".to_owned(),
+        "Content-Transfer-Encoding: 8bit\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nX-Part : 1\0x\r\n\r\n1\0x\r\n--b--\r\n".to_owned(),
+        "From: u@a.example.com, >\r\nTo: Jane <jane>,\r\n >\r\nCc: fan@x;.. ,>\r\n\r\nbody\r\n".to_owned(),
         // Where lists are folded.
         (20..50).map(|size| format!("To: {}@example.com, joe,\r\n {}\r\n", "a".repeat(size), "b".repeat(90 - size))).collect(),
         "Subject : blank before the colon\r\nX-Empty:\r\nX-Folded:\r\n\ta\r\n  b\r\n\r\nbody\r\n".to_owned(),

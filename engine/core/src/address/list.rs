@@ -190,7 +190,8 @@ pub(super) fn write_address<'a>(arena: &'a Bump, tokens: &[Token<'_>], out: &mut
 pub(crate) fn write_tokens(tokens: &[Token<'_>], out: &mut ArenaVec<'_, u8>) {
     for (index, token) in tokens.iter().enumerate() {
         write_token(token, out);
-        if is_blank_after(token, tokens.get(index + 1)) {
+        // Behind a comma also where nothing follows: so an address that ends in one counts as changed.
+        if token.is_operator(b',') || is_blank_after(token, tokens.get(index + 1)) {
             out.push(b' ');
         }
     }

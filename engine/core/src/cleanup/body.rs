@@ -49,11 +49,11 @@ impl Checks {
 }
 
 impl Settings {
-    /// Whether any pass wants to know the content's structure.
+    /// Whether any pass wants to know the content's structure. Fields of parts are treated like any other, as in
+    /// Postfix; but binary content, which Postfix does not take, is left alone if nothing has to be found in it.
     pub(super) const fn follows_structure(&self, envelope: &Envelope) -> bool {
-        let mime = &self.mime;
-        let is_8bit_wanted = mime.detects_8bit && !matches!(envelope.body, BodyType::EightBitMime);
-        !mime.is_disabled && (is_8bit_wanted || self.checks.is_any() || self.is_structure_judged())
+        let is_binary = matches!(envelope.body, BodyType::BinaryMime);
+        !self.mime.is_disabled && (!is_binary || self.checks.is_any() || self.is_structure_judged())
     }
 
     /// Whether content is refused for its structure.
@@ -103,10 +103,7 @@ impl Cleanup {
             && (!settings.checks.body.is_empty()
                 || settings.mime.strict_8bit_body && self.is_structure_followed
                 || settings.message_reject_characters.is_some());
-        let looks_for_parts = self.is_structure_followed
-            && !self.structure.is_flat()
-            && (settings.mime.detects_8bit && !self.is_eight_bit
-                || is_checked && (settings.checks.is_any() || settings.is_structure_judged()));
+        let looks_for_parts = self.is_structure_followed && !self.structure.is_flat();
         !(looks_at_lines || looks_for_parts)
     }
 

@@ -48,7 +48,8 @@ pub(super) fn header_rewrite<'a>(
         let external: &'a [u8] = external.into_bump_slice();
         let complete = rewrite(arena, &settings.rewriting.rules, context, external);
         let mapped = map_address(surroundings, class, complete)?;
-        is_changed |= mapped != external;
+        // Each step by itself: what one changes the next may spell as it was.
+        is_changed |= complete != external || mapped != complete;
         tokens.clear();
         scan(arena, mapped, usize::MAX, tokens);
     }
