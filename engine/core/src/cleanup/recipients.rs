@@ -1,12 +1,14 @@
 //! The passes over the envelope: reverse-path, recipients, aliases, duplicates, copies.
 
+use alloc::vec::Vec;
+
 use bumpalo::collections::Vec as ArenaVec;
 
 use super::Surroundings;
 use super::canonical::{AddressClass, complete, envelope_address};
 use super::rejection::Halt;
 use super::virtual_alias;
-use crate::envelope::{Notify, QueuedRecipient, Recipient};
+use crate::envelope::{Notify, QueuedRecipient};
 use crate::lookup::{KeyForm, LookupError, Maps};
 
 /// The reverse-path (internal form) after rewriting. This system's own reports have none.
@@ -30,10 +32,11 @@ const MAILER_DAEMON_AT: &[u8] = b"MAILER-DAEMON@";
 
 /// The recipients after all passes, copies included.
 ///
-/// `added`: addresses that checks added (BCC).
+/// `extracted`: addresses that the header section named; `added`: addresses that checks added (BCC).
 pub(super) fn envelope_recipients<'a>(
     surroundings: &Surroundings<'_, 'a>,
     sender: &'a [u8],
+    extracted: &'a [Vec<u8>],
     added: impl Iterator<Item = &'a [u8]>,
 ) -> Result<ArenaVec<'a, QueuedRecipient<'a>>, Halt> {
     let settings = surroundings.settings;
@@ -43,7 +46,19 @@ pub(super) fn envelope_recipients<'a>(
         all.add_copy(copy)?;
     }
     let mut unanswered = None;
-    for recipient in given {
+    let given = given.iter().map(|recipient| QueuedRecipient {
+        address: &recipient.address,
+        original: recipient.original(),
+        notify: recipient.notify,
+        dsn_original: recipient.dsn_original.as_deref(),
+    });
+    let extracted = extracted.iter().map(|address| QueuedRecipient {
+        address,
+        original: address,
+        notify: Notify::default(),
+        dsn_original: None,
+    });
+    for recipient in given.chain(extracted) {
         match all.add_given(recipient) {
             // The questions about the others are asked meanwhile.
             Err(Halt::Pending(ticket)) => unanswered = unanswered.or(Some(ticket)),
@@ -94,15 +109,10 @@ impl<'c, 's, 'a> Recipients<'c, 's, 'a> {
     }
 
     /// Adds a recipient of the envelope, and who gets a copy because of it.
-    fn add_given(&mut self, recipient: &'a Recipient) -> Result<(), Halt> {
+    fn add_given(&mut self, recipient: QueuedRecipient<'a>) -> Result<(), Halt> {
         let class = AddressClass::EnvelopeRecipient;
-        let address = envelope_address(self.surroundings, class, &recipient.address)?;
-        self.add(QueuedRecipient {
-            address,
-            original: recipient.original(),
-            notify: recipient.notify,
-            dsn_original: recipient.dsn_original.as_deref(),
-        })?;
+        let address = envelope_address(self.surroundings, class, recipient.address)?;
+        self.add(QueuedRecipient { address, ..recipient })?;
         match bcc(self.surroundings, &self.surroundings.settings.bcc.recipient_maps, address)? {
             Some(copy) => self.add_copy(copy),
             None => Ok(()),

@@ -59,6 +59,8 @@ pub struct Settings {
     pub undisclosed_recipients_header: Vec<u8>,
     /// Names of fields that do not enter the queue, in lower case.
     pub message_drop_headers: Vec<Vec<u8>>,
+    /// Recipients that are taken from one header section at most; further ones are left out.
+    pub extract_recipient_limit: usize,
     /// Octets that are taken out of content; `None`: none are.
     pub message_strip_characters: Option<Box<OctetSet>>,
     /// Octets that content is refused for; `None`: none are.
@@ -247,6 +249,7 @@ impl Default for Settings {
             always_add_missing_headers: false,
             undisclosed_recipients_header: vec![],
             message_drop_headers: names.iter().map(|name| name.to_vec()).collect(),
+            extract_recipient_limit: 10_240,
             message_strip_characters: None,
             message_reject_characters: None,
             detects_smtputf8: true,

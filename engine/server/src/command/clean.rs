@@ -27,6 +27,9 @@ pub(super) struct Arguments {
     /// A forward-path
     #[arg(long, value_name = "ADDR")]
     recipient: Vec<String>,
+    /// Also take recipients from the header section, as sendmail -t does
+    #[arg(short = 't', long)]
+    extract_recipients: bool,
     /// The client's verified name
     #[arg(long, value_name = "NAME")]
     client_name: Option<String>,
@@ -82,6 +85,9 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         observer: &mut Notices,
     };
     let mut cleanup = Cleanup::new(id, is_local);
+    if arguments.extract_recipients {
+        cleanup = cleanup.extracting_recipients();
+    }
     let part = loop {
         match cleanup.content(&mut passes, message, true) {
             Err(Halt::Pending(ticket)) => wait_for(&answers, ticket)?,

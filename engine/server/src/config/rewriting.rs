@@ -59,6 +59,8 @@ settings! {
     /// Recipients that were given differently are different.
     enable_original_recipient: bool = "true";
 
+    /// Recipients that are taken from a header section.
+    extract_recipient_limit: u32 = "10240" in 1 ..= 1_000_000;
     /// Address tokens of one field.
     header_address_token_limit: u32 = "10240" in 1 ..= 1_000_000;
     /// Looks at each field of the header section.
