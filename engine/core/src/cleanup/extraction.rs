@@ -8,7 +8,7 @@ use bumpalo::collections::Vec as ArenaVec;
 use super::field_kind::Seen;
 use crate::address::{AddressList, write_internal};
 
-/// The recipients that fields named, in internal form, in their order.
+/// The recipients that fields named, in internal form as they were given, in their order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Extraction {
     plain: Vec<Vec<u8>>,

@@ -495,27 +495,25 @@ impl Cleanup {
                 Some((text, name_size)) => text.get(..name_size).unwrap_or_default(),
                 None => field.name(),
             };
-            let is_dropped = is_dropped(settings, name);
-            let resent = kind.recipients_are_resent().filter(|_| self.extraction.is_some());
-            let mut rewritten = None;
-            if let (Some(party), Some(context)) = (kind.party(), self.context(settings))
-                && (!is_dropped || resent.is_some())
+            if let (Some(is_resent), Some(extraction)) =
+                (kind.recipients_are_resent(), self.extraction.as_mut())
             {
                 let text = replaced.map_or_else(field_text, |(text, _)| text);
-                rewritten = header_rewrite::header_rewrite(surroundings, context, party, text, name.len())?;
-            }
-            if let (Some(is_resent), Some(extraction)) = (resent, self.extraction.as_mut()) {
-                let text = rewritten.unwrap_or_else(|| replaced.map_or_else(field_text, |(text, _)| text));
                 let body = text.get(name.len() + 1..).unwrap_or_default();
                 let (tokens, limit) = (settings.header_address_token_limit, settings.extract_recipient_limit);
                 extraction.take(arena, body, is_resent, tokens, limit);
             }
-            if is_dropped {
+            if is_dropped(settings, name) {
                 return Ok(());
             }
-            if let Some(text) = rewritten {
-                output.write(text);
-                return Ok(());
+            if let (Some(party), Some(context)) = (kind.party(), self.context(settings)) {
+                let text = replaced.map_or_else(field_text, |(text, _)| text);
+                let rewritten =
+                    header_rewrite::header_rewrite(surroundings, context, party, text, name.len())?;
+                if let Some(text) = rewritten {
+                    output.write(text);
+                    return Ok(());
+                }
             }
         }
         match replaced {
