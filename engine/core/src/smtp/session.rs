@@ -212,7 +212,7 @@ impl Session {
         let rest = input.get(end + 1..).unwrap_or_default();
         let part = input.get(..end).unwrap_or_default();
         // The usual line is whole in one receive and is read where it lies.
-        let carried_size = self.carry.len();
+        let (carried_size, errors, junk) = (self.carry.len(), self.errors, self.junk);
         let mut carried = core::mem::take(&mut self.carry);
         let line = if carried_size == 0 {
             part
@@ -234,7 +234,8 @@ impl Session {
             self.command(context, line, !rest.is_empty(), replies)
         };
         if let Outcome::Event(Event::Ask(_)) = outcome {
-            // The same line comes again.
+            // The same line comes again, and counts then.
+            (self.errors, self.junk) = (errors, junk);
             carried.truncate(carried_size);
             self.carry = carried;
             return (0, Some(outcome));
