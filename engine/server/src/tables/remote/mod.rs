@@ -245,23 +245,16 @@ async fn answer_all(
 async fn answer(client: &mut dyn Client, key: &[u8], limit: Duration) -> Answer {
     let is_used = client.is_connected();
     let answer = match tokio::time::timeout(limit, client.ask(key)).await {
-        Ok(Err(_)) if is_used => {
-            client.disconnect();
-            tokio::time::timeout(limit, client.ask(key)).await
-        }
+        Ok(Err(_)) if is_used => tokio::time::timeout(limit, client.ask(key)).await,
         answer => answer,
     };
-    let answer = match answer {
+    match answer {
         Ok(Ok(Some(value))) if value.len() > ANSWER_SIZE_MAX => {
             Err(format!("its answer has {} octets, and {ANSWER_SIZE_MAX} are allowed", value.len()))
         }
         Ok(answer) => answer,
         Err(_) => Err(format!("no answer within {limit:?}")),
-    };
-    if answer.is_err() {
-        client.disconnect();
     }
-    answer
 }
 
 #[cfg(test)]

@@ -1,18 +1,15 @@
 //! Owns the protocol of Sendmail's socket maps (Postfix's socketmap_table(5)): netstrings both ways.
 
-use std::pin::Pin;
-
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 
-use super::client::Client;
-use super::stream::{Address, Stream, connected};
+use super::client::Protocol;
+use super::stream::{Address, Stream};
 use super::{ANSWER_SIZE_MAX, Answer};
 
 pub(super) struct Socketmap {
     address: Address,
     /// The map's name, which begins each request.
     name: String,
-    stream: Option<Stream>,
 }
 
 /// Digits of a netstring's length at most.
@@ -28,32 +25,31 @@ impl Socketmap {
             "unix" => Address::unix(server, base)?,
             _ => return None,
         };
-        (!name.is_empty()).then(|| Self { address, name: name.to_owned(), stream: None })
-    }
-
-    async fn exchange(&mut self, key: &[u8]) -> Answer {
-        let stream = connected(&mut self.stream, &self.address).await?;
-        let request = netstring(&self.name, key);
-        let reply = exchange(stream, &request).await.map_err(|error| format!("{}: {error}", self.address))?;
-        meaning(reply)
+        (!name.is_empty()).then(|| Self { address, name: name.to_owned() })
     }
 }
 
-impl Client for Socketmap {
-    fn ask<'c>(&'c mut self, key: &'c [u8]) -> Pin<Box<dyn Future<Output = Answer> + Send + 'c>> {
-        Box::pin(self.exchange(key))
+impl Protocol for Socketmap {
+    type Connection = Stream;
+    type Question = Vec<u8>;
+
+    fn question(&self, key: &[u8]) -> Option<Vec<u8>> {
+        Some(netstring(&self.name, key))
     }
 
-    fn is_connected(&self) -> bool {
-        self.stream.is_some()
+    async fn connect(&self) -> Result<Stream, String> {
+        self.address.connect().await
     }
 
-    fn disconnect(&mut self) {
-        self.stream = None;
-    }
-
-    fn another(&self) -> Box<dyn Client> {
-        Box::new(Self { address: self.address.clone(), name: self.name.clone(), stream: None })
+    async fn ask(
+        &self,
+        mut stream: Stream,
+        request: Vec<u8>,
+        _key: &[u8],
+    ) -> Result<(Stream, Option<Vec<u8>>), String> {
+        let reply = exchange(&mut stream, &request).await;
+        let reply = reply.map_err(|error| format!("{}: {error}", self.address))?;
+        Ok((stream, meaning(reply)?))
     }
 }
 

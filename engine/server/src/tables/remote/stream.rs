@@ -38,7 +38,12 @@ impl Address {
         (!text.is_empty()).then(|| Self::Unix(base.join(text)))
     }
 
-    pub(super) async fn connect(&self) -> io::Result<Stream> {
+    /// A connection to it, or what to say of why there is none.
+    pub(super) async fn connect(&self) -> Result<Stream, String> {
+        self.try_to_connect().await.map_err(|error| format!("cannot connect to {self}: {error}"))
+    }
+
+    async fn try_to_connect(&self) -> io::Result<Stream> {
         let stream: Box<dyn Octets> = match self {
             Self::Inet(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
@@ -59,18 +64,6 @@ impl std::fmt::Display for Address {
             Self::Unix(path) => write!(formatter, "{}", path.display()),
         }
     }
-}
-
-/// The connection in `place`, made if there is none.
-pub(super) async fn connected<'p>(
-    place: &'p mut Option<Stream>,
-    address: &Address,
-) -> Result<&'p mut Stream, String> {
-    if place.is_none() {
-        let stream = address.connect().await;
-        *place = Some(stream.map_err(|error| format!("cannot connect to {address}: {error}"))?);
-    }
-    place.as_mut().ok_or_else(|| "no connection".to_owned())
 }
 
 #[cfg(test)]

@@ -1,54 +1,51 @@
 //! Owns Postfix's protocol for tables over TCP (tcp_table(5)): `get KEY`, and a line with a code back.
 
-use std::pin::Pin;
-
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 
-use super::client::Client;
-use super::stream::{Address, Stream, connected};
+use super::client::Protocol;
+use super::stream::{Address, Stream};
 use super::{ANSWER_SIZE_MAX, Answer};
 
 pub(super) struct Tcp {
     address: Address,
-    stream: Option<Stream>,
 }
 
 impl Tcp {
     /// `host:port`.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        Address::inet(text).map(|address| Self { address, stream: None })
-    }
-
-    async fn exchange(&mut self, key: &[u8]) -> Answer {
-        let stream = connected(&mut self.stream, &self.address).await?;
-        let line = exchange(stream, key).await.map_err(|error| format!("{}: {error}", self.address))?;
-        meaning(&line)
+        Address::inet(text).map(|address| Self { address })
     }
 }
 
-impl Client for Tcp {
-    fn ask<'c>(&'c mut self, key: &'c [u8]) -> Pin<Box<dyn Future<Output = Answer> + Send + 'c>> {
-        Box::pin(self.exchange(key))
+impl Protocol for Tcp {
+    type Connection = Stream;
+    type Question = Vec<u8>;
+
+    fn question(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let mut request = b"get ".to_vec();
+        encode(key, &mut request);
+        request.push(b'\n');
+        Some(request)
     }
 
-    fn is_connected(&self) -> bool {
-        self.stream.is_some()
+    async fn connect(&self) -> Result<Stream, String> {
+        self.address.connect().await
     }
 
-    fn disconnect(&mut self) {
-        self.stream = None;
-    }
-
-    fn another(&self) -> Box<dyn Client> {
-        Box::new(Self { address: self.address.clone(), stream: None })
+    async fn ask(
+        &self,
+        mut stream: Stream,
+        request: Vec<u8>,
+        _key: &[u8],
+    ) -> Result<(Stream, Option<Vec<u8>>), String> {
+        let line = exchange(&mut stream, &request).await;
+        let line = line.map_err(|error| format!("{}: {error}", self.address))?;
+        Ok((stream, meaning(&line)?))
     }
 }
 
-async fn exchange(stream: &mut Stream, key: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut request = b"get ".to_vec();
-    encode(key, &mut request);
-    request.push(b'\n');
-    stream.write_all(&request).await?;
+async fn exchange(stream: &mut Stream, request: &[u8]) -> std::io::Result<Vec<u8>> {
+    stream.write_all(request).await?;
     stream.flush().await?;
     let mut line = Vec::new();
     stream.take(3 * ANSWER_SIZE_MAX as u64).read_until(b'\n', &mut line).await?;

@@ -1,7 +1,5 @@
 //! Owns tables in directories (Postfix's ldap_table(5)).
 
-use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ldap3::{
@@ -9,18 +7,11 @@ use ldap3::{
 };
 
 use super::super::super::{Spec, TableError};
-use super::super::Answer;
-use super::super::client::Client;
+use super::super::client::Protocol;
 use super::expansion::{COMMON_NAMES, Common, Template};
 use super::parameters::Parameters;
 
 pub(in super::super) struct Ldap {
-    search: Arc<Search>,
-    connection: Option<Connection>,
-}
-
-#[derive(Debug)]
-struct Search {
     servers: Vec<String>,
     /// Name and password; `None`: nobody in particular.
     bind: Option<(String, String)>,
@@ -76,7 +67,7 @@ impl Ldap {
         let password = parameters.text("bind_pw", "");
         let scopes = [("sub", Scope::Subtree), ("base", Scope::Base), ("one", Scope::OneLevel)];
         let filter = parameters.text("query_filter", "(mailacceptinggeneralid=%s)");
-        let search = Search {
+        Ok(Self {
             servers: servers.collect::<Result<_, _>>()?,
             bind: (is_bound && !name.is_empty()).then(|| (name.to_owned(), password.to_owned())),
             base: Template::parse(&parameters, "search_base", parameters.needed("search_base")?)?,
@@ -84,35 +75,46 @@ impl Ldap {
             attributes: parameters.list("result_attribute", "maildrop"),
             common: Common::new(&parameters, "query_filter", filter)?,
             timeout,
-        };
-        Ok(Self { search: Arc::new(search), connection: None })
+        })
+    }
+}
+
+impl Protocol for Ldap {
+    type Connection = Connection;
+    /// Base and filter.
+    type Question = (String, String);
+
+    fn question(&self, key: &[u8]) -> Option<(String, String)> {
+        let filter = self.common.query(key, |text| ldap_escape(text).into_owned())?;
+        let text = std::str::from_utf8(key).ok()?;
+        Some((self.base.expand(text, text, |text| dn_escape(text).into_owned())?, filter))
     }
 
-    async fn query(&mut self, key: &[u8]) -> Answer {
-        let search = &self.search;
-        let filter = search.common.query(key, |text| ldap_escape(text).into_owned());
-        let text = std::str::from_utf8(key).unwrap_or_default();
-        let base = search.base.expand(text, text, |text| dn_escape(text).into_owned());
-        let (Some(filter), Some(base)) = (filter, base) else { return Ok(None) };
-        let connection = match self.connection.take() {
-            Some(connection) => self.connection.insert(connection),
-            None => self.connection.insert(connect(search).await?),
-        };
-        let found = connection.search(&base, search.scope, &filter, &search.attributes).await;
+    async fn connect(&self) -> Result<Connection, String> {
+        connect(self).await
+    }
+
+    async fn ask(
+        &self,
+        mut connection: Connection,
+        (base, filter): (String, String),
+        key: &[u8],
+    ) -> Result<(Connection, Option<Vec<u8>>), String> {
+        let found = connection.search(&base, self.scope, &filter, &self.attributes).await;
         let found = found.map_err(|error| error.to_string())?;
         if found.1.rc == NO_SUCH_OBJECT {
-            return Ok(None);
+            return Ok((connection, None));
         }
         let (entries, _) = found.success().map_err(|error| error.to_string())?;
         let entries: Vec<SearchEntry> = entries.into_iter().map(SearchEntry::construct).collect();
         let mut values = Vec::new();
         for entry in &entries {
-            for wanted in &search.attributes {
+            for wanted in &self.attributes {
                 let given = entry.attrs.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
                 values.extend(given.flat_map(|(_, values)| values.iter().map(String::as_str)));
             }
         }
-        search.common.value(key, values.into_iter())
+        Ok((connection, self.common.value(key, values.into_iter())?))
     }
 }
 
@@ -135,7 +137,7 @@ fn choice<T: Copy>(
 }
 
 /// A connection to the first server that takes one.
-async fn connect(search: &Search) -> Result<Connection, String> {
+async fn connect(search: &Ldap) -> Result<Connection, String> {
     let mut reason = "no server is named".to_owned();
     for server in &search.servers {
         let settings = LdapConnSettings::new().set_conn_timeout(search.timeout);
@@ -154,22 +156,4 @@ async fn connect(search: &Search) -> Result<Connection, String> {
         }
     }
     Err(reason)
-}
-
-impl Client for Ldap {
-    fn ask<'c>(&'c mut self, key: &'c [u8]) -> Pin<Box<dyn Future<Output = Answer> + Send + 'c>> {
-        Box::pin(self.query(key))
-    }
-
-    fn is_connected(&self) -> bool {
-        self.connection.is_some()
-    }
-
-    fn disconnect(&mut self) {
-        self.connection = None;
-    }
-
-    fn another(&self) -> Box<dyn Client> {
-        Box::new(Self { search: Arc::clone(&self.search), connection: None })
-    }
 }

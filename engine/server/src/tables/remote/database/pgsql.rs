@@ -1,21 +1,17 @@
 //! Owns tables in PostgreSQL databases (Postfix's pgsql_table(5)).
 
-use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::{Client as Connection, Config, NoTls, SimpleQueryMessage};
 
 use super::super::super::{Spec, TableError};
-use super::super::Answer;
-use super::super::client::Client;
+use super::super::client::Protocol;
 use super::expansion::{COMMON_NAMES, Common};
 use super::parameters::Parameters;
 
 pub(in super::super) struct Pgsql {
-    config: Arc<Config>,
-    common: Arc<Common>,
-    connection: Option<Connection>,
+    config: Config,
+    common: Common,
 }
 
 const PORT: u16 = 5432;
@@ -49,31 +45,44 @@ impl Pgsql {
             // A directory begins with a slash and has the server's socket in it.
             config.host(name.trim_matches(['[', ']'])).port(port);
         }
-        Ok(Self { config: Arc::new(config), common: Arc::new(common), connection: None })
+        Ok(Self { config, common })
+    }
+}
+
+impl Protocol for Pgsql {
+    type Connection = Connection;
+    type Question = String;
+
+    fn question(&self, key: &[u8]) -> Option<String> {
+        self.common.query(key, |text| text.replace('\'', "''"))
     }
 
-    async fn query(&mut self, key: &[u8]) -> Answer {
-        let Some(query) = self.common.query(key, |text| text.replace('\'', "''")) else { return Ok(None) };
-        let connection = match self.connection.take() {
-            Some(connection) => self.connection.insert(connection),
-            None => self.connection.insert(connect(&self.config).await?),
-        };
+    async fn connect(&self) -> Result<Connection, String> {
+        connect(&self.config).await.map_err(said)
+    }
+
+    async fn ask(
+        &self,
+        connection: Connection,
+        query: String,
+        key: &[u8],
+    ) -> Result<(Connection, Option<Vec<u8>>), String> {
         let messages = connection.simple_query(&query).await.map_err(said)?;
         let rows = messages.iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
         });
         let columns = rows.flat_map(|row| (0..row.len()).filter_map(|column| row.get(column)));
-        self.common.value(key, columns)
+        Ok((connection, self.common.value(key, columns)?))
     }
 }
 
-async fn connect(config: &Config) -> Result<Connection, String> {
-    let (client, connection) = config.connect(NoTls).await.map_err(said)?;
+async fn connect(config: &Config) -> Result<Connection, tokio_postgres::Error> {
+    let (client, connection) = config.connect(NoTls).await?;
     // Ends with the client.
     tokio::spawn(connection);
     // Quotes are doubled in keys, and that is all there is to escape as long as this holds.
-    client.batch_execute("SET standard_conforming_strings = on").await.map_err(said)?;
+    client.batch_execute("SET standard_conforming_strings = on").await?;
     Ok(client)
 }
 
@@ -83,24 +92,5 @@ fn said(error: tokio_postgres::Error) -> String {
     match std::error::Error::source(&error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
-    }
-}
-
-impl Client for Pgsql {
-    fn ask<'c>(&'c mut self, key: &'c [u8]) -> Pin<Box<dyn Future<Output = Answer> + Send + 'c>> {
-        Box::pin(self.query(key))
-    }
-
-    fn is_connected(&self) -> bool {
-        self.connection.is_some()
-    }
-
-    fn disconnect(&mut self) {
-        self.connection = None;
-    }
-
-    fn another(&self) -> Box<dyn Client> {
-        let (config, common) = (Arc::clone(&self.config), Arc::clone(&self.common));
-        Box::new(Self { config, common, connection: None })
     }
 }

@@ -1,23 +1,19 @@
 //! Owns tables in SQLite databases (Postfix's sqlite_table(5)).
 
 use std::path::PathBuf;
-use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
 use super::super::super::{Spec, TableError};
-use super::super::Answer;
-use super::super::client::Client;
+use super::super::client::Protocol;
 use super::expansion::{COMMON_NAMES, Common};
 use super::parameters::Parameters;
 
 pub(in super::super) struct Sqlite {
-    path: Arc<PathBuf>,
-    common: Arc<Common>,
+    path: PathBuf,
+    common: Common,
     timeout: Duration,
-    connection: Option<Connection>,
 }
 
 impl Sqlite {
@@ -29,28 +25,46 @@ impl Sqlite {
         let known = [&COMMON_NAMES[..], &["dbpath", "query"]].concat();
         let parameters = Parameters::parse(spec, text, &known)?;
         let common = Common::new(&parameters, "query", parameters.needed("query")?)?;
-        let path = Arc::new(spec.base.join(parameters.needed("dbpath")?));
-        Ok(Self { path, common: Arc::new(common), timeout, connection: None })
+        let path = spec.base.join(parameters.needed("dbpath")?);
+        Ok(Self { path, common, timeout })
     }
 
-    async fn query(&mut self, key: &[u8]) -> Answer {
-        let Some(query) = self.common.query(key, |text| text.replace('\'', "''")) else { return Ok(None) };
-        let (path, timeout) = (Arc::clone(&self.path), self.timeout);
-        let connection = self.connection.take();
-        // A database on a disk is waited for, so not here.
-        let asked = tokio::task::spawn_blocking(move || {
-            let connection = match connection {
-                Some(connection) => connection,
-                None => open(&path, timeout)?,
-            };
-            let rows = rows(&connection, &query)?;
-            Ok::<_, rusqlite::Error>((connection, rows))
-        });
-        let asked = asked.await.map_err(|error| error.to_string())?;
-        let (connection, rows) = asked.map_err(|error| format!("{}: {error}", self.path.display()))?;
-        self.connection = Some(connection);
-        self.common.value(key, rows.iter().map(String::as_str))
+    fn said(&self, error: &str) -> String {
+        format!("{}: {error}", self.path.display())
     }
+}
+
+impl Protocol for Sqlite {
+    type Connection = Connection;
+    type Question = String;
+
+    fn question(&self, key: &[u8]) -> Option<String> {
+        self.common.query(key, |text| text.replace('\'', "''"))
+    }
+
+    async fn connect(&self) -> Result<Connection, String> {
+        let (path, timeout) = (self.path.clone(), self.timeout);
+        blocking(move || open(&path, timeout)).await.map_err(|error| self.said(&error))
+    }
+
+    async fn ask(
+        &self,
+        connection: Connection,
+        query: String,
+        key: &[u8],
+    ) -> Result<(Connection, Option<Vec<u8>>), String> {
+        let asked = blocking(move || rows(&connection, &query).map(|rows| (connection, rows))).await;
+        let (connection, rows) = asked.map_err(|error| self.said(&error))?;
+        Ok((connection, self.common.value(key, rows.iter().map(String::as_str))?))
+    }
+}
+
+/// A database on a disk is waited for, so not on the thread of all servers.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> rusqlite::Result<T> + Send + 'static,
+) -> Result<T, String> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?;
+    done.map_err(|error| error.to_string())
 }
 
 fn open(path: &std::path::Path, timeout: Duration) -> rusqlite::Result<Connection> {
@@ -75,23 +89,4 @@ fn rows(connection: &Connection, query: &str) -> rusqlite::Result<Vec<String>> {
         });
     }
     Ok(values)
-}
-
-impl Client for Sqlite {
-    fn ask<'c>(&'c mut self, key: &'c [u8]) -> Pin<Box<dyn Future<Output = Answer> + Send + 'c>> {
-        Box::pin(self.query(key))
-    }
-
-    fn is_connected(&self) -> bool {
-        self.connection.is_some()
-    }
-
-    fn disconnect(&mut self) {
-        self.connection = None;
-    }
-
-    fn another(&self) -> Box<dyn Client> {
-        let (path, common) = (Arc::clone(&self.path), Arc::clone(&self.common));
-        Box::new(Self { path, common, timeout: self.timeout, connection: None })
-    }
 }

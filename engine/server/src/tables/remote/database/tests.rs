@@ -114,10 +114,15 @@ fn an_ldap_table_is_asked() {
         .arg("-l")
         .arg(place.0.join("data.ldif")));
     let socket = format!("ldapi://{}", place.0.join("socket").to_str().unwrap().replace('/', "%2F"));
-    // It goes to the background once it listens.
     let mut server = Command::new("slapd");
     server.arg("-h").arg(&socket).arg("-f").arg(&configuration);
     assert!(server.status().unwrap().success());
+    // It goes to the background a moment before it listens.
+    let start = std::time::Instant::now();
+    while std::os::unix::net::UnixStream::connect(place.0.join("socket")).is_err() {
+        assert!(start.elapsed() < SETTINGS.timeout, "slapd does not listen");
+        std::thread::yield_now();
+    }
     let text = format!(
         "server_host = {socket}\nsearch_base = dc=example\nbind_dn = cn=reader,dc=example\nbind_pw = word\n\
          query_filter = (|(uid=%s)(sn=%s))\nresult_attribute = mail\n"
