@@ -82,6 +82,9 @@ impl DomainSet {
     /// Whether `domain`, in any case, is in it.
     #[must_use]
     pub fn contains(&self, domain: &[u8]) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
         let mut memory = [0; DOMAIN_SIZE_MAX];
         let Some(lower) = memory.get_mut(..domain.len()) else { return false };
         lower.copy_from_slice(domain);

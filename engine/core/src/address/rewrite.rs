@@ -8,6 +8,7 @@ use bumpalo::collections::Vec as ArenaVec;
 
 use super::list::{write_address, write_tokens};
 use super::token::{Token, TokenKind, scan};
+use crate::octet_table::OctetTable;
 
 /// What every rewrite is set to; names and defaults are Postfix's.
 #[derive(Clone, Debug)]
@@ -245,26 +246,49 @@ pub(crate) fn respelled<'a>(arena: &'a Bump, address: &'a [u8]) -> &'a [u8] {
     if *out == *address { address } else { out.into_bump_slice() }
 }
 
-/// Whether an address (external form) is already what every rule leaves alone: a dot-string at a domain of letters,
-/// digits and hyphens with a dot inside.
-pub(super) fn is_complete(address: &[u8]) -> bool {
-    let Some(at) = memchr::memchr(b'@', address) else { return false };
-    let (local, domain) = address.split_at_checked(at).unwrap_or_default();
-    let domain = domain.get(1..).unwrap_or_default();
-    let is_word = |octet: u8| {
-        octet.is_ascii_alphanumeric()
-            || matches!(octet, b'-' | b'_' | b'+' | b'=' | b'&' | b'\'' | b'*' | b'/' | b'#')
-    };
-    let is_dot_string = |text: &[u8]| {
-        let mut before = b'.';
-        text.iter().all(|octet| {
-            let is_fine = is_word(*octet) || *octet == b'.' && before != b'.';
-            before = *octet;
-            is_fine
-        }) && before != b'.'
-    };
-    is_dot_string(local) && is_dot_string(domain) && memchr::memchr(b'.', domain).is_some()
+/// Whether an address is already what every rule leaves alone, and the same in internal and in external form: a
+/// dot-string at a domain of letters, digits and hyphens with a dot inside.
+pub(crate) fn is_complete(address: &[u8]) -> bool {
+    let mut before = DOT;
+    let (mut has_at, mut has_dot) = (false, false);
+    for octet in address {
+        let class = PLAIN.get(*octet);
+        if class != WORD {
+            if before != WORD || class == 0 || class == AT && has_at {
+                return false;
+            }
+            has_dot |= has_at;
+            has_at |= class == AT;
+        }
+        before = class;
+    }
+    has_dot && before == WORD
 }
+
+/// What words of a plain address are of.
+const WORD: u8 = 1;
+/// Between two words.
+const DOT: u8 = 2;
+/// Between local-part and domain.
+const AT: u8 = 3;
+
+/// What each octet is in a plain address; 0: it is not in one.
+static PLAIN: OctetTable<u8> = {
+    let mut plain = OctetTable::filled(0);
+    let mut octet = 0;
+    while octet < 128 {
+        let class = match octet {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => WORD,
+            b'-' | b'_' | b'+' | b'=' | b'&' | b'\'' | b'*' | b'/' | b'#' => WORD,
+            b'.' => DOT,
+            b'@' => AT,
+            _ => 0,
+        };
+        plain.set(octet, class);
+        octet += 1;
+    }
+    plain
+};
 
 #[cfg(test)]
 mod tests {

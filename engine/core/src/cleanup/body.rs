@@ -69,7 +69,7 @@ impl Cleanup {
         &mut self,
         surroundings: &Surroundings<'_, '_>,
         kind: FieldKind,
-        field: Field<'_>,
+        field: &Field<'_>,
     ) -> Result<(), Halt> {
         let settings = surroundings.settings;
         let is_judged = !self.decisions.is_settled;

@@ -4,7 +4,7 @@ use bumpalo::collections::Vec as ArenaVec;
 
 use super::Surroundings;
 use super::settings::{Canonical, Classes, Masquerade};
-use crate::address::{Rewriting, quoted, respelled, rewrite, unquoted};
+use crate::address::{Rewriting, is_complete, quoted, respelled, rewrite, unquoted};
 use crate::lookup::{AddressLookup, Extension, LookupError};
 
 /// How often a canonical table is asked about its own answer.
@@ -63,14 +63,19 @@ pub(super) fn envelope_address<'a>(
     class: AddressClass,
     address: &'a [u8],
 ) -> Result<&'a [u8], LookupError> {
-    let mapped =
-        map_address(surroundings, class, quoted(surroundings.arena, complete(surroundings, address)))?;
-    Ok(unquoted(surroundings.arena, mapped))
+    let arena = surroundings.arena;
+    let completed = if is_complete(address) {
+        // The usual one: neither rules nor quotes change it.
+        address
+    } else {
+        quoted(arena, complete(surroundings, address))
+    };
+    Ok(unquoted(arena, map_address(surroundings, class, completed)?))
 }
 
 /// An address of an envelope or a check (internal form), completed as ours.
 pub(super) fn complete<'a>(surroundings: &Surroundings<'_, 'a>, address: &'a [u8]) -> &'a [u8] {
-    if address.is_empty() {
+    if address.is_empty() || is_complete(address) {
         return address;
     }
     let Rewriting { rules, local, .. } = surroundings.settings.rewriting.as_ref();

@@ -34,6 +34,17 @@ pub(super) enum FieldKind {
     Other,
 }
 
+/// Makes a letter small, and leaves a hyphen as it is.
+const CASE: u8 = 0x20;
+
+/// Whether `name` is `small`, which has small letters and hyphens only, in any case. A name has no control characters:
+/// no other octet of one becomes a letter or a hyphen.
+fn is<const SIZE: usize>(name: &[u8], small: &[u8; SIZE]) -> bool {
+    let Some(name) = name.first_chunk::<SIZE>().filter(|_| name.len() == SIZE) else { return false };
+    // All octets, whatever the first says: that is a few instructions for all at once.
+    name.iter().zip(small).fold(0, |others, (octet, letter)| others | ((octet | CASE) ^ letter)) == 0
+}
+
 /// Whose addresses a field has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Party {
@@ -44,43 +55,43 @@ pub(super) enum Party {
 impl FieldKind {
     /// The kind of the field with this name, in any case.
     pub(super) fn of(name: &[u8]) -> Self {
-        // The length tells nearly all apart: one or two comparisons at most for most fields.
-        let candidates: &[(&[u8], Self)] = match name.len() {
-            2 => &[(b"to", Self::To), (b"cc", Self::Cc)],
-            3 => &[(b"bcc", Self::Bcc)],
-            4 => &[(b"from", Self::From), (b"date", Self::Date)],
-            6 => &[(b"sender", Self::Sender)],
-            8 => &[(b"received", Self::Received), (b"reply-to", Self::ReplyTo)],
-            9 => &[
-                (b"resent-to", Self::ResentTo),
-                (b"resent-cc", Self::ResentCc),
-                (b"errors-to", Self::ErrorsTo),
-            ],
-            10 => &[
-                (b"message-id", Self::MessageId),
-                (b"resent-bcc", Self::ResentBcc),
-                (b"content-id", Self::OtherMime),
-            ],
-            11 => &[
-                (b"resent-from", Self::ResentFrom),
-                (b"resent-date", Self::ResentDate),
-                (b"return-path", Self::ReturnPath),
-            ],
-            12 => &[(b"content-type", Self::ContentType), (b"mime-version", Self::OtherMime)],
-            13 => &[(b"resent-sender", Self::ResentSender), (b"apparently-to", Self::ApparentlyTo)],
-            15 => &[(b"resent-reply-to", Self::ResentReplyTo)],
-            16 => &[(b"mail-followup-to", Self::MailFollowupTo)],
-            17 => &[
-                (b"resent-message-id", Self::ResentMessageId),
-                (b"return-receipt-to", Self::ReturnReceiptTo),
-            ],
-            19 => &[(b"content-disposition", Self::OtherMime), (b"content-description", Self::OtherMime)],
-            25 => &[(b"content-transfer-encoding", Self::ContentTransferEncoding)],
-            27 => &[(b"disposition-notification-to", Self::DispositionNotificationTo)],
-            _ => &[],
+        let (Some(first), Some(last)) = (name.first(), name.last()) else { return Self::Other };
+        // Size, first and last letter leave one candidate, two at most.
+        let (kind, is_it) = match (name.len(), first | CASE, last | CASE) {
+            (2, b't', _) => (Self::To, is(name, b"to")),
+            (2, ..) => (Self::Cc, is(name, b"cc")),
+            (3, ..) => (Self::Bcc, is(name, b"bcc")),
+            (4, b'f', _) => (Self::From, is(name, b"from")),
+            (4, ..) => (Self::Date, is(name, b"date")),
+            (6, ..) => (Self::Sender, is(name, b"sender")),
+            (8, _, b'd') => (Self::Received, is(name, b"received")),
+            (8, ..) => (Self::ReplyTo, is(name, b"reply-to")),
+            (9, b'e', _) => (Self::ErrorsTo, is(name, b"errors-to")),
+            (9, _, b'o') => (Self::ResentTo, is(name, b"resent-to")),
+            (9, ..) => (Self::ResentCc, is(name, b"resent-cc")),
+            (10, b'm', _) => (Self::MessageId, is(name, b"message-id")),
+            (10, b'c', _) => (Self::OtherMime, is(name, b"content-id")),
+            (10, ..) => (Self::ResentBcc, is(name, b"resent-bcc")),
+            (11, _, b'm') => (Self::ResentFrom, is(name, b"resent-from")),
+            (11, _, b'e') => (Self::ResentDate, is(name, b"resent-date")),
+            (11, ..) => (Self::ReturnPath, is(name, b"return-path")),
+            (12, b'c', _) => (Self::ContentType, is(name, b"content-type")),
+            (12, ..) => (Self::OtherMime, is(name, b"mime-version")),
+            (13, b'r', _) => (Self::ResentSender, is(name, b"resent-sender")),
+            (13, ..) => (Self::ApparentlyTo, is(name, b"apparently-to")),
+            (15, ..) => (Self::ResentReplyTo, is(name, b"resent-reply-to")),
+            (16, ..) => (Self::MailFollowupTo, is(name, b"mail-followup-to")),
+            (17, _, b'd') => (Self::ResentMessageId, is(name, b"resent-message-id")),
+            (17, ..) => (Self::ReturnReceiptTo, is(name, b"return-receipt-to")),
+            (19, ..) => {
+                let is_mime = is(name, b"content-disposition") || is(name, b"content-description");
+                (Self::OtherMime, is_mime)
+            }
+            (25, ..) => (Self::ContentTransferEncoding, is(name, b"content-transfer-encoding")),
+            (27, ..) => (Self::DispositionNotificationTo, is(name, b"disposition-notification-to")),
+            _ => return Self::Other,
         };
-        let found = candidates.iter().find(|(known, _)| name.eq_ignore_ascii_case(known));
-        found.map_or(Self::Other, |(_, kind)| *kind)
+        if is_it { kind } else { Self::Other }
     }
 
     /// Whose addresses it has, if any; as Postfix sees it.
@@ -169,6 +180,52 @@ mod tests {
         assert_eq!(FieldKind::of(b"Subject"), FieldKind::Other);
         assert_eq!(FieldKind::of(b"Receivex"), FieldKind::Other);
         assert!(FieldKind::of(b"MIME-version").is_mime());
+    }
+
+    #[test]
+    fn all_names_have_their_kind() {
+        use FieldKind as Kind;
+        for (name, kind) in [
+            ("apparently-to", Kind::ApparentlyTo),
+            ("bcc", Kind::Bcc),
+            ("cc", Kind::Cc),
+            ("content-transfer-encoding", Kind::ContentTransferEncoding),
+            ("content-type", Kind::ContentType),
+            ("date", Kind::Date),
+            ("disposition-notification-to", Kind::DispositionNotificationTo),
+            ("errors-to", Kind::ErrorsTo),
+            ("from", Kind::From),
+            ("mail-followup-to", Kind::MailFollowupTo),
+            ("message-id", Kind::MessageId),
+            ("received", Kind::Received),
+            ("reply-to", Kind::ReplyTo),
+            ("resent-bcc", Kind::ResentBcc),
+            ("resent-cc", Kind::ResentCc),
+            ("resent-date", Kind::ResentDate),
+            ("resent-from", Kind::ResentFrom),
+            ("resent-message-id", Kind::ResentMessageId),
+            ("resent-reply-to", Kind::ResentReplyTo),
+            ("resent-sender", Kind::ResentSender),
+            ("resent-to", Kind::ResentTo),
+            ("return-path", Kind::ReturnPath),
+            ("return-receipt-to", Kind::ReturnReceiptTo),
+            ("sender", Kind::Sender),
+            ("to", Kind::To),
+            ("content-id", Kind::OtherMime),
+            ("content-description", Kind::OtherMime),
+            ("content-disposition", Kind::OtherMime),
+            ("mime-version", Kind::OtherMime),
+        ] {
+            assert_eq!(FieldKind::of(name.as_bytes()), kind, "{name}");
+            assert_eq!(FieldKind::of(name.to_ascii_uppercase().as_bytes()), kind, "{name}");
+            // One octet is another, or missing, or too many.
+            for place in 0..name.len() {
+                let mut other = name.as_bytes().to_vec();
+                other[place] = b'1';
+                assert_eq!(FieldKind::of(&other), Kind::Other, "{name} at {place}");
+            }
+            assert_eq!(FieldKind::of([name, "x"].concat().as_bytes()), Kind::Other, "{name}");
+        }
     }
 
     #[test]

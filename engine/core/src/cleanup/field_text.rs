@@ -13,16 +13,15 @@ const FOLD_COLUMN: usize = 70;
 /// left out.
 pub(super) fn logical<'a>(
     arena: &'a Bump,
-    field: Field<'a>,
+    field: &Field<'a>,
     size_max: usize,
     line_size_max: usize,
 ) -> &'a [u8] {
     let raw = field.raw.strip_suffix(b"\r\n").unwrap_or(field.raw);
-    let is_plain = field.colon == field.name_size
-        && raw.len() <= size_max.min(line_size_max)
-        && memchr::memchr2(b'\n', 0, raw).is_none();
+    let is_plain =
+        field.colon == field.name_size && raw.len() <= size_max.min(line_size_max) && !field.has_nul;
     if is_plain {
-        return raw;
+        return if field.is_folded { with_line_feeds(arena, raw) } else { raw };
     }
     let mut out = ArenaVec::with_capacity_in(raw.len(), arena);
     let mut rest = raw;
@@ -53,6 +52,20 @@ pub(super) fn logical<'a>(
             None => return out.into_bump_slice(),
         }
     }
+}
+
+/// `text` with a line feed for each line end.
+fn with_line_feeds<'a>(arena: &'a Bump, text: &'a [u8]) -> &'a [u8] {
+    let mut out = ArenaVec::with_capacity_in(text.len(), arena);
+    let mut rest = text;
+    while let Some(end) = find_crlf(rest) {
+        let (line, behind) = rest.split_at_checked(end).unwrap_or((rest, b""));
+        out.extend_from_slice_copy(line);
+        out.push(b'\n');
+        rest = behind.get(2..).unwrap_or_default();
+    }
+    out.extend_from_slice_copy(rest);
+    out.into_bump_slice()
 }
 
 /// A line in pieces of `size_max` octets; one piece if it is empty.
@@ -168,7 +181,7 @@ mod tests {
     fn logical_of(raw: &str, size_max: usize, line_size_max: usize) -> String {
         let arena = Bump::new();
         let Item::Field(field) = next_item(raw.as_bytes(), true) else { panic!("{raw:?} is no field") };
-        String::from_utf8(logical(&arena, field, size_max, line_size_max).to_vec()).unwrap()
+        String::from_utf8(logical(&arena, &field, size_max, line_size_max).to_vec()).unwrap()
     }
 
     #[test]

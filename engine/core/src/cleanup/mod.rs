@@ -38,8 +38,6 @@ mod settings;
 mod virtual_alias;
 mod waiting;
 
-use core::cell::LazyCell;
-
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 
@@ -57,7 +55,9 @@ use output::Output;
 
 pub use checks::Decisions;
 pub use rejection::{Halt, Rejection};
-pub use settings::{Bcc, Canonical, Checks, Classes, Masquerade, Mime, OctetSet, Settings, VirtualAlias};
+pub use settings::{
+    Bcc, Canonical, Checks, Classes, FieldNames, Masquerade, Mime, OctetSet, Settings, VirtualAlias,
+};
 
 /// What each call of the passes needs from outside.
 pub struct Surroundings<'c, 'a> {
@@ -280,8 +280,6 @@ impl Cleanup {
             self.received(surroundings, &mut output)?;
             self.phase = Phase::Top;
         }
-        // Fields with NUL are rare; the question is asked once for all, if there are fields.
-        let has_nul = LazyCell::new(|| memchr::memchr(0, input).is_some());
         let mut at = 0;
         loop {
             let rest = input.get(at..).unwrap_or_default();
@@ -324,10 +322,10 @@ impl Cleanup {
                 }
                 continue;
             }
-            match next_item_with(rest, is_whole, settings.line_length_limit) {
+            match &next_item_with(rest, is_whole, settings.line_length_limit) {
                 Item::Field(field) => {
                     self.phase = Phase::Lines;
-                    self.clean_field(surroundings, &mut output, field, at, *has_nul)?;
+                    self.clean_field(surroundings, &mut output, field, at)?;
                     at += field.raw.len();
                 }
                 Item::End(size) => {
@@ -356,8 +354,9 @@ impl Cleanup {
                         return Ok(output.part(at, false));
                     };
                     // Endless: its front goes out now and the rest is skipped.
-                    let field = Field { raw: rest, name_size, colon };
-                    self.clean_field(surroundings, &mut output, field, at, *has_nul)?;
+                    let has_nul = memchr::memchr(0, rest).is_some();
+                    let field = Field { raw: rest, name_size, colon, is_folded: true, has_nul };
+                    self.clean_field(surroundings, &mut output, &field, at)?;
                     at += name_size;
                     self.phase = Phase::Cut;
                 }
@@ -416,7 +415,7 @@ impl Cleanup {
             && !checks.is_empty()
         {
             let text =
-                logical(surroundings.arena, field, settings.header_size_limit, settings.line_length_limit);
+                logical(surroundings.arena, &field, settings.header_size_limit, settings.line_length_limit);
             match self.check(surroundings, checks, Subject::Header, text)? {
                 Act::Keep => {}
                 Act::Drop => return Ok(()),
@@ -438,9 +437,8 @@ impl Cleanup {
         &mut self,
         surroundings: &mut Surroundings<'_, 'a>,
         output: &mut Output<'a>,
-        field: Field<'a>,
+        field: &Field<'a>,
         at: usize,
-        has_nul: bool,
     ) -> Result<(), Halt> {
         let (arena, settings) = (surroundings.arena, surroundings.settings);
         let mut kind = FieldKind::of(field.name());
@@ -503,7 +501,7 @@ impl Cleanup {
                 let (tokens, limit) = (settings.header_address_token_limit, settings.extract_recipient_limit);
                 extraction.take(arena, body, is_resent, tokens, limit);
             }
-            if is_dropped(settings, name) {
+            if settings.message_drop_headers.has(name) {
                 return Ok(());
             }
             if let (Some(party), Some(context)) = (kind.party(), self.context(settings)) {
@@ -519,7 +517,7 @@ impl Cleanup {
         match replaced {
             Some((text, _)) => output.write(emitted(arena, text, settings.header_size_limit)),
             // Where it is cut depends on what is left of it.
-            None if field.colon != field.name_size || has_nul && memchr::memchr(0, field.raw).is_some() => {
+            None if field.colon != field.name_size || field.has_nul => {
                 output.write(emitted(arena, field_text(), settings.header_size_limit));
             }
             None => keep_field(output, field, at, settings.header_size_limit),
@@ -582,6 +580,7 @@ const FIELD_CTE_SIZE: usize = 26;
 const FIELD_MESSAGE_ID_SIZE: usize = 11;
 
 /// [`next_item`], but a field's colon stands within so many octets.
+#[inline(always)]
 fn next_item_with(input: &[u8], is_whole: bool, name_size_max: usize) -> Item<'_> {
     match next_item(input, is_whole) {
         Item::Field(field) if field.colon >= name_size_max => Item::Body,
@@ -593,7 +592,7 @@ fn next_item_with(input: &[u8], is_whole: bool, name_size_max: usize) -> Item<'_
 }
 
 /// A field that nothing changed.
-fn keep_field(output: &mut Output<'_>, field: Field<'_>, at: usize, size_max: usize) {
+fn keep_field(output: &mut Output<'_>, field: &Field<'_>, at: usize, size_max: usize) {
     let end = cut_place(field.raw, size_max).unwrap_or(field.raw.len());
     output.keep(at, at + end);
     if !field.raw.get(..end).unwrap_or_default().ends_with(b"\r\n") {
@@ -642,11 +641,6 @@ fn mailbox_line(input: &[u8], is_whole: bool) -> MailboxLine {
         None if is_whole => MailboxLine::Whole(input.len()),
         _ => MailboxLine::Incomplete,
     }
-}
-
-/// Whether `message_drop_headers` names the field.
-fn is_dropped(settings: &Settings, name: &[u8]) -> bool {
-    settings.message_drop_headers.iter().any(|dropped| name.eq_ignore_ascii_case(dropped))
 }
 
 #[cfg(test)]

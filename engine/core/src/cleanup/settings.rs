@@ -57,8 +57,8 @@ pub struct Settings {
     pub always_add_missing_headers: bool,
     /// Added when no recipient field is there; empty: nothing is.
     pub undisclosed_recipients_header: Vec<u8>,
-    /// Names of fields that do not enter the queue, in lower case.
-    pub message_drop_headers: Vec<Vec<u8>>,
+    /// Names of fields that do not enter the queue.
+    pub message_drop_headers: FieldNames,
     /// Recipients that are taken from one header section at most; further ones are left out.
     pub extract_recipient_limit: usize,
     /// Octets that are taken out of content; `None`: none are.
@@ -176,6 +176,34 @@ pub struct Mime {
     pub detects_8bit: bool,
 }
 
+/// A set of names of fields, in any case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldNames {
+    names: Vec<Vec<u8>>,
+    /// A bit for each size that a name has, modulo 64: most fields are told by it.
+    sizes: u64,
+}
+
+impl FieldNames {
+    /// Whether it is in it.
+    #[must_use]
+    pub fn has(&self, name: &[u8]) -> bool {
+        self.sizes & size_bit(name) != 0 && self.names.iter().any(|known| name.eq_ignore_ascii_case(known))
+    }
+}
+
+const fn size_bit(name: &[u8]) -> u64 {
+    1 << (name.len() % 64)
+}
+
+impl<Name: AsRef<[u8]>> FromIterator<Name> for FieldNames {
+    fn from_iter<Names: IntoIterator<Item = Name>>(names: Names) -> Self {
+        let names: Vec<Vec<u8>> = names.into_iter().map(|name| name.as_ref().to_vec()).collect();
+        let sizes = names.iter().fold(0, |sizes, name| sizes | size_bit(name));
+        Self { names, sizes }
+    }
+}
+
 /// A set of octets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OctetSet(OctetTable<bool>);
@@ -248,12 +276,28 @@ impl Default for Settings {
             line_length_limit: 2048,
             always_add_missing_headers: false,
             undisclosed_recipients_header: vec![],
-            message_drop_headers: names.iter().map(|name| name.to_vec()).collect(),
+            message_drop_headers: names.into_iter().collect(),
             extract_recipient_limit: 10_240,
             message_strip_characters: None,
             message_reject_characters: None,
             detects_smtputf8: true,
             zone: Zone::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_fields_match_in_any_case() {
+        let long = "x".repeat(66);
+        let names: FieldNames = ["Bcc", "return-path", &long].into_iter().collect();
+        for (name, is_in) in
+            [("bcc", true), ("RETURN-path", true), ("to", false), ("bcd", false), (&long, true)]
+        {
+            assert_eq!(names.has(name.as_bytes()), is_in, "{name}");
         }
     }
 }

@@ -49,25 +49,30 @@ pub struct Ticket(pub u64);
 
 /// The tables of one parameter, in the order in which they are asked.
 #[derive(Clone, Debug, Default)]
-pub struct Maps(Vec<Arc<dyn LookupTable>>);
+pub struct Maps {
+    tables: Vec<Arc<dyn LookupTable>>,
+    /// Asked of them once, for it is asked about each message.
+    may_wait: bool,
+}
 
 impl Maps {
     /// These tables.
     #[must_use]
-    pub const fn new(tables: Vec<Arc<dyn LookupTable>>) -> Self {
-        Self(tables)
+    pub fn new(tables: Vec<Arc<dyn LookupTable>>) -> Self {
+        let may_wait = tables.iter().any(|table| table.may_wait());
+        Self { tables, may_wait }
     }
 
     /// Whether there is no table.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.tables.is_empty()
     }
 
     /// Whether any of them may say [`LookupError::Pending`].
     #[must_use]
-    pub fn may_wait(&self) -> bool {
-        self.0.iter().any(|table| table.may_wait())
+    pub const fn may_wait(&self) -> bool {
+        self.may_wait
     }
 
     /// The first value that a table has for `key`. An empty key has none.
@@ -95,7 +100,7 @@ impl Maps {
         if key.is_empty() {
             return Ok(None);
         }
-        for table in self.0.iter().filter(|table| is_asked(table.as_ref())) {
+        for table in self.tables.iter().filter(|table| is_asked(table.as_ref())) {
             if let Some(value) = table.look_up(arena, key)? {
                 return Ok(Some(value));
             }

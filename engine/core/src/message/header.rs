@@ -22,6 +22,10 @@ pub struct Field<'a> {
     pub name_size: usize,
     /// Where the colon stands in `raw`; past the name if blanks are between them.
     pub colon: usize,
+    /// It goes over several lines.
+    pub is_folded: bool,
+    /// A NUL is in it.
+    pub has_nul: bool,
 }
 
 impl<'a> Field<'a> {
@@ -49,29 +53,34 @@ impl<'a> Field<'a> {
 ///
 /// `is_whole`: nothing follows `input`, so that its last line is complete without a line end.
 #[must_use]
+#[inline(always)] // An item that goes through memory costs as much as finding it.
 pub fn next_item(input: &[u8], is_whole: bool) -> Item<'_> {
-    let Some(line_end) = line_end(input, 0, is_whole) else {
-        return if can_become_field(input) { Item::Incomplete } else { Item::Body };
-    };
-    let line = input.get(..line_end).unwrap_or_default();
-    if line == b"\r\n" || line.is_empty() {
-        return Item::End(line_end);
-    }
-    let Some((name_size, colon)) = field_name(line) else { return Item::Body };
-    let mut end = line_end;
+    let name_size = name_size(input);
+    let Some(colon) = colon_behind(input, name_size) else { return no_field(input, is_whole) };
+    let mut end = colon + 1;
+    let (mut is_folded, mut has_nul) = (false, false);
     loop {
+        let Some(next) = line_end(input, end, is_whole, &mut has_nul) else { return Item::Incomplete };
+        end = next;
         match input.get(end) {
-            Some(b' ' | b'\t') => match self::line_end(input, end, is_whole) {
-                Some(next) => end = next,
-                None => return Item::Incomplete,
-            },
+            Some(b' ' | b'\t') => is_folded = true,
             Some(_) => break,
             None if is_whole => break,
             // Whether the field goes on is told by the next octet.
             None => return Item::Incomplete,
         }
     }
-    Item::Field(Field { raw: input.get(..end).unwrap_or_default(), name_size, colon })
+    Item::Field(Field { raw: input.get(..end).unwrap_or_default(), name_size, colon, is_folded, has_nul })
+}
+
+/// What is at the front of `input`, where no name and colon are.
+fn no_field(input: &[u8], is_whole: bool) -> Item<'_> {
+    match line_end(input, 0, is_whole, &mut true) {
+        Some(end) if end == 0 || input.starts_with(b"\r\n") => Item::End(end),
+        Some(_) => Item::Body,
+        None if can_become_field(input) => Item::Incomplete,
+        None => Item::Body,
+    }
 }
 
 /// Octets of the field name at the front of a line and the place of the colon; `None` if the line is no field.
@@ -79,18 +88,60 @@ pub fn next_item(input: &[u8], is_whole: bool) -> Item<'_> {
 /// A name is printable ASCII without blank and colon; blanks may stand before the colon.
 #[must_use]
 pub fn field_name(line: &[u8]) -> Option<(usize, usize)> {
-    let name_size = line.iter().position(|octet| !matches!(octet, 33..=57 | 59..=126))?;
+    let name_size = name_size(line);
+    colon_behind(line, name_size).map(|colon| (name_size, colon))
+}
+
+/// The place of the colon behind a name of so many octets.
+fn colon_behind(line: &[u8], name_size: usize) -> Option<usize> {
     if name_size == 0 {
         return None;
     }
-    let rest = line.get(name_size..)?;
-    let blanks = rest.iter().position(|octet| !matches!(octet, b' ' | b'\t'))?;
-    (rest.get(blanks) == Some(&b':')).then_some((name_size, name_size + blanks))
+    match line.get(name_size)? {
+        b':' => Some(name_size),
+        b' ' | b'\t' => {
+            let rest = line.get(name_size..)?;
+            let blanks = rest.iter().position(|octet| !matches!(octet, b' ' | b'\t'))?;
+            (rest.get(blanks) == Some(&b':')).then_some(name_size + blanks)
+        }
+        _ => None,
+    }
+}
+
+/// Octets at the front of `line` that a field name may have, eight looked at at once.
+fn name_size(line: &[u8]) -> usize {
+    let mut size = 0;
+    let mut rest = line;
+    while let Some((word, behind)) = rest.split_first_chunk::<8>() {
+        let others = others_than_name(u64::from_le_bytes(*word));
+        if others != 0 {
+            return size + others.trailing_zeros() as usize / 8;
+        }
+        size += 8;
+        rest = behind;
+    }
+    size + rest.iter().position(|octet| !is_name_octet(*octet)).unwrap_or(rest.len())
+}
+
+/// RFC 5322 §3.6.8: 33 to 126 without the colon.
+const fn is_name_octet(octet: u8) -> bool {
+    matches!(octet, 33..=57 | 59..=126)
+}
+
+/// [`is_name_octet`] for eight octets: the highest bit of each that is none. No sum of two octets carries over, since
+/// their highest bits are left out.
+const fn others_than_name(word: u64) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let low = word & (0x7f * EACH);
+    let is_printable = low + (128 - 33) * EACH;
+    let is_delete = low + EACH;
+    let is_no_colon = (low ^ (b':' as u64 * EACH)) + 0x7f * EACH;
+    (!is_printable | is_delete | !is_no_colon | word) & (0x80 * EACH)
 }
 
 /// Whether the front of a line, its end not seen, can still turn out to be a field or the empty line.
 fn can_become_field(line: &[u8]) -> bool {
-    let name_size = line.iter().take_while(|octet| matches!(octet, 33..=57 | 59..=126)).count();
+    let name_size = name_size(line);
     let rest = line.get(name_size..).unwrap_or_default();
     let after_blanks = rest.iter().find(|octet| !matches!(octet, b' ' | b'\t'));
     match after_blanks {
@@ -115,18 +166,22 @@ pub fn find_crlf(input: &[u8]) -> Option<usize> {
     None
 }
 
-/// Where the line that holds `from` ends, its CRLF included.
-fn line_end(input: &[u8], from: usize, is_whole: bool) -> Option<usize> {
+/// Where the line that holds `from` ends, its CRLF included. Sets `has_nul` if a NUL stands before.
+fn line_end(input: &[u8], from: usize, is_whole: bool, has_nul: &mut bool) -> Option<usize> {
     let mut at = from;
-    while let Some(found) = memchr::memchr(b'\n', input.get(at..)?) {
-        let feed = at + found;
-        // A bare LF is data: only binary content has one.
-        if feed > from && input.get(feed - 1) == Some(&b'\r') {
-            return Some(feed + 1);
+    loop {
+        let rest = input.get(at..)?;
+        let found = if *has_nul { memchr::memchr(b'\n', rest) } else { memchr::memchr2(b'\n', 0, rest) };
+        let Some(found) = found else { return is_whole.then_some(input.len()) };
+        let place = at + found;
+        at = place + 1;
+        if input.get(place) == Some(&0) {
+            *has_nul = true;
+        } else if place > from && input.get(place - 1) == Some(&b'\r') {
+            // A bare LF is data: only binary content has one.
+            return Some(at);
         }
-        at = feed + 1;
     }
-    is_whole.then_some(input.len())
 }
 
 #[cfg(test)]
@@ -140,6 +195,31 @@ mod tests {
             (field.name(), field.raw, field.body()),
             (&b"To"[..], &b"To : a,\r\n\tb\r\n"[..], &b" a,\r\n\tb"[..])
         );
+    }
+
+    #[test]
+    fn what_a_field_has_is_told() {
+        let told = |input: &[u8]| match next_item(input, true) {
+            Item::Field(field) => (field.raw.len(), field.is_folded, field.has_nul),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(told(b"A: b\r\nC: \0"), (6, false, false));
+        assert_eq!(told(b"A: b\0\n\0\r\n\tc\r\n"), (13, true, true));
+        assert_eq!(told(b"A: b\r\n c\0\r\n"), (11, true, true));
+        assert_eq!(told(b"A:\r\n"), (4, false, false));
+    }
+
+    #[test]
+    fn octets_of_names_are_found_alike_alone_and_by_eight() {
+        for octet in 0..=u8::MAX {
+            for place in 0..8 {
+                let mut line = *b"abcdefgh";
+                line[place] = octet;
+                let size = if is_name_octet(octet) { 8 } else { place };
+                assert_eq!(name_size(&line), size, "{octet} at {place}");
+                assert_eq!(name_size(&line[..=place]), size.min(place + 1), "{octet} at {place}");
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod cidr;
 mod composite;
 mod lmdb;
 mod pattern;
+mod pattern_set;
 mod prefix;
 mod remote;
 mod source;

@@ -8,10 +8,11 @@ use std::borrow::Cow;
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 use mailrace_core::lookup::{LookupError, LookupTable};
-use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
+use regex::bytes::{Regex, RegexBuilder};
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::Hir;
 
+use super::pattern_set::PatternSet;
 use super::prefix::PrefixFilter;
 use super::source::logical_lines;
 use super::{Spec, TableError};
@@ -28,7 +29,7 @@ pub(super) struct PatternTable {
     /// Which of them the front of a text leaves.
     filter: PrefixFilter,
     /// All patterns at once, to see quickly that none matches; none if a rule counts where its pattern does not match.
-    any: Option<RegexSet>,
+    any: Option<PatternSet>,
 }
 
 #[derive(Debug)]
@@ -305,21 +306,13 @@ fn parsed(text: &str, flags: Flags) -> Option<Hir> {
         .ok()
 }
 
-/// All patterns as one, if they all have the same flags and none counts where it does not match.
-fn all_at_once(rules: &[Rule], sources: &[(String, Flags, bool)]) -> Option<RegexSet> {
+/// All patterns as one, if they are all linear and none counts where it does not match.
+fn all_at_once(rules: &[Rule], sources: &[(String, Flags, bool)]) -> Option<PatternSet> {
     if rules.iter().any(|rule| rule.is_negated) || sources.iter().any(|(_, _, is_linear)| !is_linear) {
         return None;
     }
-    let patterns = sources.iter().map(|(text, flags, _)| {
-        let flag = |is_on: bool, letter: char| if is_on { letter.to_string() } else { format!("-{letter}") };
-        let (case, lines) = (flag(flags.ignores_case, 'i'), flag(flags.is_multi_line, 'm'));
-        let (dot, blanks) = (flag(flags.dot_matches_new_line, 's'), flag(flags.ignores_blanks, 'x'));
-        let end = if flags.ignores_blanks { "\n" } else { "" };
-        format!("(?{case})(?{lines})(?{dot})(?{blanks})(?:{text}{end})")
-    });
-    let mut builder = RegexSetBuilder::new(patterns);
-    builder.unicode(false).size_limit(PATTERN_SIZE_LIMIT).dfa_size_limit(PATTERN_SIZE_LIMIT);
-    builder.build().ok()
+    let hirs = sources.iter().map(|(text, flags, _)| parsed(text, *flags));
+    PatternSet::build(&hirs.collect::<Option<Vec<Hir>>>()?)
 }
 
 type Complaint = (String, &'static str);
