@@ -83,6 +83,8 @@ pub(crate) struct WorkerNumbers {
     pub(crate) timeouts: Cell,
     pub(crate) receive_buffer_shortages: Cell,
     pub(crate) accept_failures: Cell,
+    pub(crate) waits_of_clients: Cell,
+    pub(crate) places_given_up: Cell,
     pub(crate) write_failures: Cell,
     pub(crate) content_memory: Cell,
     pub(crate) queue_messages: Cell,
@@ -105,6 +107,8 @@ impl Default for WorkerNumbers {
             timeouts: Cell::default(),
             receive_buffer_shortages: Cell::default(),
             accept_failures: Cell::default(),
+            waits_of_clients: Cell::default(),
+            places_given_up: Cell::default(),
             write_failures: Cell::default(),
             content_memory: Cell::default(),
             queue_messages: Cell::default(),
@@ -223,6 +227,16 @@ impl Collector for Metrics {
             "accept_failures",
             "Connections that could not be taken",
             self.sum(|numbers| numbers.accept_failures.get()),
+        )?;
+        counter(
+            "client_waits",
+            "Times that a connection was left to wait because its client had used up its allowance",
+            self.sum(|numbers| numbers.waits_of_clients.get()),
+        )?;
+        counter(
+            "places_given_up",
+            "Connections of such clients that were ended to make room for others",
+            self.sum(|numbers| numbers.places_given_up.get()),
         )?;
         counter(
             "write_failures",

@@ -33,6 +33,8 @@ pub struct Session {
     mode: Mode,
     errors: u32,
     junk: u32,
+    /// Octets of a line that is too long, since the last one that counted as an error.
+    overlong_size: u32,
     /// In `mynetworks`.
     is_trusted: bool,
     /// HELO or EHLO was taken.
@@ -75,6 +77,7 @@ impl Session {
             mode: Mode::Command,
             errors: 0,
             junk: 0,
+            overlong_size: 0,
             is_trusted,
             has_greeted: false,
             is_overlong: false,
@@ -201,13 +204,14 @@ impl Session {
     ) -> (usize, Option<Outcome>) {
         let limit = context.settings.line_length_limit;
         let Some(end) = memchr::memchr(b'\n', input) else {
-            if self.is_overlong || self.carry.len() + input.len() > limit + 1 {
-                self.is_overlong = true;
-                self.carry = Vec::new();
-            } else {
+            if !self.is_overlong && self.carry.len() + input.len() <= limit + 1 {
                 self.carry.extend_from_slice(input);
+                return (input.len(), None);
             }
-            return (input.len(), None);
+            self.is_overlong = true;
+            let carried = core::mem::take(&mut self.carry).len();
+            let event = self.overlong(context, carried + input.len(), replies);
+            return (input.len(), event.map(Outcome::Event));
         };
         let rest = input.get(end + 1..).unwrap_or_default();
         let part = input.get(..end).unwrap_or_default();
@@ -225,6 +229,11 @@ impl Session {
             None => (line, true),
         };
         let outcome = if core::mem::take(&mut self.is_overlong) || line.len() > limit {
+            let event = self.overlong(context, carried_size + part.len(), replies);
+            self.overlong_size = 0;
+            if matches!(event, Some(Event::Close)) {
+                return (end + 1, event.map(Outcome::Event));
+            }
             self.error(context, replies, &[b"500 5.5.2 Error: line too long"])
         } else if is_bare && self.bare_newline(context.settings) == BareNewline::Reject {
             self.errors += 1;
@@ -241,6 +250,22 @@ impl Session {
             return (0, Some(outcome));
         }
         (end + 1, Some(outcome))
+    }
+
+    /// So many octets more of a line that is too long. What would fill a line is an error each time, as in Postfix: a
+    /// line without end ends the session.
+    fn overlong(
+        &mut self,
+        context: &mut Context<'_>,
+        size: usize,
+        replies: &mut Vec<u8>,
+    ) -> Option<Event<'static>> {
+        let limit = context.settings.line_length_limit.max(1);
+        let size = self.overlong_size as usize + size;
+        self.overlong_size = u32::try_from(size % limit).unwrap_or(0);
+        let lines = u32::try_from(size / limit).unwrap_or(u32::MAX);
+        self.errors = self.errors.saturating_add(lines);
+        (lines > 0).then(|| self.after_reply(context, replies))?
     }
 
     fn command(

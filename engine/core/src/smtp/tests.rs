@@ -294,6 +294,14 @@ fn limits_are_told() {
     );
     let line = alloc::format!("NOOP {}\r\n", "x".repeat(5000));
     assert_eq!(player.codes(&[&line, "NOOP\r\n"]), "500 250");
+    let end = "421 4.7.0 mx.example.com Error: too many errors\r\n";
+    for pieces in
+        [&["x".repeat(512).as_str(); 200][..], &[&"x".repeat(102_400)], &[&("x".repeat(102_400) + "\r\n")]]
+    {
+        let outcome = player.play(pieces);
+        assert!(outcome.is_closed, "a line without end");
+        assert_eq!(outcome.replies, end);
+    }
     player.is_storage_low = true;
     assert_eq!(player.codes(&["MAIL FROM:<>\r\n"]), "452");
     player.is_storage_low = false;

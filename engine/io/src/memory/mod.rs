@@ -6,7 +6,7 @@ mod disk;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub struct MemoryIo {
 struct Network {
     connections: BTreeMap<u32, Connection>,
     next: u32,
-    arriving: VecDeque<ConnectionId>,
+    arriving: VecDeque<(ConnectionId, IpAddr)>,
     is_accepting: bool,
 }
 
@@ -104,11 +104,17 @@ impl MemoryIo {
     /// A new client, which the server accepts at its next wait.
     #[must_use]
     pub fn connect(&self) -> Client {
+        self.connect_from(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// The same, from this address.
+    #[must_use]
+    pub fn connect_from(&self, address: IpAddr) -> Client {
         let mut network = self.network.borrow_mut();
         let slot = network.next;
         network.next += 1;
         network.connections.insert(slot, Connection::default());
-        network.arriving.push_back(ConnectionId { slot, generation: 0 });
+        network.arriving.push_back((ConnectionId { slot, generation: 0 }, address));
         Client { network: Rc::clone(&self.network), slot }
     }
 
@@ -150,9 +156,9 @@ impl MemoryIo {
     fn poll_network(&mut self, completions: &mut Vec<Completion>) {
         let mut network = self.network.borrow_mut();
         if network.is_accepting {
-            while let Some(connection) = network.arriving.pop_front() {
+            while let Some((connection, address)) = network.arriving.pop_front() {
                 let port = u16::try_from(connection.slot % 60_000).unwrap_or(0) + 1024;
-                let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+                let peer = SocketAddr::from((address, port));
                 completions.push(Completion::Accepted { connection, peer });
             }
         }

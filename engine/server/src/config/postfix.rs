@@ -29,6 +29,11 @@ settings! {
     /// Clients that may send anywhere.
     mynetworks: Networks = "[\"127.0.0.0/8\", \"[::1]/128\"]";
 
+    /// Connections of one client at once, for each worker; 0: no limit.
+    smtpd_client_connection_count_limit: u32 = "50" in 0 ..= 1_000_000;
+    /// Clients that limits of one client do not bind; nor do they bind this machine's own addresses.
+    smtpd_client_event_limit_exceptions: Networks = "\"$mynetworks\"";
+
     /// Octets of content; 0: no limit.
     message_size_limit: Octets = "10240000";
     /// Octets of a command line, and of one content record.

@@ -15,6 +15,7 @@ use mailrace_core::{Origin, Timestamp};
 use mailrace_io::{Block, ConnectionId, Disk, Instant, Operation, ReceiveEnd, Token};
 use mailrace_spool::SegmentSpool;
 
+use super::accounts::{Accounts, CONNECTION_COST, receive_cost};
 use super::connection::{Connection, Waits};
 use super::control::{MARK_TAG, Markings};
 use super::incoming::{Incoming, Progress, Surroundings};
@@ -39,6 +40,9 @@ pub(crate) struct Engine<D: Disk> {
     pub(super) operations: Vec<(Token, Operation)>,
     connections: Vec<Option<Box<Connection>>>,
     open: usize,
+    accounts: Accounts,
+    /// Where to look next for a connection that may make room for another.
+    hand: usize,
     timers: Timers,
     /// Connections that wait for room in the spool.
     waiting_for_spool: VecDeque<ConnectionId>,
@@ -74,6 +78,8 @@ impl<D: Disk> Engine<D> {
             operations: Vec::new(),
             connections: std::iter::repeat_with(|| None).take(slots).collect(),
             open: 0,
+            accounts: Accounts::new(slots),
+            hand: 0,
             timers: Timers::new(slots),
             waiting_for_spool: VecDeque::new(),
             waiting_for_answer: HashMap::new(),
@@ -119,16 +125,27 @@ impl<D: Disk> Engine<D> {
         self.telemetry.connected(&origin);
         let session = Session::new(origin, is_trusted);
         let deadline = self.now.after(self.settings.smtpd_timeout);
+        if self.open >= self.settings.max_connections {
+            self.make_room();
+        }
+        let connections = if self.settings.is_charged(peer.ip()) {
+            self.accounts.connect(id.slot, peer.ip(), self.settings.client_allowance, self.now)
+        } else {
+            0
+        };
         let mut connection = Box::new(Connection::new(id, session, deadline));
         self.open += 1;
         self.timers.stand(id.slot, deadline);
         connection.replies = self.send_memory.pop().unwrap_or_default();
+        let limit = self.settings.connection_count_limit;
         if self.open > self.settings.max_connections || self.is_draining {
-            connection.replies.extend_from_slice(b"421 4.3.2 ");
-            connection.replies.extend_from_slice(&self.settings.smtp.myhostname);
-            connection.replies.extend_from_slice(b" All server ports are busy\r\n");
-            connection.waits.for_close = true;
+            self.turn_away(&mut connection, b"421 4.3.2 ", b" All server ports are busy");
+        } else if limit > 0 && connections > limit {
+            self.telemetry.too_many_connections(connection.session.origin());
+            self.turn_away(&mut connection, b"421 4.7.0 ", b" Error: too many connections");
+            self.accounts.charge(id.slot, CONNECTION_COST, self.settings.client_allowance, self.now);
         } else {
+            self.charge(&mut connection, CONNECTION_COST);
             let mut context = self.context();
             connection.session.greet(&mut context, &mut connection.replies);
             if self.is_choked {
@@ -138,10 +155,69 @@ impl<D: Disk> Engine<D> {
         self.put_back(connection);
     }
 
+    /// Ends a connection before its dialogue has begun.
+    fn turn_away(&self, connection: &mut Connection, code: &[u8], reason: &[u8]) {
+        let reply = [code, self.settings.smtp.myhostname.as_slice(), reason, b"\r\n"];
+        reply.iter().for_each(|part| connection.replies.extend_from_slice(part));
+        connection.waits.for_close = true;
+    }
+
+    /// All places are taken: a connection whose client owes gives its place up, if one is found soon.
+    fn make_room(&mut self) {
+        for _ in 0..LOOKS_MAX.min(self.connections.len()) {
+            self.hand = (self.hand + 1) % self.connections.len();
+            let may_end = |connection: &mut Box<Connection>| {
+                let waits = &connection.waits;
+                self.accounts.is_waiting(connection.id.slot) && !waits.for_verdict && !waits.for_send
+            };
+            if let Some(connection) = self.connections[self.hand].take_if(may_end) {
+                self.telemetry.gave_place_up();
+                self.close(connection);
+                return;
+            }
+        }
+    }
+
+    /// Charges work to the client; if it owes, nothing is read from the connection for a while.
+    fn charge(&mut self, connection: &mut Connection, cost: Duration) {
+        let allowance = self.settings.client_allowance;
+        let Some(wait) = self.accounts.charge(connection.id.slot, cost, allowance, self.now) else { return };
+        let waits = &mut connection.waits;
+        waits.until = waits.until.max(self.now.after(wait));
+        self.timers.once(connection.id.slot, waits.until);
+        if !self.accounts.set_waiting(connection.id.slot, true) {
+            self.telemetry.made_to_wait();
+            if waits.is_receiving && !waits.is_paused {
+                self.operations.push((Token::default(), Operation::StopReceiving(connection.id)));
+            }
+        }
+    }
+
+    /// A message was accepted: its client owes nothing, and this connection waits no longer.
+    fn pay(&mut self, connection: &mut Connection) {
+        self.accounts.settle(connection.id.slot, self.settings.client_allowance);
+        if self.accounts.set_waiting(connection.id.slot, false) {
+            connection.waits.until = Instant::default();
+        }
+    }
+
+    /// Charges a receive: at once, or with the message whose content it is.
+    fn charge_receive(&mut self, connection: &mut Connection, size: usize) {
+        let cost = receive_cost(size);
+        match connection.message.as_mut() {
+            // Content in crumbs is no way to send mail.
+            Some(message) if size >= CRUMB_SIZE => message.cost += cost,
+            _ => self.charge(connection, cost),
+        }
+    }
+
     /// Octets came from a client.
     pub(super) fn received(&mut self, id: ConnectionId, input: &[u8]) {
         let Some(mut connection) = self.take(id) else { return };
         connection.deadline = self.now.after(self.settings.smtpd_timeout);
+        if self.accounts.has(id.slot) {
+            self.charge_receive(&mut connection, input.len());
+        }
         if connection.waits.for_close {
             // Nobody is going to read it.
         } else if connection.waits.is_ready() && connection.backlog.is_empty() {
@@ -167,6 +243,7 @@ impl<D: Disk> Engine<D> {
             ReceiveEnd::Failed(_) => {
                 connection.waits.is_shut = true;
                 connection.waits.for_close = true;
+                connection.waits.until = Instant::default();
                 connection.replies.clear();
             }
         }
@@ -297,6 +374,7 @@ impl<D: Disk> Engine<D> {
     fn look_at(&mut self, connection: &mut Connection) {
         if connection.waits.is_delayed() && connection.waits.until <= self.now {
             connection.waits.until = Instant::default();
+            self.accounts.set_waiting(connection.id.slot, false);
             self.go_on(connection);
         }
         if connection.deadline > self.now {
@@ -526,6 +604,12 @@ impl<D: Disk> Engine<D> {
         connection.waits.for_verdict = false;
         connection.deadline = self.now.after(self.settings.smtpd_timeout);
         if let Some(mut message) = connection.message.take() {
+            match verdict {
+                Verdict::Queued(_) => self.pay(connection),
+                Verdict::Refused { .. } => self.charge(connection, message.cost),
+                // Not the client's fault.
+                _ => {}
+            }
             if let (Verdict::Queued(_), Some(envelope)) = (&verdict, connection.session.envelope()) {
                 let latency = message.committed_at.map(|start| self.now.since(start)).unwrap_or_default();
                 self.telemetry.queued(connection.session.origin(), envelope, &message, latency);
@@ -542,6 +626,7 @@ impl<D: Disk> Engine<D> {
         match event {
             Event::Delay { milliseconds } => {
                 let until = self.now.after(Duration::from_millis(u64::from(*milliseconds)));
+                let until = until.max(connection.waits.until);
                 connection.waits.until = until;
                 self.timers.once(connection.id.slot, until);
             }
@@ -555,6 +640,7 @@ impl<D: Disk> Engine<D> {
 
     fn abandon(&mut self, connection: &mut Connection) {
         if let Some(mut message) = connection.message.take() {
+            self.charge(connection, message.cost);
             message.abandon(&mut self.spool);
         }
     }
@@ -573,7 +659,7 @@ impl<D: Disk> Engine<D> {
         if !connection.waits.is_paused {
             connection.waits.is_paused = true;
             self.paused.push_back(connection.id);
-            if connection.waits.is_receiving {
+            if connection.waits.is_receiving && !self.accounts.is_waiting(connection.id.slot) {
                 self.operations.push((Token::default(), Operation::StopReceiving(connection.id)));
             }
         }
@@ -619,7 +705,8 @@ impl<D: Disk> Engine<D> {
             self.close(connection);
             return;
         }
-        let may_read = connection.backlog.len() <= BACKLOG_SIZE && !waits.is_paused && !waits.for_close;
+        let is_held = waits.is_paused || waits.for_close || self.accounts.is_waiting(id.slot);
+        let may_read = connection.backlog.len() <= BACKLOG_SIZE && !is_held;
         if may_read && !waits.is_receiving && !waits.is_shut {
             waits.is_receiving = true;
             self.operations.push((Token::default(), Operation::Receive(id)));
@@ -636,7 +723,11 @@ impl<D: Disk> Engine<D> {
     }
 
     fn close(&mut self, mut connection: Box<Connection>) {
-        self.abandon(&mut connection);
+        if let Some(mut message) = connection.message.take() {
+            self.accounts.charge(connection.id.slot, message.cost, self.settings.client_allowance, self.now);
+            message.abandon(&mut self.spool);
+        }
+        self.accounts.disconnect(connection.id.slot);
         self.memory -= connection.counted;
         self.open -= 1;
         self.telemetry.disconnected(connection.session.origin());
@@ -649,6 +740,10 @@ impl<D: Disk> Engine<D> {
     }
 }
 
+/// Connections that are looked at for one that gives its place up.
+const LOOKS_MAX: usize = 256;
+/// Octets of content of which fewer in one receive are charged at once.
+const CRUMB_SIZE: usize = 128;
 /// How long a client may take to read the last reply.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long lookup tables may take together for one message; then its client is told to come back (451 4.3.0).

@@ -1,5 +1,7 @@
 //! Owns a message on its way from the session to the spool.
 
+use std::time::Duration;
+
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 use mailrace_core::cleanup::{self, Cleanup, Halt, strip_characters};
@@ -30,6 +32,8 @@ pub(super) struct Incoming {
     pub(super) size: u64,
     /// Why the message cannot be taken; further content is dropped.
     failure: Option<Verdict>,
+    /// What reading it has cost; charged to the client if the message is not accepted.
+    pub(super) cost: Duration,
     /// When it first had to wait for an answer of a table.
     pub(super) asked_at: Option<Instant>,
     /// When the spool was given the last of it.
@@ -78,6 +82,7 @@ impl Incoming {
             draft: Some(draft),
             size: 0,
             failure: None,
+            cost: Duration::ZERO,
             asked_at: None,
             committed_at: None,
         }

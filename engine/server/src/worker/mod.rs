@@ -1,5 +1,6 @@
 //! Owns the loop of one core: completions in, one turn of the engine, operations out.
 
+mod accounts;
 mod connection;
 mod control;
 mod engine;

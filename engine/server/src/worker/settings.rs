@@ -29,6 +29,12 @@ pub struct WorkerSettings {
     pub smtpd_timeout: Duration,
     /// How long sessions may take to end.
     pub drain_timeout: Duration,
+    /// Connections of one client at once (`smtpd_client_connection_count_limit`); 0: no limit.
+    pub connection_count_limit: u32,
+    /// Clients that limits of one client do not bind (`smtpd_client_event_limit_exceptions`), besides this machine.
+    pub event_limit_exceptions: Networks,
+    /// What a client may take of this worker's time a minute without a message accepted; zero: anything.
+    pub client_allowance: Duration,
     /// Connections of this worker at once.
     pub max_connections: usize,
     /// Octets of content and input that this worker keeps in memory at most; beyond, it does not read.
@@ -38,6 +44,13 @@ pub struct WorkerSettings {
 }
 
 impl WorkerSettings {
+    /// Whether the work of a client is charged to it, and its connections are counted.
+    #[must_use]
+    pub fn is_charged(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.own_addresses.binary_search(&address).is_err() && !self.event_limit_exceptions.contains(address)
+    }
+
     /// Whether mail from `address` is completed as this system's own (`local_header_rewrite_clients`).
     #[must_use]
     pub fn is_local_context(&self, address: IpAddr) -> bool {

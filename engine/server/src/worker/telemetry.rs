@@ -63,6 +63,22 @@ impl Telemetry {
         client(&mut self.log.line(self.wall, None, "timeout"), origin);
     }
 
+    /// A client has too many connections.
+    pub(super) fn too_many_connections(&mut self, origin: &Origin) {
+        self.rejects.count(&self.numbers, "too_many_connections");
+        client(&mut self.log.line(self.wall, None, "warning: too many connections"), origin);
+    }
+
+    /// A client owes, and waits.
+    pub(super) fn made_to_wait(&self) {
+        self.numbers.waits_of_clients.add(1);
+    }
+
+    /// A connection of a client that owes was ended to make room for another.
+    pub(super) fn gave_place_up(&self) {
+        self.numbers.places_given_up.add(1);
+    }
+
     pub(super) fn receive_buffers_ran_out(&self) {
         self.numbers.receive_buffer_shortages.add(1);
     }

@@ -78,7 +78,11 @@ impl Rig {
     }
 
     fn connect(&mut self) -> Client {
-        let client = self.worker.io.connect();
+        self.connect_from("127.0.0.1")
+    }
+
+    fn connect_from(&mut self, address: &str) -> Client {
+        let client = self.worker.io.connect_from(address.parse().unwrap());
         self.settle();
         client
     }
@@ -301,6 +305,87 @@ fn connections_beyond_the_limit_are_told() {
     assert!(String::from_utf8(second.take()).unwrap().starts_with("421 4.3.2 "));
     assert!(second.is_closed());
     assert!(rig.say(&first, b"NOOP\r\n").ends_with("250 2.0.0 Ok\r\n"));
+}
+
+/// A worker with strangers, who may take as much time as two connections and some receives.
+fn rig_with_strangers(settings: WorkerSettings) -> Rig {
+    Rig::new(WorkerSettings { client_allowance: Duration::from_micros(150), ..settings })
+}
+
+#[test]
+fn a_client_that_sends_no_mail_waits_alone() {
+    let mut rig = rig_with_strangers(settings());
+    let [idler, other] = ["192.0.2.1", "192.0.2.2"].map(|address| rig.connect_from(address));
+    let _ = (idler.take(), other.take());
+    rig.say(&idler, b"EHLO a.example\r\n");
+    let mut answered = 0;
+    for _ in 0..100 {
+        answered += rig.say(&idler, b"NOOP\r\n").len();
+    }
+    assert!((16 * 10..16 * 60).contains(&answered), "{answered}");
+    assert!(rig.say(&other, b"NOOP\r\n").starts_with("250 "), "another client");
+    rig.worker.io.pass(Duration::from_secs(59));
+    rig.settle();
+    assert!(!idler.take().is_empty(), "it has waited");
+    assert!(!idler.is_closed());
+}
+
+#[test]
+fn accepted_mail_settles_what_a_client_owes() {
+    let mut rig = rig_with_strangers(settings());
+    let client = rig.connect_from("192.0.2.1");
+    let _ = client.take();
+    rig.say(&client, b"EHLO a.example\r\n");
+    for number in 0..200 {
+        let reply = rig.say(&client, &transaction("x"));
+        assert!(reply.contains("bytes queued as "), "{number}: {reply}");
+    }
+}
+
+#[test]
+fn refused_mail_is_charged() {
+    let cleanup = mailrace_core::cleanup::Settings { hopcount_limit: 1, ..settings().cleanup };
+    let mut rig = rig_with_strangers(WorkerSettings { cleanup, ..settings() });
+    let client = rig.connect_from("192.0.2.1");
+    let _ = client.take();
+    rig.say(&client, b"EHLO a.example\r\n");
+    // As long as a subject and an empty line.
+    let looping =
+        String::from_utf8(transaction("x")).unwrap().replace("Subject: s\r\n\r\n", "Received: \r\n\r\n");
+    let replies = (0..100).filter(|_| !rig.say(&client, looping.as_bytes()).is_empty()).count();
+    assert!(replies < 90, "{replies}");
+}
+
+#[test]
+fn one_client_has_so_many_connections() {
+    let limited = || WorkerSettings { connection_count_limit: 2, ..settings() };
+    let mut rig = Rig::new(limited());
+    let clients = ["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"].map(|it| rig.connect_from(it));
+    let codes = clients.each_ref().map(|client| String::from_utf8(client.take()).unwrap());
+    let begins = |index: usize, code| assert!(codes[index].starts_with(code), "{index}: {codes:?}");
+    begins(1, "220 ");
+    begins(2, "421 4.7.0 ");
+    begins(3, "220 ");
+    assert!(clients[2].is_closed());
+    rig.say(&clients[0], b"QUIT\r\n");
+    assert!(rig.connect_from("192.0.2.1").take().starts_with(b"220 "));
+    // This machine's own addresses may be those of a proxy.
+    let mut rig = Rig::new(WorkerSettings { own_addresses: vec![[192, 0, 2, 1].into()], ..limited() });
+    let clients: Vec<_> = (0..5).map(|_| rig.connect_from("192.0.2.1")).collect();
+    assert!(clients.iter().all(|client| client.take().starts_with(b"220 ")));
+}
+
+#[test]
+fn who_owes_makes_room_for_others() {
+    let mut rig = rig_with_strangers(WorkerSettings { max_connections: 2, ..settings() });
+    let owing = rig.connect_from("192.0.2.1");
+    let quiet = rig.connect_from("192.0.2.2");
+    for _ in 0..100 {
+        rig.say(&owing, b"NOOP\r\n");
+    }
+    assert!(rig.connect_from("192.0.2.3").take().starts_with(b"220 "));
+    assert!(owing.is_closed() && !quiet.is_closed());
+    assert!(rig.connect_from("192.0.2.4").take().starts_with(b"421 4.3.2 "));
 }
 
 #[test]
