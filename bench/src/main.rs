@@ -14,7 +14,7 @@ use mailrace_bench::canned::{Canned, Log};
 use mailrace_bench::contender::Setting;
 use mailrace_bench::error::BenchError;
 use mailrace_bench::place::Place;
-use mailrace_bench::{compare, memory, probe, workload};
+use mailrace_bench::{compare, hostile, memory, probe, workload};
 use mailrace_io::OsDisk;
 use mailrace_io::uring::{Settings, Uring};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -23,7 +23,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use options::{
-    Action, CannedOptions, CommandLine, CompareOptions, MemoryOptions, PlaceOptions, ProbeOptions,
+    Action, CannedOptions, CommandLine, CompareOptions, HostileOptions, MemoryOptions, PlaceOptions,
+    ProbeOptions,
 };
 
 #[global_allocator]
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Action::Canned(options) => canned(&options),
         Action::Compare(options) => compare(options),
         Action::Memory(options) => memory(options),
+        Action::Hostile(options) => hostile(options),
         Action::Probe(options) => probe(&options),
     };
     match result {
@@ -129,6 +131,38 @@ fn memory(options: MemoryOptions) -> Result<(), Box<dyn std::error::Error>> {
         plan.slow_size,
         plan.slow_rate
     );
+    write_json(options.json.as_deref(), &report)
+}
+
+fn hostile(options: HostileOptions) -> Result<(), Box<dyn std::error::Error>> {
+    build_programs()?;
+    raise_open_files();
+    let stop = stop_on_signal()?;
+    let place = make_place(&options.place)?;
+    let plan = hostile::Plan {
+        hostile: options.hostile,
+        kinds: options.kinds,
+        connections: options.connections,
+        rounds: options.rounds,
+        seconds: options.seconds,
+        settle: options.settle,
+        setting: setting(&options.place, place.directory()),
+        load_cpu: options.place.load_cpu(),
+    };
+    let report = hostile::measure(&plan, &stop)?;
+    for (name, runs) in [("without", &report.without), ("with", &report.with)] {
+        for run in runs {
+            println!(
+                "{name:8} {:8.0} messages/s, p99 {:8.0} us, server {:3.0} %, good clients {:3.0} %",
+                run.messages_per_second,
+                run.p99_us,
+                run.server_cpu * 100.0,
+                run.client_cpu * 100.0
+            );
+        }
+    }
+    println!("{} bad clients alone: {} of the server's processor", plan.hostile, report.hostile_cpu);
+    println!("rate with them over without: {}, p99: {}", report.rate, report.p99);
     write_json(options.json.as_deref(), &report)
 }
 

@@ -19,6 +19,8 @@ pub(crate) enum Action {
     Compare(CompareOptions),
     /// Mailrace's memory with idle connections, and with big messages on slow ones
     Memory(MemoryOptions),
+    /// What bad clients take from good ones
+    Hostile(HostileOptions),
     /// Time the file system's own durable 4 KiB write
     Probe(ProbeOptions),
     /// Answer fixed replies without parsing: the most that any server can reach here
@@ -61,6 +63,33 @@ pub(crate) struct MemoryOptions {
     #[arg(long, value_name = "OCTETS", default_value = "1M")]
     pub(crate) slow_rate: String,
     /// Write the figures to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) place: PlaceOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HostileOptions {
+    /// Bad clients' connections
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=65_000))]
+    pub(crate) hostile: u32,
+    /// Only these kinds of bad clients
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) kinds: Vec<String>,
+    /// Connections of good clients
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=5_000))]
+    pub(crate) connections: u32,
+    /// Runs without and with bad clients
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// Length of each run
+    #[arg(long, value_name = "S", default_value_t = 5.0)]
+    pub(crate) seconds: f64,
+    /// How long bad clients are there before the run with them
+    #[arg(long, value_name = "S", default_value_t = 20.0)]
+    pub(crate) settle: f64,
+    /// Write every run and the ratios to FILE
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
     #[command(flatten)]

@@ -43,7 +43,9 @@ impl Mailrace {
         std::fs::write(&configuration, text).map_err(BenchError::on(&configuration))?;
         let mut command = Command::new(&program);
         command.arg("serve").arg("--config").arg(&configuration);
-        let server = Foreground::start(&mut command, setting.cpu, directory.join("output"), address)?;
+        let mut server = Foreground::start(&mut command, setting.cpu, directory.join("output"), address)?;
+        // It takes connections before it takes orders.
+        server.wait_until(|| queue.join("control").exists())?;
         Ok(Self { address, program, queue, server })
     }
 }

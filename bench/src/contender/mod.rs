@@ -110,13 +110,13 @@ impl Foreground {
         let error_output = output.try_clone().map_err(BenchError::on(&log))?;
         let child = spawn(command.stdin(Stdio::null()).stdout(output).stderr(error_output), cpu)?;
         let mut server = Self { child, log };
-        server.wait_for(address)?;
+        server.wait_until(|| TcpStream::connect(address).is_ok())?;
         Ok(server)
     }
 
-    fn wait_for(&mut self, address: SocketAddr) -> Result<(), BenchError> {
+    fn wait_until(&mut self, is_ready: impl Fn() -> bool) -> Result<(), BenchError> {
         let give_up = Instant::now() + START_TIME_MAX;
-        while TcpStream::connect(address).is_err() {
+        while !is_ready() {
             let is_ended = self.child.try_wait().is_ok_and(|status| status.is_some());
             if is_ended || Instant::now() > give_up {
                 let program = self.log.display().to_string();

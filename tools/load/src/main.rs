@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod hostile;
 mod message;
 mod options;
 mod reply;
@@ -50,6 +51,27 @@ fn run(options: Options) -> Result<bool, Box<dyn std::error::Error>> {
     }
     raise_open_files();
     let stop = stop_on_signal()?;
+    if let Some(count) = options.hostile {
+        let duration = options.duration.map(Duration::from_secs_f64);
+        let report = hostile::run(server, count, &options.kinds, duration, &stop)?;
+        let mut out = std::io::stdout().lock();
+        if options.json {
+            serde_json::to_writer(&mut out, &report)?;
+            writeln!(out)?;
+        } else {
+            writeln!(
+                out,
+                "{} connections in {:.1} s: {} ended by the server, {} reset, {} open at the end; {} octets taken",
+                report.connections,
+                report.seconds,
+                report.ended_by_server,
+                report.resets,
+                report.open,
+                report.octets
+            )?;
+        }
+        return Ok(report.connections > 0);
+    }
     // Replies are short: the buffers are for idle connections' greetings to come all at once.
     let io = Uring::new(Settings { connections: options.connections, ..Settings::default() })?;
     let is_json = options.json;

@@ -2,7 +2,9 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+
+use crate::hostile::Kind;
 
 /// Sends mail to an SMTP server in a closed loop from one thread, and says how fast it was taken.
 ///
@@ -63,6 +65,13 @@ pub(crate) struct Options {
     /// Send no mail: open N connections, say EHLO, and hold them until --duration or a signal
     #[arg(long, value_name = "N", conflicts_with_all = ["messages", "warmup"], value_parser = clap::value_parser!(u32).range(1..=65_000))]
     pub(crate) idle: Option<u32>,
+    /// Be N bad clients of all kinds in turn, 40 to an address of 127.66.0.0/16 each, until --duration or a signal: they
+    /// send crumbs, floods, lies and resets, never read, and come back a second after they were thrown out
+    #[arg(long, value_name = "N", conflicts_with_all = ["messages", "warmup", "idle", "slow"], value_parser = clap::value_parser!(u32).range(1..=65_000))]
+    pub(crate) hostile: Option<u32>,
+    /// Only these kinds of bad clients
+    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "hostile")]
+    pub(crate) kinds: Vec<Kind>,
     /// Messages sent before counting starts
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) warmup: u64,
@@ -89,6 +98,9 @@ impl Options {
         }
         if let Some(count) = self.idle {
             self.connections = count;
+        }
+        if self.kinds.is_empty() {
+            self.kinds = Kind::value_variants().to_vec();
         }
         if self.sizes.is_empty() {
             self.sizes = vec![self.size];

@@ -114,6 +114,7 @@ impl Accounts {
         if account.credit >= 0 {
             return None;
         }
+        account.credit -= nanoseconds(WAIT_COST);
         let debt = i128::from(account.credit.unsigned_abs());
         let wait = debt * i128::from(nanoseconds(PERIOD)) / i128::from(allowance);
         let wait = Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX));
@@ -181,6 +182,9 @@ const LOOKS_MAX: usize = 64;
 /// A connection, from accept to close.
 pub(super) const CONNECTION_COST: Duration = Duration::from_micros(50);
 
+/// To leave a connection waiting and to come back to it.
+const WAIT_COST: Duration = Duration::from_micros(10);
+
 /// A receive of so many octets, and what follows from it.
 pub(super) const fn receive_cost(octets: usize) -> Duration {
     Duration::from_nanos(2_000 + octets as u64 / 2)
@@ -207,11 +211,15 @@ mod tests {
         let mut charge =
             |milliseconds, now| accounts.charge(0, Duration::from_millis(milliseconds), ALLOWANCE, at(now));
         assert_eq!(charge(10, 0), None);
-        assert_eq!(charge(5, 0), Some(Duration::from_secs(30)), "half of an allowance is half a minute");
-        assert_eq!(charge(0, 15), Some(Duration::from_secs(15)));
-        assert_eq!(charge(0, 30), None);
-        assert_eq!(charge(1000, 30), Some(WAIT_MAX));
-        assert_eq!(charge(0, 30 + 600), None, "more than ten allowances are not remembered");
+        let almost = |wait: Option<Duration>, seconds: u64| {
+            let over = wait.unwrap().checked_sub(Duration::from_secs(seconds)).unwrap();
+            assert!(over < Duration::from_millis(200), "{over:?} for what waiting costs");
+        };
+        almost(charge(5, 0), 30);
+        almost(charge(0, 15), 15);
+        assert_eq!(charge(0, 31), None);
+        assert_eq!(charge(1000, 31), Some(WAIT_MAX));
+        assert_eq!(charge(0, 31 + 601), None, "more than ten allowances are not remembered");
         assert_eq!(charge(10, 100_000), None, "credit beyond the allowance is not kept");
         assert!(charge(1, 100_000).is_some());
     }

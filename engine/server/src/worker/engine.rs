@@ -56,6 +56,8 @@ pub(crate) struct Engine<D: Disk> {
     now: Instant,
     wall: Timestamp,
     is_storage_low: bool,
+    /// So many clients want something at once that each waits for the others.
+    is_crowded: bool,
     /// Octets of content and backlog in memory.
     memory: usize,
     /// No memory is left for more: nothing is read until there is.
@@ -90,6 +92,7 @@ impl<D: Disk> Engine<D> {
             now: Instant::default(),
             wall: Timestamp::default(),
             is_storage_low: false,
+            is_crowded: false,
             memory: 0,
             is_choked: false,
             is_draining: false,
@@ -99,7 +102,16 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Begins a turn of the loop.
-    pub(super) fn begin_turn(&mut self, now: Instant, wall: Timestamp, is_storage_low: bool) {
+    ///
+    /// `completions`: how many the turn has to deal with.
+    pub(super) fn begin_turn(
+        &mut self,
+        now: Instant,
+        wall: Timestamp,
+        is_storage_low: bool,
+        completions: usize,
+    ) {
+        self.is_crowded = completions >= CROWD;
         self.now = now;
         self.wall = wall;
         self.is_storage_low = is_storage_low;
@@ -205,8 +217,9 @@ impl<D: Disk> Engine<D> {
     fn charge_receive(&mut self, connection: &mut Connection, size: usize) {
         let cost = receive_cost(size);
         match connection.message.as_mut() {
-            // Content in crumbs is no way to send mail.
-            Some(message) if size >= CRUMB_SIZE => message.cost += cost,
+            // It may become a message yet. But content in crumbs is no way to send mail, and in a crowd whoever has
+            // had much and no message accepted lets the others go first.
+            Some(message) if size >= CRUMB_SIZE && !self.is_crowded => message.cost += cost,
             _ => self.charge(connection, cost),
         }
     }
@@ -742,6 +755,8 @@ impl<D: Disk> Engine<D> {
 
 /// Connections that are looked at for one that gives its place up.
 const LOOKS_MAX: usize = 256;
+/// Completions of one turn that make it a crowded one.
+const CROWD: usize = 256;
 /// Octets of content of which fewer in one receive are charged at once.
 const CRUMB_SIZE: usize = 128;
 /// How long a client may take to read the last reply.

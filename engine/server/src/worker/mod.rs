@@ -74,7 +74,7 @@ impl<I: Io> Worker<I> {
         self.io.wait(deadline, &mut self.completions)?;
         let now = self.io.now();
         let wall = Timestamp::from_unix_microseconds(self.io.wall_clock());
-        self.engine.begin_turn(now, wall, self.shared.is_storage_low());
+        self.engine.begin_turn(now, wall, self.shared.is_storage_low(), self.completions.len());
         for completion in self.completions.drain(..) {
             complete(&mut self.engine, &mut self.io, completion);
         }

@@ -1,0 +1,135 @@
+//! Owns what bad clients take from good ones: the same load without and with them beside it.
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Serialize;
+
+use crate::contender::{Contender, Mailrace, Setting, sibling, spawn};
+use crate::error::BenchError;
+use crate::load::{self, LoadReport};
+use crate::process::cpu_time;
+use crate::summary::Range;
+
+/// What is sent.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Bad clients' connections.
+    pub hostile: u32,
+    /// Only these kinds of them, as mailrace-load names them; all if empty.
+    pub kinds: Vec<String>,
+    /// Connections of good clients.
+    pub connections: u32,
+    /// Runs without and with bad clients.
+    pub rounds: u32,
+    /// Length of each run.
+    pub seconds: f64,
+    /// How long bad clients are there before the run with them begins.
+    pub settle: f64,
+    /// How the server is started.
+    pub setting: Setting,
+    /// The load generators' processor.
+    pub load_cpu: Option<usize>,
+}
+
+/// One run of the good clients.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Run {
+    /// Accepted messages each second.
+    pub messages_per_second: f64,
+    /// End of data to 250, 99th percentile.
+    pub p99_us: f64,
+    /// The server's processor time, as a share of one.
+    pub server_cpu: f64,
+    /// The good clients' processor time, as a share of one.
+    pub client_cpu: f64,
+}
+
+/// All runs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Without bad clients.
+    pub without: Vec<Run>,
+    /// With them.
+    pub with: Vec<Run>,
+    /// Messages each second with them over those without, a ratio for each round.
+    pub rate: Range,
+    /// The same of the 99th percentile.
+    pub p99: Range,
+    /// What bad clients alone took of the server, as a share of one processor.
+    pub hostile_cpu: Range,
+}
+
+/// Measures in turns: without, with.
+///
+/// # Errors
+/// [`BenchError`].
+pub fn measure(plan: &Plan, stop: &AtomicBool) -> Result<Report, BenchError> {
+    let mut server = Mailrace::start(&plan.setting)?;
+    let (mut without, mut with, mut alone) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..plan.rounds {
+        if stop.load(Ordering::Relaxed) {
+            return Err(BenchError::Stopped);
+        }
+        without.push(run(&mut server, plan)?);
+        let _hostile = Hostile::start(server.address(), plan)?;
+        let before = cpu_time(server.pid());
+        sleep(Duration::from_secs_f64(plan.settle));
+        let used = cpu_time(server.pid()).saturating_sub(before);
+        alone.push(used.as_secs_f64() / plan.settle);
+        with.push(run(&mut server, plan)?);
+    }
+    let ratios = |of: fn(&Run) -> f64| {
+        let ratios = with.iter().zip(&without).map(move |(with, without)| of(with) / of(without));
+        Range::of(ratios).ok_or(BenchError::Stopped)
+    };
+    let rate = ratios(|run| run.messages_per_second)?;
+    let p99 = ratios(|run| run.p99_us)?;
+    let hostile_cpu = Range::of(alone).ok_or(BenchError::Stopped)?;
+    Ok(Report { without, with, rate, p99, hostile_cpu })
+}
+
+fn run(server: &mut Mailrace, plan: &Plan) -> Result<Run, BenchError> {
+    server.empty()?;
+    let arguments =
+        ["--connections", &plan.connections.to_string(), "--size", "4K", "--per-connection", "100"];
+    let before = cpu_time(server.pid());
+    let report: LoadReport =
+        load::run(server.address(), &arguments.map(str::to_owned), plan.seconds, plan.load_cpu)?;
+    let used = cpu_time(server.pid()).saturating_sub(before);
+    let (_, p99_us) = report.end_of_data_us().unwrap_or_default();
+    Ok(Run {
+        messages_per_second: report.messages_per_second,
+        p99_us,
+        server_cpu: used.as_secs_f64() / report.seconds,
+        client_cpu: report.client_cpu_seconds / report.seconds,
+    })
+}
+
+/// Bad clients, until dropped. They give way to the good ones where both want the processor.
+struct Hostile(Child);
+
+impl Hostile {
+    fn start(server: SocketAddr, plan: &Plan) -> Result<Self, BenchError> {
+        let mut command = Command::new("nice");
+        command.arg("-n19").arg(sibling("mailrace-load")?).arg(server.to_string());
+        command.args(["--hostile", &plan.hostile.to_string()]);
+        if !plan.kinds.is_empty() {
+            command.args(["--kinds", &plan.kinds.join(",")]);
+        }
+        spawn(command.stdin(Stdio::null()).stdout(Stdio::null()), plan.load_cpu).map(Self)
+    }
+}
+
+impl Drop for Hostile {
+    fn drop(&mut self) {
+        if let Some(pid) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let _ = self.0.wait();
+    }
+}
