@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use rustix::time::Timespec;
@@ -115,6 +116,12 @@ impl Watched {
             data => Self::Connection(ConnectionId { slot: data as u32, generation: (data >> 32) as u32 }),
         }
     }
+}
+
+/// Whether a listening socket has a client. Who cannot ask has one: it is found out when it is taken.
+fn is_readable(socket: &TcpListener) -> bool {
+    let mut sockets = [PollFd::new(socket, PollFlags::IN)];
+    rustix::event::poll(&mut sockets, Some(&Timespec::default())) != Ok(0)
 }
 
 /// What is watched of a connection from its beginning.
@@ -339,11 +346,18 @@ impl EpollIo {
                         self.listeners[index].has_clients = false;
                         break;
                     }
-                    Err(error) => {
-                        // Trying again would fail at once, over and over. Anything else is this one client's trouble.
-                        if matches!(error, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) {
+                    // Trying again would fail at once, over and over.
+                    Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                        // The kernel takes a descriptor before it looks for a client.
+                        self.listeners[index].has_clients = is_readable(&self.listeners[index].socket);
+                        if self.listeners[index].has_clients {
                             self.pause = Pause::Until(self.now.after(ACCEPT_PAUSE));
+                            completions.push(Completion::AcceptFailed { error: error.into() });
                         }
+                        break;
+                    }
+                    // This one client's trouble.
+                    Err(error) => {
                         completions.push(Completion::AcceptFailed { error: error.into() });
                         break;
                     }
