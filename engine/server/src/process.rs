@@ -90,6 +90,12 @@ impl fmt::Display for StartError {
                 };
                 write!(formatter, "cannot listen on {address}: {source}; {remedy}")
             }
+            // Locked memory: only a ring needs it.
+            Self::Io(error @ IoError::Limit { source, .. })
+                if source.kind() == io::ErrorKind::OutOfMemory =>
+            {
+                write!(formatter, "{error}, or set io = \"epoll\" in [engine], which needs none")
+            }
             Self::Io(error) => write!(formatter, "{error}"),
             Self::System { operation, source } => write!(formatter, "cannot {operation}: {source}"),
         }
