@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::contender::{Canned, Contender, Mailrace, Postfix, Setting};
+use crate::contender::{Canned, Contender, Kernel, Mailrace, Postfix, Setting};
 use crate::error::BenchError;
 use crate::load;
 use crate::probe;
@@ -73,6 +73,10 @@ pub struct Ratios {
     latency_over_probe: Option<Range>,
     /// The durable canned responder's latency over the probe's.
     canned_latency_over_probe: Option<Range>,
+    /// Mailrace on epoll over Mailrace on the ring.
+    epoll_cpu_over_ring: Option<Range>,
+    epoll_rate_over_ring: Option<Range>,
+    epoll_latency_over_ring: Option<Range>,
 }
 
 /// Runs a plan and prints each workload as it is done.
@@ -122,8 +126,10 @@ fn start_all(plan: &Plan) -> Result<Vec<Box<dyn Contender>>, BenchError> {
     if is_wanted(CANNED) {
         contenders.push(Box::new(Canned::start(setting, true)?));
     }
-    if is_wanted(MAILRACE) {
-        contenders.push(Box::new(Mailrace::start(setting)?));
+    for kernel in [Kernel::Ring, Kernel::Epoll] {
+        if is_wanted(kernel.name()) {
+            contenders.push(Box::new(Mailrace::start(setting, kernel)?));
+        }
     }
     if is_wanted(POSTFIX) {
         match Postfix::obstacle() {
@@ -195,10 +201,10 @@ impl Outcome {
             };
             let rounds = runs.iter().map(|run| run.round).max().map_or(0, |last| last + 1);
             (0..rounds)
-                .filter_map(move |round| Some((find(MAILRACE, round)?, find(other, round)?)))
+                .filter_map(move |round| Some((find(Kernel::Ring.name(), round)?, find(other, round)?)))
                 .collect::<Vec<_>>()
         };
-        let (canned, postfix) = (pairs(CANNED), pairs(POSTFIX));
+        let (canned, postfix, epoll) = (pairs(CANNED), pairs(POSTFIX), pairs(Kernel::Epoll.name()));
         let over_probe = |name: &str| {
             let of_name = runs.iter().filter(|run| run.contender == name);
             Range::of(
@@ -215,8 +221,17 @@ impl Outcome {
                 postfix.iter().map(|(own, other)| own.messages_per_second / other.messages_per_second),
             ),
             cpu_under_postfix: Range::of(postfix.iter().map(|(own, other)| other.cpu_us / own.cpu_us)),
-            latency_over_probe: over_probe(MAILRACE),
+            latency_over_probe: over_probe(Kernel::Ring.name()),
             canned_latency_over_probe: over_probe(CANNED),
+            epoll_cpu_over_ring: Range::of(epoll.iter().map(|(ring, epoll)| epoll.cpu_us / ring.cpu_us)),
+            epoll_rate_over_ring: Range::of(
+                epoll.iter().map(|(ring, epoll)| epoll.messages_per_second / ring.messages_per_second),
+            ),
+            epoll_latency_over_ring: Range::of(
+                epoll
+                    .iter()
+                    .filter_map(|(ring, epoll)| Some(epoll.end_of_data_p50_us? / ring.end_of_data_p50_us?)),
+            ),
         };
         Self { workload: workload.name.clone(), title: workload.title.clone(), runs, probe_p50_us, ratios }
     }
@@ -286,6 +301,9 @@ fn print(outcome: &Outcome, target: &Target) {
         true,
     );
     print_ratio("canned-durable's end of data to 250 over it", ratios.canned_latency_over_probe, None, true);
+    print_ratio("epoll's CPU a message over the ring's", ratios.epoll_cpu_over_ring, None, true);
+    print_ratio("epoll's messages/s over the ring's", ratios.epoll_rate_over_ring, None, false);
+    print_ratio("epoll's end of data to 250 over the ring's", ratios.epoll_latency_over_ring, None, true);
 }
 
 fn print_ratio(name: &str, ratio: Option<Range>, target: Option<f64>, is_upper: bool) {
@@ -299,7 +317,6 @@ fn print_ratio(name: &str, ratio: Option<Range>, target: Option<f64>, is_upper: 
 }
 
 const CANNED: &str = "canned-durable";
-const MAILRACE: &str = "mailrace";
 const POSTFIX: &str = "postfix";
 const WARM_UP_SECONDS: f64 = 0.5;
 const SETTLE_STEP: Duration = Duration::from_millis(100);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
-use crate::contender::{Contender, Mailrace, Setting, sibling, spawn};
+use crate::contender::{Contender, Kernel, Mailrace, Setting, sibling, spawn};
 use crate::error::BenchError;
 use crate::load::{self, LoadReport};
 use crate::process::cpu_time;
@@ -69,7 +69,7 @@ pub struct Report {
 /// # Errors
 /// [`BenchError`].
 pub fn measure(plan: &Plan, stop: &AtomicBool) -> Result<Report, BenchError> {
-    let mut server = Mailrace::start(&plan.setting)?;
+    let mut server = Mailrace::start(&plan.setting, Kernel::Ring)?;
     let (mut without, mut with, mut alone) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..plan.rounds {
         if stop.load(Ordering::Relaxed) {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
-use crate::contender::{Contender, Mailrace, Setting};
+use crate::contender::{Contender, Kernel, Mailrace, Setting};
 use crate::error::BenchError;
 use crate::load;
 use crate::process::anonymous_memory;
@@ -49,7 +49,7 @@ pub struct Report {
 /// # Errors
 /// [`BenchError`].
 pub fn measure(plan: &Plan, stop: &AtomicBool) -> Result<Report, BenchError> {
-    let server = Mailrace::start(&plan.setting)?;
+    let server = Mailrace::start(&plan.setting, Kernel::Ring)?;
     // The first clients make it touch what it uses anyway.
     let first = ["--connections", "64", "--messages", "2000"].map(str::to_owned);
     load::run(server.address(), &first, 10.0, plan.load_cpu)?;

@@ -15,7 +15,7 @@ pub(crate) struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Action {
-    /// Send the same load to Mailrace, Postfix and the canned responders in turn
+    /// Send the same load to Mailrace on the ring and on epoll, Postfix and the canned responders in turn
     Compare(CompareOptions),
     /// Mailrace's memory with idle connections, and with big messages on slow ones
     Memory(MemoryOptions),
@@ -38,7 +38,7 @@ pub(crate) struct CompareOptions {
     /// Length of each run
     #[arg(long, value_name = "S", default_value_t = 2.0)]
     pub(crate) seconds: f64,
-    /// Leave a server out: canned, canned-durable, mailrace, postfix (can be repeated)
+    /// Leave a server out: canned, canned-durable, mailrace, mailrace-epoll, postfix (can be repeated)
     #[arg(long, value_name = "NAME")]
     pub(crate) without: Vec<String>,
     /// Write every run and the ratios to FILE

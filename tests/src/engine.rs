@@ -1,7 +1,7 @@
 //! Owns the program under test: built once, started on ports that the kernel picks.
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -39,10 +39,24 @@ pub struct Finished {
     pub errors: String,
 }
 
+/// `mailrace` with these arguments. With MAILRACE_TEST_IO in the environment it is served with that `--io`, unless the
+/// arguments say how.
+fn command(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program());
+    command.current_dir(directory).args(arguments);
+    if arguments.first() == Some(&"serve")
+        && !arguments.contains(&"--io")
+        && let Ok(io) = std::env::var("MAILRACE_TEST_IO")
+    {
+        command.args(["--io", &io]);
+    }
+    command
+}
+
 /// Runs `mailrace` with these arguments to its end.
 #[must_use]
 pub fn run(directory: &Path, arguments: &[&str]) -> Finished {
-    let output = Command::new(program()).current_dir(directory).args(arguments).output().unwrap();
+    let output = command(directory, arguments).output().unwrap();
     Finished {
         status: output.status,
         output: String::from_utf8(output.stdout).unwrap(),
@@ -86,10 +100,8 @@ impl Engine {
     /// Starts `mailrace serve` with these arguments and no others.
     #[must_use]
     pub fn start_plainly(directory: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(program())
-            .arg("serve")
-            .args(arguments)
-            .current_dir(directory)
+        let arguments = [&["serve"], arguments].concat();
+        let mut child = command(directory, &arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -117,6 +129,18 @@ impl Engine {
                 return line;
             }
         }
+    }
+
+    /// What its metrics are, which it must have been told to serve.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let address = self.lines.iter().find_map(|line| line.strip_prefix("mailrace: metrics at http://"));
+        let address = address.and_then(|address| address.strip_suffix("/metrics")).unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
     }
 
     /// A client, greeted and introduced.

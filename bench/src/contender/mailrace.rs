@@ -9,8 +9,36 @@ use serde::Deserialize;
 use super::{Contender, Foreground, Setting, free_address, output_of, sibling};
 use crate::error::BenchError;
 
+/// How Mailrace reaches the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// On io_uring, or not at all.
+    Ring,
+    /// On epoll.
+    Epoll,
+}
+
+impl Kernel {
+    /// The contender's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ring => "mailrace",
+            Self::Epoll => "mailrace-epoll",
+        }
+    }
+
+    const fn option(self) -> &'static str {
+        match self {
+            Self::Ring => "ring",
+            Self::Epoll => "epoll",
+        }
+    }
+}
+
 /// `mailrace serve` with one worker, as a gateway for example.com that trusts nobody.
 pub struct Mailrace {
+    kernel: Kernel,
     address: SocketAddr,
     program: PathBuf,
     queue: PathBuf,
@@ -22,9 +50,9 @@ impl Mailrace {
     ///
     /// # Errors
     /// [`BenchError`] when it does not come up.
-    pub fn start(setting: &Setting) -> Result<Self, BenchError> {
+    pub fn start(setting: &Setting, kernel: Kernel) -> Result<Self, BenchError> {
         let program = sibling("mailrace")?;
-        let directory = setting.directory_of("mailrace")?;
+        let directory = setting.directory_of(kernel.name())?;
         let queue = directory.join("queue");
         let address = free_address()?;
         let congestion_control = setting
@@ -42,17 +70,17 @@ impl Mailrace {
         );
         std::fs::write(&configuration, text).map_err(BenchError::on(&configuration))?;
         let mut command = Command::new(&program);
-        command.arg("serve").arg("--config").arg(&configuration);
+        command.arg("serve").arg("--config").arg(&configuration).args(["--io", kernel.option()]);
         let mut server = Foreground::start(&mut command, setting.cpu, directory.join("output"), address)?;
         // It takes connections before it takes orders.
         server.wait_until(|| queue.join("control").exists())?;
-        Ok(Self { address, program, queue, server })
+        Ok(Self { kernel, address, program, queue, server })
     }
 }
 
 impl Contender for Mailrace {
     fn name(&self) -> &'static str {
-        "mailrace"
+        self.kernel.name()
     }
 
     fn address(&self) -> SocketAddr {

@@ -26,6 +26,22 @@ pub enum IoError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A call of the `Io` on epoll failed.
+    Epoll {
+        /// Which.
+        operation: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl IoError {
+    /// Whether there is no ring to be had here, so that another [`Io`](crate::Io) is of use. A limit that is too low is
+    /// none of it: descriptors and memory are what every `Io` needs.
+    #[must_use]
+    pub const fn is_ring_missing(&self) -> bool {
+        matches!(self, Self::NotPermitted(_) | Self::Unsupported(_))
+    }
 }
 
 impl fmt::Display for IoError {
@@ -42,6 +58,7 @@ impl fmt::Display for IoError {
             }
             Self::Limit { what, remedy, source } => write!(formatter, "{what} failed ({source}): {remedy}"),
             Self::Ring { operation, source } => write!(formatter, "io_uring: {operation} failed: {source}"),
+            Self::Epoll { operation, source } => write!(formatter, "epoll: {operation} failed: {source}"),
         }
     }
 }
@@ -49,9 +66,10 @@ impl fmt::Display for IoError {
 impl std::error::Error for IoError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::NotPermitted(source) | Self::Limit { source, .. } | Self::Ring { source, .. } => {
-                Some(source)
-            }
+            Self::NotPermitted(source)
+            | Self::Limit { source, .. }
+            | Self::Ring { source, .. }
+            | Self::Epoll { source, .. } => Some(source),
             Self::Unsupported(_) => None,
         }
     }

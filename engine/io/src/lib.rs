@@ -1,21 +1,25 @@
 //! The one narrow seam to the kernel: operations in, completions out.
 //!
 //! An engine is generic over [`Io`]. [`uring`] is the real one and holds the workspace's only `unsafe`
-//! code; [`memory`] lives in memory for tests. Memory that an operation needs is **moved** into it and
-//! comes back with its completion ([`Block`] for files, `Vec<u8>` for sends), so that the compiler
-//! checks that nothing is touched while the kernel has it. What was received stays where the kernel put
-//! it and is lent as a [`Piece`] until [`Io::recycle`].
+//! code; [`epoll`] serves where io_uring may not run; [`memory`] lives in memory for tests. Memory that an
+//! operation needs is **moved** into it and comes back with its completion ([`Block`] for files, `Vec<u8>`
+//! for sends), so that the compiler checks that nothing is touched while the kernel has it. What was
+//! received stays where the kernel put it and is lent as a [`Piece`] until [`Io::recycle`].
 //!
 //! Time and randomness come through the same seam, so that a simulated engine repeats itself from a seed.
 //! What blocks and is rare (open, create, list, remove) goes through [`Disk`], never on a worker's hot path.
 #![deny(unsafe_code)]
 
 mod block;
+#[cfg(test)]
+mod conformance;
 mod disk;
+pub mod epoll;
 mod error;
 pub mod memory;
 mod operation;
 mod slab;
+mod system;
 pub mod uring;
 
 pub use block::{BLOCK_ALIGNMENT, Block};
@@ -68,7 +72,7 @@ pub trait Io {
     /// Gives a file back; no operation on it may be under way.
     fn detach(&mut self, file: FileId) -> <Self::Disk as Disk>::File;
 
-    /// Queues an operation; its completions carry `token`. Nothing is started before [`Io::wait`].
+    /// Queues an operation; its completions carry `token`. It is started by the next [`Io::wait`] at the latest.
     fn submit(&mut self, token: Token, operation: Operation);
 
     /// Starts what was queued, and waits until something completed, `deadline` passed or a [`Waker`] woke it.
@@ -77,7 +81,7 @@ pub trait Io {
     /// makes this a poll.
     ///
     /// # Errors
-    /// [`IoError`] when the ring itself failed; the engine cannot go on.
+    /// [`IoError`] when the seam itself failed; the engine cannot go on.
     fn wait(&mut self, deadline: Option<Instant>, completions: &mut Vec<Completion>) -> Result<(), IoError>;
 
     /// The octets of a piece that was received and not yet recycled.

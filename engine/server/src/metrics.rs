@@ -161,6 +161,8 @@ pub(crate) struct Metrics {
     pub(crate) workers: Vec<Arc<WorkerNumbers>>,
     pub(crate) spool: Arc<Shared>,
     pub(crate) lines_lost: LinesLost,
+    /// How workers reach the kernel.
+    pub(crate) io: &'static str,
 }
 
 impl Metrics {
@@ -244,6 +246,10 @@ impl Collector for Metrics {
             self.sum(|numbers| numbers.write_failures.get()),
         )?;
         counter("log_lines_lost", "Log lines that found no room", self.lines_lost.count())?;
+
+        encoder
+            .encode_descriptor("io", "How workers reach the kernel", None, MetricType::Info)?
+            .encode_info(&[("io", self.io)])?;
 
         let mut gauge = |name: &str, help: &str, value: u64| {
             encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)

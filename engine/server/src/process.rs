@@ -11,8 +11,9 @@ use std::thread::JoinHandle;
 
 use crossbeam::channel::{self, Receiver, Sender};
 use mailrace_core::message::date::Zone;
+use mailrace_io::epoll::{EpollIo, Settings as EpollSettings};
 use mailrace_io::uring::{Settings as RingSettings, Uring};
-use mailrace_io::{IoError, OsDisk, Waker};
+use mailrace_io::{Io, IoError, OsDisk, Waker};
 use mailrace_spool::{OpenError, Opened, RecoveryReport, SegmentSpool, Shared};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::CpuSet;
@@ -20,7 +21,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::{ConfigErrors, Configuration, EngineSettings, Sources, Tables, zone_now};
+use crate::config::{ConfigErrors, Configuration, EngineSettings, IoChoice, Sources, Tables, zone_now};
 use crate::log::{self, LogWriter};
 use crate::metrics::{Metrics, WorkerNumbers};
 use crate::services;
@@ -53,8 +54,8 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
-    /// The kernel does not give a worker its ring.
-    Ring(IoError),
+    /// The kernel does not give a worker what it needs.
+    Io(IoError),
     /// Something else of the system's failed.
     System {
         /// What was being done.
@@ -89,7 +90,13 @@ impl fmt::Display for StartError {
                 };
                 write!(formatter, "cannot listen on {address}: {source}; {remedy}")
             }
-            Self::Ring(error) => write!(formatter, "{error}"),
+            // Locked memory: only a ring needs it.
+            Self::Io(error @ IoError::Limit { source, .. })
+                if source.kind() == io::ErrorKind::OutOfMemory =>
+            {
+                write!(formatter, "{error}, or set io = \"epoll\" in [engine], which needs none")
+            }
+            Self::Io(error) => write!(formatter, "{error}"),
             Self::System { operation, source } => write!(formatter, "cannot {operation}: {source}"),
         }
     }
@@ -100,7 +107,7 @@ impl std::error::Error for StartError {
         match self {
             Self::Configuration(errors) => Some(errors),
             Self::Queue { source, .. } => Some(source),
-            Self::Ring(error) => Some(error),
+            Self::Io(error) => Some(error),
             Self::Directory { source, .. } | Self::Listen { source, .. } | Self::System { source, .. } => {
                 Some(source)
             }
@@ -252,13 +259,15 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
         count => count,
     };
     let settings = Arc::new(configuration.worker_settings(count, &tables));
-    raise_open_files(&settings)?;
+    let kernel = Kernel::choose(configuration.engine.io);
+    raise_open_files(kernel, count, &settings)?;
     let directory = &configuration.queue.directory;
     let disk =
         OsDisk::new(directory).map_err(|source| StartError::Directory { path: directory.clone(), source })?;
     let seed = log::now().unix_microseconds() ^ u64::from(std::process::id()).rotate_left(40);
+    let spool_settings = configuration.spool_settings(count);
     let Opened { spools, keeper, mover, report, shared, lock } =
-        mailrace_spool::open(&disk, &configuration.spool_settings(count), count, seed)
+        mailrace_spool::open(&disk, &spool_settings, count, seed)
             .map_err(|source| StartError::Queue { path: directory.clone(), source })?;
     say_recovery(&report);
     let mut listeners = listen(&configuration.engine, count)?;
@@ -276,6 +285,8 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
         let (sender, receiver) = channel::unbounded();
         controls.push(sender);
         let seat = Seat {
+            kernel,
+            writers: spool_settings.writes_in_flight,
             processor: processors.get(index % processors.len().max(1)).copied(),
             listeners: std::mem::take(&mut listeners[index]),
             spool,
@@ -294,7 +305,7 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
     for _ in 0..count {
         let (index, waker) =
             starts.recv().map_err(|_| system("start a worker")(io::ErrorKind::Other.into()))?;
-        wakers[index] = Some(waker.map_err(StartError::Ring)?);
+        wakers[index] = Some(waker.map_err(StartError::Io)?);
     }
     let wakers: Vec<Waker> = wakers.into_iter().flatten().collect();
     wakers.iter().for_each(|waker| shared.add_waker(waker.clone()));
@@ -314,7 +325,12 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
         .name("mover".to_owned())
         .spawn(move || mover.run())
         .map_err(system("start a thread"))?;
-    let metrics = Metrics { workers: numbers, spool: Arc::clone(&shared), lines_lost: logger.lines_lost() };
+    let metrics = Metrics {
+        workers: numbers,
+        spool: Arc::clone(&shared),
+        lines_lost: logger.lines_lost(),
+        io: kernel.name(),
+    };
     let current = Arc::new(Current {
         sources,
         in_force: Mutex::new(InForce {
@@ -380,8 +396,58 @@ fn drain(threads: Vec<JoinHandle<()>>) {
 /// EX_SOFTWARE of sysexits.h.
 const EXIT_SOFTWARE: i32 = 70;
 
+/// How this process's workers reach the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kernel {
+    Ring,
+    Epoll,
+}
+
+impl Kernel {
+    /// Does what was asked for; by itself it takes the ring if one can be had, and says so once if not.
+    ///
+    /// Only a ring that is forbidden or not there is a reason for epoll. What a limit stands in the way of has a remedy in
+    /// the hands of whoever set the limit, which a slower start would hide: then the start fails, and names it.
+    fn choose(choice: IoChoice) -> Self {
+        match choice {
+            IoChoice::Ring => Self::Ring,
+            IoChoice::Epoll => Self::Epoll,
+            IoChoice::Auto => match Uring::new(TRIAL) {
+                Err(error) if error.is_ring_missing() => {
+                    eprintln!(
+                        "mailrace: warning: epoll is used, which takes more processor time: {error}; or set io = \"epoll\" in \
+                         [engine] to be content with it"
+                    );
+                    Self::Epoll
+                }
+                // What else is wrong a worker's own will meet, too.
+                _ => Self::Ring,
+            },
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ring => "ring",
+            Self::Epoll => "epoll",
+        }
+    }
+}
+
+/// The ring that shows whether there can be one: as small as can be, used as all are, and gone before the workers start.
+const TRIAL: RingSettings = RingSettings {
+    connections: 2,
+    receive_buffers: 1,
+    receive_buffer_size: 4096,
+    submission_entries: 8,
+    completion_entries: 16,
+};
+
 /// What a worker's thread is given.
 struct Seat {
+    kernel: Kernel,
+    /// Writes that the spool has under way at once.
+    writers: usize,
     processor: Option<usize>,
     listeners: Vec<TcpListener>,
     spool: SegmentSpool<OsDisk>,
@@ -392,8 +458,10 @@ struct Seat {
     controls: Receiver<Control>,
 }
 
-/// A worker's thread: its ring belongs to the thread that makes it.
-fn work(index: usize, seat: Seat, started: &Sender<(usize, Result<Waker, IoError>)>) {
+type Started = Sender<(usize, Result<Waker, IoError>)>;
+
+/// A worker's thread: its `Io` belongs to the thread that makes it.
+fn work(index: usize, seat: Seat, started: &Started) {
     if let Some(processor) = seat.processor {
         let mut set = CpuSet::new();
         set.set(processor);
@@ -401,9 +469,29 @@ fn work(index: usize, seat: Seat, started: &Sender<(usize, Result<Waker, IoError
         let _ = rustix::thread::sched_setaffinity(None, &set);
     }
     let slots = seat.settings.max_connections + SPARE_CONNECTIONS;
-    let ring =
-        RingSettings { connections: u32::try_from(slots).unwrap_or(u32::MAX), ..RingSettings::default() };
-    let mut io = match Uring::new(ring) {
+    let connections = u32::try_from(slots).unwrap_or(u32::MAX);
+    match seat.kernel {
+        Kernel::Ring => {
+            let io = Uring::new(RingSettings { connections, ..RingSettings::default() });
+            work_on(io, index, seat, slots, started);
+        }
+        Kernel::Epoll => {
+            let writers = seat.writers;
+            let io = EpollIo::new(EpollSettings { connections, writers, ..EpollSettings::default() });
+            work_on(io, index, seat, slots, started);
+        }
+    }
+}
+
+/// The same on an `Io` of any kind; `slots`: places of its connection table.
+fn work_on<I: Io<Disk = OsDisk>>(
+    io: Result<I, IoError>,
+    index: usize,
+    seat: Seat,
+    slots: usize,
+    started: &Started,
+) {
+    let mut io = match io {
         Ok(io) => io,
         Err(error) => {
             // Whoever waits for it ends the process.
@@ -411,13 +499,9 @@ fn work(index: usize, seat: Seat, started: &Sender<(usize, Result<Waker, IoError
             return;
         }
     };
-    let _ = started.send((index, Ok(mailrace_io::Io::waker(&io))));
+    let _ = started.send((index, Ok(io.waker())));
     for listener in seat.listeners {
-        mailrace_io::Io::submit(
-            &mut io,
-            mailrace_io::Token::default(),
-            mailrace_io::Operation::Accept(listener),
-        );
+        io.submit(mailrace_io::Token::default(), mailrace_io::Operation::Accept(listener));
     }
     let telemetry = Telemetry::new(seat.log, seat.numbers);
     let worker = Worker::new(io, seat.spool, seat.shared, seat.settings, telemetry, seat.controls, slots);
@@ -439,9 +523,15 @@ fn own_processors() -> Vec<usize> {
     (0..CpuSet::MAX_CPU).filter(|processor| set.is_set(*processor)).collect()
 }
 
-/// Sees to it that a ring's table of connections may be as large as it has to be.
-fn raise_open_files(settings: &WorkerSettings) -> Result<(), StartError> {
-    let needed = (settings.max_connections + SPARE_CONNECTIONS) as u64 + OTHER_FILES;
+/// Sees to it that there may be as many connections as there have to be. A ring's are no descriptors, but its table may not
+/// be larger than the limit for these; on epoll those of all workers are.
+fn raise_open_files(kernel: Kernel, workers: u16, settings: &WorkerSettings) -> Result<(), StartError> {
+    let connections = (settings.max_connections + SPARE_CONNECTIONS) as u64;
+    let needed = OTHER_FILES
+        + match kernel {
+            Kernel::Ring => connections,
+            Kernel::Epoll => connections * u64::from(workers),
+        };
     let limit = rustix::process::getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {
         return Ok(());
@@ -459,7 +549,7 @@ fn raise_open_files(settings: &WorkerSettings) -> Result<(), StartError> {
         .map_err(|error| system("raise the limit of open files")(error.into()))
 }
 
-/// Files that are not connections: segments, listeners, rings.
+/// Files that are not connections: segments, listeners, rings, what wakes workers.
 const OTHER_FILES: u64 = 1024;
 
 fn say_recovery(report: &RecoveryReport) {

@@ -13,6 +13,7 @@ pub(super) const EPERM: i32 = 1;
 pub(super) const EINTR: i32 = 4;
 pub(super) const EAGAIN: i32 = 11;
 pub(super) const ENOMEM: i32 = 12;
+pub(super) const EACCES: i32 = 13;
 pub(super) const EBUSY: i32 = 16;
 pub(super) const EINVAL: i32 = 22;
 pub(super) const ENFILE: i32 = 23;

@@ -15,15 +15,13 @@ mod settings;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::os::fd::{AsFd, AsRawFd};
 
 use io_uring::types::{Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
-use rustix::event::EventfdFlags;
 
 use crate::slab::Slab;
+use crate::system::{Random, WakeDescriptor, monotonic, wall_clock};
 use crate::{
     Block, Completion, ConnectionId, FileId, Instant, Io, IoError, Operation, OsDisk, OsFile, Piece,
     ReceiveEnd, Token, Waker,
@@ -51,13 +49,13 @@ pub struct Uring {
     sends: Slab<SendUnderWay>,
     writes: Slab<WriteUnderWay>,
     connects: Slab<ConnectUnderWay>,
-    wake: Arc<OwnedFd>,
+    wake: WakeDescriptor,
     /// Found at submission or in a completion's aftermath, to be handed out at the next wait.
     ready: Vec<Completion>,
     /// Empty between waits; kept for its memory.
     entries: Vec<cqueue::Entry>,
     now: Instant,
-    random: u64,
+    random: Random,
 }
 
 /// A place of the connection table.
@@ -128,8 +126,7 @@ impl Uring {
                     remedy: "raise the limit of locked memory (ulimit -l, or LimitMEMLOCK= of the service)",
                     source,
                 })?;
-        let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|error| IoError::Ring { operation: "eventfd", source: error.into() })?;
+        let wake = WakeDescriptor::new().map_err(|source| IoError::Ring { operation: "eventfd", source })?;
         let mut uring = Self {
             ring,
             buffers,
@@ -142,11 +139,11 @@ impl Uring {
             sends: Slab::new(),
             writes: Slab::new(),
             connects: Slab::new(),
-            wake: Arc::new(wake),
+            wake,
             ready: Vec::new(),
             entries: Vec::new(),
             now: monotonic(),
-            random: seed(),
+            random: Random::new(),
         };
         uring.arm_wake();
         uring.check_peer_name()?;
@@ -166,7 +163,7 @@ impl Uring {
     }
 
     fn arm_wake(&mut self) {
-        let poll = opcode::PollAdd::new(io_uring::types::Fd(self.wake.as_raw_fd()), entry::POLL_IN)
+        let poll = opcode::PollAdd::new(io_uring::types::Fd(self.wake.as_fd().as_raw_fd()), entry::POLL_IN)
             .multi(true)
             .build();
         self.push(&poll, UserData::new(Kind::Wake, 0, 0));
@@ -328,8 +325,7 @@ impl Uring {
                 self.arm_accepts();
             }
             Kind::Wake => {
-                let mut count = [0; 8];
-                let _ = rustix::io::read(&*self.wake, &mut count);
+                self.wake.clear();
                 if !cqueue::more(flags) {
                     self.arm_wake();
                 }
@@ -568,7 +564,7 @@ impl Io for Uring {
         if let Err(source) = entered
             && !is_transient(&source)
         {
-            return Err(IoError::Ring { operation: "io_uring_enter", source });
+            return Err(call_error("io_uring_enter", source));
         }
         self.drain(completions);
         Ok(())
@@ -587,24 +583,15 @@ impl Io for Uring {
     }
 
     fn wall_clock(&mut self) -> u64 {
-        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
+        wall_clock()
     }
 
     fn random(&mut self) -> u64 {
-        // xorshift64*: spreads retries and salts; keys come from elsewhere.
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        self.random.next()
     }
 
     fn waker(&self) -> Waker {
-        let wake = Arc::clone(&self.wake);
-        Waker::new(move || {
-            // It fails only when the counter is full: then the ring is being woken anyway.
-            let _ = rustix::io::write(&*wake, &1u64.to_ne_bytes());
-        })
+        self.wake.waker()
     }
 }
 
@@ -640,41 +627,34 @@ fn index_of(index: usize) -> u32 {
     u32::try_from(index).expect("fewer than 2^32 listeners")
 }
 
-fn monotonic() -> Instant {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
-    Instant::from_nanoseconds(seconds * 1_000_000_000 + nanoseconds)
-}
-
-fn seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0) | 1
-}
-
 /// EINTR, ETIME (the deadline passed) and EBUSY or EAGAIN (the completion queue is to be drained first).
 fn is_transient(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(entry::EINTR | entry::ETIME | entry::EBUSY | entry::EAGAIN))
 }
 
+/// A call of io_uring's own failed. A seccomp profile may forbid each of the three by itself; EACCES is how SELinux says it.
+fn call_error(operation: &'static str, source: io::Error) -> IoError {
+    match source.raw_os_error() {
+        Some(entry::EPERM | entry::ENOSYS | entry::EACCES) => IoError::NotPermitted(source),
+        _ => IoError::Ring { operation, source },
+    }
+}
+
 fn setup_error(source: io::Error) -> IoError {
     match source.raw_os_error() {
-        Some(entry::EPERM | entry::ENOSYS) => IoError::NotPermitted(source),
         Some(entry::EINVAL) => IoError::Unsupported("SINGLE_ISSUER and DEFER_TASKRUN"),
         Some(entry::ENOMEM) => IoError::Limit {
             what: "making the ring",
             remedy: "raise the limit of locked memory (ulimit -l, or LimitMEMLOCK= of the service)",
             source,
         },
-        _ => IoError::Ring { operation: "io_uring_setup", source },
+        _ => call_error("io_uring_setup", source),
     }
 }
 
 fn require_operations(submitter: &io_uring::Submitter<'_>) -> Result<(), IoError> {
     let mut probe = Probe::new();
-    submitter
-        .register_probe(&mut probe)
-        .map_err(|source| IoError::Ring { operation: "IORING_REGISTER_PROBE", source })?;
+    submitter.register_probe(&mut probe).map_err(|source| call_error("IORING_REGISTER_PROBE", source))?;
     let needed = [
         (opcode::AcceptMulti::CODE, "accept"),
         (opcode::RecvMulti::CODE, "receive"),

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Subcommand;
 use mailrace_core::QueueId;
-use mailrace_io::uring::{Settings as RingSettings, Uring};
+use mailrace_io::epoll::{EpollIo, Settings as EpollSettings};
 use mailrace_io::{Completion, Io, OsDisk};
 use mailrace_spool::reader::{Entry, Queue};
 use mailrace_spool::{Mark, OpenError, Opened, lock};
@@ -286,14 +286,15 @@ fn ask(control: &std::path::Path, request: Request) -> io::Result<Marked> {
 /// Writes the marks, as the only user of the queue.
 fn mark_alone(opened: Opened<OsDisk>, requests: &[Request]) -> Result<Vec<Marked>, Failure> {
     let Opened { mut spools, keeper, lock, .. } = opened;
-    let ring = RingSettings {
-        connections: 1,
-        receive_buffers: 1,
-        receive_buffer_size: 4096,
-        ..RingSettings::default()
+    // It may run everywhere, and a few marks need no speed.
+    let settings = EpollSettings {
+        connections: 0,
+        receive_buffers: 0,
+        receive_buffer_size: 0,
+        ..EpollSettings::default()
     };
-    let mut io = Uring::new(ring).map_err(Failure::queue)?;
-    keeper_for(keeper, &mut io);
+    let mut io = EpollIo::new(settings).map_err(Failure::queue)?;
+    keeper_for(keeper, &io);
     let spool = spools.first_mut().ok_or_else(|| Failure::queue("no spool"))?;
     let answers = Arc::new(Mutex::new(vec![Marked::default(); requests.len()]));
     let mut markings = Markings::default();
@@ -330,7 +331,7 @@ fn mark_alone(opened: Opened<OsDisk>, requests: &[Request]) -> Result<Vec<Marked
 }
 
 /// Makes further segments on a thread, which ends with the process.
-fn keeper_for(keeper: mailrace_spool::SegmentKeeper<OsDisk>, io: &mut Uring) {
+fn keeper_for(keeper: mailrace_spool::SegmentKeeper<OsDisk>, io: &EpollIo) {
     let waker = io.waker();
     keeper.shared().add_waker(waker);
     // Without the thread marks that need another segment wait; the first segment is there already.

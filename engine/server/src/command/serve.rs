@@ -16,11 +16,14 @@ pub(super) struct Arguments {
     /// The queue's directory, instead of directory in [queue]
     #[arg(long, value_name = "DIR")]
     queue: Option<PathBuf>,
+    /// How to reach the kernel, instead of io in [engine]: auto, ring or epoll
+    #[arg(long, value_name = "HOW")]
+    io: Option<String>,
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { configuration, listen, queue } = arguments;
-    let sources = Sources { listen, queue, ..configuration.sources() };
+    let Arguments { configuration, listen, queue, io } = arguments;
+    let sources = Sources { listen, queue, io, ..configuration.sources() };
     serve(sources).map_err(|error| match error {
         StartError::Configuration(errors) => {
             Failure::new(EXIT_CONFIG, format!("the configuration is wrong:\n{errors}"))

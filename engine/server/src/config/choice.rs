@@ -40,6 +40,28 @@ impl Setting for LogFormat {
     }
 }
 
+/// How workers reach the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoChoice {
+    /// io_uring where it is to be had, else epoll.
+    Auto,
+    /// io_uring, or no start.
+    Ring,
+    /// epoll and threads that write.
+    Epoll,
+}
+
+impl Setting for IoChoice {
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        match raw {
+            Raw::Text(text) if text == "auto" => Ok(Self::Auto),
+            Raw::Text(text) if text == "ring" => Ok(Self::Ring),
+            Raw::Text(text) if text == "epoll" => Ok(Self::Epoll),
+            other => Err(wrong_type(other, "a way to the kernel", "write \"auto\", \"ring\" or \"epoll\"")),
+        }
+    }
+}
+
 /// What keeps messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {

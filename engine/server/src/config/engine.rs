@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::choice::LogFormat;
+use super::choice::{IoChoice, LogFormat};
 use super::document::Section;
 use super::reader::settings;
 use super::value::Octets;
@@ -16,6 +16,8 @@ settings! {
     listen: Vec<SocketAddr> = "[\"127.0.0.1:2525\"]";
     /// Number of workers; 0: one for each core that the process may run on.
     workers: u16 = "0" in 0 ..= 1024;
+    /// How workers reach the kernel: "ring" (io_uring), "epoll", or "auto": the ring where it is to be had.
+    io: IoChoice = "\"auto\"";
     /// Connections at once, of all workers together.
     max_connections: u32 = "16384" in 1 ..= 1_000_000;
     /// What a client may take of each worker's time a minute without a message accepted; 0: anything.

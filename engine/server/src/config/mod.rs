@@ -25,7 +25,7 @@ use document::{Document, Raw, Section};
 use reader::{Known, Machine, Reader};
 use value::{Refusal, is_table};
 
-pub use choice::{Backend, LogFormat};
+pub use choice::{Backend, IoChoice, LogFormat};
 pub use engine::EngineSettings;
 pub(crate) use machine::zone_now;
 
@@ -45,6 +45,8 @@ pub struct Sources {
     pub listen: Vec<String>,
     /// Replaces `queue.directory`.
     pub queue: Option<PathBuf>,
+    /// Replaces `engine.io`.
+    pub io: Option<String>,
     /// `NAME=VALUE` each; replaces what the file says.
     pub set: Vec<String>,
 }
@@ -115,6 +117,9 @@ impl Configuration {
                 Raw::Text(queue.to_string_lossy().into_owned()),
                 "--queue",
             );
+        }
+        if let Some(io) = &sources.io {
+            document.put(Section::Engine, "io", Raw::Text(io.clone()), "--io");
         }
         for setting in &sources.set {
             let Some((name, value)) = setting.split_once('=') else {

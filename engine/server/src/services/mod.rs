@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
+use tokio::task::LocalSet;
 
 use crate::process::Workers;
 
@@ -37,7 +38,7 @@ pub(crate) fn start(services: Services) -> io::Result<()> {
     if let Err(error) = control::start(&control, workers) {
         eprintln!("mailrace: no control socket: cannot listen on {}: {error}", control.display());
     }
-    let listener = metrics_listen.and_then(|address| match TcpListener::bind(address) {
+    let listener = metrics_listen.and_then(|address| match listen(address) {
         Ok(listener) => {
             let address = listener.local_addr().unwrap_or(address);
             eprintln!("mailrace: metrics at http://{address}/metrics");
@@ -50,10 +51,18 @@ pub(crate) fn start(services: Services) -> io::Result<()> {
             None
         }
     });
-    std::thread::Builder::new()
-        .name("services".to_owned())
-        .spawn(move || tokio_uring::start(run(listener, registry, refresh, refresh_period)))?;
+    // Not tokio-uring: these are served where io_uring may not run, too.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("services".to_owned()).spawn(move || {
+        LocalSet::new().block_on(&runtime, run(listener, registry, refresh, refresh_period));
+    })?;
     Ok(())
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 async fn run(
@@ -63,8 +72,7 @@ async fn run(
     refresh_period: Duration,
 ) {
     if let Some(listener) = listener {
-        let listener = tokio_uring::net::TcpListener::from_std(listener);
-        tokio_uring::spawn(scrape::run(listener, Rc::new(registry)));
+        tokio::task::spawn_local(scrape::run(listener, Rc::new(registry)));
     }
     loop {
         tokio::time::sleep(refresh_period).await;

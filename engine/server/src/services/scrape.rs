@@ -4,7 +4,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
-use tokio_uring::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::metrics::text_of;
 
@@ -13,12 +14,20 @@ const REQUEST_SIZE_MAX: usize = 8192;
 /// How long a scraper may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(super) async fn run(listener: TcpListener, registry: Rc<Registry>) {
+/// Answers whoever comes to `listener`, which does not block.
+pub(super) async fn run(listener: std::net::TcpListener, registry: Rc<Registry>) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            eprintln!("mailrace: no metrics: {error}");
+            return;
+        }
+    };
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let registry = Rc::clone(&registry);
-                tokio_uring::spawn(async move {
+                tokio::task::spawn_local(async move {
                     // A scraper that goes away has no metrics.
                     let _ = tokio::time::timeout(PATIENCE, answer(stream, &registry)).await;
                 });
@@ -29,19 +38,15 @@ pub(super) async fn run(listener: TcpListener, registry: Rc<Registry>) {
     }
 }
 
-async fn answer(stream: TcpStream, registry: &Registry) -> std::io::Result<()> {
+async fn answer(mut stream: TcpStream, registry: &Registry) -> std::io::Result<()> {
     let mut request = Vec::new();
     while !is_whole(&request) && request.len() < REQUEST_SIZE_MAX {
-        let (result, piece) = stream.read(vec![0; 1024]).await;
-        let count = result?;
-        if count == 0 {
+        if stream.read_buf(&mut request).await? == 0 {
             return Ok(());
         }
-        request.extend_from_slice(piece.get(..count).unwrap_or_default());
     }
     let response = response_to(&request, || text_of(registry));
-    let (result, _) = stream.write_all(response.into_bytes()).await;
-    result
+    stream.write_all(response.as_bytes()).await
 }
 
 fn is_whole(request: &[u8]) -> bool {

@@ -1,0 +1,467 @@
+//! What every [`Io`] over the operating system does alike: one suite, run for each by [`conformance`].
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::net::SendFlags;
+
+use crate::system::monotonic;
+use crate::{
+    BLOCK_ALIGNMENT, Block, Completion, ConnectionId, Disk, FileId, FileKind, Instant, Io, Operation, OsDisk,
+    ReceiveEnd, Token,
+};
+
+/// Runs the suite for what `$make` makes: an `Io` with 4 connections and 2 receive buffers of 4096 octets.
+macro_rules! conformance {
+    ($make:path) => {
+        $crate::conformance::conformance! { $make:
+            an_echo_goes_round_over_both_families
+            receiving_ends_when_buffers_run_out_and_goes_on_when_asked
+            receiving_stops_and_goes_on_with_what_came_meanwhile
+            the_end_of_a_stream_comes_behind_its_octets
+            urgent_octets_hold_nothing_up
+            a_send_without_room_goes_on_when_there_is_some
+            closing_ends_a_send_that_waits
+            nothing_names_a_closed_connection
+            a_full_table_takes_the_next_client_after_a_close
+            nobody_is_taken_any_more_after_accepting_stopped
+            two_of_them_talk_through_connect
+            connecting_to_nobody_fails
+            durable_writes_are_on_the_file
+            a_write_that_fails_says_why_and_the_next_one_is_done
+            another_thread_wakes_a_wait
+            a_deadline_ends_a_wait
+        }
+    };
+    ($make:path: $($name:ident)*) => {
+        $(#[test] fn $name() { $crate::conformance::$name(&$make); })*
+    };
+}
+pub(crate) use conformance;
+
+/// How long something may take that takes no time.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An `Io` with a listener, and what it completed that nobody has looked for yet.
+pub(crate) struct Bench<I> {
+    pub(crate) io: I,
+    pub(crate) completions: Vec<Completion>,
+    pub(crate) target: SocketAddr,
+}
+
+impl<I: Io<Disk = OsDisk>> Bench<I> {
+    pub(crate) fn new(io: I) -> Self {
+        Self::listening(io, IpAddr::from(Ipv4Addr::LOCALHOST)).unwrap()
+    }
+
+    fn listening(io: I, address: IpAddr) -> std::io::Result<Self> {
+        let listener = TcpListener::bind((address, 0))?;
+        let target = listener.local_addr()?;
+        let mut bench = Self { io, completions: Vec::new(), target };
+        bench.io.submit(Token(1), Operation::Accept(listener));
+        bench.poll();
+        Ok(bench)
+    }
+
+    /// Starts what was submitted, and takes what is there.
+    pub(crate) fn poll(&mut self) {
+        self.io.wait(Some(Instant::default()), &mut self.completions).unwrap();
+    }
+
+    /// Waits until `take` wants one of the completions; the others stay.
+    pub(crate) fn until<T>(&mut self, take: impl Fn(&mut Completion) -> Option<T>) -> T {
+        let give_up = monotonic().after(PATIENCE);
+        while monotonic() < give_up {
+            for place in 0..self.completions.len() {
+                if let Some(taken) = take(&mut self.completions[place]) {
+                    self.completions.remove(place);
+                    return taken;
+                }
+            }
+            self.io.wait(Some(give_up), &mut self.completions).unwrap();
+        }
+        panic!("nothing of the kind came: {:?}", self.completions);
+    }
+
+    pub(crate) fn accepted(&mut self) -> (ConnectionId, SocketAddr) {
+        self.until(|completion| match completion {
+            Completion::Accepted { connection, peer } => Some((*connection, *peer)),
+            _ => None,
+        })
+    }
+
+    /// A client and its connection.
+    pub(crate) fn connected(&mut self) -> (TcpStream, ConnectionId) {
+        let client = TcpStream::connect(self.target).unwrap();
+        let (connection, peer) = self.accepted();
+        assert_eq!(peer, client.local_addr().unwrap());
+        (client, connection)
+    }
+
+    /// The octets of the next piece for `wanted`, which is given back.
+    fn received(&mut self, wanted: Token) -> Vec<u8> {
+        let piece = self.until(|completion| match completion {
+            Completion::Received { token, piece, .. } if *token == wanted => {
+                // A piece cannot be copied: a stand-in that nobody gives back stays.
+                let nothing = crate::Piece { buffer: 0, offset: 0, length: 0 };
+                Some(std::mem::replace(piece, nothing))
+            }
+            _ => None,
+        });
+        let octets = self.io.received(&piece).to_vec();
+        self.io.recycle(piece);
+        octets
+    }
+
+    /// As many octets as wanted, received again where buffers ran out.
+    fn received_in_all(&mut self, connection: ConnectionId, wanted: usize) -> Vec<u8> {
+        let mut octets = Vec::new();
+        while octets.len() < wanted {
+            for completion in std::mem::take(&mut self.completions) {
+                match completion {
+                    Completion::Received { piece, .. } => {
+                        octets.extend_from_slice(self.io.received(&piece));
+                        self.io.recycle(piece);
+                    }
+                    Completion::ReceiveEnded { token, end: ReceiveEnd::OutOfBuffers, .. } => {
+                        self.io.submit(token, Operation::Receive(connection));
+                    }
+                    other => self.completions.push(other),
+                }
+            }
+            if octets.len() < wanted {
+                let give_up = monotonic().after(PATIENCE);
+                self.io.wait(Some(give_up), &mut self.completions).unwrap();
+                assert!(monotonic() < give_up, "{} octets came", octets.len());
+            }
+        }
+        octets
+    }
+
+    fn receive_ended(&mut self) -> ReceiveEnd {
+        self.until(|completion| match completion {
+            Completion::ReceiveEnded { end, .. } => Some(std::mem::replace(end, ReceiveEnd::Closed)),
+            _ => None,
+        })
+    }
+
+    fn sent(&mut self) -> (Token, Result<(), std::io::Error>) {
+        self.until(|completion| match completion {
+            Completion::Sent { token, result, .. } => Some((*token, std::mem::replace(result, Ok(())))),
+            _ => None,
+        })
+    }
+
+    fn written(&mut self) -> (Token, Block, Result<(), std::io::Error>) {
+        self.until(|completion| match completion {
+            Completion::Written { token, block, result } => {
+                Some((*token, std::mem::replace(block, Block::new(0)), std::mem::replace(result, Ok(()))))
+            }
+            _ => None,
+        })
+    }
+}
+
+pub(crate) fn an_echo_goes_round_over_both_families<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+    for address in [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)] {
+        let Ok(mut bench) = Bench::listening(make(), address) else { continue };
+        let (mut client, connection) = bench.connected();
+        bench.io.submit(Token(2), Operation::Receive(connection));
+        // More than both buffers hold, so that each is used again.
+        for round in 0..20u8 {
+            client.write_all(&[round; 1000]).unwrap();
+            let mut echoed = 0;
+            while echoed < 1000 {
+                let octets = bench.received(Token(2));
+                assert!(octets.iter().all(|octet| *octet == round));
+                echoed += octets.len();
+                bench.io.submit(Token(3), Operation::Send(connection, octets));
+                let (token, result) = bench.sent();
+                assert_eq!(token, Token(3));
+                result.unwrap();
+            }
+            let mut back = [0; 1000];
+            client.read_exact(&mut back).unwrap();
+            assert_eq!(back, [round; 1000]);
+        }
+        drop(client);
+        assert!(matches!(bench.receive_ended(), ReceiveEnd::Closed));
+    }
+}
+
+pub(crate) fn receiving_ends_when_buffers_run_out_and_goes_on_when_asked<I: Io<Disk = OsDisk>>(
+    make: &impl Fn() -> I,
+) {
+    let mut bench = Bench::new(make());
+    let (mut client, connection) = bench.connected();
+    bench.io.submit(Token(2), Operation::Receive(connection));
+    let content: Vec<u8> = (0..20_000u32).map(|at| (at % 251) as u8).collect();
+    client.write_all(&content).unwrap();
+    assert!(matches!(bench.receive_ended(), ReceiveEnd::OutOfBuffers));
+    bench.io.submit(Token(2), Operation::Receive(connection));
+    assert_eq!(bench.received_in_all(connection, content.len()), content);
+}
+
+pub(crate) fn receiving_stops_and_goes_on_with_what_came_meanwhile<I: Io<Disk = OsDisk>>(
+    make: &impl Fn() -> I,
+) {
+    let mut bench = Bench::new(make());
+    let (mut client, connection) = bench.connected();
+    bench.io.submit(Token(2), Operation::Receive(connection));
+    client.write_all(b"first").unwrap();
+    assert_eq!(bench.received(Token(2)), b"first");
+    bench.io.submit(Token(0), Operation::StopReceiving(connection));
+    assert!(matches!(bench.receive_ended(), ReceiveEnd::Stopped));
+    client.write_all(b"second").unwrap();
+    // What is not asked for stays in the kernel, but its event comes: a second client shows that one would have.
+    let (mut other, other_connection) = bench.connected();
+    bench.io.submit(Token(3), Operation::Receive(other_connection));
+    other.write_all(b"other").unwrap();
+    assert_eq!(bench.received(Token(3)), b"other");
+    assert!(bench.completions.is_empty(), "{:?}", bench.completions);
+    bench.io.submit(Token(4), Operation::Receive(connection));
+    assert_eq!(bench.received(Token(4)), b"second");
+    client.write_all(b"third").unwrap();
+    assert_eq!(bench.received(Token(4)), b"third");
+}
+
+pub(crate) fn the_end_of_a_stream_comes_behind_its_octets<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+    let mut bench = Bench::new(make());
+    let (mut client, connection) = bench.connected();
+    // Both are there before anybody receives.
+    client.write_all(b"QUIT\r\n").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    bench.poll();
+    bench.io.submit(Token(2), Operation::Receive(connection));
+    assert_eq!(bench.received(Token(2)), b"QUIT\r\n");
+    assert!(matches!(bench.receive_ended(), ReceiveEnd::Closed));
+}
+
+pub(crate) fn urgent_octets_hold_nothing_up<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+    let mut bench = Bench::new(make());
+    let (mut client, connection) = bench.connected();
+    client.write_all(b"before").unwrap();
+    rustix::net::send(&client, b"!", SendFlags::OOB).unwrap();
+    client.write_all(b"behind").unwrap();
+    bench.poll();
+    bench.io.submit(Token(2), Operation::Receive(connection));
+    // The urgent octet itself is not part of the stream.
+    assert_eq!(bench.received_in_all(connection, 12), b"beforebehind");
+}
+
+pub(crate) fn a_send_without_room_goes_on_when_there_is_some<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+    let mut bench = Bench::new(make());
+    let (mut client, connection) = bench.connected();
+    // Twice, since the second time the kernel is asked already to tell of room.
+    for round in 0..2 {
+        let content: Vec<u8> = (0..20_000_000u32).map(|at| ((at + round) % 251) as u8).collect();
+        bench.io.submit(Token(5), Operation::Send(connection, content.clone()));
+        bench.poll();
+        assert!(bench.completions.is_empty(), "more than sockets hold was sent at once");
+        let mut reader = client.try_clone().unwrap();
+        let thread = std::thread::spawn(move || {
+            let mut octets = vec![0; 20_000_000];
+            reader.read_exact(&mut octets).unwrap();
+            octets
+        });
+        let (token, result) = bench.sent();
+        assert_eq!(token, Token(5));
+        result.unwrap();
+        assert!(thread.join().unwrap() == content, "octets were lost or doubled");
+    }
+    bench.io.submit(Token(6), Operation::Close(connection));
+    bench.poll();
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+}
+
+pub(crate) fn closing_ends_a_send_that_waits<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+    let mut bench = Bench::new(make());
+    let (client, connection) = bench.connected();
+    bench.io.submit(Token(5), Operation::Send(connection, vec![b'x'; 20_000_000]));
+    bench.poll();
+    bench.io.submit(Token(6), Operation::Close(connection));
+    let (token, result) = bench.sent();
+    assert_eq!(token, Token(5));
+    assert!(result.is_err());
+    drop(client);
+    let (_, next) = bench.connected();
+    assert_eq!((next.slot, next.generation), (connection.slot, connection.generation + 1));
+    assert!(bench.completions.is_empty(), "{:?}", bench.completions);
+}
+
+pub(crate) fn nothing_names_a_closed_connection<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+    let mut bench = Bench::new(make());
+    let (mut client, connection) = bench.connected();
+    bench.io.submit(Token(2), Operation::Receive(connection));
+    bench.poll();
+    client.write_all(b"late").unwrap();
+    bench.io.submit(Token(0), Operation::StopReceiving(connection));
+    bench.io.submit(Token(0), Operation::Close(connection));
+    // Names of the past mean nothing, in any operation.
+    bench.io.submit(Token(2), Operation::Receive(connection));
+    bench.io.submit(Token(0), Operation::StopReceiving(connection));
+    bench.io.submit(Token(0), Operation::Close(connection));
+    let (_other, other_connection) = bench.connected();
+    assert_ne!(other_connection, connection);
+    assert!(bench.completions.is_empty(), "{:?}", bench.completions);
+    bench.io.submit(Token(7), Operation::Send(connection, b"late".to_vec()));
+    let (token, result) = bench.sent();
+    assert_eq!(token, Token(7));
+    assert!(result.is_err());
+}
+
+pub(crate) fn a_full_table_takes_the_next_client_after_a_close<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+    let mut bench = Bench::new(make());
+    let clients: Vec<(TcpStream, ConnectionId)> = (0..4).map(|_| bench.connected()).collect();
+    // For the next one there is no place: it is dropped, or has to wait.
+    let fifth = TcpStream::connect(bench.target).unwrap();
+    bench.until(|completion| matches!(completion, Completion::AcceptFailed { .. }).then_some(()));
+    let sixth = TcpStream::connect(bench.target).unwrap();
+    bench.poll();
+    let (_, closed) = &clients[2];
+    bench.io.submit(Token(2), Operation::Close(*closed));
+    let (connection, peer) = bench.accepted();
+    assert_eq!((connection.slot, connection.generation), (closed.slot, closed.generation + 1));
+    assert!([&fifth, &sixth].iter().any(|client| client.local_addr().unwrap() == peer));
+}
+
+pub(crate) fn nobody_is_taken_any_more_after_accepting_stopped<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+    let mut bench = Bench::new(make());
+    let (mut client, connection) = bench.connected();
+    bench.io.submit(Token(0), Operation::StopAccepting);
+    bench.poll();
+    assert!(TcpStream::connect(bench.target).is_err());
+    // Who was taken before stays.
+    bench.io.submit(Token(3), Operation::Send(connection, b"221\r\n".to_vec()));
+    bench.sent().1.unwrap();
+    let mut reply = [0; 5];
+    client.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply, b"221\r\n");
+}
+
+pub(crate) fn two_of_them_talk_through_connect<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+    let (mut server, mut client) = (Bench::new(make()), Bench::new(make()));
+    client.io.submit(Token(9), Operation::Connect(server.target));
+    let connection = client.until(|completion| match completion {
+        Completion::Connected { token: Token(9), result: Ok(connection) } => Some(*connection),
+        _ => None,
+    });
+    let (accepted, _) = server.accepted();
+    client.io.submit(Token(1), Operation::Receive(connection));
+    client.poll();
+    server.io.submit(Token(1), Operation::Send(accepted, b"220 hello\r\n".to_vec()));
+    server.poll();
+    assert_eq!(client.received(Token(1)), b"220 hello\r\n");
+    server.io.submit(Token(2), Operation::Receive(accepted));
+    client.io.submit(Token(2), Operation::Send(connection, b"QUIT\r\n".to_vec()));
+    client.sent().1.unwrap();
+    assert_eq!(server.received(Token(2)), b"QUIT\r\n");
+}
+
+pub(crate) fn connecting_to_nobody_fails<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+    let mut bench = Bench::new(make());
+    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    // More often than there are places.
+    for _ in 0..6 {
+        bench.io.submit(Token(7), Operation::Connect(nobody));
+        let error = bench.until(|completion| match completion {
+            Completion::Connected { token: Token(7), result: Err(error) } => Some(error.kind()),
+            _ => None,
+        });
+        assert_eq!(error, std::io::ErrorKind::ConnectionRefused);
+    }
+}
+
+/// A directory that is removed when it is dropped.
+struct Place(PathBuf, OsDisk);
+
+impl Place {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("mailrace-io-{}-{number}", std::process::id()));
+        let disk = OsDisk::new(&path).unwrap();
+        Self(path, disk)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn write<I: Io>(io: &mut I, number: u64, file: FileId, is_durable: bool) {
+    let mut block = Block::new(2 * BLOCK_ALIGNMENT);
+    block.extend(format!("durable {number}").as_bytes());
+    block.pad(BLOCK_ALIGNMENT);
+    let offset = number * BLOCK_ALIGNMENT as u64;
+    io.submit(Token(number), Operation::Write { file, block, offset, is_durable });
+}
+
+pub(crate) fn durable_writes_are_on_the_file<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+    let place = Place::new();
+    let file = place.1.create("segment", 65_536, FileKind::Direct).unwrap();
+    let mut bench = Bench::new(make());
+    let file = bench.io.attach(file);
+    // More at once than anybody writes at a time; they may come back in any order.
+    (0..16).for_each(|number| write(&mut bench.io, number, file, true));
+    let mut tokens = Vec::new();
+    for _ in 0..16 {
+        let (token, block, result) = bench.written();
+        result.unwrap();
+        assert!(block.filled().starts_with(format!("durable {}\0", token.0).as_bytes()));
+        tokens.push(token.0);
+    }
+    tokens.sort_unstable();
+    assert!(tokens.into_iter().eq(0..16));
+    let content = std::fs::read(place.0.join("segment")).unwrap();
+    for (number, piece) in content.chunks(BLOCK_ALIGNMENT).enumerate() {
+        assert!(piece.starts_with(format!("durable {number}\0").as_bytes()));
+    }
+    assert_eq!(place.1.size(&bench.io.detach(file)).unwrap(), 65_536);
+}
+
+pub(crate) fn a_write_that_fails_says_why_and_the_next_one_is_done<I: Io<Disk = OsDisk>>(
+    make: &impl Fn() -> I,
+) {
+    let place = Place::new();
+    let mut bench = Bench::new(make());
+    let full = bench.io.attach(place.1.open("/dev/full", FileKind::Buffered).unwrap());
+    let sound = bench.io.attach(place.1.create("segment", 65_536, FileKind::Buffered).unwrap());
+    for number in 0..8 {
+        let is_sound = number % 2 == 1;
+        write(&mut bench.io, number, if is_sound { sound } else { full }, is_sound);
+        let (token, block, result) = bench.written();
+        assert_eq!((token, block.len()), (Token(number), BLOCK_ALIGNMENT));
+        let error = result.map_err(|error| error.kind());
+        assert_eq!(error, if is_sound { Ok(()) } else { Err(std::io::ErrorKind::StorageFull) });
+    }
+}
+
+pub(crate) fn another_thread_wakes_a_wait<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+    let mut io = make();
+    let waker = io.waker();
+    let start = std::time::Instant::now();
+    for _ in 0..3 {
+        let waker = waker.clone();
+        let thread = std::thread::spawn(move || waker.wake());
+        io.wait(Some(monotonic().after(Duration::from_secs(20))), &mut Vec::new()).unwrap();
+        thread.join().unwrap();
+    }
+    assert!(start.elapsed() < Duration::from_secs(15));
+}
+
+pub(crate) fn a_deadline_ends_a_wait<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+    let mut bench = Bench::new(make());
+    let start = monotonic();
+    let deadline = start.after(Duration::from_millis(30));
+    while bench.io.now() < deadline {
+        bench.io.wait(Some(deadline), &mut bench.completions).unwrap();
+    }
+    assert!(bench.io.now().since(start) < Duration::from_secs(10));
+    assert!(bench.completions.is_empty());
+}

@@ -1,0 +1,167 @@
+//! Owns the threads that write to files: a durable write blocks, and a worker must not.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use rustix::io::{Errno, ReadWriteFlags};
+
+use crate::{Block, Completion, OsFile, Token, Waker};
+
+/// A write that is to be done.
+pub(super) struct Write {
+    pub(super) token: Token,
+    pub(super) file: Arc<OsFile>,
+    pub(super) block: Block,
+    pub(super) offset: u64,
+    pub(super) is_durable: bool,
+}
+
+/// Threads of which each does one write at a time. Ended, with all writes done, when dropped.
+pub(super) struct Writers {
+    queue: Arc<Queue>,
+    completions: Receiver<Completion>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Writes for whichever thread is free. A channel's receivers would spin before they sleep, on the core that the worker
+/// needs.
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    has_changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    writes: VecDeque<Write>,
+    is_ended: bool,
+}
+
+impl Writers {
+    /// Starts `count` threads; `waker` is called after each write. They run where the thread that starts them may:
+    /// beside the worker that waits for them, so that handing over wakes no other core.
+    pub(super) fn start(count: usize, waker: &Waker) -> io::Result<Self> {
+        let (done, completions) = channel();
+        let mut writers = Self { queue: Arc::default(), completions, threads: Vec::new() };
+        for _ in 0..count {
+            let (queue, done, waker) = (Arc::clone(&writers.queue), done.clone(), waker.clone());
+            let thread = std::thread::Builder::new().name("writer".to_owned());
+            writers.threads.push(thread.spawn(move || work(&queue, &done, &waker))?);
+        }
+        Ok(writers)
+    }
+
+    /// Hands a write over. As many wait as the caller has under way.
+    pub(super) fn submit(&self, write: Write) {
+        self.queue.lock().writes.push_back(write);
+        self.queue.has_changed.notify_one();
+    }
+
+    /// The writes that were done since the last time.
+    pub(super) fn completions(&self) -> impl Iterator<Item = Completion> + '_ {
+        self.completions.try_iter()
+    }
+}
+
+impl Drop for Writers {
+    fn drop(&mut self) {
+        self.queue.lock().is_ended = true;
+        self.queue.has_changed.notify_all();
+        for thread in self.threads.drain(..) {
+            // It says itself why it panicked.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the next write; `None` when there will be none.
+    fn next(&self) -> Option<Write> {
+        let mut state = self.lock();
+        loop {
+            if let Some(write) = state.writes.pop_front() {
+                return Some(write);
+            }
+            if state.is_ended {
+                return None;
+            }
+            state = self.has_changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+fn work(queue: &Queue, done: &Sender<Completion>, waker: &Waker) {
+    while let Some(Write { token, file, block, offset, is_durable }) = queue.next() {
+        let flags = if is_durable { ReadWriteFlags::DSYNC } else { ReadWriteFlags::empty() };
+        let result = write_whole(block.filled(), offset, |octets, offset| {
+            rustix::io::pwritev2(&file.file, &[IoSlice::new(octets)], offset, flags)
+        });
+        // Whoever sees the completion may detach the file.
+        drop(file);
+        // Nobody asks any more when the worker is being dropped.
+        let _ = done.send(Completion::Written { token, block, result });
+        waker.wake();
+    }
+}
+
+/// Goes on after a short write: the kernel says only at the next one what stopped it.
+fn write_whole(
+    octets: &[u8],
+    offset: u64,
+    mut write: impl FnMut(&[u8], u64) -> Result<usize, Errno>,
+) -> io::Result<()> {
+    let mut written = 0;
+    while written < octets.len() {
+        match write(&octets[written..], offset + written as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => written += count,
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Disk, FileKind, OsDisk};
+
+    use super::*;
+
+    #[test]
+    fn what_was_handed_over_is_written_before_the_threads_end() {
+        let root = std::env::temp_dir().join(format!("mailrace-io-writers-{}", std::process::id()));
+        let disk = OsDisk::new(&root).unwrap();
+        let file = Arc::new(disk.create("segment", 65_536, FileKind::Buffered).unwrap());
+        let writers = Writers::start(2, &Waker::new(|| {})).unwrap();
+        for number in 0..16 {
+            let mut block = Block::new(4096);
+            block.extend(&[b'x'; 4096]);
+            let (file, offset) = (Arc::clone(&file), number * 4096);
+            writers.submit(Write { token: Token(number), file, block, offset, is_durable: true });
+        }
+        drop(writers);
+        assert!(std::fs::read(root.join("segment")).unwrap() == [b'x'; 65_536]);
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_short_write_goes_on_where_it_stopped_and_says_what_stopped_it() {
+        let mut answers = vec![Ok(3), Err(Errno::INTR), Ok(2)].into_iter();
+        let mut seen = Vec::new();
+        let result = write_whole(b"durable", 4096, |octets, offset| {
+            seen.push((octets.to_vec(), offset));
+            answers.next().unwrap_or(Err(Errno::NOSPC))
+        });
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        let wanted: [(&[u8], u64); 4] = [(b"durable", 4096), (b"able", 4099), (b"able", 4099), (b"le", 4101)];
+        assert!(seen.iter().map(|(octets, offset)| (octets.as_slice(), *offset)).eq(wanted), "{seen:?}");
+    }
+}
