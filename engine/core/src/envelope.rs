@@ -22,6 +22,17 @@ pub struct Origin {
     pub helo: Box<[u8]>,
     /// The protocol of the transaction.
     pub protocol: Protocol,
+    /// Who submitted it on this machine; `None` for mail from the network.
+    pub submitter: Option<Box<Submitter>>,
+}
+
+/// Who submitted a message on this machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Submitter {
+    /// The user's number.
+    pub user_id: u32,
+    /// The user's name, for a From field that is missing; empty: none. Not kept in the queue.
+    pub full_name: Vec<u8>,
 }
 
 impl Origin {
@@ -35,6 +46,7 @@ impl Origin {
             client_name: None,
             helo: Box::default(),
             protocol: Protocol::Smtp,
+            submitter: None,
         }
     }
 }
