@@ -22,8 +22,6 @@ pub struct Origin {
     pub helo: Box<[u8]>,
     /// The protocol of the transaction.
     pub protocol: Protocol,
-    /// Who submitted it on this machine; `None` for mail from the network.
-    pub submitter: Option<Box<Submitter>>,
 }
 
 /// Who submitted a message on this machine.
@@ -46,7 +44,6 @@ impl Origin {
             client_name: None,
             helo: Box::default(),
             protocol: Protocol::Smtp,
-            submitter: None,
         }
     }
 }
@@ -92,6 +89,8 @@ pub struct Envelope {
     pub content_filter: Option<Box<[u8]>>,
     /// The address of a check's REDIRECT, in internal form: everything goes there.
     pub redirect: Option<Box<[u8]>>,
+    /// Who submitted it on this machine; `None` for mail from the network.
+    pub submitter: Option<Box<Submitter>>,
 }
 
 /// An envelope as it goes into the queue.

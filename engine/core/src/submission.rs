@@ -34,57 +34,62 @@ impl fmt::Display for FieldTooLong {
 
 impl core::error::Error for FieldTooLong {}
 
-/// Takes the recipients from a header section, line by line, as Postfix's `sendmail -t` does: To, Cc and Bcc, or only
-/// Resent-To, Resent-Cc and Resent-Bcc once there is one of those (RFC 5322 §3.6.6).
+/// Takes the recipients from a header section, record by record, as Postfix's `sendmail -t` does: To, Cc and Bcc, or
+/// only Resent-To, Resent-Cc and Resent-Bcc once there is one of those (RFC 5322 §3.6.6).
 ///
 /// One field is the most that is in memory.
 #[derive(Debug)]
 pub struct HeaderRecipients {
     /// The field that may go on, with a line feed between its lines.
     field: Vec<u8>,
-    field_size_max: usize,
-    name_size_max: usize,
+    size_max: usize,
     plain: Vec<Vec<u8>>,
     resent: Option<Vec<Vec<u8>>>,
+    /// The next record begins a line.
+    is_line_start: bool,
     is_over: bool,
 }
 
 impl HeaderRecipients {
-    /// `field_size_max`: octets of a field (`header_size_limit`); `name_size_max`: a field's colon stands within so many
-    /// (`line_length_limit`).
+    /// `size_max`: octets of a field (`header_size_limit`).
     #[must_use]
-    pub const fn new(field_size_max: usize, name_size_max: usize) -> Self {
+    pub const fn new(size_max: usize) -> Self {
         Self {
             field: Vec::new(),
-            field_size_max,
-            name_size_max,
+            size_max,
             plain: Vec::new(),
             resent: None,
+            is_line_start: true,
             is_over: false,
         }
     }
 
-    /// The next line, without its end. The first that is no field ends the header section; all behind it is ignored.
+    /// The next record: a line without its end, or a piece of one that is longer than `line_length_limit`. The first line
+    /// that is no field ends the header section; all behind it is ignored.
     ///
     /// # Errors
     /// [`FieldTooLong`].
-    pub fn line(&mut self, line: &[u8]) -> Result<(), FieldTooLong> {
+    pub fn record(&mut self, record: &[u8], is_line_end: bool) -> Result<(), FieldTooLong> {
+        let is_line_start = core::mem::replace(&mut self.is_line_start, is_line_end);
         if self.is_over {
             return Ok(());
         }
-        if !self.field.is_empty() && line.first().is_some_and(|octet| matches!(octet, b' ' | b'\t')) {
+        // Text ends at a NUL, as where the field is cleaned.
+        let record = record.split(|octet| *octet == 0).next().unwrap_or_default();
+        let is_continued = record.first().is_some_and(|octet| matches!(octet, b' ' | b'\t'));
+        if is_line_start && is_continued && !self.field.is_empty() {
             self.field.push(b'\n');
-        } else {
+        } else if is_line_start {
             self.end_field();
-            if field_name(line.get(..self.name_size_max).unwrap_or(line)).is_none() {
-                self.is_over = true;
-                return Ok(());
-            }
+            self.is_over = field_name(record).is_none();
         }
-        if self.field.len() + line.len() > self.field_size_max {
+        if self.is_over {
+            return Ok(());
+        }
+        if self.field.len() + record.len() > self.size_max {
             return Err(FieldTooLong);
         }
-        self.field.extend_from_slice(line);
+        self.field.extend_from_slice(record);
         Ok(())
     }
 
@@ -107,10 +112,7 @@ impl HeaderRecipients {
             None
         };
         if let Some(recipients) = recipients {
-            // Text ends at a NUL, line by line, as where the field is cleaned.
-            let lines = self.field.get(colon + 1..).unwrap_or_default().split(|octet| *octet == b'\n');
-            let lines = lines.map(|line| line.split(|octet| *octet == 0).next().unwrap_or_default());
-            recipients.extend(addresses(&lines.collect::<Vec<_>>().join(&b'\n')));
+            recipients.extend(addresses(self.field.get(colon + 1..).unwrap_or_default()));
         }
         self.field.clear();
     }
@@ -127,8 +129,8 @@ mod tests {
     }
 
     fn recipients(section: &str) -> Vec<String> {
-        let mut reader = HeaderRecipients::new(1000, 100);
-        section.split('\n').try_for_each(|line| reader.line(line.as_bytes())).unwrap();
+        let mut reader = HeaderRecipients::new(1000);
+        section.split('\n').try_for_each(|line| reader.record(line.as_bytes(), true)).unwrap();
         texts(reader.finish())
     }
 
@@ -217,14 +219,29 @@ mod tests {
     }
 
     #[test]
+    fn lines_may_come_in_records() {
+        let mut reader = HeaderRecipients::new(1000);
+        for (record, is_line_end) in [
+            ("To: a,", false),
+            (" b", false),
+            ("", true),
+            ("\tc", true),
+            ("TTTT", false),
+            (": d", true),
+            ("Cc: e", true),
+        ] {
+            assert_eq!(reader.record(record.as_bytes(), is_line_end), Ok(()));
+        }
+        // A name that is longer than a record is none, and ends the section.
+        assert_eq!(texts(reader.finish()), ["a", "b", "c"]);
+    }
+
+    #[test]
     fn an_endless_field_is_refused() {
-        let mut reader = HeaderRecipients::new(1000, 100);
-        assert_eq!(reader.line(&[&b"X: "[..], &[b'x'; 997]].concat()), Ok(()));
-        assert_eq!(reader.line(b" y"), Err(FieldTooLong));
-        // A name that is too long is none.
-        let mut reader = HeaderRecipients::new(1000, 100);
-        assert_eq!(reader.line(&[&[b'T'; 100][..], b": y"].concat()), Ok(()));
-        assert_eq!(reader.line(b"To: y"), Ok(()));
-        assert_eq!(reader.finish(), Vec::<Vec<u8>>::new());
+        let mut reader = HeaderRecipients::new(1000);
+        assert_eq!(reader.record(&[&b"X: "[..], &[b'x'; 996]].concat(), true), Ok(()));
+        assert_eq!(reader.record(b" ", false), Err(FieldTooLong));
+        let mut reader = HeaderRecipients::new(1000);
+        assert_eq!(reader.record(&[b'x'; 2000], true), Ok(()), "a body may be what it likes");
     }
 }

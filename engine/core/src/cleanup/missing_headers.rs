@@ -43,7 +43,7 @@ pub(super) fn missing_headers<'a>(
         out.extend_from_slice_copy(prefix);
         out.extend_from_slice_copy(b"From: ");
         let sender = envelope_sender(surroundings)?;
-        let full_name = surroundings.origin.submitter.as_ref().map_or(&b""[..], |it| &it.full_name);
+        let full_name = envelope.submitter.as_ref().map_or(&b""[..], |it| &it.full_name);
         if sender.is_empty() || full_name.is_empty() {
             quote_onto(if sender.is_empty() { b"MAILER-DAEMON" } else { sender }, &mut out);
         } else {

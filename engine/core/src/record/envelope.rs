@@ -61,7 +61,7 @@ pub fn encode(origin: &Origin, envelope: &QueuedEnvelope<'_>, out: &mut ArenaVec
         Protocol::Local => b'L',
     };
     field(PROTOCOL, &[protocol]);
-    if let Some(submitter) = &origin.submitter {
+    if let Some(submitter) = &given.submitter {
         field(USER_ID, &submitter.user_id.to_le_bytes());
     }
     field(SENDER, envelope.sender);
@@ -121,7 +121,7 @@ pub fn decode(mut octets: &[u8]) -> Option<(Origin, Envelope)> {
             PROTOCOL => origin.protocol = protocol(value)?,
             USER_ID => {
                 let user_id = u32::from_le_bytes(value.try_into().ok()?);
-                origin.submitter = Some(Box::new(Submitter { user_id, full_name: Vec::new() }));
+                envelope.submitter = Some(Box::new(Submitter { user_id, full_name: Vec::new() }));
             }
             SENDER => envelope.sender = value.to_vec(),
             BODY => envelope.body = body(value)?,
@@ -224,7 +224,6 @@ mod tests {
             origin.helo = helo.into();
             origin.client_name = name.map(Into::into);
             origin.protocol = Protocol::Esmtp;
-            origin.submitter = user_id.map(|user_id| Box::new(Submitter { user_id, full_name: Vec::new() }));
             let recipients = recipients.into_iter().map(|(address, original, notify, dsn)| Recipient {
                 // An original that is the same is not kept apart.
                 original: original.filter(|original| *original != address).map(Into::into),
@@ -243,6 +242,7 @@ mod tests {
                 declared_size: declared,
                 content_filter: filter.clone().map(Into::into),
                 redirect: filter.map(Into::into),
+                submitter: user_id.map(|user_id| Box::new(Submitter { user_id, full_name: Vec::new() })),
             };
             let mut out = encoded(&origin, &envelope);
             // A field of a later version is skipped.

@@ -1,7 +1,7 @@
 //! Owns the drop file: a message that was submitted on this machine and that no engine has taken yet.
 //!
-//! A header of [`HEADER_SIZE`] octets, the content with CRLF line ends, the envelope. Content goes to the file while
-//! it is read, so the header is written last, where it stands first. The layout is in `docs/queue-format.md`.
+//! A header of [`HEADER_SIZE`] octets, the content with LF line ends, the envelope. Content goes to the file while it is
+//! read, so the header is written last, where it stands first. The layout is in `docs/queue-format.md`.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
