@@ -155,3 +155,54 @@ impl Drop for DropFile {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A new queue's directory and its maildrop.
+    pub(crate) fn queue(name: &str) -> (PathBuf, Maildrop) {
+        let directory = std::env::temp_dir().join(format!("mailrace-maildrop-{name}-{}", std::process::id()));
+        // One of an earlier process of this number.
+        let _ = std::fs::remove_dir_all(&directory);
+        DirBuilder::new().mode(0o700).create(&directory).unwrap();
+        let maildrop = Maildrop::of(&directory);
+        maildrop.make().unwrap();
+        (directory, maildrop)
+    }
+
+    fn names(maildrop: &Maildrop) -> Vec<String> {
+        let entries = std::fs::read_dir(maildrop.path()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn anybody_may_drop_and_only_the_owner_may_look() {
+        let (directory, maildrop) = queue("modes");
+        let mode = |path: &Path| path.metadata().unwrap().mode() & 0o7777;
+        assert_eq!((mode(maildrop.path()), mode(&directory)), (0o3733, 0o711));
+        // What somebody has set stays.
+        std::fs::set_permissions(maildrop.path(), Permissions::from_mode(0o3730)).unwrap();
+        std::fs::set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
+        maildrop.make().unwrap();
+        assert_eq!((mode(maildrop.path()), mode(&directory)), (0o3730, 0o700));
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn a_file_has_its_name_only_when_it_is_whole() {
+        let (directory, maildrop) = queue("names");
+        let mut file = maildrop.create().unwrap();
+        file.write(b"x\n").unwrap();
+        assert!(names(&maildrop)[0].ends_with(UNFINISHED));
+        drop(file);
+        assert!(names(&maildrop).is_empty(), "an unfinished file is removed");
+        maildrop.create().unwrap().finish(&Submission::default()).unwrap();
+        let names = names(&maildrop);
+        assert!(names.len() == 1 && is_message(&names[0]), "{names:?}");
+        let of_file = maildrop.path().join(&names[0]).metadata().unwrap();
+        assert_eq!(of_file.mode() & 0o7777, 0o640);
+        assert_eq!(of_file.gid(), maildrop.path().metadata().unwrap().gid());
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}

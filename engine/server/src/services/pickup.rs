@@ -457,3 +457,52 @@ impl<'a> Content<'a> {
         Ok((octets, is_last))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::maildrop::tests::queue;
+
+    /// The parts of the content of a drop file with `content`.
+    fn parts(name: &str, content: &[u8]) -> Vec<Vec<u8>> {
+        let (directory, maildrop) = queue(name);
+        let mut file = maildrop.create().unwrap();
+        file.write(content).unwrap();
+        let recipients = vec![(b"a".to_vec(), mailrace_core::Notify::default())];
+        file.finish(&Submission { recipients, ..Submission::default() }).unwrap();
+        let path: Vec<PathBuf> =
+            std::fs::read_dir(maildrop.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let file = File::open(&path[0]).unwrap();
+        let mut header = [0; HEADER_SIZE];
+        file.read_exact_at(&mut header, 0).unwrap();
+        let header = Header::decode(&header, file.metadata().unwrap().len()).unwrap();
+        assert!(read_submission(&file, &header).is_ok());
+        let mut content = Content::new(&file, &header);
+        let mut parts = Vec::new();
+        loop {
+            let Ok((part, is_last)) = content.next() else { panic!("an undamaged file") };
+            parts.push(part);
+            if is_last {
+                break;
+            }
+        }
+        std::fs::remove_dir_all(directory).unwrap();
+        parts
+    }
+
+    #[test]
+    fn content_gets_line_ends_that_nothing_can_be_mistaken_for() {
+        for (content, wanted) in
+            [("a\nb\n", "a\r\nb\r\n"), ("a\r\n.\r\n\n", "a \r\n. \r\n\r\n"), ("end", "end\r\n"), ("", "")]
+        {
+            assert_eq!(parts("ends", content.as_bytes()), [wanted.as_bytes()], "{content:?}");
+        }
+        // A part ends with a line, one in the midst of one.
+        let content = [vec![b'x'; PART_SIZE - 1], b"\n".to_vec(), vec![b'y'; PART_SIZE + 5]].concat();
+        let parts = parts("parts", &content);
+        assert_eq!(parts.len(), 3);
+        assert!(parts[0].ends_with(b"x\r\n") && parts[1].ends_with(b"y") && parts[2] == b"yyyyy\r\n");
+    }
+}
