@@ -278,13 +278,19 @@ impl Submission {
     /// The envelope as the passes take it.
     #[must_use]
     pub fn into_envelope(self, arrival: Timestamp) -> Envelope {
-        let recipients = self.recipients.into_iter();
+        let recipient = |(address, notify): (Vec<u8>, Notify)| {
+            // Postfix's default of `empty_address_recipient`.
+            let (address, original) = if address.is_empty() {
+                (b"MAILER-DAEMON".to_vec(), Some(Box::default()))
+            } else {
+                (address, None)
+            };
+            Recipient { address, original, notify, ..Recipient::default() }
+        };
         Envelope {
             arrival,
             sender: self.sender,
-            recipients: recipients
-                .map(|(address, notify)| Recipient { address, notify, ..Recipient::default() })
-                .collect(),
+            recipients: self.recipients.into_iter().map(recipient).collect(),
             body: self.body,
             ret: self.ret,
             envelope_id: self.envelope_id,
@@ -324,6 +330,14 @@ mod tests {
         let least =
             Submission { recipients: vec![(b"a".to_vec(), Notify::default())], ..Submission::default() };
         assert_eq!(read(&least.encode()), Ok(least));
+    }
+
+    #[test]
+    fn an_empty_recipient_is_mailer_daemon() {
+        let envelope = submission().into_envelope(Timestamp::default());
+        let (one, other) = (&envelope.recipients[0], &envelope.recipients[1]);
+        assert_eq!((one.address.as_slice(), one.original()), (&b"a b@c"[..], &b"a b@c"[..]));
+        assert_eq!((other.address.as_slice(), other.original()), (&b"MAILER-DAEMON"[..], &b""[..]));
     }
 
     #[test]
