@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -346,24 +347,32 @@ fn files_that_are_no_submissions_are_put_aside() {
     assert_eq!(directory.messages().len(), 1);
 }
 
+/// A user that is not root.
+const NOBODY: u32 = 65534;
+
+/// The program where others may run it.
+fn copy_for_all(directory: &Directory) -> PathBuf {
+    let copy = directory.path().join("mailrace");
+    fs::copy(program(), &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    copy
+}
+
+fn as_nobody(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.uid(NOBODY).gid(NOBODY).current_dir("/");
+    command
+}
+
 #[test]
 fn every_user_may_submit_and_nobody_may_look() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED: only root can be two users");
         return;
     }
-    const NOBODY: u32 = 65534;
     let directory = configured();
     let mut running = engine(&directory);
-    // Where others may run it.
-    let copy = directory.path().join("mailrace");
-    fs::copy(program(), &copy).unwrap();
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
-    let as_nobody = |program: &Path| {
-        let mut command = Command::new(program);
-        command.uid(NOBODY).gid(NOBODY);
-        command
-    };
+    let copy = copy_for_all(&directory);
     let submit = || {
         let mut command = as_nobody(&copy);
         command.arg("sendmail").arg("-C").arg(directory.path().join("mailrace.toml")).arg("b@localhost");
@@ -388,6 +397,62 @@ fn every_user_may_submit_and_nobody_may_look() {
     assert_eq!(refused.status.code(), Some(75), "{refused:?}");
     running.stop();
     assert_eq!(maildrop(&directory).metadata().unwrap().mode() & 0o7777, 0o3730);
+}
+
+/// Somebody else's engine says that it runs with our configuration: it gets none of our mail.
+#[test]
+fn only_an_engine_that_may_be_believed_is_found() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can be two users");
+        return;
+    }
+    let directory = configured();
+    let (copy, config) = (copy_for_all(&directory), directory.path().join("mailrace.toml"));
+    let queue = directory.path().join("theirs");
+    fs::create_dir(&queue).unwrap();
+    chown(&queue, Some(NOBODY), Some(NOBODY)).unwrap();
+    let mut command = as_nobody(&copy);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--set", "engine.metrics_listen="]);
+    command.args(["--set", "queue.segment_size=1MiB", "--set", "queue.block_size=256KiB"]);
+    command.args(["--set", "smtpd_recipient_limit=200", "--config"]).arg(&config).arg("--queue").arg(&queue);
+    let mut engine = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(engine.stderr.take().unwrap()).lines();
+    let said: Vec<String> =
+        lines.map(Result::unwrap).take_while(|line| !line.starts_with("mailrace ready")).collect();
+    assert!(engine.try_wait().unwrap().is_none(), "it did not start: {said:?}");
+    let refused = sendmail(&directory, &["b@localhost"], MESSAGE);
+    // The configuration's owner may be believed.
+    chown(&config, Some(NOBODY), None).unwrap();
+    let taken = sendmail(&directory, &["b@localhost"], MESSAGE);
+    engine.kill().unwrap();
+    engine.wait().unwrap();
+    assert!(refused.status.code() == Some(75) && refused.errors.contains("there is no queue"), "{refused:?}");
+    accepted(&taken);
+}
+
+#[test]
+fn submissions_are_counted() {
+    let directory = configured();
+    let config = directory.path().join("mailrace.toml");
+    let engine = Engine::start(
+        &directory,
+        &["--config", config.to_str().unwrap(), "--set", "engine.metrics_listen=127.0.0.1:0"],
+    );
+    accepted(&sendmail(&directory, &["b@localhost"], MESSAGE));
+    fs::write(maildrop(&directory).join("1".repeat(32)), "garbage").unwrap();
+    accepted(&sendmail(&directory, &["b@localhost"], MESSAGE));
+    wait_until_gone(&directory, |name| name.len() == 32);
+    let said =
+        engine.lines.iter().find_map(|line| line.strip_prefix("mailrace: metrics at http://")).unwrap();
+    let mut stream = TcpStream::connect(said.strip_suffix("/metrics").unwrap()).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    for (result, count) in [("queued", 2), ("refused", 1), ("deferred", 0), ("discarded", 0)] {
+        let line = format!("mailrace_submissions_total{{result=\"{result}\"}} {count}");
+        assert!(text.lines().any(|found| found == line), "{line} is missing: {text}");
+    }
+    engine.stop();
 }
 
 /// Real Postfix's `sendmail` and ours: the same arguments and message must have the same recipients and content.
