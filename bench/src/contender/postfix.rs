@@ -105,6 +105,44 @@ impl Postfix {
         Some(path.parent().is_some_and(|parent| parent.ends_with("hold")))
     }
 
+    /// Submits a message with Postfix's `sendmail` and waits until it is in the queue: its queue id, or the exit status and
+    /// what was said.
+    ///
+    /// # Errors
+    /// [`BenchError`] when it cannot be run, or the message does not come.
+    pub fn submit(&self, arguments: &[&str], message: &[u8]) -> Result<Result<String, String>, BenchError> {
+        let finished = || -> Result<Vec<PathBuf>, BenchError> {
+            let mut files = files(&self.queue())?;
+            files.retain(|path| fs::metadata(path).is_ok_and(|it| it.permissions().mode() & 0o100 != 0));
+            Ok(files)
+        };
+        let before = finished()?;
+        let mut command = Command::new(program("sendmail").unwrap_or_else(|| PathBuf::from("sendmail")));
+        command.arg("-C").arg(self.directory.join("etc")).args(arguments).env_remove("MAIL_CONFIG");
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(BenchError::at("running sendmail"))?;
+        if let Some(mut input) = child.stdin.take() {
+            // It may have seen enough.
+            let _ = input.write_all(message);
+        }
+        let output = child.wait_with_output().map_err(BenchError::at("running sendmail"))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
+            return Ok(Err(format!("{}: {said}", output.status.code().unwrap_or(-1))));
+        }
+        let give_up = Instant::now() + START_TIME_MAX;
+        loop {
+            let new = finished()?.into_iter().find(|path| !before.contains(path));
+            if let Some(name) = new.as_deref().and_then(Path::file_name) {
+                return Ok(Ok(name.to_string_lossy().into_owned()));
+            }
+            if Instant::now() > give_up {
+                return Err(self.failed());
+            }
+            sleep(POLL);
+        }
+    }
+
     fn file_of(&self, id: &str) -> Result<PathBuf, BenchError> {
         let mut paths = files(&self.directory.join("spool/incoming"))?;
         paths.append(&mut files(&self.directory.join("spool/hold"))?);

@@ -24,6 +24,15 @@ pub struct Origin {
     pub protocol: Protocol,
 }
 
+/// Who submitted a message on this machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Submitter {
+    /// The user's number.
+    pub user_id: u32,
+    /// The user's name, for a From field that is missing; empty: none. Not kept in the queue.
+    pub full_name: Vec<u8>,
+}
+
 impl Origin {
     /// A client that has not greeted yet.
     #[must_use]
@@ -80,6 +89,8 @@ pub struct Envelope {
     pub content_filter: Option<Box<[u8]>>,
     /// The address of a check's REDIRECT, in internal form: everything goes there.
     pub redirect: Option<Box<[u8]>>,
+    /// Who submitted it on this machine; `None` for mail from the network.
+    pub submitter: Option<Box<Submitter>>,
 }
 
 /// An envelope as it goes into the queue.

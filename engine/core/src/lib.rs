@@ -19,10 +19,12 @@ mod octet_table;
 pub mod queue_id;
 pub mod record;
 pub mod smtp;
+pub mod submission;
 pub mod timestamp;
 
 pub use envelope::{
     BodyType, Envelope, Notify, Origin, Protocol, QueuedEnvelope, QueuedRecipient, Recipient, Return,
+    Submitter,
 };
 pub use queue_id::QueueId;
 pub use timestamp::Timestamp;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
@@ -117,8 +117,7 @@ impl OsDisk {
     /// # Errors
     /// What the file system says.
     pub fn new(root: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root)?;
+        make_directory(root)?;
         Ok(Self { root: root.canonicalize()? })
     }
 
@@ -153,12 +152,17 @@ impl OsDisk {
     }
 }
 
+/// Nobody else looks into it.
+fn make_directory(path: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
 impl Disk for OsDisk {
     type File = OsFile;
 
     fn list(&self, directory: &str) -> io::Result<Vec<String>> {
         let path = self.path(directory);
-        std::fs::create_dir_all(&path)?;
+        make_directory(&path)?;
         let mut names = Vec::new();
         for entry in std::fs::read_dir(path)? {
             if let Ok(name) = entry?.file_name().into_string() {

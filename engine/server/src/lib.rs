@@ -4,8 +4,10 @@
 pub mod command;
 pub mod config;
 pub mod log;
+mod maildrop;
 mod metrics;
 pub mod process;
+mod registration;
 mod services;
 pub mod tables;
 pub mod worker;

@@ -14,6 +14,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::log::LinesLost;
+use crate::services::SubmissionNumbers;
 
 /// A number that one thread changes and any thread reads.
 #[derive(Debug, Default)]
@@ -159,6 +160,7 @@ impl RejectCells {
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub(crate) workers: Vec<Arc<WorkerNumbers>>,
+    pub(crate) submissions: Arc<SubmissionNumbers>,
     pub(crate) spool: Arc<Shared>,
     pub(crate) lines_lost: LinesLost,
     /// How workers reach the kernel.
@@ -282,6 +284,18 @@ impl Collector for Metrics {
             if count > 0 {
                 family(&mut replies, &[("code", (200 + index).to_string())], count)?;
             }
+        }
+        let mut submissions = encoder.encode_descriptor(
+            "submissions",
+            "Messages submitted on this machine, by what became of them",
+            None,
+            MetricType::Counter,
+        )?;
+        let SubmissionNumbers { queued, discarded, refused, deferred } = &*self.submissions;
+        for (result, cell) in
+            [("queued", queued), ("discarded", discarded), ("refused", refused), ("deferred", deferred)]
+        {
+            family(&mut submissions, &[("result", result.to_owned())], cell.get())?;
         }
         let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
         for numbers in &self.workers {

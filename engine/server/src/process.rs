@@ -23,8 +23,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::{ConfigErrors, Configuration, EngineSettings, IoChoice, Sources, Tables, zone_now};
 use crate::log::{self, LogWriter};
+use crate::maildrop::Maildrop;
 use crate::metrics::{Metrics, WorkerNumbers};
-use crate::services;
+use crate::registration;
+use crate::services::{self, Pickup};
 use crate::tables::{Files, Lookups};
 use crate::worker::{Control, SPARE_CONNECTIONS, Telemetry, Worker, WorkerSettings};
 
@@ -129,6 +131,15 @@ impl Workers {
         for (sender, waker) in &self.0 {
             // A worker that is gone has ended with the process.
             let _ = sender.send(control());
+            waker.wake();
+        }
+    }
+
+    /// Tells one of them something; `index` may be any number.
+    pub(crate) fn tell_one(&self, index: usize, control: Control) {
+        if let Some((sender, waker)) = self.0.get(index % self.0.len().max(1)) {
+            // As above.
+            let _ = sender.send(control);
             waker.wake();
         }
     }
@@ -270,6 +281,14 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
         mailrace_spool::open(&disk, &spool_settings, count, seed)
             .map_err(|source| StartError::Queue { path: directory.clone(), source })?;
     say_recovery(&report);
+    // Whoever finds the engine listening may submit.
+    let maildrop = Maildrop::of(disk.root());
+    let is_made = maildrop.make();
+    if let Some(config) = &sources.file
+        && let Err(error) = registration::publish(config, disk.root())
+    {
+        eprintln!("mailrace: sendmail -C {} may not find this queue: {error}", config.display());
+    }
     let mut listeners = listen(&configuration.engine, count)?;
     let addresses = listeners.first().map(|sockets| addresses_of(sockets)).unwrap_or_default();
     let log_memory =
@@ -325,8 +344,10 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
         .name("mover".to_owned())
         .spawn(move || mover.run())
         .map_err(system("start a thread"))?;
+    let submissions = Arc::default();
     let metrics = Metrics {
         workers: numbers,
+        submissions: Arc::clone(&submissions),
         spool: Arc::clone(&shared),
         lines_lost: logger.lines_lost(),
         io: kernel.name(),
@@ -355,6 +376,12 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
         refresh_period: configuration.engine.table_check_period,
     })
     .map_err(system("start a thread"))?;
+    let pickup = is_made
+        .and_then(|()| services::start_pickup(&maildrop, workers.clone(), submissions))
+        .inspect_err(|error| {
+            eprintln!("mailrace: no local submission: cannot use {}: {error}", maildrop.path().display());
+        })
+        .ok();
 
     eprintln!(
         "mailrace ready: listening on {}, {count} worker{}, queue in {} with {} message{}",
@@ -371,8 +398,11 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
             break;
         }
     }
+    // What it has in hand it leaves for the next start, or sees through with the workers.
+    pickup.iter().for_each(Pickup::stop);
     workers.tell(|| Control::Drain);
     drain(threads);
+    pickup.into_iter().for_each(Pickup::join);
     keeper_stop.store(true, Ordering::Relaxed);
     keeper_thread.thread().unpark();
     let _ = keeper_thread.join();

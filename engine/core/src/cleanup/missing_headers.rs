@@ -43,7 +43,15 @@ pub(super) fn missing_headers<'a>(
         out.extend_from_slice_copy(prefix);
         out.extend_from_slice_copy(b"From: ");
         let sender = envelope_sender(surroundings)?;
-        quote_onto(if sender.is_empty() { b"MAILER-DAEMON" } else { sender }, &mut out);
+        let full_name = envelope.submitter.as_ref().map_or(&b""[..], |it| &it.full_name);
+        if sender.is_empty() || full_name.is_empty() {
+            quote_onto(if sender.is_empty() { b"MAILER-DAEMON" } else { sender }, &mut out);
+        } else {
+            write_full_name(full_name, &mut out);
+            out.push(b'<');
+            quote_onto(sender, &mut out);
+            out.push(b'>');
+        }
         out.extend_from_slice_copy(b"\r\n");
     }
     let has_recipients = [FieldKind::To, FieldKind::Cc, FieldKind::ResentTo, FieldKind::ResentCc]
@@ -54,4 +62,53 @@ pub(super) fn missing_headers<'a>(
         out.extend_from_slice_copy(b"\r\n");
     }
     Ok(out.into_bump_slice())
+}
+
+/// The name before an address (`header_from_format` standard): as a quoted string if it has any special character,
+/// else word by word; a blank behind it unless there is none.
+fn write_full_name(name: &[u8], out: &mut ArenaVec<'_, u8>) {
+    if name.iter().any(|octet| b"%!()<>@,;:\\\".[]".contains(octet)) {
+        out.push(b'"');
+        for octet in name {
+            match octet {
+                b'"' | b'\\' => out.extend_from_slice_copy(&[b'\\', *octet]),
+                b'\r' | b'\n' => out.push(b' '),
+                octet => out.push(*octet),
+            }
+        }
+        out.extend_from_slice_copy(b"\" ");
+        return;
+    }
+    let is_blank = |octet: &u8| octet.is_ascii_whitespace() || *octet == 0x0b;
+    for word in name.split(is_blank).filter(|word| !word.is_empty()) {
+        out.extend_from_slice_copy(word);
+        out.push(b' ');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bumpalo::Bump;
+
+    #[test]
+    fn full_names_are_written_as_postfix_does() {
+        let cases: [(&str, &str); 9] = [
+            ("Joe Doe", "Joe Doe "),
+            ("  Joe \t  Doe ", "Joe Doe "),
+            ("J. Doe", "\"J. Doe\" "),
+            ("a \"b\" c", "\"a \\\"b\\\" c\" "),
+            ("a\\b", "\"a\\\\b\" "),
+            ("J\u{f6}rg", "J\u{f6}rg "),
+            ("a\r\nX: y", "\"a  X: y\" "),
+            ("a\nb", "a b "),
+            (" ", ""),
+        ];
+        for (name, wanted) in cases {
+            let arena = Bump::new();
+            let mut out = ArenaVec::new_in(&arena);
+            write_full_name(name.as_bytes(), &mut out);
+            assert_eq!(core::str::from_utf8(&out), Ok(wanted), "{name:?}");
+        }
+    }
 }

@@ -60,6 +60,10 @@ pub fn write_received(
         out.extend_from_slice_copy(host.name);
         out.extend_from_slice_copy(b" (");
         out.extend_from_slice_copy(host.software);
+        if let Some(submitter) = &envelope.submitter {
+            let written = write!(Text(out), ", from userid {}", submitter.user_id);
+            debug_assert!(written.is_ok(), "writing to memory does not fail");
+        }
         out.extend_from_slice_copy(b")\r\n\tid ");
         out.extend_from_slice_copy(&id.text());
         out.extend_from_slice_copy(b"; ");

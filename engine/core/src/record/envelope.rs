@@ -4,12 +4,15 @@
 //! fields of a recipient follow its address.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use bumpalo::collections::Vec as ArenaVec;
 
 use crate::Timestamp;
-use crate::envelope::{BodyType, Envelope, Notify, Origin, Protocol, QueuedEnvelope, Recipient, Return};
+use crate::envelope::{
+    BodyType, Envelope, Notify, Origin, Protocol, QueuedEnvelope, Recipient, Return, Submitter,
+};
 
 const ARRIVAL: u8 = 1;
 const CLIENT_ADDRESS: u8 = 2;
@@ -17,17 +20,18 @@ const CLIENT_PORT: u8 = 3;
 const CLIENT_NAME: u8 = 4;
 const HELO: u8 = 5;
 const PROTOCOL: u8 = 6;
-const SENDER: u8 = 7;
-const BODY: u8 = 8;
+pub(super) const SENDER: u8 = 7;
+pub(super) const BODY: u8 = 8;
 const SMTPUTF8: u8 = 9;
-const RET: u8 = 10;
-const ENVELOPE_ID: u8 = 11;
+pub(super) const RET: u8 = 10;
+pub(super) const ENVELOPE_ID: u8 = 11;
 const DECLARED_SIZE: u8 = 12;
 const CONTENT_FILTER: u8 = 13;
 const REDIRECT: u8 = 14;
-const RECIPIENT: u8 = 16;
+const USER_ID: u8 = 15;
+pub(super) const RECIPIENT: u8 = 16;
 const ORIGINAL: u8 = 17;
-const NOTIFY: u8 = 18;
+pub(super) const NOTIFY: u8 = 18;
 const DSN_ORIGINAL: u8 = 19;
 
 /// Appends the encoded envelope.
@@ -57,6 +61,9 @@ pub fn encode(origin: &Origin, envelope: &QueuedEnvelope<'_>, out: &mut ArenaVec
         Protocol::Local => b'L',
     };
     field(PROTOCOL, &[protocol]);
+    if let Some(submitter) = &given.submitter {
+        field(USER_ID, &submitter.user_id.to_le_bytes());
+    }
     field(SENDER, envelope.sender);
     match envelope.body {
         BodyType::Unstated => {}
@@ -103,21 +110,23 @@ pub fn encode(origin: &Origin, envelope: &QueuedEnvelope<'_>, out: &mut ArenaVec
 pub fn decode(mut octets: &[u8]) -> Option<(Origin, Envelope)> {
     let (mut origin, mut envelope) = (Origin::default(), Envelope::default());
     while !octets.is_empty() {
-        let (head, rest) = octets.split_at_checked(5)?;
-        let length = u32::from_le_bytes(head.get(1..)?.try_into().ok()?);
-        let (value, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+        let (tag, value, rest) = split_field(octets)?;
         octets = rest;
-        match *head.first()? {
+        match tag {
             ARRIVAL => envelope.arrival = Timestamp::from_unix_microseconds(number(value)?),
             CLIENT_ADDRESS => origin.client_address = address(value)?,
             CLIENT_PORT => origin.client_port = u16::from_le_bytes(value.try_into().ok()?),
             CLIENT_NAME => origin.client_name = Some(value.into()),
             HELO => origin.helo = value.into(),
             PROTOCOL => origin.protocol = protocol(value)?,
+            USER_ID => {
+                let user_id = u32::from_le_bytes(value.try_into().ok()?);
+                envelope.submitter = Some(Box::new(Submitter { user_id, full_name: Vec::new() }));
+            }
             SENDER => envelope.sender = value.to_vec(),
             BODY => envelope.body = body(value)?,
             SMTPUTF8 => envelope.smtputf8 = true,
-            RET => envelope.ret = Some(if value == b"H" { Return::Headers } else { Return::Full }),
+            RET => envelope.ret = Some(ret(value)),
             ENVELOPE_ID => envelope.envelope_id = Some(value.into()),
             CONTENT_FILTER => envelope.content_filter = Some(value.into()),
             REDIRECT => envelope.redirect = Some(value.into()),
@@ -130,6 +139,14 @@ pub fn decode(mut octets: &[u8]) -> Option<(Origin, Envelope)> {
         }
     }
     Some((origin, envelope))
+}
+
+/// Tag and value of the field at the front, and what is behind it.
+pub(super) fn split_field(octets: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (head, rest) = octets.split_at_checked(5)?;
+    let length = u32::from_le_bytes(head.get(1..)?.try_into().ok()?);
+    let (value, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+    Some((*head.first()?, value, rest))
 }
 
 fn of_recipient(recipients: &mut [Recipient], tag: u8, value: &[u8]) -> Option<()> {
@@ -163,7 +180,11 @@ fn protocol(value: &[u8]) -> Option<Protocol> {
     }
 }
 
-fn body(value: &[u8]) -> Option<BodyType> {
+pub(super) fn ret(value: &[u8]) -> Return {
+    if value == b"H" { Return::Headers } else { Return::Full }
+}
+
+pub(super) fn body(value: &[u8]) -> Option<BodyType> {
     match value {
         b"7" => Some(BodyType::SevenBit),
         b"8" => Some(BodyType::EightBitMime),
@@ -175,7 +196,6 @@ fn body(value: &[u8]) -> Option<BodyType> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec::Vec;
     use bumpalo::Bump;
     use proptest::prelude::*;
 
@@ -198,6 +218,7 @@ mod tests {
             (address, port) in (any::<IpAddr>(), any::<u16>()),
             (smtputf8, declared, id) in (any::<bool>(), prop::option::of(any::<u64>()), prop::option::of(octets())),
             filter in prop::option::of(octets()),
+            user_id in prop::option::of(any::<u32>()),
         ) {
             let mut origin = Origin::new(address, port);
             origin.helo = helo.into();
@@ -221,6 +242,7 @@ mod tests {
                 declared_size: declared,
                 content_filter: filter.clone().map(Into::into),
                 redirect: filter.map(Into::into),
+                submitter: user_id.map(|user_id| Box::new(Submitter { user_id, full_name: Vec::new() })),
             };
             let mut out = encoded(&origin, &envelope);
             // A field of a later version is skipped.

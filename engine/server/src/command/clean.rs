@@ -119,7 +119,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
             Failure::new(EXIT_UNAVAILABLE, "the envelope cannot be written as it has to be")
         })?;
         let state = if cleanup.decisions().is_held { State::Hold } else { State::Incoming };
-        let summary = Summary::new(id, state.name(), size, &envelope);
+        let summary = Summary::new(id, state.name(), size, &origin, &envelope);
         let mut line = json(&Full::new(summary, &origin, &envelope)).into_bytes();
         line.push(b'\n');
         line

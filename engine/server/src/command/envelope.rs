@@ -1,5 +1,7 @@
 //! Owns the JSON form of an envelope. Keys are added, never renamed.
 
+use std::fmt::Write as _;
+
 use mailrace_core::message::date::Civil;
 use mailrace_core::{BodyType, Envelope, Notify, Origin, Protocol, QueueId, Recipient, Return, Timestamp};
 use serde::Serialize;
@@ -25,6 +27,8 @@ pub(super) struct Full {
     summary: Summary,
     client_address: String,
     client_port: u16,
+    /// The user who submitted it on this machine.
+    user_id: Option<u32>,
     client_name: Option<String>,
     helo: String,
     protocol: &'static str,
@@ -49,7 +53,14 @@ struct Dsn {
 }
 
 impl Summary {
-    pub(super) fn new(id: QueueId, state: &'static str, size: u64, envelope: &Envelope) -> Self {
+    pub(super) fn new(
+        id: QueueId,
+        state: &'static str,
+        size: u64,
+        origin: &Origin,
+        envelope: &Envelope,
+    ) -> Self {
+        let text = |octets: &[u8]| text(octets, is_utf8(origin, envelope));
         Self {
             id: id.to_string(),
             state,
@@ -81,11 +92,13 @@ impl Summary {
 
 impl Full {
     pub(super) fn new(summary: Summary, origin: &Origin, envelope: &Envelope) -> Self {
+        let text = |octets: &[u8]| text(octets, is_utf8(origin, envelope));
         Self {
             summary,
             client_address: origin.client_address.to_canonical().to_string(),
             client_port: origin.client_port,
-            client_name: origin.client_name.as_deref().map(text),
+            user_id: envelope.submitter.as_ref().map(|submitter| submitter.user_id),
+            client_name: origin.client_name.as_deref().map(&text),
             helo: text(&origin.helo),
             protocol: match origin.protocol {
                 Protocol::Smtp => "SMTP",
@@ -100,19 +113,19 @@ impl Full {
             },
             smtputf8: envelope.smtputf8,
             declared_size: envelope.declared_size,
-            content_filter: envelope.content_filter.as_deref().map(text),
-            redirect: envelope.redirect.as_deref().map(text),
+            content_filter: envelope.content_filter.as_deref().map(&text),
+            redirect: envelope.redirect.as_deref().map(&text),
             ret: envelope.ret.map(|ret| match ret {
                 Return::Full => "FULL",
                 Return::Headers => "HDRS",
             }),
-            envid: envelope.envelope_id.as_deref().map(text),
-            dsn: envelope.recipients.iter().map(dsn).collect(),
+            envid: envelope.envelope_id.as_deref().map(&text),
+            dsn: envelope.recipients.iter().map(|recipient| dsn(recipient, text)).collect(),
         }
     }
 }
 
-fn dsn(recipient: &Recipient) -> Dsn {
+fn dsn(recipient: &Recipient, text: impl Fn(&[u8]) -> String) -> Dsn {
     let words = [
         (Notify::NEVER, "NEVER"),
         (Notify::SUCCESS, "SUCCESS"),
@@ -130,9 +143,37 @@ fn dsn(recipient: &Recipient) -> Dsn {
     }
 }
 
-/// Addresses that are no UTF-8 are shown with replacement characters.
-fn text(octets: &[u8]) -> String {
-    String::from_utf8_lossy(octets).into_owned()
+/// Whether the client itself said that addresses are UTF-8 (RFC 6531). Whoever submits on this machine cannot say so: there
+/// SMTPUTF8 was found in the content, and addresses are the octets that were given.
+fn is_utf8(origin: &Origin, envelope: &Envelope) -> bool {
+    envelope.smtputf8 && origin.protocol != Protocol::Local
+}
+
+/// The octets as text from which they can be read back: a backslash is `\\`, CR, LF and TAB are `\r`, `\n`, `\t`, and `\xHH`
+/// is any other octet that is no printable letter. Beyond ASCII there are letters only where `is_utf8` says so.
+fn text(octets: &[u8], is_utf8: bool) -> String {
+    let mut out = String::with_capacity(octets.len());
+    for chunk in octets.utf8_chunks() {
+        for letter in chunk.valid().chars() {
+            match letter {
+                '\\' => out.push_str("\\\\"),
+                '\r' => out.push_str("\\r"),
+                '\n' => out.push_str("\\n"),
+                '\t' => out.push_str("\\t"),
+                letter if !letter.is_control() && (is_utf8 || letter.is_ascii()) => out.push(letter),
+                letter => push_octets(&mut out, letter.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        push_octets(&mut out, chunk.invalid());
+    }
+    out
+}
+
+fn push_octets(out: &mut String, octets: &[u8]) {
+    for octet in octets {
+        // Writing to a String does not fail.
+        let _ = write!(out, "\\x{octet:02x}");
+    }
 }
 
 fn rfc3339(time: Timestamp) -> String {
@@ -144,4 +185,33 @@ fn rfc3339(time: Timestamp) -> String {
 /// One object on a line.
 pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("texts and numbers are JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_octet_is_lost() {
+        for (octets, plain, utf8) in [
+            (&b"a b@c.example"[..], "a b@c.example", "a b@c.example"),
+            ("j\u{f6}rg".as_bytes(), "j\\xc3\\xb6rg", "j\u{f6}rg"),
+            (b"j\xf6rg\xc3", "j\\xf6rg\\xc3", "j\\xf6rg\\xc3"),
+            (b"a\\b\\x41", "a\\\\b\\\\x41", "a\\\\b\\\\x41"),
+            (b"\r\n\t\0\x7f\x1b", "\\r\\n\\t\\x00\\x7f\\x1b", "\\r\\n\\t\\x00\\x7f\\x1b"),
+            ("\u{85}".as_bytes(), "\\xc2\\x85", "\\xc2\\x85"),
+        ] {
+            assert_eq!(text(octets, false), plain);
+            assert_eq!(text(octets, true), utf8);
+        }
+    }
+
+    #[test]
+    fn only_what_a_client_declared_is_utf8() {
+        let envelope = Envelope { smtputf8: true, ..Envelope::default() };
+        let local = Origin { protocol: Protocol::Local, ..Origin::default() };
+        assert!(is_utf8(&Origin::default(), &envelope));
+        assert!(!is_utf8(&local, &envelope));
+        assert!(!is_utf8(&Origin::default(), &Envelope::default()));
+    }
 }

@@ -5,9 +5,11 @@ mod clean;
 mod envelope;
 mod queue;
 mod rewrite;
+mod sendmail;
 mod serve;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -42,6 +44,13 @@ enum Command {
     Clean(clean::Arguments),
     /// Rewrite addresses as the passes do, and print them
     Rewrite(rewrite::Arguments),
+    /// Submit a message on this machine, with the options of Postfix's sendmail
+    #[command(disable_help_flag = true)]
+    Sendmail {
+        /// Options and recipients
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 /// Which configuration.
@@ -72,12 +81,19 @@ impl ConfigurationArguments {
 /// Does what the arguments of the process ask for.
 #[must_use]
 pub fn run() -> ExitCode {
+    let mut given = std::env::args_os();
+    let name = given.next().unwrap_or_default();
+    if Path::new(&name).file_name().is_some_and(|name| name == "sendmail") {
+        return sendmail::run(given);
+    }
     let result = match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Queue(arguments) => queue::run(arguments),
         Command::Clean(arguments) => clean::run(arguments),
         Command::Rewrite(arguments) => rewrite::run(arguments),
+        // As they were given: clap takes `--` for itself.
+        Command::Sendmail { .. } => return sendmail::run(given.skip(1)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -140,7 +140,7 @@ fn list(disk: &OsDisk, as_json: bool, out: &mut impl Write) -> Result<(), Failur
 }
 
 fn summary(entry: &Entry) -> Summary {
-    Summary::new(entry.id, entry.state.name(), entry.size, &entry.envelope)
+    Summary::new(entry.id, entry.state.name(), entry.size, &entry.origin, &entry.envelope)
 }
 
 fn cat(

@@ -83,6 +83,11 @@ pub(super) fn start(path: &Path, workers: Workers) -> io::Result<()> {
 }
 
 fn answer(mut stream: &UnixStream, workers: &Workers) -> io::Result<()> {
+    // Others may reach into the queue's directory, for the maildrop's sake.
+    let peer = rustix::net::sockopt::socket_peercred(stream)?.uid;
+    if !peer.is_root() && peer != rustix::process::geteuid() {
+        return writeln!(stream, "error only the user of the engine may ask");
+    }
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = String::new();

@@ -1,6 +1,7 @@
 //! Owns what waits for others, on a thread of its own: metrics for whoever scrapes them, requests of operators.
 
 mod control;
+mod pickup;
 mod scrape;
 
 use std::io;
@@ -15,6 +16,7 @@ use tokio::task::LocalSet;
 use crate::process::Workers;
 
 pub(crate) use control::{CONTROL_SOCKET, Request};
+pub(crate) use pickup::{Pickup, SubmissionNumbers, start as start_pickup};
 
 /// What the thread works with.
 pub(crate) struct Services {

@@ -9,6 +9,7 @@ use mailrace_io::Disk;
 use mailrace_spool::{Mark, MarkError, Refusal, SegmentSpool, State};
 
 use super::WorkerSettings;
+use super::submission::Submit;
 
 /// A request to a worker.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub enum Control {
     Answered(Ticket),
     /// Take no more connections, end sessions between messages, then end.
     Drain,
+    /// Take a message that was submitted on this machine, or more of it.
+    Submit(Submit),
     /// Note something of messages.
     Mark {
         /// What.
@@ -64,7 +67,7 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// Set in the tags of marks; other tags name connections.
+/// Set in the tags of marks; other tags name connections, but for [`super::submission::SUBMISSION_TAG`].
 pub(super) const MARK_TAG: u64 = 1 << 63;
 
 /// The requests for marks that are under way in a worker.

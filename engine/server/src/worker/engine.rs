@@ -20,6 +20,7 @@ use super::connection::{Connection, Waits};
 use super::control::{MARK_TAG, Markings};
 use super::incoming::{Incoming, Progress, Surroundings};
 use super::settings::WorkerSettings;
+use super::submission::{SUBMISSION_TAG, Submission};
 use super::telemetry::{CheckLog, Telemetry};
 use super::timers::Timers;
 
@@ -51,11 +52,13 @@ pub(crate) struct Engine<D: Disk> {
     /// Connections that are to be read from again.
     paused: VecDeque<ConnectionId>,
     pub(super) markings: Markings,
+    /// The message of this machine that is under way.
+    pub(super) submission: Option<Box<Submission>>,
     send_memory: Vec<Vec<u8>>,
-    arena: Bump,
-    now: Instant,
-    wall: Timestamp,
-    is_storage_low: bool,
+    pub(super) arena: Bump,
+    pub(super) now: Instant,
+    pub(super) wall: Timestamp,
+    pub(super) is_storage_low: bool,
     /// So many clients want something at once that each waits for the others.
     is_crowded: bool,
     /// Octets of content and backlog in memory.
@@ -87,6 +90,7 @@ impl<D: Disk> Engine<D> {
             waiting_for_answer: HashMap::new(),
             paused: VecDeque::new(),
             markings: Markings::default(),
+            submission: None,
             send_memory: Vec::new(),
             arena: Bump::new(),
             now: Instant::default(),
@@ -297,6 +301,7 @@ impl<D: Disk> Engine<D> {
             connection.waits.for_spool = false;
             self.retry(connection);
         }
+        self.submission_may_have_room();
     }
 
     /// A lookup table has answered.
@@ -306,6 +311,7 @@ impl<D: Disk> Engine<D> {
             connection.waits.for_answer = false;
             self.retry(connection);
         }
+        self.submission_answered(ticket);
     }
 
     /// Does again what could not be done about a message.
@@ -320,6 +326,10 @@ impl<D: Disk> Engine<D> {
     }
 
     fn settled(&mut self, tag: u64, is_durable: bool) {
+        if tag == SUBMISSION_TAG {
+            self.submission_settled(is_durable);
+            return;
+        }
         if tag & MARK_TAG != 0 {
             self.markings.settled(tag, is_durable);
             return;
@@ -432,6 +442,7 @@ impl<D: Disk> Engine<D> {
     /// Stops taking connections and ends the sessions that are between messages.
     pub(super) fn begin_drain(&mut self) {
         self.is_draining = true;
+        self.put_submission_off();
         self.operations.push((Token::default(), Operation::StopAccepting));
         for slot in 0..self.connections.len() {
             let Some(id) = self.connections[slot].as_ref().map(|connection| connection.id) else { continue };
@@ -584,7 +595,7 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Keeps the arena for the next message, unless this one needed uncommonly much of it.
-    fn put_arena_back(&mut self, mut arena: Bump) {
+    pub(super) fn put_arena_back(&mut self, mut arena: Bump) {
         if arena.allocated_bytes() <= ARENA_SIZE_KEPT {
             arena.reset();
             self.arena = arena;
@@ -749,7 +760,7 @@ impl<D: Disk> Engine<D> {
 
     /// Whether all sessions are over and all messages settled.
     pub(super) fn is_finished(&self) -> bool {
-        self.open == 0 && self.markings.is_empty() && self.spool.is_idle()
+        self.open == 0 && self.submission.is_none() && self.markings.is_empty() && self.spool.is_idle()
     }
 }
 
@@ -762,7 +773,7 @@ const CRUMB_SIZE: usize = 128;
 /// How long a client may take to read the last reply.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long lookup tables may take together for one message; then its client is told to come back (451 4.3.0).
-const ANSWER_PATIENCE: Duration = Duration::from_secs(100);
+pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(100);
 /// Octets of an arena that is kept; more is given back.
 const ARENA_SIZE_KEPT: usize = 2 << 20;
 /// Send memory that is kept for the next sends.

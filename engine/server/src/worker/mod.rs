@@ -6,6 +6,7 @@ mod control;
 mod engine;
 mod incoming;
 mod settings;
+mod submission;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use engine::Engine;
 pub(crate) use control::Markings;
 pub use control::{Answer, Control, Marked, Selection};
 pub use settings::WorkerSettings;
+pub use submission::{SubmissionStart, SubmissionState, Submit};
 pub(crate) use telemetry::Telemetry;
 
 /// Places of a ring's connection table beyond `max_connections`: their clients are told 421 instead of being left
@@ -111,6 +113,7 @@ impl<I: Io> Worker<I> {
                     self.engine.begin_drain();
                 }
             }
+            Control::Submit(submit) => self.engine.submit(submit),
             Control::Mark { mark, selection, answer } => {
                 self.engine.markings.begin(&self.engine.spool, mark, selection, answer);
             }

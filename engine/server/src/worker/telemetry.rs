@@ -10,6 +10,7 @@ use mailrace_core::{Envelope, Origin, Protocol, QueueId, Timestamp};
 use mailrace_spool::Stats;
 
 use super::incoming::Incoming;
+use super::submission::SubmissionStart;
 use crate::log::{Line, LogWriter, decimal};
 use crate::metrics::{RejectCells, WorkerNumbers};
 
@@ -119,9 +120,30 @@ impl Telemetry {
             line.address("to", &recipient.address);
         }
         line.number("nrcpt", envelope.recipients.len() as u64).number("size", message.size);
-        client(&mut line, origin);
+        source(&mut line, origin, envelope);
         line.text("message-id", message.message_id())
             .number("commit_us", u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// A message that was submitted on this machine was not taken: `event` is `reject` or `deferred`.
+    pub(super) fn submission_kept(
+        &mut self,
+        event: &'static str,
+        submission: &SubmissionStart,
+        reply: &[u8],
+    ) {
+        let mut line = self.log.line(self.wall, None, event);
+        line.text("file", submission.name.as_bytes()).text("reply", reply);
+        line.address("from", &submission.envelope.sender);
+        for recipient in submission.envelope.recipients.iter().take(RECIPIENTS_LOGGED) {
+            line.address("to", &recipient.address);
+        }
+        source(&mut line, &submission.origin, &submission.envelope);
+    }
+
+    /// Counts a refusal.
+    pub(super) fn count_reject(&mut self, reason: &'static str) {
+        self.rejects.count(&self.numbers, reason);
     }
 
     /// Ends a turn: what others may read is brought up to date. `is_quiet`: it may be long until the next one.
@@ -148,6 +170,14 @@ impl Telemetry {
     /// Hands over the lines that have gathered.
     pub(super) fn flush(&mut self) {
         self.log.flush();
+    }
+}
+
+/// Who the client is, or the user of this machine.
+fn source(line: &mut Line<'_>, origin: &Origin, envelope: &Envelope) {
+    match &envelope.submitter {
+        Some(submitter) => _ = line.number("uid", u64::from(submitter.user_id)),
+        None => client(line, origin),
     }
 }
 

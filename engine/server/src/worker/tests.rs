@@ -1,3 +1,5 @@
+mod submission;
+
 use std::time::Duration;
 
 use crossbeam::channel::{Sender, unbounded};

@@ -1,0 +1,412 @@
+//! Owns the drop file: a message that was submitted on this machine and that no engine has taken yet.
+//!
+//! A header of [`HEADER_SIZE`] octets, the content with LF line ends, the envelope. Content goes to the file while it is
+//! read, so the header is written last, where it stands first. The layout is in `docs/queue-format.md`.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+use core::hash::Hasher;
+
+use twox_hash::XxHash3_64;
+
+use super::envelope::{BODY, ENVELOPE_ID, NOTIFY, RECIPIENT, RET, SENDER, body, ret, split_field};
+use super::spool::checksum;
+use crate::Timestamp;
+use crate::envelope::{BodyType, Envelope, Notify, Recipient, Return};
+
+/// Octets of a drop file's header.
+pub const HEADER_SIZE: usize = 64;
+/// Version of the format that this module writes, and the only one that it reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+const MAGIC: [u8; 8] = *b"MAILDROP";
+/// Where the header's own checksum stands.
+const SEAL: usize = 56;
+
+const FULL_NAME: u8 = 20;
+const GATEWAY: u8 = 21;
+
+/// What stands before the content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Octets of content behind the header.
+    pub content_size: u64,
+    /// [`ContentChecksum`] of them.
+    pub content_checksum: u64,
+    /// Octets of the envelope behind the content, to the end of the file.
+    pub envelope_size: u32,
+    /// XXH3 of them.
+    pub envelope_checksum: u64,
+}
+
+/// What is wrong with a drop file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubmissionError {
+    /// It is none.
+    NotOurs,
+    /// It is of this other version of the format.
+    Version(u32),
+    /// A checksum or size is not what it has to be.
+    Damaged,
+    /// The envelope says something that no envelope can.
+    Envelope,
+}
+
+impl fmt::Display for SubmissionError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotOurs => formatter.write_str("it is no drop file"),
+            Self::Version(version) => {
+                write!(formatter, "it has version {version} of the format, which this program does not read")
+            }
+            Self::Damaged => formatter.write_str("it is damaged"),
+            Self::Envelope => formatter.write_str("its envelope cannot be read"),
+        }
+    }
+}
+
+impl core::error::Error for SubmissionError {}
+
+impl Header {
+    /// The header of a file with so much content, of this checksum, and this encoded envelope.
+    #[must_use]
+    pub fn new(content_size: u64, content_checksum: u64, envelope: &[u8]) -> Self {
+        let envelope_size = u32::try_from(envelope.len()).unwrap_or(u32::MAX);
+        Self { content_size, content_checksum, envelope_size, envelope_checksum: checksum(envelope, 0) }
+    }
+
+    /// Its octets.
+    #[must_use]
+    pub fn encode(&self) -> [u8; HEADER_SIZE] {
+        let mut header = [0; HEADER_SIZE];
+        let mut put = |place: usize, value: &[u8]| {
+            if let Some(target) = header.get_mut(place..place + value.len()) {
+                target.copy_from_slice(value);
+            }
+        };
+        put(0, &MAGIC);
+        put(8, &FORMAT_VERSION.to_le_bytes());
+        put(12, &self.envelope_size.to_le_bytes());
+        put(16, &self.content_size.to_le_bytes());
+        put(24, &self.content_checksum.to_le_bytes());
+        put(32, &self.envelope_checksum.to_le_bytes());
+        let seal = checksum(header.get(..SEAL).unwrap_or_default(), 0).to_le_bytes();
+        if let Some(target) = header.get_mut(SEAL..) {
+            target.copy_from_slice(&seal);
+        }
+        header
+    }
+
+    /// Reads the header of a file of `file_size` octets.
+    ///
+    /// # Errors
+    /// [`SubmissionError`].
+    pub fn decode(octets: &[u8], file_size: u64) -> Result<Self, SubmissionError> {
+        let header = octets.first_chunk::<HEADER_SIZE>().ok_or(SubmissionError::NotOurs)?;
+        if !header.starts_with(&MAGIC) {
+            return Err(SubmissionError::NotOurs);
+        }
+        let number = |place: usize| {
+            let octets = header.get(place..place + 8).and_then(|octets| octets.first_chunk::<8>());
+            octets.map_or(0, |octets| u64::from_le_bytes(*octets))
+        };
+        if number(SEAL) != checksum(header.get(..SEAL).unwrap_or_default(), 0) {
+            return Err(SubmissionError::Damaged);
+        }
+        let half = |place: usize| u32::try_from(number(place) & u64::from(u32::MAX)).unwrap_or(0);
+        if half(8) != FORMAT_VERSION {
+            return Err(SubmissionError::Version(half(8)));
+        }
+        let header = Self {
+            envelope_size: half(12),
+            content_size: number(16),
+            content_checksum: number(24),
+            envelope_checksum: number(32),
+        };
+        let size = header.envelope_at().and_then(|at| at.checked_add(u64::from(header.envelope_size)));
+        if size == Some(file_size) { Ok(header) } else { Err(SubmissionError::Damaged) }
+    }
+
+    /// Where the envelope stands in the file; `None` if that is no place.
+    #[must_use]
+    pub fn envelope_at(&self) -> Option<u64> {
+        self.content_size.checked_add(HEADER_SIZE as u64)
+    }
+}
+
+/// The checksum of content that comes in parts: XXH3, 64 bits, seed 0.
+#[derive(Clone)]
+pub struct ContentChecksum(XxHash3_64);
+
+impl ContentChecksum {
+    /// Of nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(XxHash3_64::with_seed(0))
+    }
+
+    /// Adds a part.
+    pub fn add(&mut self, part: &[u8]) {
+        self.0.write(part);
+    }
+
+    /// The checksum of all parts.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.finish()
+    }
+}
+
+impl Default for ContentChecksum {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for ContentChecksum {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("ContentChecksum").field(&self.value()).finish()
+    }
+}
+
+/// The envelope of a drop file: what whoever submits it may say. Who that is, the file system says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Submission {
+    /// The reverse-path in internal form; empty: the null reverse-path.
+    pub sender: Vec<u8>,
+    /// The name of whoever submits it; empty: none.
+    pub full_name: Vec<u8>,
+    /// It comes from elsewhere: its header section is not completed (`sendmail -G`).
+    pub is_gateway: bool,
+    /// What the content is.
+    pub body: BodyType,
+    /// As in [`Envelope::ret`].
+    pub ret: Option<Return>,
+    /// As in [`Envelope::envelope_id`].
+    pub envelope_id: Option<Box<[u8]>>,
+    /// Forward-paths in internal form with their wishes; not empty.
+    pub recipients: Vec<(Vec<u8>, Notify)>,
+}
+
+impl Submission {
+    /// Its octets: fields as in [`super::envelope`].
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut field = |tag: u8, value: &[u8]| {
+            out.push(tag);
+            out.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes());
+            out.extend_from_slice(value);
+        };
+        field(SENDER, &self.sender);
+        if !self.full_name.is_empty() {
+            field(FULL_NAME, &self.full_name);
+        }
+        if self.is_gateway {
+            field(GATEWAY, &[]);
+        }
+        match self.body {
+            BodyType::Unstated => {}
+            BodyType::SevenBit => field(BODY, b"7"),
+            BodyType::EightBitMime => field(BODY, b"8"),
+            BodyType::BinaryMime => field(BODY, b"B"),
+        }
+        match self.ret {
+            None => {}
+            Some(Return::Full) => field(RET, b"F"),
+            Some(Return::Headers) => field(RET, b"H"),
+        }
+        if let Some(id) = &self.envelope_id {
+            field(ENVELOPE_ID, id);
+        }
+        for (address, notify) in &self.recipients {
+            field(RECIPIENT, address);
+            if !notify.is_empty() {
+                field(NOTIFY, &[notify.bits()]);
+            }
+        }
+        out
+    }
+
+    /// Reads the envelope that `header` speaks of.
+    ///
+    /// # Errors
+    /// [`SubmissionError`]. Whoever submits may have written anything: what would be another command or line where an
+    /// address is sent on is refused, and so is what only checks of ours may say.
+    pub fn decode(header: &Header, octets: &[u8]) -> Result<Self, SubmissionError> {
+        if octets.len() as u64 != u64::from(header.envelope_size)
+            || checksum(octets, 0) != header.envelope_checksum
+        {
+            return Err(SubmissionError::Damaged);
+        }
+        let submission = Self::decode_fields(octets).ok_or(SubmissionError::Envelope)?;
+        if submission.can_be_sent_on() { Ok(submission) } else { Err(SubmissionError::Envelope) }
+    }
+
+    /// Whether somebody gets it, and no text is more than one line.
+    fn can_be_sent_on(&self) -> bool {
+        let is_one_line = |text: &[u8]| !text.iter().any(|octet| matches!(octet, b'\r' | b'\n' | 0));
+        is_one_line(&self.sender)
+            && self.envelope_id.as_deref().is_none_or(is_one_line)
+            && self.body != BodyType::BinaryMime
+            && !self.recipients.is_empty()
+            && self.recipients.iter().all(|(address, _)| is_one_line(address))
+    }
+
+    fn decode_fields(mut octets: &[u8]) -> Option<Self> {
+        let mut submission = Self::default();
+        while !octets.is_empty() {
+            let (tag, value, rest) = split_field(octets)?;
+            octets = rest;
+            match tag {
+                SENDER => submission.sender = value.to_vec(),
+                FULL_NAME => submission.full_name = value.to_vec(),
+                GATEWAY => submission.is_gateway = true,
+                BODY => submission.body = body(value)?,
+                RET => submission.ret = Some(ret(value)),
+                ENVELOPE_ID => submission.envelope_id = Some(value.into()),
+                RECIPIENT => submission.recipients.push((value.to_vec(), Notify::default())),
+                NOTIFY => submission.recipients.last_mut()?.1 = Notify::from_bits(*value.first()?),
+                // Nothing that this version does not know may get lost.
+                _ => return None,
+            }
+        }
+        Some(submission)
+    }
+
+    /// The envelope as the passes take it.
+    #[must_use]
+    pub fn into_envelope(self, arrival: Timestamp) -> Envelope {
+        let recipient = |(address, notify): (Vec<u8>, Notify)| {
+            // Postfix's default of `empty_address_recipient`.
+            let (address, original) = if address.is_empty() {
+                (b"MAILER-DAEMON".to_vec(), Some(Box::default()))
+            } else {
+                (address, None)
+            };
+            Recipient { address, original, notify, ..Recipient::default() }
+        };
+        Envelope {
+            arrival,
+            sender: self.sender,
+            recipients: self.recipients.into_iter().map(recipient).collect(),
+            body: self.body,
+            ret: self.ret,
+            envelope_id: self.envelope_id,
+            ..Envelope::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec;
+
+    fn submission() -> Submission {
+        Submission {
+            sender: b"joe".to_vec(),
+            full_name: "J\u{f6}rg \"J\" Doe".into(),
+            is_gateway: true,
+            body: BodyType::EightBitMime,
+            ret: Some(Return::Headers),
+            envelope_id: Some((*b"id 1").into()),
+            recipients: vec![
+                (b"a b@c".to_vec(), Notify::SUCCESS.with(Notify::DELAY)),
+                (vec![], Notify::default()),
+            ],
+        }
+    }
+
+    fn read(octets: &[u8]) -> Result<Submission, SubmissionError> {
+        Submission::decode(&Header::new(0, 0, octets), octets)
+    }
+
+    #[test]
+    fn a_submission_reads_back() {
+        assert_eq!(read(&submission().encode()), Ok(submission()));
+        let least =
+            Submission { recipients: vec![(b"a".to_vec(), Notify::default())], ..Submission::default() };
+        assert_eq!(read(&least.encode()), Ok(least));
+    }
+
+    #[test]
+    fn an_empty_recipient_is_mailer_daemon() {
+        let envelope = submission().into_envelope(Timestamp::default());
+        let (one, other) = (&envelope.recipients[0], &envelope.recipients[1]);
+        assert_eq!((one.address.as_slice(), one.original()), (&b"a b@c"[..], &b"a b@c"[..]));
+        assert_eq!((other.address.as_slice(), other.original()), (&b"MAILER-DAEMON"[..], &b""[..]));
+    }
+
+    #[test]
+    fn a_header_reads_back_and_knows_its_file() {
+        let envelope = submission().encode();
+        let header = Header::new(1000, 77, &envelope);
+        let size = 64 + 1000 + envelope.len() as u64;
+        assert_eq!(Header::decode(&header.encode(), size), Ok(header));
+        assert_eq!(header.envelope_at(), Some(1064));
+        for size in [size - 1, size + 1, 0] {
+            assert_eq!(Header::decode(&header.encode(), size), Err(SubmissionError::Damaged));
+        }
+        assert_eq!(Header::decode(&header.encode()[..63], size), Err(SubmissionError::NotOurs));
+        for place in 0..HEADER_SIZE {
+            let mut damaged = header.encode();
+            damaged[place] ^= 1;
+            assert!(Header::decode(&damaged, size).is_err(), "octet {place}");
+        }
+        let endless = Header { content_size: u64::MAX, ..header };
+        assert_eq!(Header::decode(&endless.encode(), size), Err(SubmissionError::Damaged));
+    }
+
+    #[test]
+    fn another_version_is_named() {
+        let mut octets = Header::new(0, 0, b"").encode();
+        octets[8] = 9;
+        let seal = checksum(&octets[..SEAL], 0).to_le_bytes();
+        octets[SEAL..].copy_from_slice(&seal);
+        assert_eq!(Header::decode(&octets, 64), Err(SubmissionError::Version(9)));
+    }
+
+    #[test]
+    fn what_no_envelope_can_say_is_refused() {
+        let with = |change: fn(&mut Submission)| {
+            let mut submission = submission();
+            change(&mut submission);
+            read(&submission.encode())
+        };
+        for changed in [
+            with(|it| it.recipients.clear()),
+            with(|it| it.body = BodyType::BinaryMime),
+            with(|it| it.sender = b"a>\r\nRCPT TO:<b".to_vec()),
+            with(|it| it.recipients[0].0 = b"a\nb".to_vec()),
+            with(|it| it.recipients[0].0 = b"a\0b".to_vec()),
+            with(|it| it.envelope_id = Some((*b"a\nb").into())),
+        ] {
+            assert_eq!(changed, Err(SubmissionError::Envelope));
+        }
+        // A check's FILTER.
+        let mut octets = submission().encode();
+        octets.extend_from_slice(&[13, 1, 0, 0, 0, b'x']);
+        assert_eq!(read(&octets), Err(SubmissionError::Envelope));
+        let octets = submission().encode();
+        assert_eq!(Submission::decode(&Header::new(0, 0, b"other"), &octets), Err(SubmissionError::Damaged));
+    }
+
+    #[test]
+    fn content_has_one_checksum_in_any_parts() {
+        let content = [b'x'; 5000];
+        let mut sum = ContentChecksum::new();
+        content.chunks(777).for_each(|part| sum.add(part));
+        assert_eq!(sum.value(), checksum(&content, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_a_value(octets in prop::collection::vec(any::<u8>(), 0..90), size in any::<u64>()) {
+            let _ = Header::decode(&octets, size);
+            let _ = read(&octets);
+        }
+    }
+}

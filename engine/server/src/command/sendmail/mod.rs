@@ -1,0 +1,159 @@
+//! Owns `mailrace sendmail`: a message from standard input into the maildrop, with the options, the messages and the exit
+//! statuses of Postfix's `sendmail`. Also run under the name `sendmail`.
+//!
+//! It ends with 0 when the message is durable there, whether or not an engine runs; with 75 when anything is wrong, as
+//! Postfix does; with 69 when something is asked for that there is no part for, which is no better later.
+
+mod message;
+mod options;
+mod user;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use mailrace_core::record::submission::Submission;
+use mailrace_core::submission::{HeaderRecipients, addresses};
+
+use super::EXIT_UNAVAILABLE;
+use crate::config::{Configuration, Sources};
+use crate::maildrop::Maildrop;
+use crate::registration;
+use message::Rules;
+use options::{Mode, Options};
+use user::Caller;
+
+/// EX_TEMPFAIL of sysexits.h.
+const EXIT_TEMPORARY: u8 = 75;
+/// The configuration of programs that name none.
+const SYSTEM_CONFIG: &str = "/etc/mailrace/mailrace.toml";
+
+/// Why nothing was submitted.
+#[derive(Debug)]
+struct Fatal {
+    status: u8,
+    text: String,
+}
+
+impl Fatal {
+    fn temporary(text: &str) -> Self {
+        Self { status: EXIT_TEMPORARY, text: text.to_owned() }
+    }
+}
+
+/// Does what the arguments (without the program's name) ask for.
+pub(super) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let options = Options::parse(arguments);
+    let result = options.and_then(|options| match options.mode {
+        Mode::Submit => submit(options),
+        Mode::Ignore => Ok(()),
+        Mode::Missing(option, remedy) => {
+            Err(Fatal { status: EXIT_UNAVAILABLE, text: format!("{option} is not there: {remedy}") })
+        }
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Fatal { status, text }) => {
+            eprintln!("sendmail: fatal: {text}");
+            ExitCode::from(status)
+        }
+    }
+}
+
+fn warn(text: &str) {
+    eprintln!("sendmail: warning: {text}");
+}
+
+fn submit(options: Options) -> Result<(), Fatal> {
+    let (configuration, queue) = configuration(options.config)?;
+    let caller = Caller::of_process();
+    let sender = match &options.sender {
+        Some(given) => reverse_path(given),
+        None => caller.login().map(|login| login.as_bytes().to_vec()).ok_or_else(|| {
+            Fatal::temporary(&format!("no login name found for user ID {}", caller.user_id))
+        })?,
+    };
+    let failed =
+        |text: &str| Fatal::temporary(&format!("{}({}): {text}", printable(&sender), caller.user_id));
+    if !options.extracts_recipients && options.recipients.is_empty() {
+        let text = "Recipient addresses must be specified on the command line or via the -t option";
+        return Err(failed(text));
+    }
+    let mut recipients: Vec<Vec<u8>> = Vec::new();
+    for argument in &options.recipients {
+        let found = addresses(argument);
+        // Postfix keeps an argument without address as the empty one, which is MAILER-DAEMON.
+        recipients.extend(if found.is_empty() { vec![vec![]] } else { found });
+    }
+    let parameters = &configuration.parameters;
+    let rules = Rules {
+        is_ended_by_dot: options.is_ended_by_dot,
+        record_size_max: parameters.line_length_limit as usize,
+        size_max: parameters.message_size_limit.0,
+    };
+    let cannot = |error: io::Error| failed(&format!("cannot use {}: {error}", queue.path().display()));
+    queue.make().map_err(cannot)?;
+    let mut file = queue.create().map_err(cannot)?;
+    let field_size_max = usize::try_from(parameters.header_size_limit.0).unwrap_or(usize::MAX);
+    let mut extraction = options.extracts_recipients.then(|| HeaderRecipients::new(field_size_max));
+    message::copy(&mut io::stdin().lock(), rules, extraction.as_mut(), |content| file.write(content))
+        .map_err(|error| failed(&error.to_string()))?;
+    if let Some(extraction) = extraction {
+        let extracted = extraction.finish();
+        if extracted.len() > configuration.rewriting.extract_recipient_limit as usize {
+            return Err(failed("more recipients in message header than extract_recipient_limit"));
+        }
+        recipients.extend(extracted);
+    }
+    if recipients.is_empty() {
+        return Err(failed("No recipient addresses found in message header"));
+    }
+    if recipients.iter().chain([&sender]).any(|address| address.len() > rules.record_size_max) {
+        return Err(failed("an address is longer than line_length_limit"));
+    }
+    let submission = Submission {
+        full_name: options.full_name.unwrap_or_else(|| caller.full_name()),
+        is_gateway: options.is_gateway,
+        body: options.body,
+        ret: options.ret,
+        envelope_id: options.envelope_id,
+        recipients: recipients.into_iter().map(|address| (address, options.notify)).collect(),
+        sender: sender.clone(),
+    };
+    file.finish(&submission).map_err(|error| failed(&format!("error writing queue file: {error}")))
+}
+
+/// The configuration, and the maildrop of the engine that runs with it; of the queue that it names when none runs.
+fn configuration(config: Option<PathBuf>) -> Result<(Configuration, Maildrop), Fatal> {
+    let file = config.or_else(|| Some(PathBuf::from(SYSTEM_CONFIG)).filter(|path| path.exists()));
+    let running = file.as_deref().and_then(registration::queue_of);
+    let configuration = Configuration::load(&Sources { file, ..Sources::default() })
+        .map_err(|errors| Fatal::temporary(&format!("the configuration is wrong:\n{errors}")))?;
+    let queue = running.unwrap_or_else(|| configuration.queue.directory.clone());
+    if !queue.is_dir() {
+        let text =
+            format!("there is no queue in {}: no engine has run with this configuration", queue.display());
+        return Err(Fatal::temporary(&text));
+    }
+    let maildrop = Maildrop::of(Path::new(&queue));
+    Ok((configuration, maildrop))
+}
+
+/// The first address of `-f`; none is the null reverse-path.
+fn reverse_path(given: &[u8]) -> Vec<u8> {
+    let mut found = addresses(given).into_iter();
+    let first = found.next().unwrap_or_default();
+    if found.next().is_some() {
+        warn(&format!("-f option specified malformed sender: {}", printable(given)));
+    }
+    first
+}
+
+/// Without what a terminal could take for more than text.
+fn printable(octets: &[u8]) -> String {
+    String::from_utf8_lossy(octets)
+        .chars()
+        .map(|letter| if letter.is_control() { '?' } else { letter })
+        .collect()
+}

@@ -1,0 +1,329 @@
+//! Owns the options of `sendmail`, as Postfix understands them: what is only there for other systems is ignored, what
+//! cannot be is fatal.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use mailrace_core::{BodyType, Notify, Return};
+
+use super::{Fatal, printable, warn};
+
+/// What is asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Options {
+    pub(super) mode: Mode,
+    /// `-C`.
+    pub(super) config: Option<PathBuf>,
+    /// `-f`, `-r`: as given.
+    pub(super) sender: Option<Vec<u8>>,
+    /// `-F`.
+    pub(super) full_name: Option<Vec<u8>>,
+    /// `-B`.
+    pub(super) body: BodyType,
+    /// `-N`.
+    pub(super) notify: Notify,
+    /// `-R`.
+    pub(super) ret: Option<Return>,
+    /// `-V`.
+    pub(super) envelope_id: Option<Box<[u8]>>,
+    /// `-G`.
+    pub(super) is_gateway: bool,
+    /// `-t`.
+    pub(super) extracts_recipients: bool,
+    /// Not `-i`.
+    pub(super) is_ended_by_dot: bool,
+    /// All other arguments, as given.
+    pub(super) recipients: Vec<Vec<u8>>,
+}
+
+/// What `sendmail` is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Submit a message.
+    Submit,
+    /// Nothing, successfully.
+    Ignore,
+    /// Something that this program has no part for: the option, and what to do instead.
+    Missing(&'static str, &'static str),
+}
+
+const DAEMON: Mode = Mode::Missing("-bd", "run mailrace serve");
+const ALIASES: Mode = Mode::Missing("-bi", "there are no alias databases to make");
+const LIST: Mode = Mode::Missing("-bp", "run mailrace queue list");
+const SESSION: Mode = Mode::Missing("-bs", "connect to the engine instead");
+const VERIFY: Mode = Mode::Missing("-bv", "mailrace rewrite shows what becomes of an address");
+const FLUSH: Mode = Mode::Missing("-q", "nothing waits for a delivery");
+const VERP: Mode = Mode::Missing("-XV", "addresses of reports are not made for each recipient");
+
+/// Options with a value, and those without.
+const WITH_VALUE: &[u8] = b"ABCFLNORVXbefhopqr";
+const PLAIN: &[u8] = b"GIUcimntvx";
+
+/// What separates address and extension in a VERP sender.
+const VERP_DELIMITERS: &[u8] = b"-=+";
+/// Octets of an envelope id at most.
+const ENVELOPE_ID_SIZE_MAX: usize = 100;
+
+impl Options {
+    /// Reads the arguments, without the program's name.
+    ///
+    /// # Errors
+    /// The first option that cannot be.
+    pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Self, Fatal> {
+        let mut options = Self {
+            mode: Mode::Submit,
+            config: None,
+            sender: None,
+            full_name: None,
+            body: BodyType::Unstated,
+            notify: Notify::default(),
+            ret: None,
+            envelope_id: None,
+            is_gateway: false,
+            extracts_recipients: false,
+            is_ended_by_dot: true,
+            recipients: Vec::new(),
+        };
+        let mut arguments = arguments.map(OsString::into_vec).peekable();
+        while let Some(argument) = arguments.next() {
+            let next_size = arguments.peek().map_or(0, Vec::len);
+            match argument.as_slice() {
+                b"--" => break,
+                // Neither option takes its value where others do.
+                b"-q" => options.mode = FLUSH,
+                b"-XV" => options.mode = VERP,
+                b"-V" if next_size == 2 => {
+                    warn("option -V is deprecated with Postfix 2.3; specify -XV instead");
+                    options.mode = VERP;
+                }
+                [b'-', b'V', value @ ..] if value.len() == 2 => {
+                    let value = printable(value);
+                    warn(&format!(
+                        "option -V{value} is deprecated with Postfix 2.3; specify -XV{value} instead"
+                    ));
+                    options.take(b'X', format!("V{value}").into_bytes())?;
+                }
+                [b'-', letters @ ..] if !letters.is_empty() => options.cluster(letters, &mut arguments)?,
+                _ => {
+                    options.recipients.push(argument);
+                    break;
+                }
+            }
+        }
+        options.recipients.extend(arguments);
+        Ok(options)
+    }
+
+    /// Options behind one hyphen; the value of the last may be the next argument.
+    fn cluster(
+        &mut self,
+        letters: &[u8],
+        arguments: &mut impl Iterator<Item = Vec<u8>>,
+    ) -> Result<(), Fatal> {
+        let mut letters = letters;
+        while let Some((letter, rest)) = letters.split_first() {
+            if PLAIN.contains(letter) {
+                self.take(*letter, Vec::new())?;
+                letters = rest;
+                continue;
+            }
+            if !WITH_VALUE.contains(letter) {
+                return Err(usage(&format!("invalid option -- '{}'", printable(&[*letter]))));
+            }
+            let missing = || usage(&format!("option requires an argument -- '{}'", char::from(*letter)));
+            let value = if rest.is_empty() { arguments.next().ok_or_else(missing)? } else { rest.to_vec() };
+            return self.take(*letter, value);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, letter: u8, value: Vec<u8>) -> Result<(), Fatal> {
+        let refused = |text: &str| Err(Fatal::temporary(text));
+        match (letter, value.as_slice()) {
+            (b'B', b"8BITMIME") => self.body = BodyType::EightBitMime,
+            (b'B', b"7BIT") => self.body = BodyType::SevenBit,
+            (b'B', _) => return refused("-B option needs 8BITMIME or 7BIT"),
+            (b'C', _) => self.config = Some(OsString::from_vec(value).into()),
+            (b'F', _) => self.full_name = Some(value),
+            (b'G', _) => self.is_gateway = true,
+            (b'I', _) => self.mode = ALIASES,
+            (b'N', list) => match notify(list) {
+                Some(notify) => self.notify = notify,
+                None => warn("bad -N option value -- ignored"),
+            },
+            (b'R', word) if word.eq_ignore_ascii_case(b"full") => self.ret = Some(Return::Full),
+            (b'R', word) if word.eq_ignore_ascii_case(b"hdrs") => self.ret = Some(Return::Headers),
+            (b'R', _) => warn("bad -R option value -- ignored"),
+            (b'V', id) if id.len() > ENVELOPE_ID_SIZE_MAX => warn("too long -V option value -- ignored"),
+            (b'V', id) if !id.iter().all(|octet| matches!(octet, 32..=126)) => {
+                warn("bad syntax in -V option value -- ignored");
+            }
+            (b'V', _) => self.envelope_id = Some(value.into()),
+            (b'X', [b'V', delimiters @ ..]) => {
+                let is_right = |octet: &u8| VERP_DELIMITERS.contains(octet);
+                if delimiters.len() != 2 || !delimiters.iter().all(is_right) {
+                    return refused("-V requires two characters from -=+");
+                }
+                self.mode = VERP;
+            }
+            (b'b', [b'd' | b'l', ..]) => self.mode = DAEMON,
+            (b'b', [b'h' | b'H', ..]) => self.mode = Mode::Ignore,
+            (b'b', [b'i', ..]) => self.mode = ALIASES,
+            (b'b', [b'm', ..]) => self.mode = Mode::Submit,
+            (b'b', [b'p', ..]) => self.mode = LIST,
+            (b'b', [b's', ..]) => self.mode = SESSION,
+            (b'b', [b'v', ..]) => self.mode = VERIFY,
+            (b'b' | b'X', value) => {
+                let first = printable(value.get(..1).unwrap_or_default());
+                return refused(&format!("unsupported: -{}{first}", char::from(letter)));
+            }
+            (b'f' | b'r', _) => self.sender = Some(value),
+            (b'i', _) | (b'o', [b'i', ..]) => self.is_ended_by_dot = false,
+            (b'n', _) => return refused("-n option not supported"),
+            (b'o', b"A") => return refused("-oA requires pathname"),
+            (b'q', [b'0'..=b'9', ..]) => self.mode = Mode::Ignore,
+            (b'q', b"R") => return refused("specify: -qRsitename"),
+            (b'q', b"I") => return refused("specify: -qIqueueid"),
+            (b'q', [b'R' | b'I', ..]) => self.mode = FLUSH,
+            (b'q', value) => {
+                let first = printable(value.get(..1).unwrap_or_default());
+                return refused(&format!("-q{first} is not implemented"));
+            }
+            (b't', _) => self.extracts_recipients = true,
+            // For other systems.
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The wishes of `-N`: NEVER alone, or some of the others.
+fn notify(list: &[u8]) -> Option<Notify> {
+    let is_separator = |octet: &u8| matches!(octet, b',' | b' ' | b'\t' | b'\r' | b'\n');
+    let words = list.split(is_separator).filter(|word| !word.is_empty());
+    let mut wishes = Notify::default();
+    for word in words {
+        let known = [
+            (&b"never"[..], Notify::NEVER),
+            (b"success", Notify::SUCCESS),
+            (b"failure", Notify::FAILURE),
+            (b"delay", Notify::DELAY),
+        ];
+        wishes = wishes.with(known.into_iter().find(|(name, _)| word.eq_ignore_ascii_case(name))?.1);
+    }
+    let is_possible = !wishes.is_empty() && (!wishes.contains(Notify::NEVER) || wishes == Notify::NEVER);
+    is_possible.then_some(wishes)
+}
+
+/// What getopt(3) says, and then Postfix.
+fn usage(text: &str) -> Fatal {
+    eprintln!("sendmail: {text}");
+    Fatal::temporary("usage: sendmail [options]")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Options, String> {
+        let arguments = arguments.iter().map(|argument| OsStr::from_bytes(argument.as_bytes()).to_owned());
+        Options::parse(arguments).map_err(|fatal| fatal.text)
+    }
+
+    fn recipients(arguments: &[&str]) -> Vec<String> {
+        let recipients = parse(arguments).unwrap().recipients;
+        recipients.into_iter().map(|address| String::from_utf8(address).unwrap()).collect()
+    }
+
+    #[test]
+    fn options_end_at_the_first_other_argument() {
+        assert_eq!(recipients(&["-i", "a@b", "-t", "--"]), ["a@b", "-t", "--"]);
+        assert_eq!(recipients(&["--", "-a@b"]), ["-a@b"]);
+        assert_eq!(recipients(&["-", "a@b"]), ["-", "a@b"]);
+        assert_eq!(recipients(&["-t", ""]), [""]);
+    }
+
+    #[test]
+    fn values_stand_behind_their_option_or_in_the_next_argument() {
+        for arguments in [&["-tifx@y", "a"][..], &["-t", "-i", "-f", "x@y", "a"], &["-it", "-r", "x@y", "a"]]
+        {
+            let options = parse(arguments).unwrap();
+            assert_eq!(options.sender.as_deref(), Some(&b"x@y"[..]), "{arguments:?}");
+            assert!(options.extracts_recipients && !options.is_ended_by_dot, "{arguments:?}");
+            assert_eq!(options.recipients, [b"a"], "{arguments:?}");
+        }
+        assert_eq!(parse(&["-f", "", "a"]).unwrap().sender, Some(vec![]));
+        assert_eq!(parse(&["-fq", "-r", "s"]).unwrap().sender.as_deref(), Some(&b"s"[..]));
+    }
+
+    #[test]
+    fn wishes_are_read() {
+        let options =
+            parse(&["-N", "SUCCESS,,delay", "-Rhdrs", "-V", "id x", "-B8BITMIME", "-G", "-FJoe", "a"])
+                .unwrap();
+        assert_eq!(options.notify, Notify::SUCCESS.with(Notify::DELAY));
+        assert_eq!(options.ret, Some(Return::Headers));
+        assert_eq!(options.envelope_id.as_deref(), Some(&b"id x"[..]));
+        assert_eq!((options.body, options.is_gateway), (BodyType::EightBitMime, true));
+        assert_eq!(options.full_name.as_deref(), Some(&b"Joe"[..]));
+        for bad in ["", "bad", "never,delay", "success,bad"] {
+            assert_eq!(parse(&["-N", bad]).unwrap().notify, Notify::default(), "{bad}");
+        }
+        assert_eq!(parse(&["-R", "bad", "-V", "a\tb", "-V", &"x".repeat(101)]).unwrap().envelope_id, None);
+    }
+
+    #[test]
+    fn options_of_other_systems_are_ignored() {
+        let ignored = [
+            "-Ac", "-Am", "-Ltag", "-U", "-c", "-m", "-x", "-em", "-h5", "-px", "-Oy", "-oem", "-om", "-o7",
+            "-oMr", "-oq", "-v", "-vv", "-bm",
+        ];
+        let options = parse(&[&ignored[..], &["a@b"]].concat()).unwrap();
+        assert_eq!(options, parse(&["a@b"]).unwrap());
+    }
+
+    #[test]
+    fn what_cannot_be_is_said_as_postfix_says_it() {
+        for (arguments, wanted) in [
+            (&["-n"][..], "-n option not supported"),
+            (&["-Bfoo"], "-B option needs 8BITMIME or 7BIT"),
+            (&["-B"], "usage: sendmail [options]"),
+            (&["-Z"], "usage: sendmail [options]"),
+            (&["--help"], "usage: sendmail [options]"),
+            (&["-bz"], "unsupported: -bz"),
+            (&["-Xq"], "unsupported: -Xq"),
+            (&["-XVab"], "-V requires two characters from -=+"),
+            (&["-XV+"], "-V requires two characters from -=+"),
+            (&["-Vxy"], "-V requires two characters from -=+"),
+            (&["-oA"], "-oA requires pathname"),
+            (&["-qR"], "specify: -qRsitename"),
+            (&["-qX"], "-qX is not implemented"),
+        ] {
+            assert_eq!(parse(arguments).unwrap_err(), wanted, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn modes_are_told_apart() {
+        for (arguments, wanted) in [
+            (&["-bh"][..], Mode::Ignore),
+            (&["-q5m", "a@b"], Mode::Ignore),
+            (&["-q"], FLUSH),
+            (&["-qRsite"], FLUSH),
+            (&["-bp"], LIST),
+            (&["-bs"], SESSION),
+            (&["-bd", "-q"], FLUSH),
+            (&["-I"], ALIASES),
+            (&["-XV", "a@b"], VERP),
+            (&["-XV+=", "a@b"], VERP),
+            (&["-V", "xy", "a@b"], VERP),
+            (&["-bv", "-bm", "a@b"], Mode::Submit),
+        ] {
+            assert_eq!(parse(arguments).unwrap().mode, wanted, "{arguments:?}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Owns the directory in which messages that were submitted on this machine wait for the engine: `maildrop` in the
+//! queue's.
+//!
+//! Anybody may make a file there and nobody but the directory's owner may list it, so that submission needs no
+//! privileged program. What keeps users from each other: file names that nobody can guess, files that only their owner
+//! and the engine's group may read (the directory passes its group on), and the sticky bit.
+
+use std::fs::{DirBuilder, File, Permissions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use mailrace_core::record::submission::{ContentChecksum, HEADER_SIZE, Header, Submission};
+use rustix::fs::{CWD, RenameFlags};
+use rustix::rand::GetRandomFlags;
+
+use crate::log::now;
+
+/// The directory's name.
+const DIRECTORY: &str = "maildrop";
+/// Set-group-id, sticky, `rwx-wx-wx`.
+const DIRECTORY_MODE: u32 = 0o3733;
+/// What others need to pass through the queue's directory.
+const PASSAGE: u32 = 0o011;
+/// Behind the name of a file that is being written.
+pub(crate) const UNFINISHED: &str = ".new";
+/// Digits of a file's name.
+const NAME_SIZE: usize = 32;
+
+/// Where submitted messages wait.
+#[derive(Clone, Debug)]
+pub(crate) struct Maildrop(PathBuf);
+
+impl Maildrop {
+    /// That of a queue.
+    pub(crate) fn of(queue: &Path) -> Self {
+        Self(queue.join(DIRECTORY))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Makes the directory if it is missing, for the owner of the queue's, and lets others pass through that one. What is
+    /// there already stays as whoever runs the machine has set it.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(crate) fn make(&self) -> io::Result<()> {
+        if self.0.is_dir() {
+            return Ok(());
+        }
+        let made = self.make_new();
+        // Somebody else may have made it meanwhile.
+        if self.0.is_dir() { Ok(()) } else { made }
+    }
+
+    fn make_new(&self) -> io::Result<()> {
+        let queue = self.0.parent().unwrap_or_else(|| Path::new("."));
+        // It gets its name when it is as it has to be.
+        let unfinished = queue.join(format!("{DIRECTORY}{UNFINISHED}"));
+        match DirBuilder::new().mode(0o700).create(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let of_queue = queue.metadata()?;
+        if of_queue.uid() != rustix::process::geteuid().as_raw() {
+            chown(&unfinished, Some(of_queue.uid()), Some(of_queue.gid()))?;
+        }
+        std::fs::set_permissions(&unfinished, Permissions::from_mode(DIRECTORY_MODE))?;
+        std::fs::set_permissions(queue, Permissions::from_mode(of_queue.mode() & 0o7777 | PASSAGE))?;
+        // One that is in use already must stay.
+        rustix::fs::renameat_with(CWD, &unfinished, CWD, &self.0, RenameFlags::NOREPLACE)?;
+        File::open(queue)?.sync_all()
+    }
+
+    /// Begins a file.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(crate) fn create(&self) -> io::Result<DropFile> {
+        let mut random = [0; 8];
+        rustix::rand::getrandom(&mut random, GetRandomFlags::empty())?;
+        // In the order of their names files are in the order of time.
+        let name = format!("{:016x}{:016x}", now().unix_microseconds(), u64::from_ne_bytes(random));
+        let path = self.0.join(&name);
+        let unfinished = self.0.join(name + UNFINISHED);
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        file.write_all(&[0; HEADER_SIZE])?;
+        Ok(DropFile {
+            file,
+            path,
+            unfinished,
+            content_size: 0,
+            checksum: ContentChecksum::new(),
+            is_over: false,
+        })
+    }
+}
+
+/// Whether a file of this name is a message.
+pub(crate) fn is_message(name: &str) -> bool {
+    name.len() == NAME_SIZE && name.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// A file that is being written; removed when it is dropped unfinished.
+#[derive(Debug)]
+pub(crate) struct DropFile {
+    file: File,
+    path: PathBuf,
+    unfinished: PathBuf,
+    content_size: u64,
+    checksum: ContentChecksum,
+    is_over: bool,
+}
+
+impl DropFile {
+    /// Adds content, with LF line ends.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(crate) fn write(&mut self, content: &[u8]) -> io::Result<()> {
+        self.checksum.add(content);
+        self.content_size += content.len() as u64;
+        self.file.write_all(content)
+    }
+
+    /// Gives the file its name. When this returns the message is durable.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(crate) fn finish(mut self, submission: &Submission) -> io::Result<()> {
+        let envelope = submission.encode();
+        self.file.write_all(&envelope)?;
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.write_all(&Header::new(self.content_size, self.checksum.value(), &envelope).encode())?;
+        self.file.set_permissions(Permissions::from_mode(0o640))?;
+        self.file.sync_all()?;
+        std::fs::rename(&self.unfinished, &self.path)?;
+        self.is_over = true;
+        match File::open(self.path.parent().unwrap_or_else(|| Path::new("."))) {
+            Ok(directory) => directory.sync_all(),
+            // Who may not list the directory may not open it. The new name is in the same transaction of the file system
+            // as the file's new change time, and so durable with the file (ext4, XFS, btrfs).
+            Err(_) => self.file.sync_all(),
+        }
+    }
+}
+
+impl Drop for DropFile {
+    fn drop(&mut self) {
+        if !self.is_over {
+            // What is left behind the engine removes after a day.
+            let _ = std::fs::remove_file(&self.unfinished);
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A new queue's directory and its maildrop.
+    pub(crate) fn queue(name: &str) -> (PathBuf, Maildrop) {
+        let directory = std::env::temp_dir().join(format!("mailrace-maildrop-{name}-{}", std::process::id()));
+        // One of an earlier process of this number.
+        let _ = std::fs::remove_dir_all(&directory);
+        DirBuilder::new().mode(0o700).create(&directory).unwrap();
+        let maildrop = Maildrop::of(&directory);
+        maildrop.make().unwrap();
+        (directory, maildrop)
+    }
+
+    fn names(maildrop: &Maildrop) -> Vec<String> {
+        let entries = std::fs::read_dir(maildrop.path()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn anybody_may_drop_and_only_the_owner_may_look() {
+        let (directory, maildrop) = queue("modes");
+        let mode = |path: &Path| path.metadata().unwrap().mode() & 0o7777;
+        assert_eq!((mode(maildrop.path()), mode(&directory)), (0o3733, 0o711));
+        // What somebody has set stays.
+        std::fs::set_permissions(maildrop.path(), Permissions::from_mode(0o3730)).unwrap();
+        std::fs::set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
+        maildrop.make().unwrap();
+        assert_eq!((mode(maildrop.path()), mode(&directory)), (0o3730, 0o700));
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn a_file_has_its_name_only_when_it_is_whole() {
+        let (directory, maildrop) = queue("names");
+        let mut file = maildrop.create().unwrap();
+        file.write(b"x\n").unwrap();
+        assert!(names(&maildrop)[0].ends_with(UNFINISHED));
+        drop(file);
+        assert!(names(&maildrop).is_empty(), "an unfinished file is removed");
+        maildrop.create().unwrap().finish(&Submission::default()).unwrap();
+        let names = names(&maildrop);
+        assert!(names.len() == 1 && is_message(&names[0]), "{names:?}");
+        let of_file = maildrop.path().join(&names[0]).metadata().unwrap();
+        assert_eq!(of_file.mode() & 0o7777, 0o640);
+        assert_eq!(of_file.gid(), maildrop.path().metadata().unwrap().gid());
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}

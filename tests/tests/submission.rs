@@ -1,0 +1,554 @@
+//! Local submission: `mailrace sendmail`, the maildrop, and the engine that takes mail out of it.
+#![expect(clippy::unwrap_used, reason = "a test that fails")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use mailrace_bench::contender::{Postfix, Setting};
+use mailrace_tests::{Directory, Engine, Finished, program, run};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use serde_json::{Value, json};
+
+const CONFIGURATION: &str = "myhostname = \"mx.example.com\"\nmydomain = \"example.com\"\nmyorigin = \"example.com\"\n\
+    mydestination = [\"mx.example.com\", \"localhost\"]\nmessage_size_limit = \"1MiB\"\n";
+
+const MESSAGE: &str = "To: b@localhost\nSubject: x\n\nbody\n";
+
+/// `mailrace sendmail` with the configuration in `directory` and these arguments, fed with `message`.
+fn sendmail(directory: &Directory, arguments: &[&str], message: &str) -> Finished {
+    let mut command = Command::new(program());
+    command.arg("sendmail").arg("-C").arg(directory.path().join("mailrace.toml")).args(arguments);
+    feed(command, message)
+}
+
+fn feed(mut command: Command, message: &str) -> Finished {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // It may have seen enough.
+    let _ = child.stdin.take().unwrap().write_all(message.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    Finished {
+        status: output.status,
+        output: String::from_utf8(output.stdout).unwrap(),
+        errors: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn accepted(finished: &Finished) {
+    assert!(finished.status.success(), "{finished:?}");
+    assert_eq!(finished.errors, "");
+}
+
+/// An engine with the configuration in `directory`, whose queue only its arguments name.
+fn engine(directory: &Directory) -> Engine {
+    let config = directory.path().join("mailrace.toml");
+    Engine::start(directory, &["--config", config.to_str().unwrap()])
+}
+
+fn configured() -> Directory {
+    let directory = Directory::new();
+    let _ = directory.write("mailrace.toml", CONFIGURATION);
+    directory
+}
+
+/// The same with a queue that the configuration names, so that it is found without an engine.
+fn configured_with_queue(lines: &str) -> Directory {
+    let directory = Directory::new();
+    let text = format!("{CONFIGURATION}{lines}[queue]\ndirectory = \"mailrace-queue\"\n");
+    let _ = directory.write("mailrace.toml", &text);
+    directory
+}
+
+fn maildrop(directory: &Directory) -> PathBuf {
+    directory.path().join("mailrace-queue/maildrop")
+}
+
+/// The names of files in the maildrop, in their order.
+fn dropped(directory: &Directory) -> Vec<String> {
+    let entries = fs::read_dir(maildrop(directory)).unwrap();
+    let mut names: Vec<String> = entries.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Waits until no file of the maildrop is wanted any more.
+fn wait_until_gone(directory: &Directory, is_wanted: impl Fn(&str) -> bool) {
+    let watch = inotify::init(CreateFlags::NONBLOCK).unwrap();
+    inotify::add_watch(&watch, maildrop(directory), WatchFlags::DELETE | WatchFlags::MOVED_FROM).unwrap();
+    while dropped(directory).iter().any(|name| is_wanted(name)) {
+        let mut files = [PollFd::new(&watch, PollFlags::IN)];
+        let period = Timespec { tv_sec: 30, tv_nsec: 0 };
+        assert!(poll(&mut files, Some(&period)).unwrap() > 0, "nothing is taken: {:?}", dropped(directory));
+        let mut octets = [0_u8; 4096];
+        while rustix::io::read(&watch, &mut octets).is_ok_and(|count| count > 0) {}
+    }
+}
+
+fn envelope(engine: &Engine, id: &str) -> Value {
+    serde_json::from_str(&engine.queue(&["cat", "--envelope", id]).output).unwrap()
+}
+
+/// The queue id of the next message that is queued.
+fn queued(engine: &mut Engine) -> String {
+    let line = engine.line_with(": queued: ");
+    line.split(": ").nth(1).unwrap().to_owned()
+}
+
+#[test]
+fn a_submitted_message_is_cleaned_and_queued() {
+    let directory = configured();
+    let mut engine = engine(&directory);
+    let message = "From somebody Thu Jan  1 00:00:00 1970\nTo: b@localhost, Joe <joe>\nBcc: secret\nSubject: x\n\n\
+        a line\r\n..dots\n.\nnot this\n";
+    accepted(&sendmail(&directory, &["-t", "-F", "Joe Q. Doe", "-f", "joe@example.org"], message));
+    let id = queued(&mut engine);
+    let envelope = envelope(&engine, &id);
+    for (key, value) in [
+        ("sender", json!("joe@example.org")),
+        ("recipients", json!(["b@localhost", "joe@example.com", "secret@example.com"])),
+        ("original_recipients", json!(["b@localhost", "joe", "secret"])),
+        ("protocol", json!("local")),
+        ("user_id", json!(rustix::process::getuid().as_raw())),
+    ] {
+        assert_eq!(envelope[key], value, "{envelope}");
+    }
+    let content = engine.queue(&["cat", &id]).output;
+    let received = format!(
+        "Received: by mx.example.com (Mailrace, from userid {})\n\tid {id}; ",
+        rustix::process::getuid().as_raw()
+    );
+    assert!(content.starts_with(&received), "{content}");
+    assert!(
+        content.contains("\nTo: b@localhost, Joe <joe@example.com>\nSubject: x\nMessage-Id: <"),
+        "{content}"
+    );
+    assert!(content.contains("\nFrom: \"Joe Q. Doe\" <joe@example.org>\n"), "{content}");
+    assert!(content.ends_with("\n\na line\n..dots\n"), "{content}");
+    engine.stop();
+    assert_eq!(dropped(&directory), [""; 0]);
+}
+
+#[test]
+fn options_are_wishes_of_the_envelope() {
+    let directory = configured();
+    let mut engine = engine(&directory);
+    let arguments =
+        ["-GR", "hdrs", "-NSUCCESS,delay", "-V", "id 1", "-B8BITMIME", "-ti", "-f", "<>", "a, b@localhost"];
+    let message = "To: c\nResent-To: d\nResent-From: e\n\nbody\n.\nmore\n";
+    accepted(&sendmail(&directory, &arguments, message));
+    let id = queued(&mut engine);
+    let envelope = envelope(&engine, &id);
+    let wishes = json!(["SUCCESS", "DELAY"]);
+    for (key, value) in [
+        ("sender", json!("")),
+        ("recipients", json!(["a@example.com", "b@localhost", "d@example.com"])),
+        ("ret", json!("HDRS")),
+        ("envid", json!("id 1")),
+        ("body", json!("8BITMIME")),
+    ] {
+        assert_eq!(envelope[key], value, "{envelope}");
+    }
+    assert!(envelope["dsn"].as_array().unwrap().iter().all(|dsn| dsn["notify"] == wishes), "{envelope}");
+    // From elsewhere: nothing is completed or added.
+    let content = engine.queue(&["cat", &id]).output;
+    assert!(content.ends_with("\nTo: c\nResent-To: d\nResent-From: e\n\nbody\n.\nmore\n"), "{content}");
+    engine.stop();
+}
+
+#[test]
+fn the_name_sendmail_is_enough() {
+    let directory = configured();
+    let mut engine = engine(&directory);
+    let name = directory.path().join("sendmail");
+    symlink(program(), &name).unwrap();
+    let mut command = Command::new(name);
+    command.arg("-C").arg(directory.path().join("mailrace.toml")).args(["--", "-odd@localhost"]);
+    accepted(&feed(command, MESSAGE));
+    let id = queued(&mut engine);
+    assert_eq!(envelope(&engine, &id)["recipients"], json!(["-odd@localhost"]));
+    engine.stop();
+}
+
+#[test]
+fn mail_waits_for_an_engine() {
+    let directory = configured_with_queue("");
+    engine(&directory).stop();
+    for number in 0..3 {
+        accepted(&sendmail(&directory, &[&format!("u{number}@localhost")], MESSAGE));
+    }
+    assert_eq!(dropped(&directory).len(), 3);
+    let engine = engine(&directory);
+    wait_until_gone(&directory, |_| true);
+    engine.stop();
+    // In their order.
+    let recipients: Vec<Value> = directory.messages().iter().map(|it| it["recipients"][0].clone()).collect();
+    assert_eq!(recipients, ["u0@localhost", "u1@localhost", "u2@localhost"]);
+}
+
+#[test]
+fn what_cannot_be_submitted_leaves_nothing() {
+    let directory = configured_with_queue("");
+    let fails = |arguments: &[&str], message: &str, status: i32, wanted: &str| {
+        let finished = sendmail(&directory, arguments, message);
+        assert_eq!(finished.status.code(), Some(status), "{arguments:?}: {finished:?}");
+        assert!(
+            finished.errors.starts_with("sendmail: ") && finished.errors.contains(wanted),
+            "{finished:?}"
+        );
+    };
+    fails(&["b@localhost"], MESSAGE, 75, "sendmail: fatal: ");
+    fails(&["b@localhost"], MESSAGE, 75, "there is no queue in ");
+    engine(&directory).stop();
+    fails(&["-fme", "-t"], "Subject: x\n\n", 75, "fatal: me(");
+    fails(&["-t"], "Subject: x\n\n", 75, "): No recipient addresses found in message header\n");
+    fails(
+        &["-i"],
+        MESSAGE,
+        75,
+        "): Recipient addresses must be specified on the command line or via the -t option\n",
+    );
+    fails(&["-n"], MESSAGE, 75, "fatal: -n option not supported\n");
+    fails(
+        &["-t"],
+        &format!("To: {}\n\n", "x@y, ".repeat(30_000)),
+        75,
+        "unable to extract recipients: message header",
+    );
+    fails(&["-t"], &format!("To: {}@y\n\n", "x".repeat(3000)), 75, "an address is longer than");
+    fails(&["-t"], &format!("To: {}\n\n", "a@b,\n ".repeat(10_241)), 75, "extract_recipient_limit");
+    fails(
+        &["b@localhost"],
+        &"a line of 32 octets with its end\n".repeat(40_000),
+        75,
+        "message file too big\n",
+    );
+    fails(&["-bp"], "", 69, "-bp is not there: run mailrace queue list\n");
+    fails(&["-bs"], "", 69, "-bs is not there");
+    let nowhere = run(directory.path(), &["sendmail", "-C", "missing.toml", "b@localhost"]);
+    assert_eq!(nowhere.status.code(), Some(75), "{nowhere:?}");
+    assert_eq!(dropped(&directory), [""; 0]);
+    accepted(&sendmail(&directory, &["-q30m"], ""));
+    assert_eq!(dropped(&directory), [""; 0]);
+}
+
+#[test]
+fn what_was_submitted_survives_kills_of_the_engine() {
+    let directory = configured_with_queue("");
+    let mut running = Some(engine(&directory));
+    let mut wanted = BTreeSet::new();
+    for round in 0..3 {
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let directory = &directory;
+                let addresses: Vec<String> =
+                    (0..3).map(|number| format!("u{round}{thread}{number}@localhost")).collect();
+                wanted.extend(addresses.clone());
+                scope.spawn(move || {
+                    for address in addresses {
+                        accepted(&sendmail(directory, &[&address], MESSAGE));
+                    }
+                });
+            }
+            // Killed in the midst of the work, wherever it is then.
+            let mut killed = running.take().unwrap();
+            for _ in 0..2 + round {
+                queued(&mut killed);
+            }
+            killed.kill();
+            running = Some(engine(&directory));
+        });
+    }
+    let running = running.unwrap();
+    wait_until_gone(&directory, |_| true);
+    running.stop();
+    let held: BTreeSet<String> =
+        directory.messages().iter().map(|it| it["recipients"][0].as_str().unwrap().to_owned()).collect();
+    assert_eq!(held, wanted);
+}
+
+#[test]
+fn what_may_not_enter_is_kept_and_said() {
+    let lines =
+        "header_checks = [\"regexp:checks\"]\nvirtual_alias_maps = [\"inline:{ one=two, two=one }\"]\n";
+    let directory = configured_with_queue(lines);
+    let _ = directory.write("checks", "/^Subject: bad/ REJECT not here\n");
+    let mut running = engine(&directory);
+    accepted(&sendmail(&directory, &["b@localhost"], "Subject: bad\n\n"));
+    let line = running.line_with(": reject: file=");
+    for part in ["reply=550 5.7.1 not here,", "to=<b@localhost>", "uid="] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    wait_until_gone(&directory, |name| !name.ends_with(".refused"));
+    let refused = dropped(&directory);
+    assert!(
+        refused.len() == 1 && line.contains(refused[0].trim_end_matches(".refused")),
+        "{refused:?}: {line}"
+    );
+    // What is wrong for now stays, and is tried again.
+    accepted(&sendmail(&directory, &["one@example.com"], MESSAGE));
+    let line = running.line_with(": deferred: ");
+    assert!(line.contains("reply=451 4.6.0 Alias expansion error,"), "{line}");
+    running.stop();
+    assert_eq!(dropped(&directory).len(), 2);
+    let text = fs::read_to_string(directory.path().join("mailrace.toml")).unwrap();
+    let _ = directory.write("mailrace.toml", &text.replace("two=one", "two=three"));
+    let mut running = engine(&directory);
+    let id = queued(&mut running);
+    assert_eq!(envelope(&running, &id)["recipients"], json!(["three@example.com"]));
+    running.stop();
+    assert_eq!(dropped(&directory), refused);
+}
+
+#[test]
+fn files_that_are_no_submissions_are_put_aside() {
+    let directory = configured_with_queue("");
+    engine(&directory).stop();
+    accepted(&sendmail(&directory, &["b@localhost"], MESSAGE));
+    let good = fs::read(maildrop(&directory).join(&dropped(&directory)[0])).unwrap();
+    let path = |digit: char| maildrop(&directory).join(digit.to_string().repeat(32));
+    fs::write(path('1'), "garbage").unwrap();
+    let mut damaged = good.clone();
+    damaged[70] ^= 1;
+    fs::write(path('2'), &damaged).unwrap();
+    fs::write(path('3'), &good[..good.len() - 1]).unwrap();
+    // Somebody's secret under a name in the maildrop.
+    let secret = directory.path().join("secret");
+    fs::write(&secret, &good).unwrap();
+    symlink(&secret, path('4')).unwrap();
+    fs::hard_link(&secret, path('5')).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        path('6'),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o644),
+        0,
+    )
+    .unwrap();
+    fs::create_dir(path('7')).unwrap();
+    // Neither is a name of a message.
+    fs::write(maildrop(&directory).join("0123.refused"), "x").unwrap();
+    fs::write(maildrop(&directory).join(format!("{}.new", "8".repeat(32))), "x").unwrap();
+
+    let running = engine(&directory);
+    wait_until_gone(&directory, |name| name.len() == 32);
+    running.stop();
+    let names = dropped(&directory);
+    for digit in '1'..='7' {
+        assert!(names.contains(&format!("{}.refused", digit.to_string().repeat(32))), "{digit}: {names:?}");
+    }
+    assert_eq!(names.len(), 9, "{names:?}");
+    assert_eq!(directory.messages().len(), 1);
+}
+
+/// A user that is not root.
+const NOBODY: u32 = 65534;
+
+/// The program where others may run it.
+fn copy_for_all(directory: &Directory) -> PathBuf {
+    let copy = directory.path().join("mailrace");
+    fs::copy(program(), &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    copy
+}
+
+fn as_nobody(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.uid(NOBODY).gid(NOBODY).current_dir("/");
+    command
+}
+
+#[test]
+fn every_user_may_submit_and_nobody_may_look() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can be two users");
+        return;
+    }
+    let directory = configured();
+    let mut running = engine(&directory);
+    let copy = copy_for_all(&directory);
+    let submit = || {
+        let mut command = as_nobody(&copy);
+        command.arg("sendmail").arg("-C").arg(directory.path().join("mailrace.toml")).arg("b@localhost");
+        feed(command, MESSAGE)
+    };
+    accepted(&submit());
+    let id = queued(&mut running);
+    assert_eq!(envelope(&running, &id)["user_id"], NOBODY);
+    assert!(running.queue(&["cat", &id]).output.contains(&format!(", from userid {NOBODY})\n")));
+    for what in ["mailrace-queue/maildrop", "mailrace-queue", "mailrace-queue/segments"] {
+        let mut command = as_nobody(Path::new("ls"));
+        command.arg(directory.path().join(what));
+        assert!(!feed(command, "").status.success(), "{what}");
+    }
+    let mut command = as_nobody(&copy);
+    command.args(["queue", "delete", &id, "--queue"]).arg(directory.path().join("mailrace-queue"));
+    assert!(!feed(command, "").status.success());
+    assert_eq!(directory.messages().len(), 1);
+    // Only for a group.
+    fs::set_permissions(maildrop(&directory), fs::Permissions::from_mode(0o3730)).unwrap();
+    let refused = submit();
+    assert_eq!(refused.status.code(), Some(75), "{refused:?}");
+    running.stop();
+    assert_eq!(maildrop(&directory).metadata().unwrap().mode() & 0o7777, 0o3730);
+}
+
+/// Somebody else's engine says that it runs with our configuration: it gets none of our mail.
+#[test]
+fn only_an_engine_that_may_be_believed_is_found() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can be two users");
+        return;
+    }
+    let directory = configured();
+    let (copy, config) = (copy_for_all(&directory), directory.path().join("mailrace.toml"));
+    let queue = directory.path().join("theirs");
+    fs::create_dir(&queue).unwrap();
+    chown(&queue, Some(NOBODY), Some(NOBODY)).unwrap();
+    let mut command = as_nobody(&copy);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--set", "engine.metrics_listen="]);
+    command.args(["--set", "queue.segment_size=1MiB", "--set", "queue.block_size=256KiB"]);
+    command.args(["--set", "smtpd_recipient_limit=200", "--config"]).arg(&config).arg("--queue").arg(&queue);
+    let mut engine = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(engine.stderr.take().unwrap()).lines();
+    let said: Vec<String> =
+        lines.map(Result::unwrap).take_while(|line| !line.starts_with("mailrace ready")).collect();
+    assert!(engine.try_wait().unwrap().is_none(), "it did not start: {said:?}");
+    let refused = sendmail(&directory, &["b@localhost"], MESSAGE);
+    // The configuration's owner may be believed.
+    chown(&config, Some(NOBODY), None).unwrap();
+    let taken = sendmail(&directory, &["b@localhost"], MESSAGE);
+    engine.kill().unwrap();
+    engine.wait().unwrap();
+    assert!(refused.status.code() == Some(75) && refused.errors.contains("there is no queue"), "{refused:?}");
+    accepted(&taken);
+}
+
+#[test]
+fn submissions_are_counted() {
+    let directory = configured();
+    let config = directory.path().join("mailrace.toml");
+    let engine = Engine::start(
+        &directory,
+        &["--config", config.to_str().unwrap(), "--set", "engine.metrics_listen=127.0.0.1:0"],
+    );
+    accepted(&sendmail(&directory, &["b@localhost"], MESSAGE));
+    fs::write(maildrop(&directory).join("1".repeat(32)), "garbage").unwrap();
+    accepted(&sendmail(&directory, &["b@localhost"], MESSAGE));
+    wait_until_gone(&directory, |name| name.len() == 32);
+    let said =
+        engine.lines.iter().find_map(|line| line.strip_prefix("mailrace: metrics at http://")).unwrap();
+    let mut stream = TcpStream::connect(said.strip_suffix("/metrics").unwrap()).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    for (result, count) in [("queued", 2), ("refused", 1), ("deferred", 0), ("discarded", 0)] {
+        let line = format!("mailrace_submissions_total{{result=\"{result}\"}} {count}");
+        assert!(text.lines().any(|found| found == line), "{line} is missing: {text}");
+    }
+    engine.stop();
+}
+
+/// Real Postfix's `sendmail` and ours: the same arguments and message must have the same recipients and content.
+#[test]
+fn submissions_are_postfixs() {
+    if let Some(obstacle) = Postfix::obstacle() {
+        assert!(std::env::var_os("CI").is_none(), "{obstacle}");
+        eprintln!("SKIPPED: {obstacle}");
+        return;
+    }
+    let directory = configured();
+    let mut running = engine(&directory);
+    let setting = Setting { directory: directory.path().to_path_buf(), cpu: None, congestion_control: None };
+    let postfix = Postfix::start_with(&setting, "mail_name = Mailrace\n").unwrap();
+    let list = "To: joe, \"a, b\" <x@host> (c),\n g: u@a.example.com;, <>\nCc: p%q,h!u\nBcc: secret@host\nSubject: x\n\nbody\n";
+    let cases: &[(&[&str], &str)] = &[
+        (&["-t"], list),
+        (&["-t", "-f", "Joe Q. <joe@host>", "-F", "Joe \"Q.\" Doe"], list),
+        (&["-t", "-F", "  Joe   Doe "], "Resent-To: r\nTo: c\nResent-Cc: q\nFrom: f\n\nx\n"),
+        (&["-t", "a@b, c", "(nobody)"], "To: d\n\nx\n"),
+        (&["-G", "-f", "", "a@b"], "To: c\nFrom: d\n\nx\n"),
+        (&["-f", "<>", "-F", "Joe", "a@b"], "\nno header\n"),
+        (&["-i", "a@b"], "no header\n.\nend"),
+        (&["a@b"], "From x\n>>From y\nSubject: x\r\n\r\nbody\rwith\r\r\n.\r\nnot this\n"),
+        (&["a@b"], " begins with a blank\nSubject: x\n\nx\n"),
+        (&["-t"], "To: j\u{f6}rg\nSubject: Gr\u{fc}\u{df}e\n\nx\n"),
+        (&["-N", "never", "-B7BIT", "--", "-a@b"], "X-Long: x\n\nz\n"),
+        (&["-t"], "Cc: a\nnot a field\nTo: b\n\nx\n"),
+        (&["-t"], "Subject: x\n\nTo: b\n"),
+        (&["-t"], "To: (nobody)\n\nx\n"),
+        (&[], "To: a\n\nx\n"),
+        (&["-bz"], "x"),
+        (&["-Rbad", "-Vxy", "a"], "x"),
+    ];
+    for (arguments, message) in cases {
+        let theirs = postfix.submit(arguments, message.as_bytes()).unwrap();
+        let ours = sendmail(&directory, arguments, message);
+        let their_id = match theirs {
+            Ok(id) => id,
+            Err(said) => {
+                let (status, said) = said.split_once(": ").unwrap();
+                assert_eq!(ours.status.code().unwrap().to_string(), status, "{arguments:?} {message:?}");
+                assert_eq!(ours.errors.trim_end(), said, "{arguments:?} {message:?}");
+                continue;
+            }
+        };
+        assert!(ours.status.success(), "{arguments:?} {message:?}: {ours:?}");
+        let our_id = queued(&mut running);
+        let their_content = postfix.content(&their_id).unwrap();
+        let our_content = running.queue_octets(&["cat", &our_id]);
+        assert_eq!(
+            normal(&our_content, &our_id),
+            normal(&their_content, &their_id),
+            "{arguments:?} {message:?}"
+        );
+        assert_eq!(
+            recipients(&envelope(&running, &our_id)),
+            their_recipients(&postfix.envelope(&their_id).unwrap()),
+            "{arguments:?} {message:?}"
+        );
+    }
+    running.stop();
+}
+
+fn recipients(envelope: &Value) -> Vec<(String, String)> {
+    let all = |key: &str| {
+        let texts = envelope[key].as_array().unwrap().iter();
+        texts.map(|text| text.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    all("recipients").into_iter().zip(all("original_recipients")).collect()
+}
+
+/// Those that postcat shows, in the escapes of our JSON.
+fn their_recipients(shown: &[u8]) -> Vec<(String, String)> {
+    let all = |name: &str| {
+        let lines =
+            shown.split(|octet| *octet == b'\n').filter_map(|line| line.strip_prefix(name.as_bytes()));
+        lines.map(escaped).collect::<Vec<_>>()
+    };
+    all("recipient: ").into_iter().zip(all("original_recipient: ")).collect()
+}
+
+fn escaped(octets: &[u8]) -> String {
+    let letter = |octet: &u8| {
+        if octet.is_ascii() { char::from(*octet).to_string() } else { format!("\\x{octet:02x}") }
+    };
+    octets.iter().map(letter).collect()
+}
+
+/// Without what differs by nature: queue ids, and dates that were made here, which end with the zone's name.
+fn normal(content: &[u8], id: &str) -> String {
+    let text = String::from_utf8_lossy(content).replace(id, "ID");
+    let is_made = |line: &&str| line.contains("Message-Id: <20") || line.ends_with(" (UTC)");
+    let lines = text.split('\n').map(|line| match line.split_once([':', ';']) {
+        Some((front, _)) if is_made(&line) => format!("{front} made here"),
+        _ => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
