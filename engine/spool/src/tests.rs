@@ -394,6 +394,23 @@ fn a_file_that_was_cut_off_is_reported() {
 }
 
 #[test]
+fn a_new_segment_takes_the_name_of_no_other() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    let id = life.put_settled(&[b"in use"]);
+    let disk = life.kill();
+    // Segments are used again under their old names: the next number may be the name of one that is in use.
+    let (path, _) = find(&disk, b"in use");
+    for name in disk.list("segments").unwrap().iter().map(|name| format!("segments/{name}")) {
+        if name != path {
+            disk.remove(&name).unwrap();
+        }
+    }
+    disk.rename(&path, "segments/0000000002.seg").unwrap();
+    drop(Life::begin(&disk));
+    assert_eq!(contents(&disk).keys().copied().collect::<Vec<_>>(), [id]);
+}
+
+#[test]
 fn a_copy_of_a_segment_is_reported_and_left_alone() {
     let mut life = Life::begin(&MemoryDisk::new());
     let id = life.put_settled(&[b"once"]);
