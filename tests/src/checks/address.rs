@@ -192,10 +192,10 @@ fn check_rewrite(text: &[u8], flags: u8) {
         "the short way is the long way"
     );
     assert!(once.len() <= 3 * text.len() + 64, "{} octets become {}", text.len(), once.len());
-    if is_mailbox(once) && text.iter().all(|octet| *octet != 0) {
+    // A comment that became part of a word keeps its line ends the first time.
+    if is_mailbox(once) && !text.iter().any(u8::is_ascii_control) {
         let twice = rewrite(&arena, &rules, &context, once);
-        let has_more = rules.append_dot_mydomain || rules.swap_bangpath || rules.allow_percent_hack;
-        if !has_more {
+        if !(rules.append_dot_mydomain || rules.swap_bangpath || rules.allow_percent_hack) {
             assert_eq!(twice.escape_ascii().to_string(), once.escape_ascii().to_string());
         }
     }
