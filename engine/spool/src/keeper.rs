@@ -88,9 +88,11 @@ impl<D: Disk> SegmentKeeper<D> {
             let prepared = self.prepare().ok();
             self.shared.set_full(prepared.is_none());
             let Some(segment) = prepared else { return };
-            if self.ready.try_send(segment).is_ok() {
-                self.shared.wake();
+            if self.ready.try_send(segment).is_err() {
+                // All workers are gone.
+                return;
             }
+            self.shared.wake();
         }
     }
 

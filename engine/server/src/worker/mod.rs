@@ -8,6 +8,8 @@ mod settings;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod threads;
 mod timers;
 
 use std::sync::Arc;

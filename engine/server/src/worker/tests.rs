@@ -31,7 +31,7 @@ const SPOOL: Settings = Settings {
     message_size_limit: 0,
 };
 
-fn settings() -> WorkerSettings {
+pub(super) fn settings() -> WorkerSettings {
     let configuration = Configuration::load(&Sources::default()).unwrap();
     let settings = configuration.worker_settings(1, &Tables::default());
     let destinations =
