@@ -27,6 +27,8 @@ struct Given<'a> {
 /// Octets of content at most: few enough that inputs reach it.
 const MESSAGE_SIZE_LIMIT: u64 = 600;
 const RECIPIENT_LIMIT: u32 = 3;
+/// Octets that a session holds at most: part of a line of 100 octets, and an envelope of four addresses and an id.
+const MEMORY_MAX: usize = 2000;
 /// RFC 5321 §4.5.3.1.5.
 const REPLY_LINE_SIZE_MAX: usize = 512;
 
@@ -189,6 +191,7 @@ impl Given<'_> {
                 let used = &rest[..step.consumed];
                 rest = &rest[step.consumed..];
                 assert!(replies.len() <= REPLIES_SIZE_MAX, "replies are bounded");
+                assert!(session.memory() <= MEMORY_MAX, "{} octets are held", session.memory());
                 let is_before = matches!(step.event, Event::ContentBegin);
                 if let Some(wire) = incoming.as_mut().and_then(|incoming| incoming.wire.as_mut())
                     && !is_before
