@@ -51,7 +51,7 @@ fn check_section(section: &[u8]) {
 
 /// Of a front of the octets the same item is read, or it is not whole yet.
 fn check_fronts(octets: &[u8], item: Item<'_>) {
-    const FRONTS_MAX: usize = 200;
+    const FRONTS_MAX: usize = 64;
     let size = octets.len().min(4096);
     for end in (0..size).step_by(size / FRONTS_MAX + 1) {
         let front = next_item(&octets[..end], false);
