@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails")]
 #![expect(clippy::missing_panics_doc, reason = "a test that fails")]
 
+pub mod checks;
 mod engine;
 pub mod passes;
 mod smtp;

@@ -5,36 +5,33 @@
 use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam::queue::ArrayQueue;
 use mailrace_core::message::date::Civil;
 use mailrace_core::{QueueId, Timestamp};
 
+use waiting::Waiting;
+
 pub use crate::config::LogFormat;
+
+#[cfg(test)]
+mod threads;
+mod waiting;
+
+/// What [`waiting`] is made of; its model has other primitives.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+    pub(super) use crossbeam::queue::ArrayQueue;
+}
 
 /// How often the writing thread looks for lines. Waking it would cost workers a system call.
 const PERIOD: Duration = Duration::from_millis(20);
-/// Bundles of lines that may wait for it.
-const BUNDLES: usize = 4096;
 /// Octets that are written with one call, more or less.
 const WRITE_SIZE: usize = 64 * 1024;
 /// Octets of a value in a line at most.
 const VALUE_SIZE_MAX: usize = 512;
-
-/// What waits to be written.
-#[derive(Debug)]
-struct Waiting {
-    bundles: ArrayQueue<Vec<u8>>,
-    /// Emptied memory, to be used again.
-    spare: ArrayQueue<Vec<u8>>,
-    octets: AtomicUsize,
-    octets_max: usize,
-    lines_lost: AtomicU64,
-    is_stopping: AtomicBool,
-}
 
 /// A worker's end of the log.
 #[derive(Debug)]
@@ -60,14 +57,7 @@ pub struct Logger {
 /// # Errors
 /// No thread could be started.
 pub fn start(format: LogFormat, memory: usize) -> std::io::Result<(LogWriter, Logger)> {
-    let waiting = Arc::new(Waiting {
-        bundles: ArrayQueue::new(BUNDLES),
-        spare: ArrayQueue::new(64),
-        octets: AtomicUsize::new(0),
-        octets_max: memory,
-        lines_lost: AtomicU64::new(0),
-        is_stopping: AtomicBool::new(false),
-    });
+    let waiting = Arc::new(Waiting::new(memory));
     let writer = LogWriter::new(Arc::clone(&waiting), format);
     let mut own_writer = LogWriter::new(Arc::clone(&waiting), format);
     let shared = Arc::clone(&waiting);
@@ -75,14 +65,15 @@ pub fn start(format: LogFormat, memory: usize) -> std::io::Result<(LogWriter, Lo
         let mut reported = 0;
         let mut together = Vec::with_capacity(2 * WRITE_SIZE);
         loop {
-            let is_stopping = shared.is_stopping.load(Ordering::Acquire);
-            let lost = shared.lines_lost.load(Ordering::Relaxed);
+            // Before the lines are taken: what was handed over before the end is among them.
+            let is_stopping = shared.is_stopping();
+            let lost = shared.lines_lost();
             if lost > reported {
                 own_writer.line(now(), None, "warning").number("log_lines_lost", lost - reported);
                 own_writer.flush();
                 reported = lost;
             }
-            shared.write_out(&mut together);
+            write_out(&shared, &mut together);
             if is_stopping {
                 return;
             }
@@ -92,10 +83,16 @@ pub fn start(format: LogFormat, memory: usize) -> std::io::Result<(LogWriter, Lo
     Ok((writer, Logger { waiting, thread }))
 }
 
+/// A log that nothing comes of.
+#[cfg(test)]
+pub(crate) fn silent() -> LogWriter {
+    LogWriter::new(Arc::new(Waiting::new(0)), LogFormat::Text)
+}
+
 impl Logger {
     /// Writes what is left and ends the thread. All writers must have flushed.
     pub fn stop(self) {
-        self.waiting.is_stopping.store(true, Ordering::Release);
+        self.waiting.stop();
         self.thread.thread().unpark();
         // It has nothing to tell.
         let _ = self.thread.join();
@@ -116,23 +113,20 @@ impl LinesLost {
     /// So many since the start.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.0.lines_lost.load(Ordering::Relaxed)
+        self.0.lines_lost()
     }
 }
 
-impl Waiting {
-    fn write_out(&self, together: &mut Vec<u8>) {
-        let mut output = std::io::stderr().lock();
-        while let Some(mut bundle) = self.bundles.pop() {
-            self.octets.fetch_sub(bundle.len(), Ordering::Relaxed);
-            together.extend_from_slice(&bundle);
-            bundle.clear();
-            let _ = self.spare.push(bundle);
-            if together.len() >= WRITE_SIZE || self.bundles.is_empty() {
-                // There is nowhere to complain about a broken standard error.
-                let _ = output.write_all(together);
-                together.clear();
-            }
+/// Writes to standard error all that waits.
+fn write_out(waiting: &Waiting, together: &mut Vec<u8>) {
+    let mut output = std::io::stderr().lock();
+    while let Some(bundle) = waiting.take() {
+        together.extend_from_slice(&bundle);
+        waiting.give_back(bundle);
+        if together.len() >= WRITE_SIZE || waiting.is_empty() {
+            // There is nowhere to complain about a broken standard error.
+            let _ = output.write_all(together);
+            together.clear();
         }
     }
 }
@@ -190,15 +184,8 @@ impl LogWriter {
         if self.buffer.is_empty() {
             return;
         }
-        let memory = self.waiting.spare.pop().unwrap_or_default();
-        let bundle = std::mem::replace(&mut self.buffer, memory);
-        let lines = std::mem::take(&mut self.lines);
-        let size = bundle.len();
-        let before = self.waiting.octets.fetch_add(size, Ordering::Relaxed);
-        if before + size > self.waiting.octets_max || self.waiting.bundles.push(bundle).is_err() {
-            self.waiting.octets.fetch_sub(size, Ordering::Relaxed);
-            self.waiting.lines_lost.fetch_add(lines, Ordering::Relaxed);
-        }
+        let bundle = std::mem::replace(&mut self.buffer, self.waiting.spare());
+        self.waiting.hand_over(bundle, std::mem::take(&mut self.lines));
     }
 
     fn stamp(&mut self, wall: Timestamp) {
@@ -285,7 +272,7 @@ fn clean(buffer: &mut Vec<u8>, value: &[u8], escaped: &[u8]) {
     } else {
         for chunk in value.utf8_chunks() {
             for letter in chunk.valid().chars() {
-                if letter.is_control() {
+                if letter.is_control() || is_misleading(letter) {
                     buffer.push(b'?');
                     continue;
                 }
@@ -300,6 +287,14 @@ fn clean(buffer: &mut Vec<u8>, value: &[u8], escaped: &[u8]) {
     if !rest.is_empty() {
         buffer.extend_from_slice(b"...");
     }
+}
+
+/// Letters that end a line for some programs, or turn the order of those that follow: a line would not show what it says.
+const fn is_misleading(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    )
 }
 
 /// The digits of `number`; a line has several, and the formatting of the standard library costs as much as the rest.
@@ -328,15 +323,7 @@ mod tests {
     use super::*;
 
     fn writer(format: LogFormat, octets_max: usize) -> LogWriter {
-        let waiting = Waiting {
-            bundles: ArrayQueue::new(4),
-            spare: ArrayQueue::new(4),
-            octets: AtomicUsize::new(0),
-            octets_max,
-            lines_lost: AtomicU64::new(0),
-            is_stopping: AtomicBool::new(false),
-        };
-        LogWriter::new(Arc::new(waiting), format)
+        LogWriter::new(Arc::new(Waiting::new(octets_max)), format)
     }
 
     const WALL: Timestamp = Timestamp::from_unix_microseconds(1_700_000_000_000_042);
@@ -346,7 +333,7 @@ mod tests {
             .line(WALL, None, "reject")
             .address("from", b"a\"b\r\n\xff@example.com")
             .number("size", 7)
-            .text("helo", "grün\u{1}\\".as_bytes());
+            .text("helo", "grün\u{1}\u{2028}\u{202e}\u{9b}\\".as_bytes());
     }
 
     #[test]
@@ -356,7 +343,7 @@ mod tests {
         let line = String::from_utf8(writer.buffer.clone()).unwrap();
         assert_eq!(
             line,
-            "2023-11-14T22:13:20.000042Z mailrace: NOQUEUE: reject: from=<a\"b???@example.com>, size=7, helo=grün?\\\n"
+            "2023-11-14T22:13:20.000042Z mailrace: NOQUEUE: reject: from=<a\"b???@example.com>, size=7, helo=grün????\\\n"
         );
     }
 
@@ -367,7 +354,7 @@ mod tests {
         let line: serde_json::Value = serde_json::from_slice(&writer.buffer).unwrap();
         assert_eq!(line["from"], "a\"b???@example.com");
         assert_eq!(line["size"], 7);
-        assert_eq!(line["helo"], "grün?\\");
+        assert_eq!(line["helo"], "grün????\\");
     }
 
     #[test]
@@ -384,7 +371,7 @@ mod tests {
             write_one(&mut writer);
             writer.flush();
         }
-        assert_eq!(writer.waiting.lines_lost.load(Ordering::Relaxed), 8);
-        assert_eq!(writer.waiting.bundles.len(), 2);
+        assert_eq!(writer.waiting.lines_lost(), 8);
+        assert_eq!(std::iter::from_fn(|| writer.waiting.take()).count(), 2);
     }
 }

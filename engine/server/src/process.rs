@@ -1,6 +1,7 @@
 //! Owns the running engine as a process: its threads, sockets and signals.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
@@ -126,6 +127,11 @@ fn system(operation: &'static str) -> impl FnOnce(io::Error) -> StartError {
 pub(crate) struct Workers(Vec<(Sender<Control>, Waker)>);
 
 impl Workers {
+    /// Each by its channel, and what wakes it.
+    pub(crate) const fn new(workers: Vec<(Sender<Control>, Waker)>) -> Self {
+        Self(workers)
+    }
+
     /// Tells each worker something.
     pub(crate) fn tell(&self, mut control: impl FnMut() -> Control) {
         for (sender, waker) in &self.0 {
@@ -275,7 +281,8 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
     let directory = &configuration.queue.directory;
     let disk =
         OsDisk::new(directory).map_err(|source| StartError::Directory { path: directory.clone(), source })?;
-    let seed = log::now().unix_microseconds() ^ u64::from(std::process::id()).rotate_left(40);
+    // Salts come from it: who sends mail must not guess them.
+    let seed = RandomState::new().hash_one(0);
     let spool_settings = configuration.spool_settings(count);
     let Opened { spools, keeper, mover, report, shared, lock } =
         mailrace_spool::open(&disk, &spool_settings, count, seed)
@@ -328,7 +335,7 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
     }
     let wakers: Vec<Waker> = wakers.into_iter().flatten().collect();
     wakers.iter().for_each(|waker| shared.add_waker(waker.clone()));
-    let workers = Workers(controls.into_iter().zip(wakers).collect());
+    let workers = Workers::new(controls.into_iter().zip(wakers).collect());
 
     lookups.tell({
         let workers = workers.clone();

@@ -88,9 +88,11 @@ impl<D: Disk> SegmentKeeper<D> {
             let prepared = self.prepare().ok();
             self.shared.set_full(prepared.is_none());
             let Some(segment) = prepared else { return };
-            if self.ready.try_send(segment).is_ok() {
-                self.shared.wake();
+            if self.ready.try_send(segment).is_err() {
+                // All workers are gone.
+                return;
             }
+            self.shared.wake();
         }
     }
 
@@ -170,7 +172,11 @@ impl<D: Disk> SegmentKeeper<D> {
 
     /// Makes a new file, zero-filled: blocks that were never written cost a journal commit at their first write.
     fn create(&mut self) -> io::Result<(String, D::File)> {
-        let name = format!("{SEGMENTS}/{:010}{SEGMENT_SUFFIX}", self.next_sequence);
+        // A file of that name may be in use: it was made in an earlier run whose last sequence nothing tells any more.
+        let name = (self.next_sequence..)
+            .map(|number| format!("{SEGMENTS}/{number:010}{SEGMENT_SUFFIX}"))
+            .find(|name| self.disk.open(name, FileKind::Buffered).is_err())
+            .ok_or(io::ErrorKind::AlreadyExists)?;
         let temporary = format!("{name}.new");
         let _ = self.disk.remove(&temporary);
         let file = self.disk.create(&temporary, self.settings.segment_size, FileKind::Direct)?;

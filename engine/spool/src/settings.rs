@@ -39,7 +39,11 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) const fn check(&self) -> Result<(), OpenError> {
+    /// Whether the sizes fit together.
+    ///
+    /// # Errors
+    /// [`OpenError::Settings`], which says what does not.
+    pub const fn check(&self) -> Result<(), OpenError> {
         if !self.segment_size.is_multiple_of(4096)
             || self.segment_size > 1 << 30
             || self.segment_size < 1 << 16

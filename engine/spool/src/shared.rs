@@ -47,8 +47,12 @@ impl Shared {
         self.is_full.load(Ordering::Relaxed)
     }
 
+    /// No segment can be made, or one can. Who waits for one is told when there will be none.
     pub(crate) fn set_full(&self, is_full: bool) {
-        self.is_full.store(is_full, Ordering::Relaxed);
+        let was_full = self.is_full.swap(is_full, Ordering::Relaxed);
+        if is_full && !was_full {
+            self.wake();
+        }
     }
 
     pub(crate) fn set_space(&self, free_octets: u64, is_low: bool) {

@@ -6,7 +6,7 @@ use mailrace_core::envelope::Recipient;
 use mailrace_core::record::envelope;
 use mailrace_core::{Envelope, Origin, QueueId, QueuedEnvelope, Timestamp};
 use mailrace_io::memory::{MemoryDisk, MemoryIo};
-use mailrace_io::{Completion, Disk, Instant, Io};
+use mailrace_io::{Completion, Disk, FileKind, Instant, Io};
 use proptest::prelude::*;
 
 use crate::reader::Queue;
@@ -377,6 +377,56 @@ fn a_damaged_batch_header_does_not_hide_what_follows() {
     assert_eq!(life.report.messages, 4);
     assert!(contents(&disk).contains_key(&middle));
     assert_eq!(life.report.damage.len(), 1);
+}
+
+#[test]
+fn a_file_that_was_cut_off_is_reported() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    let whole = life.put_settled(&[b"whole"]);
+    life.put_settled(&[b"cut off"]);
+    let disk = life.kill();
+    let (path, place) = find(&disk, b"cut off");
+    disk.damage(&path, |octets| octets.truncate(place));
+    let life = Life::begin(&disk);
+    let what = "the file is shorter than its header says";
+    assert_eq!(life.report.damage, [Damage { path, offset: place as u64, what }]);
+    assert_eq!(contents(&disk).keys().copied().collect::<Vec<_>>(), [whole]);
+}
+
+#[test]
+fn a_new_segment_takes_the_name_of_no_other() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    let id = life.put_settled(&[b"in use"]);
+    let disk = life.kill();
+    // Segments are used again under their old names: the next number may be the name of one that is in use.
+    let (path, _) = find(&disk, b"in use");
+    for name in disk.list("segments").unwrap().iter().map(|name| format!("segments/{name}")) {
+        if name != path {
+            disk.remove(&name).unwrap();
+        }
+    }
+    disk.rename(&path, "segments/0000000002.seg").unwrap();
+    drop(Life::begin(&disk));
+    assert_eq!(contents(&disk).keys().copied().collect::<Vec<_>>(), [id]);
+}
+
+#[test]
+fn a_copy_of_a_segment_is_reported_and_left_alone() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    let id = life.put_settled(&[b"once"]);
+    let disk = life.kill();
+    let (path, place) = find(&disk, b"once");
+    let mut content = Vec::new();
+    disk.damage(&path, |octets| content.clone_from(octets));
+    let copy = "segments/copy.seg".to_owned();
+    disk.create(&copy, 0, FileKind::Buffered).unwrap();
+    disk.damage(&copy, |octets| octets.clone_from(&content));
+    // What only the copy has is not shown.
+    damage(&disk, &copy, place);
+    let life = Life::begin(&disk);
+    let what = "another segment has the same sequence";
+    assert_eq!(life.report.damage, [Damage { path: copy, offset: 0, what }]);
+    assert_eq!(contents(&disk).keys().copied().collect::<Vec<_>>(), [id]);
 }
 
 #[test]

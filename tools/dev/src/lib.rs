@@ -2,3 +2,5 @@
 #![forbid(unsafe_code)]
 
 pub mod journal_fs;
+pub mod licences;
+pub mod sanitize;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
-use mailrace_dev::journal_fs;
+use mailrace_dev::sanitize::{MIRI, Outcome, Run, SANITIZE};
+use mailrace_dev::{journal_fs, licences};
 
 /// The project's own chores.
 #[derive(Debug, Parser)]
@@ -19,6 +20,12 @@ struct CommandLine {
 enum Chore {
     /// Check format, lints and tests, as for every commit
     Ci,
+    /// Run the tests of the ring, the queue and the protocol under AddressSanitizer and Valgrind
+    Sanitize,
+    /// Run what needs no kernel under Miri, where a nightly toolchain has it
+    Miri,
+    /// Write docs/licences.md: whose crates the programs are made of, and under which licences
+    Licences,
     /// A journalled ext4 on a loop device, for benchmarks where the machine's own file system has no journal
     JournalFs {
         #[command(subcommand)]
@@ -48,6 +55,9 @@ enum JournalFs {
 fn main() -> ExitCode {
     let result = match CommandLine::parse().chore {
         Chore::Ci => return ci(),
+        Chore::Sanitize => return watched(SANITIZE),
+        Chore::Miri => return watched(MIRI),
+        Chore::Licences => return write_licences(),
         Chore::JournalFs { action: JournalFs::Up { directory, size } } => {
             journal_fs::up(&directory, size << 20)
         }
@@ -77,6 +87,41 @@ fn ci() -> ExitCode {
         eprintln!("mailrace-dev: failed: cargo {check}");
     }
     ExitCode::from(u8::from(!failed.is_empty()))
+}
+
+/// Runs tests under tools, each also after one found something, and says what came of it.
+fn watched(runs: &[Run]) -> ExitCode {
+    let mut outcomes = Vec::new();
+    for run in runs {
+        println!("== {}: {}", run.tool, run.tests.join(" "));
+        match run.run() {
+            Ok(outcome) => outcomes.push((run, outcome)),
+            Err(error) => {
+                eprintln!("mailrace-dev: cannot run {}: {error}", run.tool);
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    println!();
+    for (run, outcome) in &outcomes {
+        println!("{outcome}: {}: {}", run.tool, run.tests.join(" "));
+    }
+    ExitCode::from(u8::from(outcomes.iter().any(|(_, outcome)| *outcome == Outcome::Found)))
+}
+
+fn write_licences() -> ExitCode {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/licences.md");
+    let written = match licences::list() {
+        Ok(text) => std::fs::write(path, text).map_err(|error| format!("cannot write {path}: {error}")),
+        Err(error) => Err(error.to_string()),
+    };
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("mailrace-dev: {message}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 const CHECKS: &[&[&str]] = &[

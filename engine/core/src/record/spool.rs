@@ -62,13 +62,14 @@ impl SegmentHeader {
         if block.get(..8) != Some(&SEGMENT_MAGIC) {
             return Err(SegmentError::NotASegment);
         }
-        let version = u32_at(block, 8).ok_or(SegmentError::NotASegment)?;
-        if version != FORMAT_VERSION {
-            return Err(SegmentError::Version(version));
-        }
+        // Before the version: a damaged one is none that another program could read.
         let sum = checksum(block.get(..40).ok_or(SegmentError::NotASegment)?, 0);
         if u64_at(block, 40) != Some(sum) {
             return Err(SegmentError::Damaged);
+        }
+        let version = u32_at(block, 8).ok_or(SegmentError::NotASegment)?;
+        if version != FORMAT_VERSION {
+            return Err(SegmentError::Version(version));
         }
         let field = |place| u64_at(block, place).ok_or(SegmentError::NotASegment);
         Ok(Self { sequence: field(16)?, salt: field(24)?, size: field(32)? })
@@ -379,6 +380,9 @@ mod tests {
         block[20] ^= 1;
         assert_eq!(SegmentHeader::decode(&block), Err(SegmentError::Damaged));
         block[8] = 9;
+        assert_eq!(SegmentHeader::decode(&block), Err(SegmentError::Damaged), "no other version");
+        let sum = checksum(&block[..40], 0);
+        put(&mut block, 40, &sum.to_le_bytes());
         assert_eq!(SegmentHeader::decode(&block), Err(SegmentError::Version(9)));
     }
 }

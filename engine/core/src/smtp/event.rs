@@ -14,7 +14,8 @@ pub struct Context<'a> {
     pub settings: &'a Settings,
     /// The time of this call.
     pub wall: Timestamp,
-    /// The queue's file system is nearly full: MAIL gets 452 4.3.1.
+    /// There is no room for another message or recipient: the queue's file system is nearly full, or the memory for
+    /// envelopes. MAIL and RCPT get 452 4.3.1.
     pub is_storage_low: bool,
     /// Told of replies and refusals, for log and metrics.
     pub observer: &'a mut dyn Observer,

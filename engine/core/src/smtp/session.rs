@@ -166,6 +166,19 @@ impl Session {
         reply(context, replies, &[b"421 4.3.2 ", &settings.myhostname, b" Service shutting down"]);
     }
 
+    /// Octets of memory that grow with what the client sends: the beginning of a line, the envelope.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let envelope = self.transaction.as_ref().map_or(0, |transaction| {
+            let id_size = transaction.envelope.envelope_id.as_ref().map_or(0, |id| id.len());
+            size_of::<Transaction>()
+                + transaction.envelope.sender.capacity()
+                + id_size
+                + transaction.recipients_memory
+        });
+        self.carry.capacity() + envelope
+    }
+
     /// Where the client is.
     #[must_use]
     pub const fn origin(&self) -> &Origin {
@@ -417,6 +430,7 @@ impl Session {
         let bare_newline = self.bare_newline(settings);
         self.transaction = Some(Box::new(Transaction {
             envelope,
+            recipients_memory: 0,
             refused_recipients: 0,
             surplus_recipients: 0,
             chunking: Chunking::None,
@@ -465,11 +479,20 @@ impl Session {
             self.refuse_recipient(context, replies, Verb::Rcpt, "too_many_recipients", &[text], typed);
             return self.next(context, replies);
         }
+        if context.is_storage_low {
+            let text: &[u8] = b"452 4.3.1 Insufficient system storage";
+            self.refuse_recipient(context, replies, Verb::Rcpt, "storage_low", &[text], typed);
+            return self.next(context, replies);
+        }
         if let Some(refused) = self.refused_destination(context, replies, Verb::Rcpt, &path, typed) {
             return refused;
         }
         recipient.address = path;
         if let Some(transaction) = self.transaction.as_mut() {
+            let original_size = recipient.dsn_original.as_ref().map_or(0, |original| original.len());
+            // The list has room for up to twice as many.
+            transaction.recipients_memory +=
+                2 * size_of::<Recipient>() + recipient.address.capacity() + original_size;
             transaction.envelope.recipients.push(recipient);
         }
         self.ok(context, replies, &[b"250 2.1.5 Ok"])

@@ -7,6 +7,8 @@ use crate::envelope::Envelope;
 #[derive(Debug)]
 pub(super) struct Transaction {
     pub(super) envelope: Envelope,
+    /// Octets of memory that its recipients hold.
+    pub(super) recipients_memory: usize,
     /// Recipients that were refused.
     pub(super) refused_recipients: u32,
     /// Recipients that came after the limit.

@@ -6,12 +6,15 @@ use super::value::Refusal;
 const DEPTH_MAX: usize = 16;
 /// Octets of an expanded value at most.
 const SIZE_MAX: usize = 64 * 1024;
+/// Names that one value leads to at most: each of a few may name several others, and so on.
+const NAMES_MAX: usize = 1000;
 
 /// `text` with `$name`, `${name}` and `$(name)` replaced by what `look_up` says, which is expanded in turn; `$$`
 /// is a dollar.
 pub(super) fn expand(text: &str, look_up: &dyn Fn(&str) -> Option<String>) -> Result<String, Refusal> {
     let mut output = String::new();
-    append(text, look_up, DEPTH_MAX, &mut output)?;
+    let mut names_left = NAMES_MAX;
+    append(text, look_up, DEPTH_MAX, &mut names_left, &mut output)?;
     Ok(output)
 }
 
@@ -19,6 +22,7 @@ fn append(
     text: &str,
     look_up: &dyn Fn(&str) -> Option<String>,
     depth: usize,
+    names_left: &mut usize,
     output: &mut String,
 ) -> Result<(), Refusal> {
     let mut rest = text;
@@ -37,7 +41,11 @@ fn append(
         if depth == 0 {
             return Err(Refusal::new(format!("${name} leads back to itself"), "write its value instead"));
         }
-        append(&value, look_up, depth - 1, output)?;
+        let Some(left) = names_left.checked_sub(1) else {
+            return Err(Refusal::new(format!("leads to more than {NAMES_MAX} $names"), "write less"));
+        };
+        *names_left = left;
+        append(&value, look_up, depth - 1, names_left, output)?;
         rest = after;
     }
     output.push_str(rest);
@@ -85,6 +93,10 @@ mod tests {
                 "wide" => "$wider$wider$wider$wider$wider$wider$wider$wider",
                 "wider" => "$widest$widest$widest$widest$widest$widest$widest$widest",
                 "widest" => return Some("x".repeat(2000)),
+                "many" => "$more$more$more$more$more$more$more$more$more$more",
+                "more" => "$most$most$most$most$most$most$most$most$most$most",
+                "most" => "$none$none$none$none$none$none$none$none$none$none",
+                "none" => "",
                 _ => return None,
             };
             Some(value.to_owned())
@@ -102,7 +114,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_replaced_is_refused() {
-        for text in ["$", "$ x", "${mydomain", "${}", "$unknown", "${mydomain?{x}}", "$loop", "$wide"] {
+        for text in
+            ["$", "$ x", "${mydomain", "${}", "$unknown", "${mydomain?{x}}", "$loop", "$wide", "$many"]
+        {
             assert!(expanded(text).is_err(), "{text}");
         }
     }

@@ -134,7 +134,11 @@ impl<'a> Reader<'a> {
         match name {
             SYSTEM_HOSTNAME => return Some(self.machine.hostname.clone()),
             HOSTNAME_PARENT => {
-                let hostname = expand("$myhostname", &|name| self.text_of(name)).ok()?;
+                // A host name that is made of its own parent leads back to itself, and is refused as such.
+                let look_up = |name: &str| if name == HOSTNAME_PARENT { None } else { self.text_of(name) };
+                let Ok(hostname) = expand("$myhostname", &look_up) else {
+                    return Some(format!("${HOSTNAME_PARENT}"));
+                };
                 return Some(hostname.split_once('.').map_or("localdomain", |(_, parent)| parent).to_owned());
             }
             _ => {}

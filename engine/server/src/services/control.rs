@@ -1,7 +1,9 @@
 //! Owns what operators ask of a running engine: one line on a local socket, one line back.
 
 use std::fmt;
+use std::fs::Permissions;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::str::FromStr;
@@ -69,6 +71,8 @@ pub(super) fn start(path: &Path, workers: Workers) -> io::Result<()> {
     // One of an earlier run may be left; the lock of the queue says that nobody listens on it.
     let _ = std::fs::remove_file(path);
     let listener = UnixListener::bind(path)?;
+    // Whatever the umask and the directory's mode: who may write to the socket may delete mail.
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
     std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         for stream in listener.incoming() {
             match stream {
@@ -132,6 +136,15 @@ mod tests {
                 assert_eq!(format!("{request}\n").parse(), Ok(request));
             }
         }
+    }
+
+    #[test]
+    fn the_socket_is_its_owners_alone() {
+        let path = std::env::temp_dir().join(format!("mailrace-control-{}", std::process::id()));
+        start(&path, Workers::new(Vec::new())).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]

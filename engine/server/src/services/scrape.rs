@@ -13,6 +13,8 @@ use crate::metrics::text_of;
 const REQUEST_SIZE_MAX: usize = 8192;
 /// How long a scraper may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Scrapers at once; further ones are closed at once, for each takes a descriptor.
+const SCRAPERS_MAX: usize = 64;
 
 /// Answers whoever comes to `listener`, which does not block.
 pub(super) async fn run(listener: std::net::TcpListener, registry: Rc<Registry>) {
@@ -26,6 +28,10 @@ pub(super) async fn run(listener: std::net::TcpListener, registry: Rc<Registry>)
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
+                // Each answer under way holds the registry.
+                if Rc::strong_count(&registry) > SCRAPERS_MAX {
+                    continue;
+                }
                 let registry = Rc::clone(&registry);
                 tokio::task::spawn_local(async move {
                     // A scraper that goes away has no metrics.

@@ -20,7 +20,9 @@ pub(super) struct Connection {
     /// When the client has been silent for too long.
     pub(super) deadline: Instant,
     /// Octets of memory that the worker has counted for it.
-    pub(super) counted: usize,
+    pub(super) counted: u32,
+    /// The part of it that the session holds.
+    pub(super) counted_session: u32,
 }
 
 /// What has to happen before the session takes more input.
@@ -78,11 +80,14 @@ impl Connection {
             message: None,
             deadline,
             counted: 0,
+            counted_session: 0,
         }
     }
 
     /// Octets of memory that grow with what the client sends.
     pub(super) fn memory(&self) -> usize {
-        self.backlog.capacity() + self.message.as_ref().map_or(0, |message| message.memory())
+        self.session.memory()
+            + self.backlog.capacity()
+            + self.message.as_ref().map_or(0, |message| message.memory())
     }
 }

@@ -61,8 +61,10 @@ pub(crate) struct Engine<D: Disk> {
     pub(super) is_storage_low: bool,
     /// So many clients want something at once that each waits for the others.
     is_crowded: bool,
-    /// Octets of content and backlog in memory.
+    /// Octets of content, envelopes and backlog in memory.
     memory: usize,
+    /// The part of it that sessions hold: nothing but their end makes it smaller.
+    session_memory: usize,
     /// No memory is left for more: nothing is read until there is.
     is_choked: bool,
     is_draining: bool,
@@ -98,6 +100,7 @@ impl<D: Disk> Engine<D> {
             is_storage_low: false,
             is_crowded: false,
             memory: 0,
+            session_memory: 0,
             is_choked: false,
             is_draining: false,
         };
@@ -526,10 +529,11 @@ impl<D: Disk> Engine<D> {
 
     /// What a call of a session needs.
     fn context(&mut self) -> Context<'_> {
+        let session_limit = (self.settings.content_memory / 4).max(SESSION_MEMORY_MIN);
         Context {
             settings: &self.settings.smtp,
             wall: self.wall,
-            is_storage_low: self.is_storage_low,
+            is_storage_low: self.is_storage_low || self.session_memory > session_limit,
             observer: &mut self.telemetry,
         }
     }
@@ -740,9 +744,12 @@ impl<D: Disk> Engine<D> {
             let memory = std::mem::take(&mut connection.replies);
             self.keep_send_memory(memory);
         }
-        let memory = connection.memory();
-        self.memory = self.memory - connection.counted + memory;
-        connection.counted = memory;
+        // More than 4 GiB of one client counts as that.
+        let counted = |octets: usize| u32::try_from(octets).unwrap_or(u32::MAX);
+        let (memory, session) = (counted(connection.memory()), counted(connection.session.memory()));
+        self.memory = self.memory - connection.counted as usize + memory as usize;
+        self.session_memory = self.session_memory - connection.counted_session as usize + session as usize;
+        (connection.counted, connection.counted_session) = (memory, session);
         self.connections[id.slot as usize] = Some(connection);
     }
 
@@ -752,7 +759,8 @@ impl<D: Disk> Engine<D> {
             message.abandon(&mut self.spool);
         }
         self.accounts.disconnect(connection.id.slot);
-        self.memory -= connection.counted;
+        self.memory -= connection.counted as usize;
+        self.session_memory -= connection.counted_session as usize;
         self.open -= 1;
         self.telemetry.disconnected(connection.session.origin());
         self.operations.push((Token::default(), Operation::Close(connection.id)));
@@ -776,6 +784,8 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(100);
 /// Octets of an arena that is kept; more is given back.
 const ARENA_SIZE_KEPT: usize = 2 << 20;
+/// Octets that sessions may hold however little memory there is: some envelopes fit.
+const SESSION_MEMORY_MIN: usize = 256 * 1024;
 /// Send memory that is kept for the next sends.
 const SEND_MEMORY_KEPT: usize = 256;
 /// Octets of it; more is given back.

@@ -10,6 +10,8 @@ mod submission;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod threads;
 mod timers;
 
 use std::sync::Arc;

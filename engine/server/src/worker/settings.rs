@@ -37,7 +37,7 @@ pub struct WorkerSettings {
     pub client_allowance: Duration,
     /// Connections of this worker at once.
     pub max_connections: usize,
-    /// Octets of content and input that this worker keeps in memory at most; beyond, it does not read.
+    /// Octets of content, envelopes and input that this worker keeps in memory at most; beyond, it does not read.
     pub content_memory: usize,
     /// Log each connect and disconnect.
     pub log_connections: bool,

@@ -33,7 +33,7 @@ const SPOOL: Settings = Settings {
     message_size_limit: 0,
 };
 
-fn settings() -> WorkerSettings {
+pub(super) fn settings() -> WorkerSettings {
     let configuration = Configuration::load(&Sources::default()).unwrap();
     let settings = configuration.worker_settings(1, &Tables::default());
     let destinations =
@@ -448,4 +448,29 @@ fn marks_are_durable_when_they_are_answered() {
 fn an_idle_connection_is_small() {
     // 224 octets are a size class of the allocator; the next one has 256.
     assert!(size_of::<connection::Connection>() <= 224);
+}
+
+#[test]
+fn envelopes_take_a_bounded_part_of_the_memory() {
+    let mut rig = Rig::new(settings());
+    let recipients = format!("RCPT TO:<{}@example.com>\r\n", "u".repeat(1900)).repeat(8);
+    let mut clients = Vec::new();
+    let refused = loop {
+        assert!(clients.len() < 50, "{} octets are held", rig.worker.engine.memory());
+        let client = rig.connect();
+        rig.say(&client, b"EHLO a.example\r\n");
+        let replies = rig.say(&client, format!("MAIL FROM:<a@b.example>\r\n{recipients}").as_bytes());
+        clients.push(client);
+        if let Some(refused) = replies.lines().find(|reply| !reply.starts_with("250 2.1")) {
+            break refused.to_owned();
+        }
+    };
+    assert!(refused.starts_with("452 4.3.1 "), "{refused}");
+    assert!(clients.len() > 10 && rig.worker.engine.memory() < 300 << 10, "{}", rig.worker.engine.memory());
+    // Those that end make room.
+    for client in &clients {
+        assert!(rig.say(client, b"RSET\r\n").starts_with("250 "));
+    }
+    assert!(rig.worker.engine.memory() < 1 << 10);
+    rig.begin_content(&clients[0]);
 }

@@ -1,0 +1,66 @@
+//! Owns what holds for whatever is read as a configuration: it is refused with its place, or what it asks for can be
+//! done.
+
+use mailrace::config::{ConfigErrors, Configuration, Fault, Place, Sources, Tables};
+
+/// Checks text as a configuration; a line of `%%` ends the file, what follows are arguments of `--set`, one a line.
+///
+/// # Panics
+/// When something does not hold.
+pub fn check(octets: &[u8]) {
+    let text = String::from_utf8_lossy(octets);
+    let (file, arguments) = text.split_once("%%\n").unwrap_or((&text, ""));
+    let path = super::file("mailrace.toml", file.as_bytes());
+    let set: Vec<String> = arguments.lines().map(str::to_owned).collect();
+    let sources = Sources { file: Some(path), set, ..Sources::default() };
+    let loaded = Configuration::load(&sources);
+    match &loaded {
+        Ok(configuration) => check_right(configuration),
+        Err(errors) => check_wrong(errors, 1 + file.matches('\n').count()),
+    }
+    let again = Configuration::load(&sources);
+    match (loaded, again) {
+        (Ok(one), Ok(other)) => assert_eq!(one, other),
+        (Err(one), Err(other)) => assert_eq!(one.to_string(), other.to_string()),
+        (one, other) => panic!("{one:?} and then {other:?}"),
+    }
+}
+
+/// What is in force fits together.
+fn check_right(configuration: &Configuration) {
+    let Configuration { parameters, engine, queue, .. } = configuration;
+    for workers in [1, 7] {
+        if let Err(error) = configuration.spool_settings(workers).check() {
+            panic!("{error} with {queue:?}");
+        }
+        let settings = configuration.worker_settings(workers, &Tables::default());
+        assert!(settings.max_connections >= 1 && settings.smtp.line_length_limit >= 512);
+        assert!(settings.smtp.smtpd_recipient_limit >= 1 && settings.smtp.smtpd_hard_error_limit >= 1);
+        assert!(!settings.smtp.myhostname.is_empty() && settings.smtp.myhostname.len() <= 255);
+        assert!(!settings.smtp.myhostname.iter().any(|octet| octet.is_ascii_control() || *octet == b' '));
+        assert!(!settings.smtpd_timeout.is_zero());
+    }
+    assert!(!engine.listen.is_empty(), "somewhere is listened");
+    assert!(engine.workers <= 1024 && queue.writes_in_flight >= 1);
+    assert!(!parameters.myhostname.is_empty());
+}
+
+/// Each error has a place, and says what is wrong and what to do.
+fn check_wrong(ConfigErrors(errors): &ConfigErrors, lines: usize) {
+    assert!(!errors.is_empty(), "what is wrong is said");
+    for error in errors {
+        match &error.place {
+            Place::File { line, .. } => assert!((1..=lines).contains(line), "line {line} of {lines}"),
+            Place::Argument(option) => assert_eq!(*option, "--set"),
+            // A value that follows from another one.
+            Place::Default => assert!(!error.name.is_empty()),
+        }
+        match &error.fault {
+            Fault::Syntax(message) => assert!(!message.is_empty()),
+            Fault::Value { reason, remedy } => assert!(!reason.is_empty() && !remedy.is_empty(), "{error}"),
+            Fault::UnknownName { .. } => assert!(!error.name.is_empty() || lines > 0),
+            Fault::Unreadable(error) => panic!("the file is there: {error}"),
+            Fault::Table(error) => panic!("no table was opened: {error}"),
+        }
+    }
+}

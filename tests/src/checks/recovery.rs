@@ -1,0 +1,418 @@
+//! Owns what holds for a queue that was damaged in any way: what is shown is what was put, whatever was not touched
+//! is there, what was lost is reported, and a second look shows the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
+use bumpalo::Bump;
+use bumpalo::collections::Vec as ArenaVec;
+use mailrace_core::record::envelope::encode;
+use mailrace_core::record::spool::{
+    BatchHeader, RECORD_ALIGNMENT, RecordHeader, RecordKind, SEGMENT_HEADER_SIZE, SegmentHeader,
+};
+use mailrace_core::{Envelope, Origin, QueueId, QueuedEnvelope, Recipient, Timestamp};
+use mailrace_io::memory::{MemoryDisk, MemoryIo};
+use mailrace_io::{Completion, Disk, FileKind, Instant, Io};
+use mailrace_spool::reader::Queue;
+use mailrace_spool::{
+    Damage, Mark, OpenError, Opened, Refusal, SegmentKeeper, SegmentSpool, Settings, State, open,
+};
+
+use super::front;
+
+/// Small enough that a few messages fill it.
+const SETTINGS: Settings = Settings {
+    segment_size: SEGMENT_SIZE as u64,
+    spare_segments: 2,
+    kept_segments: 2,
+    block_size: 16 << 10,
+    blocks: 4,
+    writes_in_flight: 2,
+    queue_minfree: 0,
+    message_size_limit: 1 << 20,
+};
+const SEGMENT_SIZE: usize = 64 << 10;
+const SECTOR_SIZE: usize = 512;
+/// Octets of content in one record: an envelope fits beside it.
+const PIECE_SIZE_MAX: usize = 7000;
+/// Octets of an input that say what is changed: kind, file, place, and how far it goes.
+const CHANGE_SIZE: usize = 6;
+const CHANGES_MAX: usize = 24;
+
+/// Checks a queue: the first octet says which, the rest how it is damaged.
+///
+/// # Panics
+/// When something does not hold.
+pub fn check(octets: &[u8]) {
+    let ([which], changes) = front(octets);
+    let original = &ORIGINALS[usize::from(which) % ORIGINALS.len()];
+    let mut files = original.files.clone();
+    changes.chunks_exact(CHANGE_SIZE).take(CHANGES_MAX).for_each(|change| damage(&mut files, change));
+    let mut headers: Vec<&[u8]> = files.values().filter_map(|content| content.get(..48)).collect();
+    headers.retain(|header| SegmentHeader::decode(header).is_ok());
+    let count = headers.len();
+    headers.sort_unstable();
+    headers.dedup();
+    let is_copied = headers.len() < count;
+    let disk = disk_of(&files);
+    let shown = match recovered(&disk) {
+        Ok(shown) => shown,
+        Err(OpenError::Version { .. }) => panic!("damage is no other version of the format"),
+        Err(error) => panic!("a queue in memory can be opened: {error}"),
+    };
+    original.check_shown(&files, &shown, is_copied);
+    let again = recovered(&disk).unwrap_or_else(|error| panic!("a second time: {error}"));
+    // Of a segment that is there twice only one is emptied, and then the other one counts.
+    if !is_copied {
+        assert!(again.messages == shown.messages, "a second look shows the same");
+        let is_new = |damage: &&Damage| !shown.damage.contains(damage);
+        assert_eq!(again.damage.iter().find(is_new), None, "a second look finds nothing else wrong");
+    }
+}
+
+/// What a queue shows.
+struct Shown {
+    messages: BTreeMap<QueueId, (State, Vec<u8>)>,
+    damage: Vec<Damage>,
+}
+
+/// Looks into the queue from outside, and opens it as an engine does: both see the same.
+fn recovered(disk: &MemoryDisk) -> Result<Shown, OpenError> {
+    let messages = contents(disk)?;
+    let Opened { spools, report, .. } = open(disk, &SETTINGS, 1, 7)?;
+    let spool = spools.first().expect("a spool for the worker");
+    assert_eq!((spool.stats().messages, spool.stats().octets), (report.messages, report.octets));
+    assert_eq!(report.octets, messages.values().map(|(_, content)| content.len() as u64).sum::<u64>());
+    let held: BTreeMap<QueueId, State> = spool.ids().collect();
+    assert_eq!(held, messages.iter().map(|(id, (state, _))| (*id, *state)).collect());
+    Ok(Shown { messages, damage: report.damage })
+}
+
+fn contents(disk: &MemoryDisk) -> Result<BTreeMap<QueueId, (State, Vec<u8>)>, OpenError> {
+    let queue = Queue::read(disk, true)?;
+    let ids: Vec<_> = queue.ids().collect();
+    let mut contents = BTreeMap::new();
+    for (id, state, size) in ids {
+        let entry = queue.entry(id).expect("what is shown can be read").expect("what is shown is there");
+        assert_eq!(entry.envelope, envelope_of(id));
+        let mut content = Vec::new();
+        queue.content(id, &mut content).expect("what is shown can be read");
+        assert_eq!((content.len() as u64, entry.size), (size, size));
+        contents.insert(id, (state, content));
+    }
+    Ok(contents)
+}
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// Changes files as some octets of the input say.
+fn damage(files: &mut Files, change: &[u8]) {
+    let &[kind, which, low, high, by, more] = change else { return };
+    let names: Vec<String> = files.keys().cloned().collect();
+    let Some(name) = names.get(usize::from(which) % names.len().max(1)) else { return };
+    let other = names[usize::from(more) % names.len()].clone();
+    let content = files.get_mut(name).expect("a name of a file");
+    let at = usize::from(u16::from_le_bytes([low, high])).min(content.len().saturating_sub(1));
+    let end = (at + usize::from(by) * 16 + 1).min(content.len());
+    match kind % 9 {
+        0 => content[at..end.min(at + 1)].iter_mut().for_each(|octet| *octet ^= more),
+        1 => content[at..end].fill(0),
+        2 => content[at..end].fill(more),
+        3 => content.truncate(at),
+        4 => content.resize(content.len() + usize::from(by) * 16, more),
+        5 => {
+            // A sector that was written to another place, of the same file or another.
+            let start = at / SECTOR_SIZE * SECTOR_SIZE;
+            let sector = content.get(start..start + SECTOR_SIZE).unwrap_or_default().to_vec();
+            let target = files.get_mut(&other).expect("a name of a file");
+            let start = usize::from(by) * SECTOR_SIZE % SEGMENT_SIZE;
+            if let Some(place) = target.get_mut(start..start + sector.len()) {
+                place.copy_from_slice(&sector);
+            }
+        }
+        6 => {
+            let content = content.clone();
+            files.insert(format!("{:010}.seg", 1000 + usize::from(more)), content);
+        }
+        7 => {
+            // Names say nothing.
+            let content = files.remove(name).expect("a name of a file");
+            files.insert(format!("{:010}.seg", 2000 + usize::from(more)), content);
+        }
+        _ => {
+            // Two files change places.
+            let content = std::mem::take(content);
+            let before = files.insert(other, content).expect("a name of a file");
+            files.insert(name.clone(), before);
+        }
+    }
+}
+
+fn disk_of(files: &Files) -> MemoryDisk {
+    let disk = MemoryDisk::new();
+    for (name, content) in files {
+        let path = format!("segments/{name}");
+        disk.create(&path, 0, FileKind::Buffered).expect("a new file");
+        disk.damage(&path, |octets| octets.clone_from(content));
+    }
+    disk
+}
+
+/// Octets of a file that one thing needs.
+#[derive(Clone, Debug)]
+struct Span {
+    file: String,
+    start: usize,
+    end: usize,
+}
+
+/// A queue as it was left, and where what is in it.
+struct Original {
+    files: Files,
+    messages: BTreeMap<QueueId, (State, Vec<u8>)>,
+    /// Also those that are done.
+    put: BTreeMap<QueueId, Vec<u8>>,
+    records: BTreeMap<QueueId, Vec<Span>>,
+    marks: BTreeMap<QueueId, Vec<Span>>,
+    batches: Vec<(Span, BatchHeader)>,
+}
+
+static ORIGINALS: LazyLock<Vec<Original>> = LazyLock::new(|| (0..6).map(Original::new).collect());
+
+impl Original {
+    /// A life of an engine, or two, as `plan` has it.
+    fn new(plan: u8) -> Self {
+        let disk = MemoryDisk::new();
+        let mut put = BTreeMap::new();
+        for run in 0..=u64::from(plan % 2) {
+            let mut life = Life::begin(&disk, 100 * u64::from(plan) + run);
+            for number in 0..6 + usize::from(plan) {
+                let size = 1 + number * (700 + 900 * usize::from(plan));
+                let mut content = format!("Subject: {plan} {run} {number}\r\n\r\n").into_bytes();
+                content.extend((0..size).map(|at| b'a' + u8::try_from((at * 7 + number) % 26).unwrap_or(0)));
+                let pieces = if (number + usize::from(plan)) % 3 == 2 { 4 } else { 1 };
+                let id = life.put(
+                    &content.chunks(content.len().div_ceil(pieces).min(PIECE_SIZE_MAX)).collect::<Vec<_>>(),
+                );
+                put.insert(id, content);
+                if number % 3 == 1 {
+                    life.mark(id, Mark::Hold);
+                }
+                if number % 4 == 1 && plan > 0 {
+                    life.mark(id, Mark::Release);
+                }
+                if number % 4 == 3 {
+                    life.mark(id, Mark::Done);
+                }
+            }
+        }
+        let names = disk.list("segments").expect("it is in memory");
+        let mut files = Files::new();
+        for name in names {
+            disk.damage(&format!("segments/{name}"), |octets| drop(files.insert(name, octets.clone())));
+        }
+        let messages = contents(&disk).expect("it is whole");
+        assert!(messages.len() >= 4, "there is something to lose");
+        let mut original = Self {
+            files: BTreeMap::new(),
+            messages,
+            put,
+            records: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            batches: Vec::new(),
+        };
+        files.iter().for_each(|(name, content)| original.note_places(name, content));
+        Self { files, ..original }
+    }
+
+    /// Notes what is where in a segment.
+    fn note_places(&mut self, name: &str, content: &[u8]) {
+        let Ok(SegmentHeader { salt, .. }) = SegmentHeader::decode(content) else { return };
+        for start in (SEGMENT_HEADER_SIZE..content.len()).step_by(RECORD_ALIGNMENT) {
+            let span = |size| Span { file: name.to_owned(), start, end: start + size };
+            let octets = &content[start..];
+            if let Some(batch) = BatchHeader::decode(octets, salt, start as u64) {
+                self.batches.push((span(64), batch));
+            }
+            if let Some(record) = RecordHeader::decode(octets, salt, start as u64) {
+                let of_kind =
+                    if record.kind == RecordKind::Mark { &mut self.marks } else { &mut self.records };
+                of_kind.entry(record.id).or_default().push(span(64 + record.length as usize));
+            }
+        }
+    }
+
+    fn check_shown(&self, files: &Files, shown: &Shown, is_copied: bool) {
+        // Names say nothing: a file is known by its header.
+        let intact: Vec<(&[u8], &Vec<u8>, &String)> =
+            files.iter().filter_map(|(name, content)| Some((content.get(..48)?, content, name))).collect();
+        // Of a segment that is there twice one is read: all of them have to be as they were.
+        let is_intact = |span: &Span| {
+            let before = &self.files[&span.file];
+            let mut same = intact.iter().filter(|(header, ..)| **header == before[..48]).peekable();
+            same.peek().is_some()
+                && same.all(|(_, content, _)| {
+                    content.get(span.start..span.end) == before.get(span.start..span.end)
+                })
+        };
+        for (id, (_, content)) in &shown.messages {
+            let put = self.put.get(id).unwrap_or_else(|| panic!("{id} was never put"));
+            assert!(put == content, "{id} is not what was put");
+        }
+        let mut lost = BTreeSet::new();
+        for (id, (state, _)) in &self.messages {
+            let is_whole = self.records[id].iter().all(is_intact);
+            let now = shown.messages.get(id);
+            assert!(!is_whole || now.is_some(), "{id} was not touched, and is gone");
+            let has_marks = self.marks.get(id).is_none_or(|marks| marks.iter().all(is_intact));
+            if let (Some((now, _)), true) = (now, is_whole && has_marks) {
+                assert_eq!(now, state, "the state of {id}");
+            }
+            if now.is_none() {
+                lost.insert(*id);
+            }
+        }
+        for (id, content) in self.put.iter().filter(|(id, _)| !self.messages.contains_key(id)) {
+            let is_done = self.marks[id].iter().all(is_intact);
+            assert!(!is_done || !shown.messages.contains_key(id), "{id} of {} octets is back", content.len());
+        }
+        for id in lost.into_iter().filter(|_| !is_copied) {
+            self.check_reported(id, &is_intact, &intact, shown);
+        }
+    }
+
+    /// What was lost is reported, in the file that it was in, if it can be seen there that it was durable.
+    fn check_reported(
+        &self,
+        id: QueueId,
+        is_intact: &impl Fn(&Span) -> bool,
+        files: &[(&[u8], &Vec<u8>, &String)],
+        shown: &Shown,
+    ) {
+        for span in self.records[&id].iter().filter(|span| !is_intact(span)) {
+            let before = &self.files[&span.file];
+            let Some((_, content, name)) = files.iter().find(|(header, ..)| **header == before[..48]) else {
+                continue;
+            };
+            let of_file = |(batch, _): &&(Span, BatchHeader)| batch.file == span.file;
+            let Some((place, batch)) =
+                self.batches.iter().filter(of_file).rfind(|(batch, _)| batch.start < span.start)
+            else {
+                continue;
+            };
+            // Its own header, or that of a later one in the same file, has to be there to see that it was.
+            let later = |(other, header): &&(Span, BatchHeader)| {
+                is_intact(other) && header.worker == batch.worker && header.number > batch.number
+            };
+            let is_claimed =
+                self.batches.iter().filter(later).any(|(_, header)| {
+                    (header.durable_from..=header.durable_through).contains(&batch.number)
+                });
+            let is_seen = is_intact(place) || self.batches.iter().filter(of_file).filter(later).count() > 0;
+            let is_short = content.len() < SEGMENT_SIZE;
+            if is_claimed && is_seen || is_short {
+                let path = format!("segments/{name}");
+                let is_reported = shown.damage.iter().any(|damage| damage.path == path);
+                assert!(
+                    is_reported,
+                    "{id} was lost at {span:?}, now {path}, and nothing is said: {:?}",
+                    shown.damage
+                );
+            }
+        }
+    }
+}
+
+/// One worker's life on a disk.
+struct Life {
+    io: MemoryIo,
+    spool: SegmentSpool<MemoryDisk>,
+    keeper: SegmentKeeper<MemoryDisk>,
+    time: u64,
+    _lock: <MemoryDisk as Disk>::File,
+}
+
+impl Life {
+    fn begin(disk: &MemoryDisk, seed: u64) -> Self {
+        let opened = open(disk, &SETTINGS, 1, seed).expect("it is in memory");
+        let mut spools = opened.spools;
+        Self {
+            io: MemoryIo::new(disk.clone(), seed),
+            spool: spools.pop().expect("a spool for the worker"),
+            keeper: opened.keeper,
+            time: 1_700_000_000_000_000 + seed * 1000,
+            _lock: opened.lock,
+        }
+    }
+
+    /// Puts a message whose content comes in these pieces, and waits until it is durable.
+    fn put(&mut self, pieces: &[&[u8]]) -> QueueId {
+        self.time += 1;
+        let id = self.spool.next_id(Timestamp::from_unix_microseconds(self.time));
+        let mut draft = self.spool.begin(id);
+        let (last, chunks) = pieces.split_last().expect("content is not empty");
+        for chunk in chunks {
+            while let Err(refusal) = self.spool.append(&mut draft, &[chunk]) {
+                self.wait(refusal);
+            }
+        }
+        let envelope = encoded(&envelope_of(id));
+        while let Err((back, refusal)) = self.spool.commit(draft, State::Incoming, &envelope, &[last], 1) {
+            draft = back;
+            self.wait(refusal);
+        }
+        self.settle(1);
+        id
+    }
+
+    fn mark(&mut self, id: QueueId, mark: Mark) {
+        self.spool.mark(id, mark, 2).expect("there is room for a mark");
+        self.settle(2);
+    }
+
+    fn wait(&mut self, refusal: Refusal) {
+        assert_eq!(refusal, Refusal::Busy);
+        self.step();
+    }
+
+    fn settle(&mut self, tag: u64) {
+        loop {
+            self.step();
+            if let Some((settled, result)) = self.spool.next_settled() {
+                assert_eq!((settled, result), (tag, Ok(())));
+                return;
+            }
+        }
+    }
+
+    /// Submits what gathered, takes what completed, and does what the other threads would.
+    fn step(&mut self) {
+        self.spool.advance(&mut self.io);
+        let mut completions = Vec::new();
+        self.io.wait(Some(Instant::default()), &mut completions).expect("it is in memory");
+        for completion in completions {
+            if let Completion::Written { token, block, result } = completion {
+                self.spool.completed(token, block, result);
+            }
+        }
+        self.spool.detach_sealed(&mut self.io);
+        self.keeper.step();
+    }
+}
+
+fn envelope_of(id: QueueId) -> Envelope {
+    let address = format!("user{}@example.com", id.number() % 97).into_bytes();
+    Envelope {
+        arrival: id.time(),
+        sender: b"sender@example.net".to_vec(),
+        recipients: vec![Recipient { address, ..Recipient::default() }],
+        ..Envelope::default()
+    }
+}
+
+fn encoded(envelope: &Envelope) -> Vec<u8> {
+    let arena = Bump::new();
+    let mut out = ArenaVec::new_in(&arena);
+    encode(&Origin::default(), &QueuedEnvelope::unchanged(&arena, envelope), &mut out);
+    out.to_vec()
+}

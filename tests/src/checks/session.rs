@@ -1,0 +1,346 @@
+//! Owns what holds for whatever a client sends: where its octets are cut makes no difference, replies are lines,
+//! content is what the rules of the wire make of it, and it ends nowhere else.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+
+use bumpalo::Bump;
+use mailrace::tables;
+use mailrace_core::address::{Destinations, Domains};
+use mailrace_core::lookup::{LookupError, LookupTable, Maps, Ticket};
+use mailrace_core::smtp::{
+    BareNewline, Context, Event, Observer, REPLIES_SIZE_MAX, Reject, Session, Settings, Verdict,
+};
+use mailrace_core::{BodyType, Envelope, Origin, QueueId, Timestamp};
+
+use super::front;
+
+/// What an input stands for: flags, cuts, and what the client sends.
+struct Given<'a> {
+    flags: u8,
+    cuts: [u8; 3],
+    octets: &'a [u8],
+}
+
+/// Octets of content at most: few enough that inputs reach it.
+const MESSAGE_SIZE_LIMIT: u64 = 600;
+const RECIPIENT_LIMIT: u32 = 3;
+/// Octets that a session holds at most: part of a line of 100 octets, and an envelope of four addresses and an id.
+const MEMORY_MAX: usize = 2000;
+/// RFC 5321 §4.5.3.1.5.
+const REPLY_LINE_SIZE_MAX: usize = 512;
+
+/// Checks a dialogue: the first octet has flags, the next three say where it is cut, the rest is what the client
+/// sends.
+///
+/// # Panics
+/// When something does not hold.
+pub fn check(octets: &[u8]) {
+    let ([flags, one, two, three], octets) = front(octets);
+    let cuts = [one, two, three];
+    let given = Given { flags, cuts, octets };
+    let settings = given.settings(&DOMAINS, false);
+    let size = octets.len();
+    let whole = given.play(&settings, &[]);
+    let cuts = given.cuts.map(|cut| usize::from(cut) * size / 256);
+    assert_eq!(given.play(&settings, &cuts), whole, "cuts change nothing");
+    if size <= 2000 {
+        let all: Vec<usize> = (0..size).collect();
+        assert_eq!(given.play(&settings, &all), whole, "octets one by one change nothing");
+    }
+    let waiting = Maps::new(vec![Arc::new(Slow::default())]);
+    let slow = given.play(&given.settings(&waiting, false), &cuts);
+    assert_eq!(slow, whole, "waiting for a table changes nothing");
+    // What a client may send before it has a reply depends on what is there when: only the rest is looked at.
+    given.play(&given.settings(&DOMAINS, true), &cuts);
+}
+
+static DOMAINS: LazyLock<Maps> = LazyLock::new(|| {
+    tables::open("inline:{ example.com=x, {example.net=x} }", Path::new("/")).expect("the table is right")
+});
+
+/// The same table, but each question has to be put twice.
+#[derive(Debug, Default)]
+struct Slow(Mutex<HashSet<Vec<u8>>>);
+
+impl LookupTable for Slow {
+    fn look_up<'a>(&'a self, arena: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
+        static TICKETS: AtomicU64 = AtomicU64::new(0);
+        if self.0.lock().expect("nobody panicked").insert(key.to_vec()) {
+            return Err(LookupError::Pending(Ticket(TICKETS.fetch_add(1, Ordering::Relaxed))));
+        }
+        DOMAINS.find(arena, key)
+    }
+
+    fn may_wait(&self) -> bool {
+        true
+    }
+}
+
+/// What came of a dialogue.
+#[derive(Default, PartialEq, Eq)]
+struct Outcome {
+    replies: Vec<u8>,
+    messages: Vec<(Envelope, Vec<u8>)>,
+    codes: Vec<u16>,
+    rejects: Vec<String>,
+    abandoned: usize,
+    delays: usize,
+    is_closed: bool,
+}
+
+impl std::fmt::Debug for Outcome {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(formatter, "{}", self.replies.escape_ascii())?;
+        for (envelope, content) in &self.messages {
+            writeln!(formatter, "{envelope:?} {}", content.escape_ascii())?;
+        }
+        let Self { codes, rejects, abandoned, delays, is_closed, .. } = self;
+        write!(formatter, "{codes:?} {rejects:?} {abandoned} {delays} {is_closed}")
+    }
+}
+
+#[derive(Default)]
+struct Notes {
+    codes: Vec<u16>,
+    rejects: Vec<String>,
+}
+
+impl Observer for Notes {
+    fn replied(&mut self, code: u16) {
+        self.codes.push(code);
+    }
+
+    fn rejected(&mut self, _origin: &Origin, reject: &Reject<'_>) {
+        self.rejects.push(format!("{reject:?}"));
+    }
+}
+
+/// Content that is coming in.
+struct Incoming {
+    content: Vec<u8>,
+    /// After DATA, not BDAT: the octets that it was read from.
+    wire: Option<Vec<u8>>,
+}
+
+impl Given<'_> {
+    const fn bare_newline(&self) -> BareNewline {
+        match self.flags & 3 {
+            0 => BareNewline::Normalize,
+            1 => BareNewline::Reject,
+            _ => BareNewline::Accept,
+        }
+    }
+
+    const fn is_trusted(&self) -> bool {
+        self.flags & 4 != 0
+    }
+
+    fn settings(&self, domains: &Maps, forbids_pipelining: bool) -> Settings {
+        let relay_domains = Domains { maps: domains.clone(), ..Domains::default() };
+        let destinations = Destinations { relay_domains, ..Destinations::default() };
+        Settings {
+            myhostname: b"mx.example.com".to_vec(),
+            message_size_limit: if self.flags & 8 == 0 { MESSAGE_SIZE_LIMIT } else { 0 },
+            smtpd_recipient_limit: RECIPIENT_LIMIT,
+            smtpd_recipient_overshoot_limit: 2,
+            smtpd_soft_error_limit: 3,
+            smtpd_hard_error_limit: 8,
+            smtpd_junk_command_limit: 5,
+            smtpd_forbid_bare_newline: self.bare_newline(),
+            smtpd_forbid_unauth_pipelining: forbids_pipelining,
+            smtpd_helo_required: self.flags & 16 != 0,
+            strict_rfc821_envelopes: self.flags & 32 != 0,
+            disable_vrfy_command: self.flags & 64 != 0,
+            line_length_limit: 100,
+            destinations: Arc::new(destinations),
+            ..Settings::default()
+        }
+    }
+
+    fn verdict(&self, message: usize) -> Verdict {
+        match (self.flags & 128 != 0, message % 4) {
+            (false, _) | (true, 0) => Verdict::Queued(QueueId::from_number(message as u64)),
+            (true, 1) => Verdict::Refused { reason: "check", reply: b"550 5.7.1 no"[..].into() },
+            (true, 2) => Verdict::StorageFull,
+            (true, _) => Verdict::QueueWriteFailed,
+        }
+    }
+
+    /// Plays the dialogue, cut at `cuts`, and checks what holds at each step.
+    fn play(&self, settings: &Settings, cuts: &[usize]) -> Outcome {
+        let mut cuts: Vec<usize> = cuts.iter().copied().chain([0, self.octets.len()]).collect();
+        cuts.sort_unstable();
+        let (mut outcome, mut notes) = (Outcome::default(), Notes::default());
+        let mut session = Session::new(Origin::default(), self.is_trusted());
+        let mut context = Context {
+            settings,
+            wall: Timestamp::from_unix_microseconds(1),
+            is_storage_low: false,
+            observer: &mut notes,
+        };
+        let mut replies = Vec::new();
+        session.greet(&mut context, &mut replies);
+        let mut incoming: Option<Incoming> = None;
+        for window in cuts.windows(2) {
+            let mut rest = &self.octets[window[0]..window[1]];
+            loop {
+                let step = session.feed(&mut context, rest, &mut replies);
+                let used = &rest[..step.consumed];
+                rest = &rest[step.consumed..];
+                assert!(replies.len() <= REPLIES_SIZE_MAX, "replies are bounded");
+                assert!(session.memory() <= MEMORY_MAX, "{} octets are held", session.memory());
+                let is_before = matches!(step.event, Event::ContentBegin);
+                if let Some(wire) = incoming.as_mut().and_then(|incoming| incoming.wire.as_mut())
+                    && !is_before
+                {
+                    wire.extend_from_slice(used);
+                }
+                match step.event {
+                    Event::NeedInput => {
+                        assert!(rest.is_empty(), "input left: {}", rest.escape_ascii());
+                        break;
+                    }
+                    Event::SendReplies => outcome.replies.append(&mut replies),
+                    Event::ContentBegin => {
+                        assert!(incoming.is_none(), "one message at a time");
+                        let is_data = replies.ends_with(b"354 End data with <CR><LF>.<CR><LF>\r\n");
+                        incoming = Some(Incoming { content: Vec::new(), wire: is_data.then(Vec::new) });
+                        let envelope = session.envelope().expect("content has an envelope");
+                        assert!(!envelope.recipients.is_empty());
+                        assert!(envelope.recipients.len() <= RECIPIENT_LIMIT as usize);
+                    }
+                    Event::Content(piece) => {
+                        let incoming = incoming.as_mut().expect("content begins before it goes on");
+                        assert!(!piece.is_empty(), "a piece is something");
+                        incoming.content.extend_from_slice(piece);
+                        let limit = settings.message_size_limit;
+                        assert!(
+                            limit == 0 || incoming.content.len() as u64 <= limit + 64,
+                            "content is bounded"
+                        );
+                    }
+                    Event::ContentEnd => {
+                        let Incoming { content, wire } =
+                            incoming.take().expect("content that ends has begun");
+                        let envelope = session.envelope().expect("content has an envelope").clone();
+                        if envelope.body != BodyType::BinaryMime {
+                            assert_lines(&content);
+                        }
+                        if let Some(wire) = wire {
+                            assert_eq!(
+                                reference(&wire, self.mode(settings))
+                                    .map(|content| content.escape_ascii().to_string()),
+                                Some(content.escape_ascii().to_string()),
+                                "content of {}",
+                                wire.escape_ascii()
+                            );
+                        }
+                        let verdict = self.verdict(outcome.messages.len());
+                        outcome.messages.push((envelope, content));
+                        match session.verdict(&mut context, verdict, &mut replies) {
+                            Event::Delay { .. } => outcome.delays += 1,
+                            Event::Close => outcome.is_closed = true,
+                            event => assert_eq!(event, Event::NeedInput),
+                        }
+                    }
+                    Event::ContentAbandon => {
+                        assert!(incoming.take().is_some(), "only content that has begun is abandoned");
+                        outcome.abandoned += 1;
+                    }
+                    Event::Delay { .. } => outcome.delays += 1,
+                    Event::Ask(_) => assert!(settings.destinations.relay_domains.maps.may_wait()),
+                    Event::Close => {
+                        outcome.is_closed = true;
+                        break;
+                    }
+                }
+            }
+        }
+        outcome.replies.append(&mut replies);
+        if outcome.is_closed {
+            let step = session.feed(&mut context, b"NOOP\r\n", &mut replies);
+            assert_eq!((step.consumed, step.event), (6, Event::Close), "what is over stays over");
+            assert!(replies.is_empty(), "who was told goodbye is told nothing more");
+        }
+        assert_replies(&outcome.replies);
+        Outcome { codes: notes.codes, rejects: notes.rejects, ..outcome }
+    }
+
+    /// What a bare newline means to this client.
+    const fn mode(&self, settings: &Settings) -> BareNewline {
+        if self.is_trusted() { BareNewline::Accept } else { settings.smtpd_forbid_bare_newline }
+    }
+}
+
+/// Each line ends in CRLF, and CR and LF are nowhere else.
+fn assert_lines(content: &[u8]) {
+    assert!(content.is_empty() || content.ends_with(b"\r\n"), "the last line is whole");
+    let odd = content.windows(2).find(|pair| (pair[0] == b'\r') != (pair[1] == b'\n'));
+    assert_eq!(odd, None, "nothing but CRLF ends a line: {}", content.escape_ascii());
+    assert_ne!(content.first(), Some(&b'\n'));
+}
+
+/// Replies are lines of printable text with a code, an enhanced status code of the same class, and the same code in
+/// all lines of one reply.
+fn assert_replies(replies: &[u8]) {
+    let text = replies.escape_ascii();
+    assert!(replies.is_empty() || replies.ends_with(b"\r\n"), "replies are whole: {text}");
+    let mut code_before: Option<&[u8]> = None;
+    for line in replies.split_inclusive(|octet| *octet == b'\n') {
+        assert!(line.len() <= REPLY_LINE_SIZE_MAX, "a reply line of {} octets: {text}", line.len());
+        let line = line.strip_suffix(b"\r\n").expect("a reply ends in CRLF");
+        assert!(!line.iter().any(u8::is_ascii_control), "controls in a reply: {text}");
+        let (code, rest) = line.split_at_checked(3).expect("a reply has a code");
+        assert!(matches!(code, [b'2'..=b'5', b'0'..=b'5', b'0'..=b'9']), "the code of {text}");
+        assert!(code_before.is_none_or(|before| before == code), "one code for one reply: {text}");
+        let (sign, rest) = rest.split_first().expect("something follows the code");
+        assert!(matches!(sign, b' ' | b'-'), "a blank or a hyphen behind the code: {text}");
+        code_before = (*sign == b'-').then_some(code);
+        // RFC 2034 §4: none in the greeting and in replies to HELO and EHLO; none in 3xx (RFC 3463 §2).
+        let is_exempt = matches!(code, b"220" | b"354")
+            || code == b"250" && !rest.starts_with(b"2.")
+            || code == b"501" && rest.starts_with(b"Syntax: ") && rest.ends_with(b"LO hostname");
+        if !is_exempt {
+            let [class, b'.', subject @ b'0'..=b'9', b'.', detail @ b'0'..=b'9', ..] = rest else {
+                panic!("no enhanced status code in {}", line.escape_ascii());
+            };
+            assert_eq!(*class, code[0], "the class of {} (.{subject}.{detail})", line.escape_ascii());
+        }
+    }
+    assert_eq!(code_before, None, "the last reply is whole: {text}");
+}
+
+/// What the octets after DATA up to the end of content mean, a line after the other (RFC 5321 §4.1.1.4, §4.5.2);
+/// `None`: the content ends earlier than they do, or not at all.
+fn reference(wire: &[u8], mode: BareNewline) -> Option<Vec<u8>> {
+    let mut content = Vec::new();
+    let mut is_after_bare = false;
+    let mut rest = wire;
+    while let Some(end) = rest.iter().position(|octet| *octet == b'\n') {
+        let line = &rest[..end];
+        rest = &rest[end + 1..];
+        let is_bare = !line.ends_with(b"\r");
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let was_after_bare = std::mem::replace(&mut is_after_bare, is_bare);
+        if line == b"." {
+            if mode == BareNewline::Accept || !(is_bare || was_after_bare) {
+                return rest.is_empty().then_some(content);
+            }
+            // A dot that ends nothing is no text either.
+            continue;
+        }
+        let line = line.strip_prefix(b".").unwrap_or(line);
+        let text = line.iter().rposition(|octet| *octet != b'\r').map_or(0, |last| last + 1);
+        // Of the CRs before an LF only the last 64 can be of the line end.
+        let crs = line.len() - text + usize::from(!is_bare);
+        let blanks = crs.saturating_sub(1) / 64 * 64;
+        let text = if is_bare { line } else { &line[..text] };
+        content.extend(text.iter().map(|octet| if *octet == b'\r' { b' ' } else { *octet }));
+        content.extend(std::iter::repeat_n(b' ', blanks));
+        content.extend_from_slice(b"\r\n");
+    }
+    None
+}
