@@ -62,13 +62,14 @@ impl SegmentHeader {
         if block.get(..8) != Some(&SEGMENT_MAGIC) {
             return Err(SegmentError::NotASegment);
         }
-        let version = u32_at(block, 8).ok_or(SegmentError::NotASegment)?;
-        if version != FORMAT_VERSION {
-            return Err(SegmentError::Version(version));
-        }
         let sum = checksum(block.get(..40).ok_or(SegmentError::NotASegment)?, 0);
         if u64_at(block, 40) != Some(sum) {
             return Err(SegmentError::Damaged);
+        }
+        // Of a header that is whole: one damaged octet must not keep the whole queue from being opened.
+        let version = u32_at(block, 8).ok_or(SegmentError::NotASegment)?;
+        if version != FORMAT_VERSION {
+            return Err(SegmentError::Version(version));
         }
         let field = |place| u64_at(block, place).ok_or(SegmentError::NotASegment);
         Ok(Self { sequence: field(16)?, salt: field(24)?, size: field(32)? })
@@ -378,7 +379,11 @@ mod tests {
         let mut block = SegmentHeader { sequence: 9, salt: 77, size: 1 << 26 }.encode();
         block[20] ^= 1;
         assert_eq!(SegmentHeader::decode(&block), Err(SegmentError::Damaged));
+        block[20] ^= 1;
         block[8] = 9;
+        assert_eq!(SegmentHeader::decode(&block), Err(SegmentError::Damaged));
+        let sum = checksum(&block[..40], 0);
+        block[40..48].copy_from_slice(&sum.to_le_bytes());
         assert_eq!(SegmentHeader::decode(&block), Err(SegmentError::Version(9)));
     }
 }
