@@ -17,7 +17,7 @@ use crate::keeper::SegmentKeeper;
 use crate::mover::{Mover, Moves};
 use crate::spool::{Parts, Segment};
 use crate::survey::survey;
-use crate::{OpenError, SEGMENTS, SegmentSpool, Settings, Shared};
+use crate::{OpenError, SEGMENT_SUFFIX, SEGMENTS, SegmentSpool, Settings, Shared};
 
 /// A place in the queue that was whole once and is not now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,10 +85,15 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16, seed: u64) -> 
     let lock = lock(disk)?;
     for name in disk.list(SEGMENTS).map_err(OpenError::disk("list", SEGMENTS))? {
         if name.ends_with(".new") {
+    let mut last_name = 0;
             let path = format!("{SEGMENTS}/{name}");
             disk.remove(&path).map_err(OpenError::disk("remove", &path))?;
         }
     }
+        } else if let Some(number) =
+            name.strip_suffix(SEGMENT_SUFFIX).and_then(|name| name.parse::<u64>().ok())
+        {
+            last_name = number.max(last_name);
     let survey = survey(disk, true)?;
     let shared = Arc::new(Shared::default());
     let mut index = Index::default();
@@ -138,7 +143,7 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16, seed: u64) -> 
         freed,
         free: survey.empty,
         files: survey.uses.len(),
-        next_sequence: last_sequence + 1,
+        next_sequence: last_sequence.max(last_name) + 1,
         random: seed,
         is_stuck: false,
         stop: Arc::new(AtomicBool::new(false)),

@@ -6,7 +6,7 @@ use mailrace_core::envelope::Recipient;
 use mailrace_core::record::envelope;
 use mailrace_core::{Envelope, Origin, QueueId, QueuedEnvelope, Timestamp};
 use mailrace_io::memory::{MemoryDisk, MemoryIo};
-use mailrace_io::{Completion, Disk, Instant, Io};
+use mailrace_io::{Completion, Disk, FileKind, Instant, Io};
 use proptest::prelude::*;
 
 use crate::reader::Queue;
