@@ -94,6 +94,12 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16, seed: u64) -> 
             name.strip_suffix(SEGMENT_SUFFIX).and_then(|name| name.parse::<u64>().ok())
         {
             last_name = number.max(last_name);
+        }
+    }
+    // A killed engine may have left names that are not durable: nobody's mail goes into such a file.
+    for directory in ["", SEGMENTS] {
+        disk.sync_directory(directory).map_err(OpenError::disk("make durable", directory))?;
+    }
     let survey = survey(disk, true)?;
     let shared = Arc::new(Shared::default());
     let mut index = Index::default();
