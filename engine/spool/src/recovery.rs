@@ -4,6 +4,7 @@
 //! them, so that what marks a message done is always kept by the one who also keeps the message.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -41,7 +42,7 @@ pub struct RecoveryReport {
     pub segments: usize,
     /// What could not be read.
     pub damage: Vec<Damage>,
-    /// Whether writes go past the page cache.
+    /// Whether writes go past the page cache, as far as is known: with a full disk there is nothing to write to.
     pub is_direct: bool,
 }
 
@@ -71,7 +72,7 @@ pub(crate) const LOCK: &str = "lock";
 /// [`OpenError::Locked`] while an engine runs on it.
 pub fn lock<D: Disk>(disk: &D) -> Result<D::File, OpenError> {
     disk.lock(LOCK).map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => OpenError::Locked,
+        ErrorKind::WouldBlock => OpenError::Locked,
         _ => OpenError::disk("lock", LOCK)(error),
     })
 }
@@ -134,7 +135,7 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16, seed: u64) -> 
         octets: index.octets(),
         segments: survey.uses.len(),
         damage: survey.damage,
-        is_direct: false,
+        is_direct: true,
     };
     let last_sequence = survey.uses.keys().next_back().copied().unwrap_or(0);
     let last_batch = survey.uses.values().map(crate::survey::Use::last_batch).max().unwrap_or(0);
@@ -175,9 +176,17 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16, seed: u64) -> 
     // The first message is not to wait for a segment.
     keeper.look_around();
     for _ in 0..usize::from(workers).min(settings.spare_segments) {
-        let segment = keeper.prepare().map_err(OpenError::disk("make a segment in", SEGMENTS))?;
-        report.is_direct = disk.is_direct(&segment.file);
-        let _ = keeper.ready.try_send(segment);
+        match keeper.prepare() {
+            Ok(segment) => {
+                report.is_direct = disk.is_direct(&segment.file);
+                let _ = keeper.ready.try_send(segment);
+            }
+            // Mail is refused until there is room, but what is in the queue is there.
+            Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                shared.set_full(true);
+            }
+            Err(error) => return Err(OpenError::disk("make a segment in", SEGMENTS)(error)),
+        }
     }
     Ok(Opened { spools, keeper, mover, report, shared, lock })
 }
