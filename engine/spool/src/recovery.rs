@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use crossbeam::channel;
 use mailrace_core::queue_id::QueueIdSource;
+use mailrace_core::record::spool::Mark;
 use mailrace_core::{QueueId, Timestamp};
 use mailrace_io::Disk;
 
@@ -110,8 +111,12 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16, seed: u64) -> 
         let mut marks: Vec<u64> = found
             .marks
             .iter()
-            .filter_map(|id| survey.messages.get(id))
-            .flat_map(|message| message.copies.iter().copied())
+            .filter_map(|(id, mark)| Some((survey.messages.get(id)?, mark)))
+            // A copy behind a mark that parks or releases says by itself whether it is parked.
+            .flat_map(|(message, mark)| {
+                let is_about = |copy: &u64| *mark == Mark::Done || *copy <= *sequence;
+                message.copies.iter().copied().filter(is_about)
+            })
             .collect();
         marks.sort_unstable();
         marks.dedup();

@@ -728,7 +728,11 @@ impl<D: Disk> SegmentSpool<D> {
             }
             Pending::Move { id, entry, .. } => self.settle_move(id, entry, is_durable),
             Pending::Mark { tag, id, mark } => {
-                self.moves.mark_ends(id);
+                // One that says `done` may be on the disk though it failed. Then no copy may stand behind it: marks are
+                // given up after what they speak of, and so behind it.
+                if is_durable || mark != Mark::Done {
+                    self.moves.mark_ends(id);
+                }
                 if is_durable {
                     self.apply(id, mark);
                 }
