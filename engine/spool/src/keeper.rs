@@ -89,9 +89,11 @@ impl<D: Disk> SegmentKeeper<D> {
             let prepared = self.prepare().ok();
             self.shared.set_full(prepared.is_none());
             let Some(segment) = prepared else { return };
-            if self.ready.try_send(segment).is_ok() {
-                self.shared.wake();
+            // All workers are gone: nobody wants any.
+            if self.ready.try_send(segment).is_err() {
+                return;
             }
+            self.shared.wake();
         }
     }
 
@@ -183,12 +185,12 @@ impl<D: Disk> SegmentKeeper<D> {
     }
 
     fn fill(&self, file: &D::File) -> io::Result<()> {
-        let mut zeros = Block::new(FILL_SIZE);
-        zeros.extend(&vec![0; FILL_SIZE]);
+        let left = |offset: u64| usize::try_from(self.settings.segment_size - offset).unwrap_or(FILL_SIZE);
+        let mut zeros = Block::new(FILL_SIZE.min(left(0)));
+        zeros.extend(&vec![0; zeros.capacity()]);
         let mut offset = 0;
         while offset < self.settings.segment_size {
-            let count =
-                FILL_SIZE.min(usize::try_from(self.settings.segment_size - offset).unwrap_or(FILL_SIZE));
+            let count = FILL_SIZE.min(left(offset));
             self.disk.write_at(file, zeros.filled().get(..count).unwrap_or_default(), offset)?;
             offset += count as u64;
         }

@@ -85,13 +85,11 @@ pub fn lock<D: Disk>(disk: &D) -> Result<D::File, OpenError> {
 pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16, seed: u64) -> Result<Opened<D>, OpenError> {
     settings.check()?;
     let lock = lock(disk)?;
+    let mut last_name = 0;
     for name in disk.list(SEGMENTS).map_err(OpenError::disk("list", SEGMENTS))? {
         if name.ends_with(".new") {
-    let mut last_name = 0;
             let path = format!("{SEGMENTS}/{name}");
             disk.remove(&path).map_err(OpenError::disk("remove", &path))?;
-        }
-    }
         } else if let Some(number) =
             name.strip_suffix(SEGMENT_SUFFIX).and_then(|name| name.parse::<u64>().ok())
         {
