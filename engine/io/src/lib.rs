@@ -1,7 +1,7 @@
 //! The one narrow seam to the kernel: operations in, completions out.
 //!
 //! An engine is generic over [`Io`]. [`uring`] is the real one and holds the workspace's only `unsafe`
-//! code; [`memory`] lives in memory for tests. Memory that an operation needs is **moved** into it and
+//! code; [`memory`] lives in memory for tests, [`sim`] is a world in which everything goes wrong. Memory that an operation needs is **moved** into it and
 //! comes back with its completion ([`Block`] for files, `Vec<u8>` for sends), so that the compiler
 //! checks that nothing is touched while the kernel has it. What was received stays where the kernel put
 //! it and is lent as a [`Piece`] until [`Io::recycle`].
@@ -15,6 +15,7 @@ mod disk;
 mod error;
 pub mod memory;
 mod operation;
+pub mod sim;
 mod slab;
 pub mod uring;
 
