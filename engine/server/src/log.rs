@@ -60,14 +60,7 @@ pub struct Logger {
 /// # Errors
 /// No thread could be started.
 pub fn start(format: LogFormat, memory: usize) -> std::io::Result<(LogWriter, Logger)> {
-    let waiting = Arc::new(Waiting {
-        bundles: ArrayQueue::new(BUNDLES),
-        spare: ArrayQueue::new(64),
-        octets: AtomicUsize::new(0),
-        octets_max: memory,
-        lines_lost: AtomicU64::new(0),
-        is_stopping: AtomicBool::new(false),
-    });
+    let waiting = Arc::new(Waiting::new(BUNDLES, memory));
     let writer = LogWriter::new(Arc::clone(&waiting), format);
     let mut own_writer = LogWriter::new(Arc::clone(&waiting), format);
     let shared = Arc::clone(&waiting);
@@ -121,6 +114,17 @@ impl LinesLost {
 }
 
 impl Waiting {
+    fn new(bundles: usize, octets_max: usize) -> Self {
+        Self {
+            bundles: ArrayQueue::new(bundles),
+            spare: ArrayQueue::new(bundles.min(64)),
+            octets: AtomicUsize::new(0),
+            octets_max,
+            lines_lost: AtomicU64::new(0),
+            is_stopping: AtomicBool::new(false),
+        }
+    }
+
     fn write_out(&self, together: &mut Vec<u8>) {
         let mut output = std::io::stderr().lock();
         while let Some(mut bundle) = self.bundles.pop() {
@@ -145,6 +149,12 @@ impl Clone for LogWriter {
 }
 
 impl LogWriter {
+    /// One whose lines nobody reads, for an engine that is simulated.
+    #[must_use]
+    pub fn unread() -> Self {
+        Self::new(Arc::new(Waiting::new(1, 0)), LogFormat::Text)
+    }
+
     const fn new(waiting: Arc<Waiting>, format: LogFormat) -> Self {
         Self { waiting, format, buffer: Vec::new(), lines: 0, second: u64::MAX, stamp: String::new() }
     }
@@ -328,15 +338,7 @@ mod tests {
     use super::*;
 
     fn writer(format: LogFormat, octets_max: usize) -> LogWriter {
-        let waiting = Waiting {
-            bundles: ArrayQueue::new(4),
-            spare: ArrayQueue::new(4),
-            octets: AtomicUsize::new(0),
-            octets_max,
-            lines_lost: AtomicU64::new(0),
-            is_stopping: AtomicBool::new(false),
-        };
-        LogWriter::new(Arc::new(waiting), format)
+        LogWriter::new(Arc::new(Waiting::new(4, octets_max)), format)
     }
 
     const WALL: Timestamp = Timestamp::from_unix_microseconds(1_700_000_000_000_042);
