@@ -2,3 +2,4 @@
 #![forbid(unsafe_code)]
 
 pub mod journal_fs;
+pub mod simulation;
