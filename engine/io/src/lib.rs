@@ -1,10 +1,11 @@
 //! The one narrow seam to the kernel: operations in, completions out.
 //!
 //! An engine is generic over [`Io`]. [`uring`] is the real one and holds the workspace's only `unsafe`
-//! code; [`epoll`] serves where io_uring may not run; [`memory`] lives in memory for tests. Memory that an
-//! operation needs is **moved** into it and comes back with its completion ([`Block`] for files, `Vec<u8>`
-//! for sends), so that the compiler checks that nothing is touched while the kernel has it. What was
-//! received stays where the kernel put it and is lent as a [`Piece`] until [`Io::recycle`].
+//! code; [`epoll`] serves where io_uring may not run; [`memory`] lives in memory for tests, and [`sim`] is a
+//! world in which everything goes wrong. Memory that an operation needs is **moved** into it and comes back with
+//! its completion ([`Block`] for files, `Vec<u8>` for sends), so that the compiler checks that nothing is
+//! touched while the kernel has it. What was received stays where the kernel put it and is lent as a [`Piece`]
+//! until [`Io::recycle`].
 //!
 //! Time and randomness come through the same seam, so that a simulated engine repeats itself from a seed.
 //! What blocks and is rare (open, create, list, remove) goes through [`Disk`], never on a worker's hot path.
@@ -18,6 +19,7 @@ pub mod epoll;
 mod error;
 pub mod memory;
 mod operation;
+pub mod sim;
 mod slab;
 mod system;
 pub mod uring;

@@ -83,12 +83,6 @@ pub fn start(format: LogFormat, memory: usize) -> std::io::Result<(LogWriter, Lo
     Ok((writer, Logger { waiting, thread }))
 }
 
-/// A log that nothing comes of.
-#[cfg(test)]
-pub(crate) fn silent() -> LogWriter {
-    LogWriter::new(Arc::new(Waiting::new(0)), LogFormat::Text)
-}
-
 impl Logger {
     /// Writes what is left and ends the thread. All writers must have flushed.
     pub fn stop(self) {
@@ -139,6 +133,12 @@ impl Clone for LogWriter {
 }
 
 impl LogWriter {
+    /// One whose lines nobody reads, for an engine that is simulated.
+    #[must_use]
+    pub fn unread() -> Self {
+        Self::new(Arc::new(Waiting::with_bundles(1, 0)), LogFormat::Text)
+    }
+
     const fn new(waiting: Arc<Waiting>, format: LogFormat) -> Self {
         Self { waiting, format, buffer: Vec::new(), lines: 0, second: u64::MAX, stamp: String::new() }
     }

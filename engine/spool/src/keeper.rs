@@ -33,6 +33,7 @@ pub struct SegmentKeeper<D: Disk> {
     pub(crate) free: Vec<String>,
     /// Number of segment files.
     pub(crate) files: usize,
+    /// Greater than those of all segments, and than the numbers in all of their names: a new file must not replace one.
     pub(crate) next_sequence: u64,
     pub(crate) random: u64,
     /// An emptied segment could not be made unreadable: none is used again, for marks in a later one may speak of it.
@@ -88,8 +89,8 @@ impl<D: Disk> SegmentKeeper<D> {
             let prepared = self.prepare().ok();
             self.shared.set_full(prepared.is_none());
             let Some(segment) = prepared else { return };
+            // All workers are gone: nobody wants any.
             if self.ready.try_send(segment).is_err() {
-                // All workers are gone.
                 return;
             }
             self.shared.wake();
@@ -141,11 +142,10 @@ impl<D: Disk> SegmentKeeper<D> {
 
     /// Makes a segment ready: an emptied one if there is one, else a new file.
     pub(crate) fn prepare(&mut self) -> io::Result<Ready<D::File>> {
-        let header = SegmentHeader {
-            sequence: self.next_sequence,
-            salt: self.next_random(),
-            size: self.settings.segment_size,
-        };
+        // Of one that fails some may be on the disk: no other has its sequence.
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        let header = SegmentHeader { sequence, salt: self.next_random(), size: self.settings.segment_size };
         let (name, file) = match self.free.pop() {
             Some(name) => match self.disk.open(&name, FileKind::Direct) {
                 Ok(file) if self.disk.size(&file)? == self.settings.segment_size => (name, file),
@@ -153,10 +153,10 @@ impl<D: Disk> SegmentKeeper<D> {
                 _ => {
                     let _ = self.disk.remove(&name);
                     self.files -= 1;
-                    self.create()?
+                    self.create(sequence)?
                 }
             },
-            None => self.create()?,
+            None => self.create(sequence)?,
         };
         let mut block = Block::new(SEGMENT_HEADER_SIZE);
         block.extend(&header.encode());
@@ -166,17 +166,12 @@ impl<D: Disk> SegmentKeeper<D> {
             self.files -= 1;
             return Err(error);
         }
-        self.next_sequence += 1;
         Ok(Ready { file, name, header })
     }
 
     /// Makes a new file, zero-filled: blocks that were never written cost a journal commit at their first write.
-    fn create(&mut self) -> io::Result<(String, D::File)> {
-        // A file of that name may be in use: it was made in an earlier run whose last sequence nothing tells any more.
-        let name = (self.next_sequence..)
-            .map(|number| format!("{SEGMENTS}/{number:010}{SEGMENT_SUFFIX}"))
-            .find(|name| self.disk.open(name, FileKind::Buffered).is_err())
-            .ok_or(io::ErrorKind::AlreadyExists)?;
+    fn create(&mut self, sequence: u64) -> io::Result<(String, D::File)> {
+        let name = format!("{SEGMENTS}/{sequence:010}{SEGMENT_SUFFIX}");
         let temporary = format!("{name}.new");
         let _ = self.disk.remove(&temporary);
         let file = self.disk.create(&temporary, self.settings.segment_size, FileKind::Direct)?;
@@ -190,12 +185,12 @@ impl<D: Disk> SegmentKeeper<D> {
     }
 
     fn fill(&self, file: &D::File) -> io::Result<()> {
-        let mut zeros = Block::new(FILL_SIZE);
-        zeros.extend(&vec![0; FILL_SIZE]);
+        let left = |offset: u64| usize::try_from(self.settings.segment_size - offset).unwrap_or(FILL_SIZE);
+        let mut zeros = Block::new(FILL_SIZE.min(left(0)));
+        zeros.extend(&vec![0; zeros.capacity()]);
         let mut offset = 0;
         while offset < self.settings.segment_size {
-            let count =
-                FILL_SIZE.min(usize::try_from(self.settings.segment_size - offset).unwrap_or(FILL_SIZE));
+            let count = FILL_SIZE.min(left(offset));
             self.disk.write_at(file, zeros.filled().get(..count).unwrap_or_default(), offset)?;
             offset += count as u64;
         }

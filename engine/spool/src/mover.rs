@@ -144,7 +144,7 @@ pub(crate) struct Moves {
     /// Sequences of segments with an earlier last record of a message that was moved: what marks it done has to
     /// stay for as long as one of them does.
     copies: HashMap<QueueId, Vec<u64>>,
-    /// Marks under way.
+    /// Marks under way; those that say `done` also when they failed.
     marks: HashMap<QueueId, u32>,
 }
 
@@ -184,7 +184,7 @@ impl Moves {
         }
     }
 
-    /// Whether a mark of the message is under way.
+    /// Whether a mark of the message is under way, or may be on the disk.
     pub(crate) fn is_marked(&self, id: QueueId) -> bool {
         self.marks.contains_key(&id)
     }
@@ -243,6 +243,7 @@ impl Moves {
 
     pub(crate) fn forget(&mut self, id: QueueId) {
         self.copies.remove(&id);
+        self.marks.remove(&id);
     }
 
     pub(crate) fn segment_freed(&mut self, freed: u64) {

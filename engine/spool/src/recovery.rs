@@ -4,11 +4,13 @@
 //! them, so that what marks a message done is always kept by the one who also keeps the message.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crossbeam::channel;
 use mailrace_core::queue_id::QueueIdSource;
+use mailrace_core::record::spool::Mark;
 use mailrace_core::{QueueId, Timestamp};
 use mailrace_io::Disk;
 
@@ -17,7 +19,7 @@ use crate::keeper::SegmentKeeper;
 use crate::mover::{Mover, Moves};
 use crate::spool::{Parts, Segment};
 use crate::survey::survey;
-use crate::{OpenError, SEGMENTS, SegmentSpool, Settings, Shared};
+use crate::{OpenError, SEGMENT_SUFFIX, SEGMENTS, SegmentSpool, Settings, Shared};
 
 /// A place in the queue that was whole once and is not now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +43,7 @@ pub struct RecoveryReport {
     pub segments: usize,
     /// What could not be read.
     pub damage: Vec<Damage>,
-    /// Whether writes go past the page cache.
+    /// Whether writes go past the page cache, as far as is known: with a full disk there is nothing to write to.
     pub is_direct: bool,
 }
 
@@ -71,7 +73,7 @@ pub(crate) const LOCK: &str = "lock";
 /// [`OpenError::Locked`] while an engine runs on it.
 pub fn lock<D: Disk>(disk: &D) -> Result<D::File, OpenError> {
     disk.lock(LOCK).map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => OpenError::Locked,
+        ErrorKind::WouldBlock => OpenError::Locked,
         _ => OpenError::disk("lock", LOCK)(error),
     })
 }
@@ -83,11 +85,20 @@ pub fn lock<D: Disk>(disk: &D) -> Result<D::File, OpenError> {
 pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16, seed: u64) -> Result<Opened<D>, OpenError> {
     settings.check()?;
     let lock = lock(disk)?;
+    let mut last_name = 0;
     for name in disk.list(SEGMENTS).map_err(OpenError::disk("list", SEGMENTS))? {
         if name.ends_with(".new") {
             let path = format!("{SEGMENTS}/{name}");
             disk.remove(&path).map_err(OpenError::disk("remove", &path))?;
+        } else if let Some(number) =
+            name.strip_suffix(SEGMENT_SUFFIX).and_then(|name| name.parse::<u64>().ok())
+        {
+            last_name = number.max(last_name);
         }
+    }
+    // A killed engine may have left names that are not durable: nobody's mail goes into such a file.
+    for directory in ["", SEGMENTS] {
+        disk.sync_directory(directory).map_err(OpenError::disk("make durable", directory))?;
     }
     let survey = survey(disk, true)?;
     let shared = Arc::new(Shared::default());
@@ -98,8 +109,12 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16, seed: u64) -> 
         let mut marks: Vec<u64> = found
             .marks
             .iter()
-            .filter_map(|id| survey.messages.get(id))
-            .flat_map(|message| message.copies.iter().copied())
+            .filter_map(|(id, mark)| Some((survey.messages.get(id)?, mark)))
+            // A copy behind a mark that parks or releases says by itself whether it is parked.
+            .flat_map(|(message, mark)| {
+                let is_about = |copy: &u64| *mark == Mark::Done || *copy <= *sequence;
+                message.copies.iter().copied().filter(is_about)
+            })
             .collect();
         marks.sort_unstable();
         marks.dedup();
@@ -123,7 +138,7 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16, seed: u64) -> 
         octets: index.octets(),
         segments: survey.uses.len(),
         damage: survey.damage,
-        is_direct: false,
+        is_direct: true,
     };
     let last_sequence = survey.uses.keys().next_back().copied().unwrap_or(0);
     let last_batch = survey.uses.values().map(crate::survey::Use::last_batch).max().unwrap_or(0);
@@ -138,7 +153,7 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16, seed: u64) -> 
         freed,
         free: survey.empty,
         files: survey.uses.len(),
-        next_sequence: last_sequence + 1,
+        next_sequence: last_sequence.max(last_name) + 1,
         random: seed,
         is_stuck: false,
         stop: Arc::new(AtomicBool::new(false)),
@@ -164,9 +179,17 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16, seed: u64) -> 
     // The first message is not to wait for a segment.
     keeper.look_around();
     for _ in 0..usize::from(workers).min(settings.spare_segments) {
-        let segment = keeper.prepare().map_err(OpenError::disk("make a segment in", SEGMENTS))?;
-        report.is_direct = disk.is_direct(&segment.file);
-        let _ = keeper.ready.try_send(segment);
+        match keeper.prepare() {
+            Ok(segment) => {
+                report.is_direct = disk.is_direct(&segment.file);
+                let _ = keeper.ready.try_send(segment);
+            }
+            // Mail is refused until there is room, but what is in the queue is there.
+            Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                shared.set_full(true);
+            }
+            Err(error) => return Err(OpenError::disk("make a segment in", SEGMENTS)(error)),
+        }
     }
     Ok(Opened { spools, keeper, mover, report, shared, lock })
 }

@@ -86,7 +86,8 @@ impl<'a, D: Disk> Scan<'a, D> {
     fn at(&mut self, offset: u64, length: usize) -> io::Result<&[u8]> {
         let end = offset + length as u64;
         if offset < self.window_offset || end > self.window_offset + self.window.len() as u64 {
-            self.window.resize(length.max(WINDOW_SIZE), 0);
+            let rest = usize::try_from(self.header.size.saturating_sub(offset)).unwrap_or(WINDOW_SIZE);
+            self.window.resize(length.max(WINDOW_SIZE.min(rest)), 0);
             let count = self.disk.read_at(self.file, &mut self.window, offset)?;
             self.window.truncate(count);
             self.window_offset = offset;

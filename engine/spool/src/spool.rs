@@ -50,6 +50,8 @@ pub struct SegmentSpool<D: Disk> {
     /// Messages in chunks, durable themselves, that wait for an earlier batch.
     behind: Vec<(u64, Pending)>,
     settled: VecDeque<(u64, Result<(), SpoolError>)>,
+    /// Messages whose write failed, for which no mark is written yet that says that they are out.
+    undone: VecDeque<Undone>,
     written: Written,
     /// Something happened that may have left a segment to nobody.
     may_free: bool,
@@ -143,6 +145,10 @@ enum Pending {
         id: QueueId,
         mark: Mark,
     },
+    /// The mark for a message whose write failed.
+    Undone {
+        tag: u64,
+    },
     /// A copy of a message, to take the place of the one that it was made from.
     Move {
         id: QueueId,
@@ -156,9 +162,18 @@ impl Pending {
     const fn first_batch(&self) -> Option<u64> {
         match self {
             Self::Message { first_batch, .. } | Self::Move { first_batch, .. } => Some(*first_batch),
-            Self::Mark { .. } => None,
+            Self::Mark { .. } | Self::Undone { .. } => None,
         }
     }
+}
+
+/// A message whose write failed. Some of it may be on the disk all the same.
+#[derive(Clone, Copy, Debug)]
+struct Undone {
+    tag: u64,
+    id: QueueId,
+    /// Sequence of the segment with its last record.
+    last: u64,
 }
 
 /// A message that is coming in.
@@ -247,6 +262,7 @@ impl<D: Disk> SegmentSpool<D> {
             failed_batches: Vec::new(),
             behind: Vec::new(),
             settled: VecDeque::new(),
+            undone: VecDeque::new(),
             written: Written::default(),
             may_free: true,
             moves,
@@ -359,6 +375,7 @@ impl<D: Disk> SegmentSpool<D> {
     /// with the load, while earlier ones are being written: no timer holds a lone message back.
     pub fn advance<I: Io<Disk = D>>(&mut self, io: &mut I) {
         self.advance_moves();
+        self.mark_undone();
         while self.under_way.len() < self.settings.writes_in_flight {
             if self.sealed.is_empty() {
                 self.seal();
@@ -424,6 +441,7 @@ impl<D: Disk> SegmentSpool<D> {
 
     /// The next tag whose message or mark is settled.
     pub fn next_settled(&mut self) -> Option<(u64, Result<(), SpoolError>)> {
+        self.mark_undone();
         self.settled.pop_front()
     }
 
@@ -434,6 +452,7 @@ impl<D: Disk> SegmentSpool<D> {
             && self.sealed.is_empty()
             && self.under_way.is_empty()
             && self.behind.is_empty()
+            && self.undone.is_empty()
             && self.settled.is_empty()
     }
 
@@ -720,20 +739,42 @@ impl<D: Disk> SegmentSpool<D> {
                     self.index.insert(id, entry);
                 } else {
                     self.release(entry.first, entry.last);
-                    // Some of it may be on the disk all the same: the client will send it again, so that must not
-                    // come back as a message. If even this fails, a copy too many is the lesser evil.
-                    let _ = self.put_mark(id, Mark::Done, &[entry.last]);
+                    self.undone.push_back(Undone { tag, id, last: entry.last });
+                    return;
                 }
                 self.settled.push_back((tag, result));
             }
+            Pending::Undone { tag } => self.settled.push_back((tag, Err(SpoolError))),
             Pending::Move { id, entry, .. } => self.settle_move(id, entry, is_durable),
             Pending::Mark { tag, id, mark } => {
-                self.moves.mark_ends(id);
+                // One that says `done` may be on the disk though it failed. Then no copy may stand behind it: marks are
+                // given up after what they speak of, and so behind it.
+                if is_durable || mark != Mark::Done {
+                    self.moves.mark_ends(id);
+                }
                 if is_durable {
                     self.apply(id, mark);
                 }
                 self.settled.push_back((tag, result));
             }
+        }
+    }
+
+    /// Marks messages whose write failed: what of them is on the disk must not come back as a message, for their clients
+    /// will send them again once they are told. They are told when the mark is durable. If even that cannot be written,
+    /// a copy too many is the lesser evil.
+    fn mark_undone(&mut self) {
+        while let Some(Undone { tag, id, last }) = self.undone.front().copied() {
+            match self.put_mark(id, Mark::Done, &[last]) {
+                Ok(()) => {
+                    if let Some(batch) = self.gathering.as_mut() {
+                        batch.pending.push(Pending::Undone { tag });
+                    }
+                }
+                Err(Refusal::Busy) => return,
+                Err(_) => self.settled.push_back((tag, Err(SpoolError))),
+            }
+            self.undone.pop_front();
         }
     }
 

@@ -22,8 +22,8 @@ pub(crate) struct Use {
     pub(crate) path: String,
     pub(crate) header: SegmentHeader,
     batches: Vec<(u64, BatchHeader)>,
-    /// Messages that its marks speak of.
-    pub(crate) marks: Vec<QueueId>,
+    /// Its marks.
+    pub(crate) marks: Vec<(QueueId, Mark)>,
     /// Last records of messages in it.
     pub(crate) messages: usize,
 }
@@ -158,7 +158,7 @@ pub(crate) fn survey<D: Disk>(disk: &D, is_checked: bool) -> Result<Survey, Open
                 }
                 RecordKind::Mark => {
                     if let Some(mark) = mark {
-                        found.marks.push(record.id);
+                        found.marks.push((record.id, mark));
                         marks.push((place, record.id, mark));
                     }
                 }

@@ -461,6 +461,22 @@ fn a_failed_write_that_reached_the_disk_does_not_come_back_as_a_message() {
 }
 
 #[test]
+fn a_failed_write_is_told_when_nothing_brings_its_message_back() {
+    let disk = MemoryDisk::new();
+    let mut life = Life::begin(&disk);
+    disk.fail_writes(1);
+    life.put(&[b"reaches the disk"], 5).unwrap();
+    life.put(&[&[b'x'; 8000]], 6).unwrap();
+    life.step();
+    // The write has failed, and the mark that takes out what it left is on its way.
+    assert_eq!(life.spool.next_settled(), None);
+    assert!(!life.spool.is_idle());
+    assert_eq!(life.settle(), [(5, Err(SpoolError)), (6, Err(SpoolError))]);
+    let disk = life.cut_power();
+    assert_eq!(Life::begin(&disk).report.messages, 0);
+}
+
+#[test]
 fn a_failed_chunk_refuses_its_message() {
     let disk = MemoryDisk::new();
     let mut life = Life::begin(&disk);
@@ -499,6 +515,100 @@ fn without_room_on_the_disk_messages_are_refused() {
     }
     let disk = life.cut_power();
     assert!(contents(&disk).len() >= taken.len() - 20);
+}
+
+/// Segment A holds a message that is parked by a mark in B, and moved to C. If B were kept for C's copy, and C for its mark
+/// about a message in B, neither would ever go.
+#[test]
+fn marks_and_copies_do_not_hold_each_other() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    let put = |life: &mut Life, count: usize| -> Vec<QueueId> {
+        life.keep();
+        (0..count).map(|_| life.put_settled(&[b"small"])).collect()
+    };
+    // A segment has room for 15 such batches.
+    let parked = put(&mut life, 1)[0];
+    let mut passing = put(&mut life, 14);
+    life.mark_settled(parked, Mark::Hold);
+    passing.extend(put(&mut life, 14));
+    let staying = put(&mut life, 16);
+    for id in passing {
+        life.spool.mark(id, Mark::Done, 9).unwrap();
+    }
+    life.settle();
+    // The parked message leaves its segment, and the keeper does not come to erase that.
+    for _ in 0..10 {
+        life.mover.step();
+        life.settle();
+    }
+    let disk = life.kill();
+    let mut life = Life::begin(&disk);
+    for id in staying.into_iter().chain([parked]) {
+        life.spool.mark(id, Mark::Done, 9).unwrap();
+    }
+    life.settle();
+    let disk = life.kill();
+    let life = Life::begin(&disk);
+    assert_eq!(life.report.messages, 0);
+    // The one with the marks, and those that were ready.
+    assert!(life.report.segments <= 4, "{} segments hold nothing", life.report.segments);
+}
+
+#[test]
+fn a_queue_opens_on_a_full_disk() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    let ids: Vec<_> = (0..3).map(|_| life.put_settled(&[&[b'x'; 15_000]])).collect();
+    let disk = life.kill();
+    for name in disk.list("segments").unwrap() {
+        let path = format!("segments/{name}");
+        let mut is_used = false;
+        disk.damage(&path, |octets| is_used = octets[4096] != 0);
+        if !is_used {
+            disk.remove(&path).unwrap();
+        }
+    }
+    disk.set_capacity(Some(0));
+    let mut life = Life::begin(&disk);
+    assert_eq!(life.report.messages, 3);
+    assert_eq!(life.put(&[b"more"], 1), Err(Refusal::Full));
+    disk.set_capacity(None);
+    life.keep();
+    life.put_settled(&[b"more"]);
+    assert!(ids.iter().all(|id| contents(&disk).contains_key(id)));
+}
+
+/// The numbers in files' names and the sequences of their uses go apart when segments are used again, and the sequences
+/// begin anew when all are empty.
+#[test]
+fn a_new_segment_never_replaces_one() {
+    let disk = MemoryDisk::new();
+    drop(disk.create("segments/0000000002.seg", SETTINGS.segment_size, FileKind::Direct).unwrap());
+    // It is used first, and another one is made.
+    let mut life = Life::begin(&disk);
+    assert_eq!(disk.list("segments").unwrap().len(), 2);
+    let id = life.put_settled(&[b"kept"]);
+    let disk = life.kill();
+    assert!(contents(&disk).contains_key(&id));
+}
+
+#[test]
+fn a_file_that_a_killed_engine_had_just_made_has_a_durable_name_before_it_is_used() {
+    let disk = MemoryDisk::new();
+    drop(disk.create("segments/0000000001.seg", SETTINGS.segment_size, FileKind::Direct).unwrap());
+    let mut life = Life::begin(&disk);
+    let id = life.put_settled(&[b"kept"]);
+    let disk = life.cut_power();
+    assert!(contents(&disk).contains_key(&id));
+}
+
+#[test]
+fn a_segment_whose_start_failed_leaves_its_sequence_unused() {
+    let disk = MemoryDisk::new();
+    let mut life = Life::begin(&disk);
+    let before = life.keeper.next_sequence;
+    disk.set_capacity(Some(0));
+    assert!(life.keeper.prepare().is_err());
+    assert_eq!(life.keeper.next_sequence, before + 1);
 }
 
 #[test]

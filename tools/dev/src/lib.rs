@@ -4,3 +4,4 @@
 pub mod journal_fs;
 pub mod licences;
 pub mod sanitize;
+pub mod simulation;

@@ -6,7 +6,9 @@ use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
 use mailrace_dev::sanitize::{MIRI, Outcome, Run, SANITIZE};
+use mailrace_dev::simulation::{self, Bug, Options};
 use mailrace_dev::{journal_fs, licences};
+use mailrace_io::sim::Fault;
 
 /// The project's own chores.
 #[derive(Debug, Parser)]
@@ -31,6 +33,64 @@ enum Chore {
         #[command(subcommand)]
         action: JournalFs,
     },
+    /// Lives of the engine in simulated worlds in which everything goes wrong, one for each seed
+    Simulate {
+        /// How many
+        #[arg(long, value_name = "COUNT", default_value_t = 2000)]
+        seeds: u64,
+        /// The first one
+        #[arg(long, value_name = "SEED", default_value_t = 1)]
+        first: u64,
+        /// Threads
+        #[arg(long, value_name = "COUNT", default_value_t = 1)]
+        jobs: usize,
+        #[command(flatten)]
+        world: World,
+    },
+    /// One seed's world once more, with its last events
+    Replay {
+        /// Which
+        #[arg(value_name = "SEED")]
+        seed: u64,
+        /// So many events; 0: say only whether something is wrong
+        #[arg(long, value_name = "COUNT", default_value_t = simulation::EVENTS_SHOWN)]
+        events: usize,
+        #[command(flatten)]
+        world: World,
+    },
+}
+
+/// What worlds are to be like.
+#[derive(Debug, clap::Args)]
+struct World {
+    /// Leave these faults out
+    #[arg(long, value_name = "FAULT", value_delimiter = ',', value_parser = fault)]
+    without: Vec<Fault>,
+    /// Lives of an engine at most, before the last one
+    #[arg(long, value_name = "COUNT")]
+    lives: Option<usize>,
+    /// Clients of a life at most
+    #[arg(long, value_name = "COUNT")]
+    clients: Option<usize>,
+    /// Plant a bug
+    #[arg(long, value_name = "BUG", value_parser = bug)]
+    plant: Option<Bug>,
+}
+
+impl From<World> for Options {
+    fn from(world: World) -> Self {
+        Self { without: world.without, lives: world.lives, clients: world.clients, bug: world.plant }
+    }
+}
+
+fn fault(name: &str) -> Result<Fault, String> {
+    let names = Fault::ALL.map(Fault::name).join(", ");
+    Fault::parse(name).ok_or_else(|| format!("faults are {names}"))
+}
+
+fn bug(name: &str) -> Result<Bug, String> {
+    let names = Bug::ALL.map(Bug::name).join(", ");
+    Bug::parse(name).ok_or_else(|| format!("bugs are {names}"))
 }
 
 #[derive(Debug, Subcommand)]
@@ -58,6 +118,10 @@ fn main() -> ExitCode {
         Chore::Sanitize => return watched(SANITIZE),
         Chore::Miri => return watched(MIRI),
         Chore::Licences => return write_licences(),
+        Chore::Simulate { seeds, first, jobs, world } => {
+            return simulation::simulate(first, seeds, jobs, &world.into());
+        }
+        Chore::Replay { seed, events, world } => return simulation::replay(seed, &world.into(), events),
         Chore::JournalFs { action: JournalFs::Up { directory, size } } => {
             journal_fs::up(&directory, size << 20)
         }

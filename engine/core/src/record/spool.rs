@@ -379,6 +379,7 @@ mod tests {
         let mut block = SegmentHeader { sequence: 9, salt: 77, size: 1 << 26 }.encode();
         block[20] ^= 1;
         assert_eq!(SegmentHeader::decode(&block), Err(SegmentError::Damaged));
+        block[20] ^= 1;
         block[8] = 9;
         assert_eq!(SegmentHeader::decode(&block), Err(SegmentError::Damaged), "no other version");
         let sum = checksum(&block[..40], 0);

@@ -24,9 +24,14 @@ pub(super) struct Waiting {
 impl Waiting {
     /// Nothing yet; so many octets may wait.
     pub(super) fn new(octets_max: usize) -> Self {
+        Self::with_bundles(BUNDLES, octets_max)
+    }
+
+    /// The same, of so many bundles at most.
+    pub(super) fn with_bundles(bundles: usize, octets_max: usize) -> Self {
         Self {
-            bundles: ArrayQueue::new(BUNDLES),
-            spare: ArrayQueue::new(SPARE),
+            bundles: ArrayQueue::new(bundles),
+            spare: ArrayQueue::new(bundles.min(SPARE)),
             octets: AtomicUsize::new(0),
             octets_max,
             lines_lost: AtomicU64::new(0),

@@ -27,14 +27,14 @@ pub(crate) use control::Markings;
 pub use control::{Answer, Control, Marked, Selection};
 pub use settings::WorkerSettings;
 pub use submission::{SubmissionStart, SubmissionState, Submit};
-pub(crate) use telemetry::Telemetry;
+pub use telemetry::Telemetry;
 
 /// Places of a ring's connection table beyond `max_connections`: their clients are told 421 instead of being left
 /// in the kernel's queue.
 pub(crate) const SPARE_CONNECTIONS: usize = 256;
 
-/// One core's loop over a kernel.
-pub(crate) struct Worker<I: Io> {
+/// One core's loop over a kernel: the real one, or a simulated one.
+pub struct Worker<I: Io> {
     io: I,
     engine: Engine<I::Disk>,
     controls: Receiver<Control>,
@@ -44,8 +44,10 @@ pub(crate) struct Worker<I: Io> {
 }
 
 impl<I: Io> Worker<I> {
+    /// A worker that takes mail from `io`'s connections into `spool`.
+    ///
     /// `slots`: places of the connection table of `io`.
-    pub(crate) fn new(
+    pub fn new(
         io: I,
         spool: SegmentSpool<I::Disk>,
         shared: Arc<Shared>,
@@ -68,9 +70,17 @@ impl<I: Io> Worker<I> {
     }
 
     /// Waits for something to happen, and does all that follows from it. False when the worker is drained.
-    fn turn(&mut self) -> Result<bool, IoError> {
-        let deadline = [self.engine.deadline(), self.drain_until].into_iter().flatten().min();
-        self.turn_by(deadline)
+    ///
+    /// # Errors
+    /// [`IoError`] when the ring failed.
+    pub fn turn(&mut self) -> Result<bool, IoError> {
+        self.turn_by(self.deadline())
+    }
+
+    /// When it has something to do even if nothing happens.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        [self.engine.deadline(), self.drain_until].into_iter().flatten().min()
     }
 
     /// The same, waiting until `deadline` at most; one in the past makes it a poll.
@@ -137,5 +147,11 @@ fn complete<I: Io>(engine: &mut Engine<I::Disk>, io: &mut I, completion: Complet
         }
         Completion::Written { token, block, result } => engine.written(token, block, result),
         Completion::Connected { .. } => {}
+    }
+}
+
+impl<I: Io> std::fmt::Debug for Worker<I> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Worker")
     }
 }

@@ -19,7 +19,7 @@ const RECIPIENTS_LOGGED: usize = 50;
 
 /// One worker's log and numbers.
 #[derive(Debug)]
-pub(crate) struct Telemetry {
+pub struct Telemetry {
     log: LogWriter,
     numbers: Arc<WorkerNumbers>,
     rejects: RejectCells,
@@ -31,6 +31,12 @@ pub(crate) struct Telemetry {
 const LINES_TOGETHER: usize = 16 * 1024;
 
 impl Telemetry {
+    /// Of an engine that is simulated: nobody reads it.
+    #[must_use]
+    pub fn unread() -> Self {
+        Self::new(LogWriter::unread(), Arc::default())
+    }
+
     pub(crate) fn new(log: LogWriter, numbers: Arc<WorkerNumbers>) -> Self {
         Self {
             log,

@@ -1,0 +1,29 @@
+//! A simulated kernel, network, disk and clock, from a seed.
+//!
+//! Several workers share one [`World`]. Everything takes time there, a random time, and completes in the order of that;
+//! nothing waits: whoever runs the workers lets time pass. [`Faults`] go wrong as often as the seed says. The world ends
+//! at any operation ([`World::set_fuse`]) and goes on from what the disk then holds ([`World::crash`]).
+//!
+//! The contract of [`Io`](crate::Io) and [`Disk`](crate::Disk) is checked on the way, and a breach is a panic: an operation
+//! names a connection that is closed or a file that is detached; a second send or receive while one is under way; a
+//! direct write that is not aligned; writes under way that overlap; a file detached while it is written to; a piece read
+//! after it was given back, or never given back.
+//!
+//! Not simulated: anything but one direct or buffered writer to a file, a kernel that reorders the octets of a
+//! connection, memory that runs out.
+
+mod disk;
+mod faults;
+mod kernel;
+mod network;
+mod random;
+mod trace;
+mod world;
+
+pub use disk::{Corruption, SimDisk, SimFile};
+pub use faults::{Fault, Faults};
+pub use kernel::SimIo;
+pub use network::Peer;
+pub use random::Random;
+pub use trace::{Event, Trace};
+pub use world::{Conditions, Crash, World};

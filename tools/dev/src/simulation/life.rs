@@ -1,0 +1,347 @@
+//! Owns one life of an engine: its workers, the keeper of segments and the mover, step by step in the seed's order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{self, Receiver, Sender};
+use mailrace::worker::{Answer, Control, Marked, Selection, Telemetry, Worker};
+use mailrace_io::sim::{Fault, Random, World};
+use mailrace_io::{Instant, Io, Waker};
+use mailrace_spool::{Mark, Mover, Opened, RecoveryReport, SegmentKeeper, open};
+
+use super::client::Client;
+use super::ledger::Ledger;
+use super::plan::Plan;
+use super::planted::{PlantedDisk, PlantedIo};
+
+/// How a life ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The world ended it.
+    Over,
+    /// Its workers ended when they were asked to.
+    Drained,
+    /// It goes on, and nobody wants anything of it any more.
+    Quiet,
+}
+
+/// An engine at work.
+pub(super) struct Life<'a> {
+    world: &'a World,
+    plan: &'a Plan,
+    seats: Vec<Seat>,
+    keeper: SegmentKeeper<PlantedDisk>,
+    mover: Mover<PlantedDisk>,
+    pub(super) report: RecoveryReport,
+    /// When the keeper and the mover look for work again.
+    keeper_wakes: Instant,
+    mover_wakes: Instant,
+    operator_wakes: Instant,
+    has_operator: bool,
+    pub(super) clients: Vec<Client>,
+    jobs: Vec<Job>,
+    answers: Receiver<(usize, Marked)>,
+    answer: Sender<(usize, Marked)>,
+    random: Random,
+    _lock: mailrace_io::sim::SimFile,
+}
+
+/// A worker's place.
+struct Seat {
+    /// Gone when it has ended.
+    worker: Option<Worker<PlantedIo>>,
+    controls: Sender<Control>,
+    waker: Waker,
+}
+
+/// A mark that was asked for.
+struct Job {
+    message: usize,
+    mark: Mark,
+    /// Workers that have not answered.
+    unanswered: usize,
+    marked: Marked,
+}
+
+/// Who does something next.
+#[derive(Clone, Copy, Debug)]
+enum Actor {
+    Worker(usize),
+    Keeper,
+    Mover,
+    Operator,
+    Client(usize),
+}
+
+/// Steps of a life at most.
+const STEPS_MAX: usize = 400_000;
+/// How long a life goes on.
+const TIME_MAX: Duration = Duration::from_secs(3000);
+/// How long workers may take to end beyond their drain timeout: a commit that is under way waits for its disk.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(600);
+/// How long the keeper rests when nothing happens.
+const REST: Duration = Duration::from_secs(40);
+
+impl<'a> Life<'a> {
+    /// Starts an engine. An error is what it said.
+    pub(super) fn begin(
+        world: &'a World,
+        plan: &'a Plan,
+        disk: &PlantedDisk,
+        workers: usize,
+        mut random: Random,
+        bug: Option<super::Bug>,
+    ) -> Result<Self, String> {
+        let seed = if bug == Some(super::Bug::SaltRepeated) { 7 } else { random.bits() };
+        let count = u16::try_from(workers).map_err(|error| error.to_string())?;
+        let Opened { spools, keeper, mover, report, shared, lock } =
+            open(disk, &plan.spool, count, seed).map_err(|error| error.to_string())?;
+        let mut seats = Vec::new();
+        for (io, spool) in world.boot(workers).into_iter().zip(spools) {
+            let io = PlantedIo::new(io, bug);
+            let waker = io.waker();
+            shared.add_waker(waker.clone());
+            let (controls, receiver) = channel::unbounded();
+            let (settings, slots) = (Arc::clone(&plan.worker), plan.conditions.slots);
+            let worker =
+                Worker::new(io, spool, Arc::clone(&shared), settings, Telemetry::unread(), receiver, slots);
+            seats.push(Seat { worker: Some(worker), controls, waker });
+        }
+        let (answer, answers) = channel::unbounded();
+        let now = world.now();
+        Ok(Self {
+            world,
+            plan,
+            seats,
+            keeper,
+            mover,
+            report,
+            keeper_wakes: now,
+            mover_wakes: now.after(REST),
+            operator_wakes: now.after(REST),
+            has_operator: true,
+            clients: Vec::new(),
+            jobs: Vec::new(),
+            answers,
+            answer,
+            random,
+            _lock: lock,
+        })
+    }
+
+    /// Lets clients come.
+    pub(super) fn invite(&mut self, clients: usize, ledger: &mut Ledger) {
+        for index in 0..clients {
+            let random = Random::new(self.random.bits() ^ index as u64, "client");
+            self.clients.push(Client::new(self.world, ledger, random, self.seats.len(), self.plan.sizes));
+        }
+    }
+
+    /// An honest client comes to each worker.
+    pub(super) fn invite_honest(&mut self, ledger: &mut Ledger) {
+        for worker in 0..self.seats.len() {
+            let random = Random::new(self.random.bits(), "client");
+            self.clients.push(Client::honest(self.world, ledger, random, worker));
+        }
+    }
+
+    /// Asks for a mark of all messages, in a last effort to empty the queue.
+    pub(super) fn mark_all(&mut self, ledger: &mut Ledger) {
+        for number in ledger.markable() {
+            self.ask(ledger, number, Mark::Done);
+        }
+    }
+
+    /// No operator does anything any more.
+    pub(super) const fn dismiss_operator(&mut self) {
+        self.has_operator = false;
+    }
+
+    /// Goes on until all clients are gone.
+    pub(super) fn run(&mut self, ledger: &mut Ledger) -> Result<End, String> {
+        self.go_on(ledger, false)
+    }
+
+    /// Asks the workers to end, and goes on until they have.
+    pub(super) fn drain(&mut self, ledger: &mut Ledger) -> Result<End, String> {
+        for seat in &self.seats {
+            let _ = seat.controls.send(Control::Drain);
+            seat.waker.wake();
+        }
+        self.has_operator = false;
+        self.go_on(ledger, true)
+    }
+
+    fn go_on(&mut self, ledger: &mut Ledger, is_draining: bool) -> Result<End, String> {
+        let start = self.world.now();
+        let mut ready = Vec::new();
+        for _ in 0..STEPS_MAX {
+            if self.world.is_over() {
+                return Ok(End::Over);
+            }
+            let is_done = if is_draining {
+                self.seats.iter().all(|seat| seat.worker.is_none())
+            } else {
+                self.jobs.is_empty() && self.clients.iter().all(Client::is_over)
+            };
+            let now = self.world.now();
+            if is_done || (!is_draining && now.since(start) > TIME_MAX) {
+                return Ok(if is_draining { End::Drained } else { End::Quiet });
+            }
+            if is_draining && now.since(start) > self.plan.worker.drain_timeout + DRAIN_TIME_MAX {
+                return Err("workers that were asked to end do not".to_owned());
+            }
+            if self.world.strikes(Fault::ClockJump, &mut self.random) {
+                self.jump(now);
+            }
+            ready.clear();
+            let next = self.find_ready(now, &mut ready);
+            if ready.is_empty() {
+                self.world.advance(next);
+            } else {
+                let actor = *self.random.pick(&ready);
+                self.step(actor, ledger)?;
+            }
+        }
+        Err(format!("a life does not come to its end; ready are {ready:?}"))
+    }
+
+    fn jump(&mut self, now: Instant) {
+        let seconds = self.random.magnitude(1, 100_000);
+        if self.random.one_in(4) {
+            // As when the machine was suspended.
+            self.world.advance(now.after(Duration::from_secs(seconds.min(100))));
+        } else {
+            let microseconds = i64::try_from(seconds * 1_000_000).unwrap_or(0);
+            self.world.jump(if self.random.one_in(2) { microseconds } else { -microseconds });
+        }
+    }
+
+    /// Who has something to do now; and when the first of the others has.
+    fn find_ready(&self, now: Instant, ready: &mut Vec<Actor>) -> Instant {
+        let mut next = now.after(REST);
+        let mut consider = |time: Option<Instant>, actor| match time {
+            Some(time) if time <= now => ready.push(actor),
+            Some(time) => next = next.min(time),
+            None => {}
+        };
+        for (index, seat) in self.seats.iter().enumerate() {
+            if let Some(worker) = &seat.worker {
+                let event = self.world.next_event(index);
+                consider([event, worker.deadline()].into_iter().flatten().min(), Actor::Worker(index));
+            }
+        }
+        consider(Some(self.keeper_wakes), Actor::Keeper);
+        consider(Some(self.mover_wakes), Actor::Mover);
+        consider(self.has_operator.then_some(self.operator_wakes), Actor::Operator);
+        for (index, client) in self.clients.iter().enumerate() {
+            consider(client.next_event(), Actor::Client(index));
+        }
+        next
+    }
+
+    fn step(&mut self, actor: Actor, ledger: &mut Ledger) -> Result<(), String> {
+        let now = self.world.now();
+        match actor {
+            Actor::Worker(index) => {
+                let seat = &mut self.seats[index];
+                let Some(worker) = seat.worker.as_mut() else { return Ok(()) };
+                let is_working = worker.turn().map_err(|error| error.to_string())?;
+                if !is_working {
+                    self.world.check_ended(index);
+                    seat.worker = None;
+                }
+                // What it did may be work for them.
+                self.keeper_wakes = self.keeper_wakes.min(self.soon(now));
+                self.mover_wakes = self.mover_wakes.min(self.soon(now));
+                let period = self.random.between(1, self.plan.operator_period);
+                self.operator_wakes = self.operator_wakes.min(now.after(Duration::from_micros(period)));
+                self.take_answers(ledger)
+            }
+            Actor::Keeper => {
+                self.keeper.step();
+                self.keeper_wakes = now.after(REST);
+                Ok(())
+            }
+            Actor::Mover => {
+                self.mover.step();
+                self.mover_wakes = now.after(REST);
+                Ok(())
+            }
+            Actor::Operator => {
+                self.operator_wakes = now.after(REST);
+                self.operate(ledger);
+                Ok(())
+            }
+            Actor::Client(index) => self.clients[index].step(self.world, ledger),
+        }
+    }
+
+    fn soon(&mut self, now: Instant) -> Instant {
+        let most = u64::try_from(self.plan.service_time.as_nanos()).unwrap_or(u64::MAX);
+        now.after(Duration::from_nanos(self.random.between(1, most)))
+    }
+
+    /// Marks a message: mostly as done, as its delivery would.
+    fn operate(&mut self, ledger: &mut Ledger) {
+        let markable = ledger.markable();
+        if markable.is_empty() {
+            return;
+        }
+        let number = *self.random.pick(&markable);
+        let mark = match self.random.below(8) {
+            0 => Mark::Hold,
+            1 => Mark::Release,
+            _ => Mark::Done,
+        };
+        self.ask(ledger, number, mark);
+    }
+
+    fn ask(&mut self, ledger: &mut Ledger, number: usize, mark: Mark) {
+        let Some(id) = ledger.begin_mark(number, mark) else { return };
+        self.world.note("message {} is to be marked", [number as u64, 0, 0]);
+        let job = self.jobs.len();
+        let seats: Vec<&Seat> = self.seats.iter().filter(|seat| seat.worker.is_some()).collect();
+        for seat in &seats {
+            let answer = self.answer.clone();
+            let answer = Answer::new(move |marked| {
+                let _ = answer.send((job, marked));
+            });
+            let _ = seat.controls.send(Control::Mark { mark, selection: Selection::One(id), answer });
+            seat.waker.wake();
+        }
+        self.jobs.push(Job { message: number, mark, unanswered: seats.len(), marked: Marked::default() });
+    }
+
+    fn take_answers(&mut self, ledger: &mut Ledger) -> Result<(), String> {
+        while let Ok((index, marked)) = self.answers.try_recv() {
+            let job = &mut self.jobs[index];
+            job.unanswered -= 1;
+            job.marked.messages += marked.messages;
+            job.marked.failures += marked.failures;
+            if job.unanswered == 0 {
+                let Marked { messages, failures } = job.marked;
+                self.world.note(
+                    "message {} is marked: {} done, {} failed",
+                    [job.message as u64, messages, failures],
+                );
+                ledger.end_mark(job.message, job.mark, messages, failures)?;
+            }
+        }
+        if self.jobs.iter().all(|job| job.unanswered == 0) {
+            self.jobs.clear();
+        }
+        Ok(())
+    }
+
+    /// The keeper takes back what the workers gave back last.
+    pub(super) fn tidy(&mut self) {
+        self.keeper.step();
+    }
+
+    /// The engine is gone: clients read the last that its kernel had taken.
+    pub(super) fn finish(&mut self, ledger: &mut Ledger) -> Result<(), String> {
+        self.take_answers(ledger)?;
+        self.clients.iter_mut().try_for_each(|client| client.finish(self.world, ledger))
+    }
+}

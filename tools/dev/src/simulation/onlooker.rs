@@ -1,0 +1,72 @@
+//! Owns looking at a simulated disk without changing it: what is only in a cache stays only there.
+
+use std::io;
+
+use mailrace_io::sim::{SimDisk, SimFile};
+use mailrace_io::{Disk, FileKind};
+
+/// A disk that is only looked at.
+#[derive(Clone, Debug)]
+pub(super) struct Onlooker(SimDisk);
+
+impl Onlooker {
+    pub(super) fn new(disk: &SimDisk) -> Self {
+        Self(disk.clone())
+    }
+}
+
+impl Disk for Onlooker {
+    type File = SimFile;
+
+    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
+        self.0.list(directory)
+    }
+
+    fn open(&self, path: &str, kind: FileKind) -> io::Result<SimFile> {
+        self.0.open(path, kind)
+    }
+
+    fn create(&self, _: &str, _: u64, _: FileKind) -> io::Result<SimFile> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn remove(&self, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn sync_directory(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn lock(&self, path: &str) -> io::Result<SimFile> {
+        self.0.lock(path)
+    }
+
+    fn space(&self) -> io::Result<(u64, u64)> {
+        self.0.space()
+    }
+
+    fn size(&self, file: &SimFile) -> io::Result<u64> {
+        self.0.size(file)
+    }
+
+    fn is_direct(&self, file: &SimFile) -> bool {
+        self.0.is_direct(file)
+    }
+
+    fn read_at(&self, file: &SimFile, octets: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(file, octets, offset)
+    }
+
+    fn write_at(&self, _: &SimFile, _: &[u8], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn sync(&self, _: &SimFile) -> io::Result<()> {
+        Ok(())
+    }
+}

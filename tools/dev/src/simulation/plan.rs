@@ -1,0 +1,132 @@
+//! Owns what a seed's world is like: sizes, numbers, faults.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mailrace::config::Networks;
+use mailrace::worker::WorkerSettings;
+use mailrace_core::address::{Destinations, Domains};
+use mailrace_core::{cleanup, smtp};
+use mailrace_io::sim::{Conditions, Fault, Faults, Random};
+use mailrace_spool as spool;
+
+use super::Bug;
+
+/// What a run is to leave out, so that less happens in it; and the bug that is planted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Faults that do not happen.
+    pub without: Vec<Fault>,
+    /// Lives at most.
+    pub lives: Option<usize>,
+    /// Clients of a life at most.
+    pub clients: Option<usize>,
+    /// What is wrong with the engine.
+    pub bug: Option<Bug>,
+}
+
+/// What a seed's world is like.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) conditions: Conditions,
+    pub(super) faults: Faults,
+    pub(super) spool: spool::Settings,
+    pub(super) worker: Arc<WorkerSettings>,
+    /// Workers and clients of each life.
+    pub(super) lives: Vec<(usize, usize)>,
+    /// Octets of the largest messages.
+    pub(super) sizes: u64,
+    /// How often operators do something, in microseconds.
+    pub(super) operator_period: u64,
+    /// How long the keeper of segments and the mover take at most.
+    pub(super) service_time: Duration,
+}
+
+impl Plan {
+    pub(super) fn new(seed: u64, options: &Options) -> Self {
+        let faults = Faults::new(&mut Random::new(seed, "faults"), &options.without);
+        let mut random = Random::new(seed, "plan");
+        let random = &mut random;
+        let size = |random: &mut Random, low, high| usize::try_from(random.magnitude(low, high)).unwrap_or(0);
+        let blocks = size(random, 2, 5);
+        let block_size = 8192 * size(random, 1, 4);
+        let spool = spool::Settings {
+            segment_size: (64 << 10) * random.magnitude(1, 3),
+            spare_segments: size(random, 1, 4),
+            kept_segments: random.index(5),
+            block_size: block_size.min(32 << 10),
+            blocks,
+            writes_in_flight: 1 + random.index(blocks - 1),
+            queue_minfree: 0,
+            message_size_limit: if random.one_in(4) { 40_000 } else { 1 << 20 },
+        };
+        let conditions = Conditions {
+            is_direct: !random.one_in(4),
+            capacity: if random.one_in(6) {
+                spool.segment_size * random.between(3, 12) + (60 << 10)
+            } else {
+                1 << 30
+            },
+            receive_buffers: u16::try_from(random.magnitude(1, 64)).unwrap_or(1),
+            receive_buffer_size: size(random, 16, 8192),
+            send_window: size(random, 512, 16_384),
+            slots: size(random, 2, 24),
+            latency: Duration::from_micros(random.magnitude(20, 50_000)),
+            write_time: Duration::from_micros(random.magnitude(20, 20_000)),
+        };
+        let worker = worker_settings(spool.message_size_limit, &conditions, random);
+        let count = 1 + random.index(4);
+        let mut lives = Vec::new();
+        for _ in 0..count {
+            let workers = 1 + random.index(3);
+            let clients = size(random, 1, 12);
+            lives.push((workers, options.clients.map_or(clients, |most| clients.min(most))));
+        }
+        lives.truncate(options.lives.unwrap_or(usize::MAX));
+        Self {
+            conditions,
+            faults,
+            spool,
+            worker: Arc::new(worker),
+            lives,
+            // A content may be a little larger than it was asked to be.
+            sizes: random.magnitude(500, 60_000).min(spool.message_size_limit - 2000),
+            operator_period: random.magnitude(200, 2_000_000),
+            service_time: Duration::from_micros(random.magnitude(50, 500_000)),
+        }
+    }
+}
+
+fn worker_settings(message_size_limit: u64, conditions: &Conditions, random: &mut Random) -> WorkerSettings {
+    let names = ["example.com"].into_iter().collect();
+    let destinations = Arc::new(Destinations {
+        relay_domains: Domains { names, ..Domains::default() },
+        ..Destinations::default()
+    });
+    WorkerSettings {
+        smtp: smtp::Settings {
+            message_size_limit,
+            smtpd_error_sleep_time_ms: u32::try_from(random.magnitude(1, 5000)).unwrap_or(1),
+            destinations: Arc::clone(&destinations),
+            ..smtp::Settings::default()
+        },
+        cleanup: cleanup::Settings { destinations, ..cleanup::Settings::default() },
+        mynetworks: Networks::default(),
+        own_addresses: Vec::new(),
+        host_names: Default::default(),
+        is_own_address_local: false,
+        is_mynetworks_local: false,
+        smtpd_timeout: Duration::from_secs(random.between(20, 300)),
+        drain_timeout: Duration::from_secs(random.between(1, 60)),
+        connection_count_limit: if random.one_in(8) { 1 + u32::from(random.one_in(2)) } else { 0 },
+        event_limit_exceptions: Networks::default(),
+        client_allowance: if random.one_in(2) {
+            Duration::from_micros(random.magnitude(60, 20_000))
+        } else {
+            Duration::ZERO
+        },
+        max_connections: conditions.slots - random.index(conditions.slots.min(3)),
+        content_memory: usize::try_from(random.magnitude(8_000, 1 << 20)).unwrap_or(usize::MAX),
+        log_connections: random.one_in(2),
+    }
+}
