@@ -75,12 +75,16 @@ fn a_warm_arena_is_all_that_a_message_takes() {
                 arena.reset();
                 clean(&arena, settings, is_local_context, &envelope, &message);
             }
-            let region = Region::new(ALLOCATOR);
-            for _ in 0..100 {
-                arena.reset();
-                assert!(clean(&arena, settings, is_local_context, &envelope, &message) > 3);
-            }
-            assert_eq!(region.change().allocations, 0, "{name}, local {is_local_context}");
+            // The harness's own thread may allocate meanwhile, so that the least of a few counts is taken.
+            let counts = (0..10).map(|_| {
+                let region = Region::new(ALLOCATOR);
+                for _ in 0..100 {
+                    arena.reset();
+                    assert!(clean(&arena, settings, is_local_context, &envelope, &message) > 3);
+                }
+                region.change().allocations
+            });
+            assert_eq!(counts.min(), Some(0), "{name}, local {is_local_context}");
         }
     }
 }

@@ -54,8 +54,14 @@ impl Source<'_> {
 
 /// What is read out of any octets reads back.
 fn check_decoded(octets: &[u8]) {
-    if let Some((origin, envelope)) = decode(octets) {
-        assert_eq!(decode(&encoded(&origin, &envelope)), Some((origin, envelope)));
+    if let Some((origin, mut envelope)) = decode(octets) {
+        let again = decode(&encoded(&origin, &envelope));
+        // Where it is the same as the address it is not written, and means the same.
+        for recipient in &mut envelope.recipients {
+            recipient.original =
+                recipient.original.take().filter(|original| **original != *recipient.address);
+        }
+        assert_eq!(again, Some((origin, envelope)));
     }
     for place in [0, octets.len() as u64] {
         if let Some(header) = RecordHeader::decode(octets, place, place) {
