@@ -193,6 +193,25 @@ fn mail_waits_for_an_engine() {
 }
 
 #[test]
+fn an_engine_that_is_stopped_takes_nothing_twice() {
+    const COUNT: usize = 12;
+    let directory = configured_with_queue("");
+    engine(&directory).stop();
+    (0..COUNT).for_each(|_| accepted(&sendmail(&directory, &["b@localhost"], MESSAGE)));
+    for _ in 0..COUNT {
+        if dropped(&directory).is_empty() {
+            break;
+        }
+        let mut engine = engine(&directory);
+        // In the midst of it.
+        queued(&mut engine);
+        engine.stop();
+    }
+    assert_eq!(dropped(&directory), [""; 0]);
+    assert_eq!(directory.messages().len(), COUNT);
+}
+
+#[test]
 fn what_cannot_be_submitted_leaves_nothing() {
     let directory = configured_with_queue("");
     let fails = |arguments: &[&str], message: &str, status: i32, wanted: &str| {
@@ -318,11 +337,11 @@ fn files_that_are_no_submissions_are_put_aside() {
     damaged[70] ^= 1;
     fs::write(path('2'), &damaged).unwrap();
     fs::write(path('3'), &good[..good.len() - 1]).unwrap();
-    // Somebody's secret under a name in the maildrop.
-    let secret = directory.path().join("secret");
-    fs::write(&secret, &good).unwrap();
-    symlink(&secret, path('4')).unwrap();
-    fs::hard_link(&secret, path('5')).unwrap();
+    // Somebody's secrets under names in the maildrop.
+    let secrets = ["one", "two"].map(|name| directory.path().join(name));
+    secrets.iter().for_each(|secret| fs::write(secret, &good).unwrap());
+    symlink(&secrets[0], path('4')).unwrap();
+    fs::hard_link(&secrets[1], path('5')).unwrap();
     rustix::fs::mknodat(
         rustix::fs::CWD,
         path('6'),

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mailrace_core::record::spool::checksum;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 /// How long one side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -28,7 +29,7 @@ const ANSWER_SIZE_MAX: u64 = 2 * 4096;
 /// Another process has the name already.
 pub(crate) fn publish(config: &Path, queue: &Path) -> io::Result<()> {
     let config = config.canonicalize()?;
-    let listener = UnixListener::bind_addr(&name_of(&config)?)?;
+    let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name_of(&config))?)?;
     let answer = [config.as_os_str().as_bytes(), b"\0", queue.as_os_str().as_bytes()].concat();
     std::thread::Builder::new().name("registration".to_owned()).spawn(move || {
         for stream in listener.incoming() {
@@ -51,7 +52,7 @@ fn tell(mut stream: UnixStream, answer: &[u8]) -> io::Result<()> {
 /// Where the engine that runs with the configuration `config` has its queue; `None` if there is none that may be believed.
 pub(crate) fn queue_of(config: &Path) -> Option<PathBuf> {
     let config = config.canonicalize().ok()?;
-    let stream = UnixStream::connect_addr(&name_of(&config).ok()?).ok()?;
+    let stream = connect(&config).ok()?;
     let peer = rustix::net::sockopt::socket_peercred(&stream).ok()?.uid;
     let owner = File::open(&config).and_then(|file| file.metadata()).ok()?.uid();
     if !(peer.is_root() || peer == rustix::process::geteuid() || peer.as_raw() == owner) {
@@ -64,14 +65,38 @@ pub(crate) fn queue_of(config: &Path) -> Option<PathBuf> {
     Some(PathBuf::from(std::ffi::OsString::from_vec(queue.to_vec())))
 }
 
+/// Somebody who has the name and accepts nobody holds up no one for long.
+fn connect(config: &Path) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    // A NUL in front makes a name abstract.
+    socket.connect(&SockAddr::unix(format!("\0{}", name_of(config)))?)?;
+    Ok(socket.into())
+}
+
 /// A name has 107 octets at most, and a path may have more.
-fn name_of(config: &Path) -> io::Result<SocketAddr> {
-    SocketAddr::from_abstract_name(format!("mailrace-{:016x}", checksum(config.as_os_str().as_bytes(), 0)))
+fn name_of(config: &Path) -> String {
+    format!("mailrace-{:016x}", checksum(config.as_os_str().as_bytes(), 0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_accepts_nobody_holds_up_no_one() {
+        let config = std::env::temp_dir().join(format!("mailrace-squatted-{}", std::process::id()));
+        std::fs::write(&config, "").unwrap();
+        let path = config.canonicalize().unwrap();
+        let name = SocketAddr::from_abstract_name(name_of(&path)).unwrap();
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.bind(&SockAddr::unix(format!("\0{}", name_of(&path))).unwrap()).unwrap();
+        socket.listen(0).unwrap();
+        // The one that the kernel takes for it.
+        let _waiting = UnixStream::connect_addr(&name).unwrap();
+        assert_eq!(queue_of(&config), None);
+        std::fs::remove_file(&config).unwrap();
+    }
 
     #[test]
     fn an_engine_is_found_by_any_path_of_its_configuration() {

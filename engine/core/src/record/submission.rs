@@ -392,6 +392,8 @@ mod tests {
         assert_eq!(read(&octets), Err(SubmissionError::Envelope));
         let octets = submission().encode();
         assert_eq!(Submission::decode(&Header::new(0, 0, b"other"), &octets), Err(SubmissionError::Damaged));
+        let damaged = Header { envelope_checksum: 1, ..Header::new(0, 0, &octets) };
+        assert_eq!(Submission::decode(&damaged, &octets), Err(SubmissionError::Damaged));
     }
 
     #[test]

@@ -768,7 +768,7 @@ impl<D: Disk> Engine<D> {
 
     /// Whether all sessions are over and all messages settled.
     pub(super) fn is_finished(&self) -> bool {
-        self.open == 0 && self.submission.is_none() && self.markings.is_empty() && self.spool.is_idle()
+        self.open == 0 && self.markings.is_empty() && self.spool.is_idle()
     }
 }
 

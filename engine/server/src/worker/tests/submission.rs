@@ -79,6 +79,34 @@ fn a_submission_waits_for_the_disk() {
 }
 
 #[test]
+fn a_submission_waits_for_room_in_the_spool() {
+    let mut rig = Rig::new(settings());
+    let (sender, states) = unbounded();
+    start(&rig, 1, sender);
+    rig.worker.io.hold_writes();
+    let part = b"a line of the body\r\n".repeat(3000);
+    let content = |is_last| Control::Submit(Submit::Content { octets: part.clone(), is_last });
+    let mut parts = 0;
+    loop {
+        rig.controls.send(content(false)).unwrap();
+        rig.settle();
+        parts += 1;
+        if states.try_recv() != Ok(SubmissionState::Taken) {
+            break;
+        }
+        assert!(parts < 100, "the spool has no end");
+    }
+    rig.worker.io.release_writes();
+    rig.settle();
+    assert_eq!(states.try_recv(), Ok(SubmissionState::Taken));
+    assert_eq!(give(&mut rig, &part, true, &states), SubmissionState::Queued);
+    let queue = rig.queue();
+    assert!(
+        queue[0].1.ends_with(&format!("\r\n\r\n{}", "a line of the body\r\n".repeat(3000 * (parts + 1))))
+    );
+}
+
+#[test]
 fn a_drain_puts_a_submission_off() {
     let mut rig = Rig::new(settings());
     let (sender, states) = unbounded();
