@@ -444,7 +444,8 @@ impl Client {
     }
 
     fn wait_for_replies(&mut self, now: Instant) {
-        self.is_awaiting = true;
+        // They may have come already.
+        self.is_awaiting = !self.expected.is_empty();
         self.gives_up = now.after(PATIENCE);
     }
 
