@@ -1,4 +1,9 @@
 //! The project's own chores, as far as other programs need them.
 #![forbid(unsafe_code)]
 
+pub mod error;
 pub mod journal_fs;
+pub mod program;
+pub mod proof;
+pub mod random;
+pub mod rig;
