@@ -452,6 +452,42 @@ fn without_room_on_the_disk_messages_are_refused() {
 }
 
 #[test]
+fn segments_emptied_while_the_disk_takes_nothing_are_used_again() {
+    let disk = MemoryDisk::new();
+    let mut life = Life::begin(&disk);
+    for round in 0..6 {
+        let mut put = || {
+            life.keep();
+            life.put_settled(&[&[b'x'; 4000]])
+        };
+        let ids: Vec<QueueId> = (0..14).map(|_| put()).collect();
+        ids.into_iter().for_each(|id| life.mark_settled(id, Mark::Done));
+        disk.set_read_only(true);
+        life.keep();
+        assert!(!life.keeper.retiring.is_empty(), "round {round}: nothing was emptied");
+        disk.set_read_only(false);
+        life.keep();
+        assert!(life.keeper.retiring.is_empty(), "round {round}");
+    }
+    assert!(life.keeper.shared.segments() <= 8, "{} segments", life.keeper.shared.segments());
+}
+
+#[test]
+fn a_queue_whose_directory_is_gone_takes_nothing() {
+    let disk = MemoryDisk::new();
+    let mut life = Life::begin(&disk);
+    life.put_settled(&[b"before"]);
+    disk.set_taken_away(true);
+    life.keep();
+    assert_eq!(life.put(&[b"nobody would find it"], 1), Err(Refusal::Full));
+    assert!(life.keeper.shared.is_storage_low());
+    disk.set_taken_away(false);
+    life.keep();
+    life.put_settled(&[b"after"]);
+    assert_eq!(contents(&disk).len(), 2);
+}
+
+#[test]
 fn a_second_engine_is_kept_out() {
     let life = Life::begin(&MemoryDisk::new());
     assert!(matches!(open(&life.disk, &SETTINGS, 1, 1), Err(OpenError::Locked)));
