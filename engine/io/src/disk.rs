@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
@@ -69,6 +69,12 @@ pub trait Disk: Clone + Send + 'static {
     /// What the file system says.
     fn space(&self) -> io::Result<(u64, u64)>;
 
+    /// Whether the directory and this subdirectory are still where they were opened: what is written to files of a
+    /// directory that was removed is nobody's. Of a disk whose directory cannot be removed it is true.
+    fn is_in_place(&self, _directory: &str) -> bool {
+        true
+    }
+
     /// Size in octets.
     ///
     /// # Errors
@@ -102,6 +108,8 @@ pub trait Disk: Clone + Send + 'static {
 #[derive(Clone, Debug)]
 pub struct OsDisk {
     root: PathBuf,
+    /// Device and inode of the root.
+    identity: (u64, u64),
 }
 
 /// A file of the operating system.
@@ -118,7 +126,9 @@ impl OsDisk {
     /// What the file system says.
     pub fn new(root: &Path) -> io::Result<Self> {
         make_directory(root)?;
-        Ok(Self { root: root.canonicalize()? })
+        let root = root.canonicalize()?;
+        let identity = identity(&root)?;
+        Ok(Self { root, identity })
     }
 
     /// The directory, absolute.
@@ -221,6 +231,10 @@ impl Disk for OsDisk {
         Ok((space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize))
     }
 
+    fn is_in_place(&self, directory: &str) -> bool {
+        identity(&self.root).is_ok_and(|found| found == self.identity) && self.path(directory).is_dir()
+    }
+
     fn size(&self, file: &OsFile) -> io::Result<u64> {
         Ok(file.file.metadata()?.len())
     }
@@ -248,5 +262,33 @@ impl Disk for OsDisk {
 
     fn sync(&self, file: &OsFile) -> io::Result<()> {
         file.file.sync_all()
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_was_removed_or_replaced_is_not_in_place() {
+        let root = std::env::temp_dir().join(format!("mailrace-disk-{}", std::process::id()));
+        let disk = OsDisk::new(&root).unwrap();
+        assert!(disk.list("sub").unwrap().is_empty() && disk.is_in_place("sub"));
+        std::fs::remove_dir(root.join("sub")).unwrap();
+        assert!(!disk.is_in_place("sub"), "the subdirectory is gone");
+        let aside = root.with_extension("aside");
+        std::fs::rename(&root, &aside).unwrap();
+        assert!(!disk.is_in_place(""), "all is gone");
+        std::fs::create_dir(&root).unwrap();
+        assert!(!disk.is_in_place(""), "another is in its place");
+        std::fs::remove_dir(&root).unwrap();
+        std::fs::rename(&aside, &root).unwrap();
+        assert!(disk.is_in_place(""), "it is back");
+        std::fs::remove_dir(&root).unwrap();
     }
 }

@@ -161,6 +161,9 @@ struct Current {
     in_force: Mutex<InForce>,
     workers: Workers,
     lookups: Lookups,
+    spool: Arc<Shared>,
+    /// What was last said of it.
+    trouble: Mutex<Option<String>>,
 }
 
 /// The settings that workers have.
@@ -202,8 +205,10 @@ impl Current {
     }
 
     /// Looks whether files of tables or the time zone have changed, and puts what is new into force. A table that is
-    /// wrong now leaves all as they are; that is said once for each change.
+    /// wrong now leaves all as they are; that is said once for each change. What keeps the queue from taking mail is
+    /// said too.
     fn refresh(&self) {
+        self.say_trouble();
         let mut in_force = self.in_force();
         if in_force.have_settled() {
             match in_force.configuration.open_tables(&self.lookups, &in_force.tables) {
@@ -223,6 +228,18 @@ impl Current {
             in_force.zone = zone;
             self.apply(&in_force);
         }
+    }
+
+    /// Says it once, and once when it is over.
+    fn say_trouble(&self) {
+        let now = self.spool.trouble();
+        let mut said = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match &now {
+            _ if *said == now => {}
+            Some(trouble) => eprintln!("mailrace: the queue takes no mail: {trouble}"),
+            None => eprintln!("mailrace: the queue takes mail again"),
+        }
+        *said = now;
     }
 
     fn in_force(&self) -> MutexGuard<'_, InForce> {
@@ -370,6 +387,8 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
         }),
         workers: workers.clone(),
         lookups,
+        spool: Arc::clone(&shared),
+        trouble: Mutex::default(),
     });
     services::start(services::Services {
         metrics_listen: configuration.engine.metrics_listen,

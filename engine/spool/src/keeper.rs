@@ -2,6 +2,7 @@
 //!
 //! All of it blocks, so it runs on a thread of its own and hands workers what is ready.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,13 +37,23 @@ pub struct SegmentKeeper<D: Disk> {
     /// Greater than those of all segments, and than the numbers in all of their names: a new file must not replace one.
     pub(crate) next_sequence: u64,
     pub(crate) random: u64,
-    /// An emptied segment could not be made unreadable: none is used again, for marks in a later one may speak of it.
-    pub(crate) is_stuck: bool,
+    /// Emptied segments that are still to be made unreadable, in the order in which they were emptied.
+    pub(crate) retiring: VecDeque<String>,
     pub(crate) stop: Arc<AtomicBool>,
+}
+
+/// What became of an emptied segment.
+enum Retired {
+    /// It may be used again.
+    Erased,
+    /// It is gone.
+    Removed,
 }
 
 /// How long the keeper rests between looks at the disk.
 const PERIOD: Duration = Duration::from_millis(500);
+/// What an operator is told then.
+const GONE: &str = "its directory was removed or replaced: put it back, or restart the engine on a new one";
 /// Octets that are zero-filled with one write.
 const FILL_SIZE: usize = 1 << 20;
 
@@ -64,8 +75,16 @@ impl<D: Disk> SegmentKeeper<D> {
         let mut prepared = None;
         while !self.stop.load(Ordering::Relaxed) {
             self.look_around();
+            if self.shared.is_gone() {
+                self.shared.set_trouble(Some(GONE.to_owned()));
+                std::thread::park_timeout(PERIOD);
+                continue;
+            }
             if prepared.is_none() {
-                prepared = self.prepare().ok();
+                let made = self.prepare();
+                let trouble = made.as_ref().err().map(|error| format!("no segment can be made: {error}"));
+                self.shared.set_trouble(trouble);
+                prepared = made.ok();
                 // A disk that is full may have room later.
                 self.shared.set_full(prepared.is_none());
             }
@@ -99,9 +118,20 @@ impl<D: Disk> SegmentKeeper<D> {
 
     /// Takes note of freed segments and of the space left.
     pub(crate) fn look_around(&mut self) {
-        while let Ok(name) = self.freed.try_recv() {
-            self.retire(name);
+        self.retiring.extend(self.freed.try_iter());
+        // Those that cannot be made unreadable now, on a disk that fails, hold up those behind them until they can.
+        while let Some(name) = self.retiring.pop_front() {
+            match self.retire(&name) {
+                Ok(Retired::Erased) => self.free.push(name),
+                Ok(Retired::Removed) => self.files -= 1,
+                Err(_) => {
+                    self.retiring.push_front(name);
+                    break;
+                }
+            }
         }
+        let is_gone = !self.disk.is_in_place(SEGMENTS);
+        self.shared.set_gone(is_gone);
         while self.free.len() > self.settings.kept_segments {
             let Some(name) = self.free.pop() else { break };
             // A segment that cannot be removed is only space lost until the next start.
@@ -109,35 +139,37 @@ impl<D: Disk> SegmentKeeper<D> {
             self.files -= 1;
         }
         self.shared.set_segments(self.files);
-        if let Ok((free, _)) = self.disk.space() {
-            // Emptied segments are room too.
-            let free = free + self.free.len() as u64 * self.settings.segment_size;
-            let needed = self.settings.queue_minfree.max(self.settings.message_size_limit / 2 * 3);
-            self.shared.set_space(free, free < needed);
-        }
+        let Ok((free, _)) = self.disk.space() else {
+            // A disk that does not even tell takes nothing either.
+            self.shared.set_space(0, true);
+            return;
+        };
+        // Emptied segments are room too.
+        let free = free + self.free.len() as u64 * self.settings.segment_size;
+        let needed = self.settings.queue_minfree.max(self.settings.message_size_limit / 2 * 3);
+        self.shared.set_space(free, is_gone || free < needed);
     }
 
     /// Makes what an emptied segment still holds unreadable, for good, before it may be used again.
     ///
     /// Marks in later segments say that its messages are done. Those segments are emptied after this one, and so
     /// come here after it: when they are overwritten, nothing is left that would need their marks.
-    fn retire(&mut self, name: String) {
-        if self.is_stuck {
-            return;
-        }
+    fn retire(&self, name: &str) -> io::Result<Retired> {
         let mut block = Block::new(SEGMENT_HEADER_SIZE);
         block.extend(&[0; SEGMENT_HEADER_SIZE]);
-        let erased = self.disk.open(&name, FileKind::Direct).and_then(|file| {
+        let erased = self.disk.open(name, FileKind::Direct).and_then(|file| {
             self.disk.write_at(&file, block.filled(), 0)?;
             self.disk.sync(&file)
         });
         if erased.is_ok() {
-            self.free.push(name);
-            return;
+            return Ok(Retired::Erased);
         }
-        let removed = self.disk.remove(&name).and_then(|()| self.disk.sync_directory(SEGMENTS));
-        self.is_stuck = removed.is_err();
-        self.files -= 1;
+        match self.disk.remove(name) {
+            // An earlier attempt has removed it, and could not make that durable.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => self.disk.sync_directory(SEGMENTS)?,
+        }
+        Ok(Retired::Removed)
     }
 
     /// Makes a segment ready: an emptied one if there is one, else a new file.

@@ -3,7 +3,7 @@
 //! Segments of earlier runs are never written to again. All of them belong to the first worker, whichever wrote
 //! them, so that what marks a message done is always kept by the one who also keeps the message.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -155,7 +155,7 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16, seed: u64) -> 
         files: survey.uses.len(),
         next_sequence: last_sequence.max(last_name) + 1,
         random: seed,
-        is_stuck: false,
+        retiring: VecDeque::new(),
         stop: Arc::new(AtomicBool::new(false)),
     };
     keeper.files += keeper.free.len();

@@ -12,6 +12,9 @@ pub struct Shared {
     is_full: AtomicBool,
     free_octets: AtomicU64,
     segments: AtomicU64,
+    /// The queue's directory is gone.
+    is_gone: AtomicBool,
+    trouble: Mutex<Option<String>>,
     wakers: Mutex<Vec<Waker>>,
 }
 
@@ -34,6 +37,12 @@ impl Shared {
         self.segments.load(Ordering::Relaxed)
     }
 
+    /// What keeps the queue from taking mail, for the operator.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// A worker is woken when there is a segment for it again.
     pub fn add_waker(&self, waker: Waker) {
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(waker);
@@ -53,6 +62,19 @@ impl Shared {
         if is_full && !was_full {
             self.wake();
         }
+    }
+
+    /// Whether nothing is to be written, for nobody would find it.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_gone(&self, is_gone: bool) {
+        self.is_gone.store(is_gone, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     pub(crate) fn set_space(&self, free_octets: u64, is_low: bool) {

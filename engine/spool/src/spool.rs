@@ -485,6 +485,9 @@ impl<D: Disk> SegmentSpool<D> {
         if size > self.settings.block_size - BATCH_HEADER_SIZE {
             return Err(Refusal::TooLarge);
         }
+        if self.shared.is_gone() {
+            return Err(Refusal::Full);
+        }
         if self.gathering.as_ref().is_some_and(|batch| batch.left() >= size) {
             return Ok(());
         }

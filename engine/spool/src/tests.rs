@@ -360,6 +360,9 @@ fn a_torn_last_batch_is_no_damage() {
     let life = Life::begin(&disk);
     assert_eq!(life.report.damage, []);
     assert_eq!(contents(&disk).keys().copied().collect::<Vec<_>>(), [whole]);
+    // Whoever looks beside a running engine does not see it either.
+    let seen: Vec<QueueId> = Queue::read(&disk, false).unwrap().ids().map(|(id, ..)| id).collect();
+    assert_eq!(seen, [whole]);
 }
 
 #[test]
@@ -609,6 +612,42 @@ fn a_segment_whose_start_failed_leaves_its_sequence_unused() {
     disk.set_capacity(Some(0));
     assert!(life.keeper.prepare().is_err());
     assert_eq!(life.keeper.next_sequence, before + 1);
+}
+
+#[test]
+fn segments_emptied_while_the_disk_takes_nothing_are_used_again() {
+    let disk = MemoryDisk::new();
+    let mut life = Life::begin(&disk);
+    for round in 0..6 {
+        let mut put = || {
+            life.keep();
+            life.put_settled(&[&[b'x'; 4000]])
+        };
+        let ids: Vec<QueueId> = (0..14).map(|_| put()).collect();
+        ids.into_iter().for_each(|id| life.mark_settled(id, Mark::Done));
+        disk.set_read_only(true);
+        life.keep();
+        assert!(!life.keeper.retiring.is_empty(), "round {round}: nothing was emptied");
+        disk.set_read_only(false);
+        life.keep();
+        assert!(life.keeper.retiring.is_empty(), "round {round}");
+    }
+    assert!(life.keeper.shared.segments() <= 8, "{} segments", life.keeper.shared.segments());
+}
+
+#[test]
+fn a_queue_whose_directory_is_gone_takes_nothing() {
+    let disk = MemoryDisk::new();
+    let mut life = Life::begin(&disk);
+    life.put_settled(&[b"before"]);
+    disk.set_taken_away(true);
+    life.keep();
+    assert_eq!(life.put(&[b"nobody would find it"], 1), Err(Refusal::Full));
+    assert!(life.keeper.shared.is_storage_low());
+    disk.set_taken_away(false);
+    life.keep();
+    life.put_settled(&[b"after"]);
+    assert_eq!(contents(&disk).len(), 2);
 }
 
 #[test]

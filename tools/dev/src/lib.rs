@@ -1,7 +1,12 @@
 //! The project's own chores, as far as other programs need them.
 #![forbid(unsafe_code)]
 
+pub mod error;
 pub mod journal_fs;
 pub mod licences;
+pub mod program;
+pub mod proof;
+pub mod random;
+pub mod rig;
 pub mod sanitize;
 pub mod simulation;

@@ -3,8 +3,15 @@
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mailrace_dev::error::ProofError;
+use mailrace_dev::proof::account::Account;
+use mailrace_dev::proof::engine::Program;
+use mailrace_dev::proof::powercut::Kind;
+use mailrace_dev::proof::{kill9, powercut};
 use mailrace_dev::sanitize::{MIRI, Outcome, Run, SANITIZE};
 use mailrace_dev::simulation::{self, Bug, Options};
 use mailrace_dev::{journal_fs, licences};
@@ -58,10 +65,54 @@ enum Chore {
         #[command(flatten)]
         world: World,
     },
+    /// Cut the power of the disk under a loaded engine; count what was lost, damaged or made up. As root
+    Powercut {
+        /// Which machine fails: one that loses its memory, one whose disk loses its cache, one whose file system is
+        /// shut down
+        #[arg(long, value_enum, default_value_t = Rig::All)]
+        rig: Rig,
+        /// How often, on each rig
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        cuts: u32,
+        /// Instead of an engine, a writer that makes nothing durable: its loss must be seen
+        #[arg(long)]
+        control: bool,
+        #[command(flatten)]
+        proof: Proof,
+    },
+    /// Kill a loaded engine with SIGKILL, again and again; count what was lost, damaged or made up
+    Kill9 {
+        /// How often
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        rounds: u32,
+        #[command(flatten)]
+        proof: Proof,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Rig {
+    Clone,
+    Cache,
+    Shutdown,
+    All,
+}
+
+#[derive(Debug, Args)]
+struct Proof {
+    /// Another one, other moments and messages
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The program mailrace; without it the one beside this program
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+    /// Where to put disks and queues; without it the temporary directory, or memory
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
 }
 
 /// What worlds are to be like.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Args)]
 struct World {
     /// Leave these faults out
     #[arg(long, value_name = "FAULT", value_delimiter = ',', value_parser = fault)]
@@ -126,6 +177,8 @@ fn main() -> ExitCode {
             journal_fs::up(&directory, size << 20)
         }
         Chore::JournalFs { action: JournalFs::Down { directory } } => journal_fs::down(&directory),
+        Chore::Powercut { rig, cuts, control, proof } => return told(powercut(rig, cuts, control, proof)),
+        Chore::Kill9 { rounds, proof } => return told(kill9(rounds, proof)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -134,6 +187,69 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether a proof holds.
+fn told(result: Result<bool, ProofError>) -> ExitCode {
+    match result {
+        Ok(is_right) => ExitCode::from(u8::from(!is_right)),
+        Err(error) => {
+            eprintln!("mailrace-dev: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn powercut(rig: Rig, cuts: u32, is_control: bool, proof: Proof) -> Result<bool, ProofError> {
+    let kinds: &[Kind] = match rig {
+        Rig::Clone => &[Kind::Clone],
+        Rig::Cache => &[Kind::Cache],
+        Rig::Shutdown => &[Kind::Shutdown],
+        Rig::All => &Kind::ALL,
+    };
+    let is_interrupted = interrupted()?;
+    let program = Program::find(proof.program)?;
+    let mut is_right = true;
+    for kind in kinds {
+        let (program, directory) = (program.clone(), proof.directory.clone());
+        let settings = powercut::Settings { kind: *kind, cuts, seed: proof.seed, program, directory };
+        if is_control {
+            let is_seen = powercut::control(&settings, &is_interrupted, &mut say)?;
+            println!("{}: the loss was {}", kind.name(), if is_seen { "seen" } else { "NOT SEEN" });
+            is_right &= is_seen;
+        } else {
+            is_right &= summed_up(kind.name(), cuts, &powercut::run(&settings, &is_interrupted, &mut say)?);
+        }
+    }
+    Ok(is_right)
+}
+
+fn kill9(rounds: u32, proof: Proof) -> Result<bool, ProofError> {
+    let is_interrupted = interrupted()?;
+    let directory = proof.directory.unwrap_or_else(std::env::temp_dir);
+    let settings =
+        kill9::Settings { rounds, seed: proof.seed, program: Program::find(proof.program)?, directory };
+    Ok(summed_up("kill9", rounds, &kill9::run(&settings, &is_interrupted, &mut say)?))
+}
+
+fn summed_up(name: &str, times: u32, account: &Account) -> bool {
+    let verdict = if account.is_right() { "ok" } else { "FAILED" };
+    println!("{name}: {verdict}, {times} times: {account}");
+    account.is_right()
+}
+
+fn say(text: &str) {
+    println!("{text}");
+}
+
+/// Set when a signal asks to end: devices and mounts must not stay behind.
+fn interrupted() -> Result<Arc<AtomicBool>, ProofError> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&flag))
+            .map_err(|error| ProofError::Engine(format!("a signal cannot be handled: {error}")))?;
+    }
+    Ok(flag)
 }
 
 /// Runs every check, also after one failed, so that one run tells all.

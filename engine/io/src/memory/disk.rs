@@ -41,6 +41,8 @@ struct State {
     next: u64,
     capacity: Option<u64>,
     failing_writes: u32,
+    is_read_only: bool,
+    is_taken_away: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -64,6 +66,16 @@ impl MemoryDisk {
     /// Lets the next `count` writes of operations fail with EIO, half of their octets written.
     pub fn fail_writes(&self, count: u32) {
         self.state().failing_writes = count;
+    }
+
+    /// Lets all that would change a file or a name fail, until it is taken back.
+    pub fn set_read_only(&self, is_read_only: bool) {
+        self.state().is_read_only = is_read_only;
+    }
+
+    /// Lets the directory be gone from its place; its files can still be written.
+    pub fn set_taken_away(&self, is_taken_away: bool) {
+        self.state().is_taken_away = is_taken_away;
     }
 
     /// Cuts the power: what was not durable is gone. Files that are open stay usable, for nobody should.
@@ -111,6 +123,7 @@ impl MemoryDisk {
 
     fn put(&self, file: &MemoryFile, octets: &[u8], offset: u64, is_durable: bool) -> io::Result<()> {
         let mut state = self.state();
+        state.require_writable()?;
         let content = state.files.get_mut(&file.number).ok_or(io::ErrorKind::NotFound)?;
         let start = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         let end = start + octets.len();
@@ -127,6 +140,12 @@ impl MemoryDisk {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn require_writable(&self) -> io::Result<()> {
+        if self.is_read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
     }
 }
 
@@ -147,6 +166,7 @@ impl Disk for MemoryDisk {
 
     fn create(&self, path: &str, size: u64, kind: FileKind) -> io::Result<MemoryFile> {
         let mut state = self.state();
+        state.require_writable()?;
         if state.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -169,13 +189,16 @@ impl Disk for MemoryDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.state();
+        state.require_writable()?;
         let number = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_owned(), number);
         Ok(())
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
-        self.state().names.remove(path).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
+        let mut state = self.state();
+        state.require_writable()?;
+        state.names.remove(path).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn sync_directory(&self, directory: &str) -> io::Result<()> {
@@ -211,6 +234,10 @@ impl Disk for MemoryDisk {
             .sum();
         let total = state.capacity.unwrap_or(1 << 40);
         Ok((total.saturating_sub(used), total))
+    }
+
+    fn is_in_place(&self, _: &str) -> bool {
+        !self.state().is_taken_away
     }
 
     fn size(&self, file: &MemoryFile) -> io::Result<u64> {

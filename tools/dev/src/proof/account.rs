@@ -1,0 +1,514 @@
+//! Owns the account: what was promised before a cut against what is left after it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::letter::Identity;
+use crate::random::Random;
+
+/// How far a message has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Not all of it was sent: it must not be in the queue.
+    Begun,
+    /// All of it was sent, or may have been, and no reply was read: it may be in the queue.
+    Offered,
+    /// `250` was read, with this queue id: it must be in the queue.
+    Accepted(String),
+    /// It was refused: it must not be in the queue.
+    Refused,
+    /// It was accounted for and deleted with all others: it must not be in the queue.
+    Settled,
+}
+
+/// What was asked of `mailrace queue` for a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Nothing.
+    None,
+    /// `delete`; whether it was answered.
+    Delete(bool),
+    /// `hold`; whether it was answered.
+    Hold(bool),
+    /// Nothing, and nothing will be.
+    Keep,
+}
+
+/// One message.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    /// How far it has come.
+    pub fate: Fate,
+    /// What was asked.
+    pub order: Order,
+}
+
+/// What is known of all messages of a run at one moment, by their number.
+pub type Snapshot = Vec<Letter>;
+
+/// Messages that something is asked for, and their queue ids.
+pub type Chosen = Vec<(Identity, String)>;
+
+/// All messages of a run. Every change is noted before what may follow from it: that something was sent before it is
+/// sent, that it was accepted after that was read.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Which run.
+    pub run: u32,
+    letters: Mutex<Letters>,
+}
+
+#[derive(Debug, Default)]
+struct Letters {
+    all: Snapshot,
+    /// All is being deleted: also what comes meanwhile, perhaps.
+    is_swept: bool,
+}
+
+impl Ledger {
+    /// Of a new run.
+    #[must_use]
+    pub fn new(run: u32) -> Self {
+        Self { run, letters: Mutex::default() }
+    }
+
+    /// A new message.
+    pub fn begin(&self) -> Identity {
+        let mut letters = self.letters();
+        let order = if letters.is_swept { Order::Delete(false) } else { Order::None };
+        letters.all.push(Letter { fate: Fate::Begun, order });
+        Identity { run: self.run, number: u32::try_from(letters.all.len() - 1).unwrap_or(u32::MAX) }
+    }
+
+    /// Notes how far it has come.
+    pub fn note(&self, identity: Identity, fate: Fate) {
+        if let Some(letter) = self.letters().all.get_mut(identity.number as usize) {
+            letter.fate = fate;
+        }
+    }
+
+    /// Accepted messages of which nothing was asked yet, some at most, to be deleted and to be held: noted as asked.
+    pub fn choose(&self, random: &mut Random) -> (Chosen, Chosen) {
+        let (mut deletes, mut holds) = (Vec::new(), Vec::new());
+        for (number, letter) in self.letters().all.iter_mut().enumerate() {
+            let (Fate::Accepted(id), Order::None) = (&letter.fate, letter.order) else { continue };
+            let identity = Identity { run: self.run, number: u32::try_from(number).unwrap_or(u32::MAX) };
+            match random.below(100) {
+                0..DELETED_PERCENT => {
+                    deletes.push((identity, id.clone()));
+                    letter.order = Order::Delete(false);
+                }
+                DELETED_PERCENT..ORDERED_PERCENT => {
+                    holds.push((identity, id.clone()));
+                    letter.order = Order::Hold(false);
+                }
+                _ => letter.order = Order::Keep,
+            }
+            if deletes.len() + holds.len() >= CHOSEN_MAX {
+                break;
+            }
+        }
+        (deletes, holds)
+    }
+
+    /// Notes that what was asked of these was answered.
+    pub fn answered(&self, messages: &Chosen) {
+        let mut letters = self.letters();
+        for (identity, _) in messages {
+            let Some(letter) = letters.all.get_mut(identity.number as usize) else { continue };
+            letter.order = match letter.order {
+                Order::Delete(_) => Order::Delete(true),
+                Order::Hold(_) => Order::Hold(true),
+                other => other,
+            };
+        }
+    }
+
+    /// Notes that all is to be deleted that is in the queue; what was accepted before.
+    pub fn sweep_begins(&self) -> Chosen {
+        let mut letters = self.letters();
+        letters.is_swept = true;
+        let mut chosen = Vec::new();
+        for (number, letter) in letters.all.iter_mut().enumerate() {
+            if matches!(letter.order, Order::Delete(_)) {
+                continue;
+            }
+            letter.order = Order::Delete(false);
+            if let Fate::Accepted(id) = &letter.fate {
+                let number = u32::try_from(number).unwrap_or(u32::MAX);
+                chosen.push((Identity { run: self.run, number }, id.clone()));
+            }
+        }
+        chosen
+    }
+
+    /// Notes that it was done, and with all of `chosen`; or, with none, that it may have been.
+    pub fn sweep_ends(&self, chosen: &Chosen) {
+        self.letters().is_swept = false;
+        self.answered(chosen);
+    }
+
+    /// Notes that the queue was emptied while nobody used it.
+    pub fn all_deleted(&self) {
+        self.letters().all.iter_mut().for_each(|letter| letter.fate = Fate::Settled);
+    }
+
+    /// All that is known now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.letters().all.clone()
+    }
+
+    fn letters(&self) -> MutexGuard<'_, Letters> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Adds to what was known before a cut what was promised until `after`, where a promise that was read later must have
+/// been true before. What was refused later stays in doubt: whoever refuses knows no more than that a write failed.
+pub fn add_promises(before: &mut Snapshot, after: &Snapshot) {
+    before.resize(after.len(), Letter { fate: Fate::Begun, order: Order::None });
+    for (first, last) in before.iter_mut().zip(after) {
+        if matches!(last.fate, Fate::Accepted(_)) {
+            first.fate = last.fate.clone();
+        }
+        if matches!(last.order, Order::Delete(true) | Order::Hold(true)) {
+            first.order = last.order;
+        }
+    }
+}
+
+/// A message that was found in the queue.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its queue id.
+    pub id: String,
+    /// Whose it is, if it is anybody's.
+    pub identity: Option<Identity>,
+    /// Whether envelope and content are octet for octet what was sent.
+    pub is_whole: bool,
+    /// Whether it is parked.
+    pub is_held: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Accepted messages that had to be there.
+    pub expected: u64,
+    /// Deleted messages that had to be gone.
+    pub deleted: u64,
+    /// Messages of which no reply was read, and that are there.
+    pub doubtful_there: u64,
+    /// The same, and they are not there.
+    pub doubtful_absent: u64,
+    /// What must not be, with the messages.
+    pub faults: BTreeMap<Fault, Vec<String>>,
+}
+
+/// What must not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fault {
+    /// Accepted, not deleted, and not there.
+    Lost,
+    /// There more than once.
+    Doubled,
+    /// Not what was sent, or under another queue id.
+    Damaged,
+    /// Nobody sent it, or not to its end, or it was refused.
+    Unknown,
+    /// The command said that it was deleted.
+    Returned,
+    /// Parked and nobody asked for it, or not parked any more.
+    Misplaced,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Lost, Self::Doubled, Self::Damaged, Self::Unknown, Self::Returned, Self::Misplaced];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Doubled => "doubled",
+            Self::Damaged => "damaged",
+            Self::Unknown => "unknown",
+            Self::Returned => "returned",
+            Self::Misplaced => "misplaced",
+        }
+    }
+}
+
+impl Account {
+    /// `before`: what was known before the cut began. `after`: what was known after its end. `found`: what was left.
+    #[must_use]
+    pub fn new(before: &Snapshot, after: &Snapshot, run: u32, found: &[Found]) -> Self {
+        let mut account = Self::default();
+        let mut places: BTreeMap<u32, &Found> = BTreeMap::new();
+        for message in found {
+            let Some(identity) = message.identity.filter(|identity| identity.run == run) else {
+                account.fault(Fault::Unknown, format!("{}, whoever sent it", message.id));
+                continue;
+            };
+            if places.insert(identity.number, message).is_some() {
+                account.fault(Fault::Doubled, format!("{identity} ({})", message.id));
+            }
+            if !message.is_whole {
+                account.fault(Fault::Damaged, format!("{identity} ({})", message.id));
+            }
+        }
+        for (number, last) in after.iter().enumerate() {
+            let number = u32::try_from(number).unwrap_or(u32::MAX);
+            let first = before.get(number as usize);
+            account.letter(Identity { run, number }, first, last, places.remove(&number));
+        }
+        for (number, message) in places {
+            account.fault(Fault::Unknown, format!("{number} ({})", message.id));
+        }
+        account
+    }
+
+    fn letter(&mut self, identity: Identity, first: Option<&Letter>, last: &Letter, found: Option<&Found>) {
+        let name = || match (found, &last.fate) {
+            (Some(found), _) => format!("{identity} ({})", found.id),
+            (None, Fate::Accepted(id)) => format!("{identity} ({id})"),
+            (None, _) => identity.to_string(),
+        };
+        let (first_fate, first_order) =
+            first.map_or((&Fate::Begun, Order::None), |first| (&first.fate, first.order));
+        if *first_fate == Fate::Settled {
+            if found.is_some() {
+                self.fault(Fault::Returned, name());
+            }
+            return;
+        }
+        let is_gone = first_order == Order::Delete(true);
+        // Asked to be deleted, and no answer was read in time: both are right.
+        let may_be_gone = matches!(last.order, Order::Delete(_));
+        match (first_fate, &last.fate) {
+            (Fate::Accepted(_), _) if is_gone => self.deleted += 1,
+            (Fate::Accepted(_), _) if may_be_gone => {}
+            (Fate::Accepted(_), _) => {
+                self.expected += 1;
+                if found.is_none() {
+                    self.fault(Fault::Lost, name());
+                }
+            }
+            // What was refused after the cut had begun may be there: its client knows no more than that it failed.
+            (Fate::Refused, _) | (_, Fate::Begun) => {
+                if found.is_some() && !is_gone {
+                    self.fault(Fault::Unknown, name());
+                }
+            }
+            _ if found.is_some() => self.doubtful_there += 1,
+            _ => self.doubtful_absent += 1,
+        }
+        let Some(found) = found else { return };
+        if is_gone {
+            self.fault(Fault::Returned, name());
+            return;
+        }
+        if matches!(&last.fate, Fate::Accepted(id) if *id != found.id) {
+            self.fault(Fault::Damaged, name());
+        }
+        let must_be_held = first_order == Order::Hold(true);
+        let may_be_held = matches!(last.order, Order::Hold(_));
+        if (found.is_held && !may_be_held) || (!found.is_held && must_be_held) {
+            self.fault(Fault::Misplaced, name());
+        }
+    }
+
+    /// Notes a fault.
+    pub fn fault(&mut self, fault: Fault, message: String) {
+        self.faults.entry(fault).or_default().push(message);
+    }
+
+    /// Whether there is nothing that must not be.
+    #[must_use]
+    pub fn is_right(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    /// How often.
+    #[must_use]
+    pub fn count(&self, fault: Fault) -> usize {
+        self.faults.get(&fault).map_or(0, Vec::len)
+    }
+
+    /// Adds another one.
+    pub fn add(&mut self, other: Self) {
+        self.expected += other.expected;
+        self.deleted += other.deleted;
+        self.doubtful_there += other.doubtful_there;
+        self.doubtful_absent += other.doubtful_absent;
+        for (fault, messages) in other.faults {
+            self.faults.entry(fault).or_default().extend(messages);
+        }
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { expected, deleted, doubtful_there, doubtful_absent, .. } = self;
+        write!(
+            out,
+            "{expected} accepted, {deleted} deleted, in doubt {doubtful_there} there and {doubtful_absent} not;"
+        )?;
+        for (index, fault) in Fault::ALL.into_iter().enumerate() {
+            write!(out, "{} {} {}", if index > 0 { "," } else { "" }, self.count(fault), fault.name())?;
+        }
+        for (fault, messages) in &self.faults {
+            for message in messages.iter().take(NAMED_MAX) {
+                write!(out, "\n  {}: {message}", fault.name())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Of a hundred messages so many are deleted.
+const DELETED_PERCENT: u64 = 92;
+/// So many are deleted or held.
+const ORDERED_PERCENT: u64 = 96;
+/// Messages that a command is about.
+const CHOSEN_MAX: usize = 32;
+/// Messages that are named of each kind of fault.
+const NAMED_MAX: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUN: u32 = 7;
+
+    fn letter(fate: Fate, order: Order) -> Letter {
+        Letter { fate, order }
+    }
+
+    fn accepted(order: Order) -> Letter {
+        letter(Fate::Accepted("id".to_owned()), order)
+    }
+
+    fn found(number: u32) -> Found {
+        let identity = Some(Identity { run: RUN, number });
+        Found { id: "id".to_owned(), identity, is_whole: true, is_held: false }
+    }
+
+    /// The faults of one message that stood so before the cut and after it.
+    fn faults(first: &Letter, last: &Letter, found: &[Found]) -> Vec<Fault> {
+        let account = Account::new(&vec![first.clone()], &vec![last.clone()], RUN, found);
+        account.faults.keys().copied().collect()
+    }
+
+    #[test]
+    fn what_was_accepted_must_be_there_once_and_whole() {
+        let it = accepted(Order::None);
+        assert_eq!(faults(&it, &it, &[found(0)]), []);
+        assert_eq!(faults(&it, &it, &[]), [Fault::Lost]);
+        assert_eq!(faults(&it, &it, &[found(0), found(0)]), [Fault::Doubled]);
+        assert_eq!(faults(&it, &it, &[Found { is_whole: false, ..found(0) }]), [Fault::Damaged]);
+        assert_eq!(faults(&it, &it, &[Found { id: "other".to_owned(), ..found(0) }]), [Fault::Damaged]);
+        assert_eq!(faults(&it, &it, &[Found { is_held: true, ..found(0) }]), [Fault::Misplaced]);
+    }
+
+    #[test]
+    fn what_nobody_sent_must_not_be_there() {
+        let begun = letter(Fate::Begun, Order::None);
+        let refused = letter(Fate::Refused, Order::None);
+        assert_eq!(faults(&begun, &begun, &[found(0)]), [Fault::Unknown]);
+        assert_eq!(faults(&refused, &refused, &[found(0)]), [Fault::Unknown]);
+        assert_eq!(faults(&begun, &begun, &[found(1)]), [Fault::Unknown]);
+        let stranger = Found { identity: None, ..found(0) };
+        assert_eq!(faults(&begun, &begun, &[stranger]), [Fault::Unknown]);
+        let of_another_run = Found { identity: Some(Identity { run: 8, number: 0 }), ..found(0) };
+        assert_eq!(faults(&begun, &begun, &[of_another_run]), [Fault::Unknown]);
+    }
+
+    #[test]
+    fn what_happened_during_the_cut_is_in_doubt() {
+        let begun = letter(Fate::Begun, Order::None);
+        let offered = letter(Fate::Offered, Order::None);
+        let refused = letter(Fate::Refused, Order::None);
+        for (first, last) in [(&begun, &offered), (&offered, &accepted(Order::None)), (&offered, &refused)] {
+            assert_eq!(faults(first, last, &[]), []);
+            assert_eq!(faults(first, last, &[found(0)]), []);
+        }
+        let asked = accepted(Order::Delete(false));
+        for (first, last) in [(&accepted(Order::None), &asked), (&asked, &accepted(Order::Delete(true)))] {
+            assert_eq!(faults(first, last, &[]), []);
+            assert_eq!(faults(first, last, &[found(0)]), []);
+        }
+        // A message that came after the list of before was made.
+        let account = Account::new(&Vec::new(), &vec![offered], RUN, &[found(0)]);
+        assert_eq!((account.is_right(), account.doubtful_there), (true, 1));
+    }
+
+    #[test]
+    fn orders_that_were_answered_hold() {
+        let deleted = accepted(Order::Delete(true));
+        assert_eq!(faults(&deleted, &deleted, &[]), []);
+        assert_eq!(faults(&deleted, &deleted, &[found(0)]), [Fault::Returned]);
+        let held = accepted(Order::Hold(true));
+        assert_eq!(faults(&held, &held, &[Found { is_held: true, ..found(0) }]), []);
+        assert_eq!(faults(&held, &held, &[found(0)]), [Fault::Misplaced]);
+        assert_eq!(faults(&held, &held, &[]), [Fault::Lost]);
+        let asked = accepted(Order::Hold(false));
+        assert_eq!(faults(&asked, &asked, &[found(0)]), []);
+        assert_eq!(faults(&asked, &asked, &[Found { is_held: true, ..found(0) }]), []);
+    }
+
+    #[test]
+    fn promises_of_a_disk_that_is_gone_were_true_before() {
+        let begun = letter(Fate::Begun, Order::None);
+        let mut before = vec![begun.clone(), accepted(Order::Delete(false)), begun];
+        let refused = letter(Fate::Refused, Order::None);
+        let after = vec![accepted(Order::None), accepted(Order::Delete(true)), refused.clone(), refused];
+        add_promises(&mut before, &after);
+        let account = Account::new(&before, &after, RUN, &[found(1), found(2), found(3)]);
+        assert_eq!((account.count(Fault::Lost), account.count(Fault::Returned)), (1, 1));
+        assert_eq!((account.count(Fault::Unknown), account.doubtful_there), (0, 2));
+    }
+
+    #[test]
+    fn a_ledger_notes_what_is_said() {
+        let ledger = Ledger::new(RUN);
+        let mut random = Random::new(1);
+        let identities: Vec<Identity> = (0..200).map(|_| ledger.begin()).collect();
+        for identity in &identities[1..] {
+            ledger.note(*identity, Fate::Accepted(identity.to_string()));
+        }
+        let (mut deletes, mut holds) = (Vec::new(), Vec::new());
+        for _ in 0..10 {
+            let (some, others) = ledger.choose(&mut random);
+            assert!(some.len() + others.len() <= CHOSEN_MAX);
+            ledger.answered(&some);
+            deletes.extend(some);
+            holds.extend(others);
+        }
+        assert!(deletes.len() > 150 && holds.len() > 2, "{} {}", deletes.len(), holds.len());
+        let letters = ledger.snapshot();
+        assert_eq!(letters[0].fate, Fate::Begun);
+        assert_eq!(letters[0].order, Order::None);
+        for (identity, id) in &deletes {
+            let letter = &letters[identity.number as usize];
+            assert_eq!(*id, identity.to_string());
+            assert_eq!(letter.order, Order::Delete(true));
+        }
+        assert!(holds.iter().all(|(it, _)| letters[it.number as usize].order == Order::Hold(false)));
+        let chosen = ledger.sweep_begins();
+        let late = ledger.begin();
+        ledger.sweep_ends(&chosen);
+        let letters = ledger.snapshot();
+        assert_eq!(letters[0].order, Order::Delete(false), "it may have been on its way");
+        assert_eq!(letters[holds[0].0.number as usize].order, Order::Delete(true));
+        assert_eq!(letters[late.number as usize].order, Order::Delete(false));
+        let later = ledger.begin();
+        assert_eq!(ledger.snapshot()[later.number as usize].order, Order::None);
+        ledger.all_deleted();
+        let letters = ledger.snapshot();
+        assert!(Account::new(&letters, &letters, RUN, &[]).is_right());
+        assert_eq!(Account::new(&letters, &letters, RUN, &[found(3)]).count(Fault::Returned), 1);
+    }
+}

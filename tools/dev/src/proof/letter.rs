@@ -1,0 +1,112 @@
+//! Owns the messages that a proof sends: all that is in one follows from its identity, so that whatever is found can be
+//! told to be whole, or whose piece it is.
+
+use std::fmt;
+
+use crate::random::Random;
+
+/// Which message of which run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity {
+    /// The run that sent it.
+    pub run: u32,
+    /// Which of that run.
+    pub number: u32,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:08x}-{:06}", self.run, self.number)
+    }
+}
+
+impl Identity {
+    /// Of the message that came from this sender.
+    #[must_use]
+    pub fn of_sender(address: &str) -> Option<Self> {
+        let (run, number) = address.strip_suffix(DOMAIN)?.split_once('-')?;
+        Some(Self { run: u32::from_str_radix(run, 16).ok()?, number: number.parse().ok()? })
+    }
+
+    /// The reverse-path.
+    #[must_use]
+    pub fn sender(self) -> String {
+        format!("{self}{DOMAIN}")
+    }
+
+    /// The forward-path.
+    #[must_use]
+    pub fn recipient(self) -> String {
+        format!("{self}@localhost")
+    }
+
+    /// The content, with CRLF: a header section that needs nothing added to it, and a body whose lines all say whose
+    /// they are. No line begins with a dot.
+    #[must_use]
+    pub fn content(self) -> Vec<u8> {
+        let mut random = self.random();
+        let size = usize::try_from(size(&mut random)).unwrap_or(0);
+        let mut content = format!(
+            "From: {self}@example.org\r\nTo: {self}@localhost\r\nSubject: {self}\r\nX-Identity: {self}\r\n\
+             Date: Wed, 25 Nov 2026 12:00:00 +0000\r\nMessage-Id: <{self}@example.org>\r\n\r\n"
+        );
+        let filler = "abcdefghijklmnopqrstuvwxyz0123456789";
+        let mut lines: u32 = 0;
+        while content.len() < size {
+            let length = usize::try_from(random.below(filler.len() as u64)).unwrap_or(0);
+            content += &format!("{self} line {lines} {}\r\n", filler.get(..length).unwrap_or_default());
+            lines += 1;
+        }
+        content += &format!("{self} end {lines}\r\n");
+        content.into_bytes()
+    }
+
+    fn random(self) -> Random {
+        Random::new(u64::from(self.run) << 32 | u64::from(self.number))
+    }
+}
+
+/// As many small ones as large ones by each factor.
+fn size(random: &mut Random) -> u64 {
+    let (mut low, mut high) = (SIZE_MIN, SIZE_MAX);
+    while high > low * 2 {
+        let middle = low * 4;
+        if random.percent(30) {
+            high = high.min(middle);
+        } else {
+            low = (low * 2).min(high / 2);
+        }
+    }
+    low + random.below(high - low)
+}
+
+const DOMAIN: &str = "@example.org";
+/// Octets of the smallest message, about.
+const SIZE_MIN: u64 = 300;
+/// Octets of the largest.
+const SIZE_MAX: u64 = 200_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_reads_back_and_names_each_line() {
+        let identity = Identity { run: 0x0ab1_2cd3, number: 42 };
+        assert_eq!(Identity::of_sender(&identity.sender()), Some(identity));
+        for other in ["someone@example.org", "0ab12cd3-000042@localhost", ""] {
+            assert_eq!(Identity::of_sender(other), None, "{other}");
+        }
+        let content = String::from_utf8(identity.content()).unwrap();
+        let (_, body) = content.split_once("\r\n\r\n").unwrap();
+        assert!(body.lines().all(|line| line.starts_with("0ab12cd3-000042 ")));
+    }
+
+    #[test]
+    fn messages_are_of_all_sizes() {
+        let sizes: Vec<usize> = (0..200).map(|number| Identity { run: 1, number }.content().len()).collect();
+        assert!(sizes.iter().any(|size| *size < 700), "{sizes:?}");
+        assert!(sizes.iter().filter(|size| **size > 66_000).count() > 10, "{sizes:?}");
+        assert!(sizes.iter().all(|size| *size < 201_000), "{sizes:?}");
+    }
+}
