@@ -391,6 +391,7 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
         trouble: Mutex::default(),
     });
     services::start(services::Services {
+        has_ring: matches!(kernel, Kernel::Ring),
         metrics_listen: configuration.engine.metrics_listen,
         registry: metrics.into_registry(),
         control: disk.root().join(services::CONTROL_SOCKET),

@@ -20,6 +20,8 @@ pub(crate) use pickup::{Pickup, SubmissionNumbers, start as start_pickup};
 
 /// What the thread works with.
 pub(crate) struct Services {
+    /// io_uring may run here.
+    pub(crate) has_ring: bool,
     pub(crate) metrics_listen: Option<SocketAddr>,
     pub(crate) registry: Registry,
     /// The path of the control socket.
@@ -36,7 +38,7 @@ pub(crate) struct Services {
 /// # Errors
 /// No thread could be started.
 pub(crate) fn start(services: Services) -> io::Result<()> {
-    let Services { metrics_listen, registry, control, workers, refresh, refresh_period } = services;
+    let Services { has_ring, metrics_listen, registry, control, workers, refresh, refresh_period } = services;
     if let Err(error) = control::start(&control, workers) {
         eprintln!("mailrace: no control socket: cannot listen on {}: {error}", control.display());
     }
@@ -53,11 +55,16 @@ pub(crate) fn start(services: Services) -> io::Result<()> {
             None
         }
     });
-    // Not tokio-uring: these are served where io_uring may not run, too.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("services".to_owned()).spawn(move || {
-        LocalSet::new().block_on(&runtime, run(listener, registry, refresh, refresh_period));
-    })?;
+    let thread = std::thread::Builder::new().name("services".to_owned());
+    if has_ring {
+        thread.spawn(move || tokio_uring::start(run(listener, registry, refresh, refresh_period)))?;
+    } else {
+        // Where io_uring may not run there is tokio without it.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        thread.spawn(move || {
+            LocalSet::new().block_on(&runtime, run(listener, registry, refresh, refresh_period));
+        })?;
+    }
     Ok(())
 }
 
