@@ -71,10 +71,11 @@ impl<'a, D: Disk> Scan<'a, D> {
             }
             let start = usize::try_from(offset - self.window_offset).unwrap_or(usize::MAX);
             let rest = self.window.get(start..).unwrap_or_default();
-            // Both magics begin with the same octet, which text has nowhere.
-            let place = rest
-                .chunks(RECORD_ALIGNMENT)
-                .position(|place| place.starts_with(&BATCH_MAGIC) || place.starts_with(&RECORD_MAGIC));
+            // Both magics begin with the same octet, which text has nowhere: it is looked at first.
+            let place = rest.chunks(RECORD_ALIGNMENT).position(|place| {
+                place.first() == BATCH_MAGIC.first()
+                    && (place.starts_with(&BATCH_MAGIC) || place.starts_with(&RECORD_MAGIC))
+            });
             match place {
                 Some(place) => return Ok(offset + (place * RECORD_ALIGNMENT) as u64),
                 None => offset += rest.len().next_multiple_of(RECORD_ALIGNMENT) as u64,

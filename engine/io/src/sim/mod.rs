@@ -27,3 +27,6 @@ pub use network::Peer;
 pub use random::Random;
 pub use trace::{Event, Trace};
 pub use world::{Conditions, Crash, World};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+use std::time::Duration;
+
+use super::*;
+use crate::{Block, Completion, ConnectionId, Disk, FileId, FileKind, Io, Operation, Token};
+
+fn world() -> World {
+    let conditions = Conditions {
+        is_direct: true,
+        capacity: 1 << 20,
+        receive_buffers: 2,
+        receive_buffer_size: 100,
+        send_window: 1000,
+        slots: 4,
+        latency: Duration::from_millis(1),
+        write_time: Duration::from_millis(1),
+    };
+    World::new(1, conditions, Faults::new(&mut Random::new(1, "faults"), &Fault::ALL), true)
+}
+
+/// Lets time pass until nothing more happens.
+fn settle(world: &World, io: &mut SimIo) -> Vec<Completion> {
+    let mut completions = Vec::new();
+    for _ in 0..100 {
+        if let Some(time) = world.next_event(0) {
+            world.advance(time);
+        }
+        io.wait(None, &mut completions).unwrap();
+    }
+    completions
+}
+
+fn file(world: &World, io: &mut SimIo) -> FileId {
+    let disk = world.disk();
+    let file = disk.create("a", 16 << 10, FileKind::Direct).unwrap();
+    disk.sync(&file).unwrap();
+    disk.sync_directory("").unwrap();
+    io.attach(file)
+}
+
+fn block(octet: u8) -> Block {
+    let mut block = Block::new(4096);
+    block.extend(&[octet; 4096]);
+    block
+}
+
+fn write(io: &mut SimIo, file: FileId, octet: u8, offset: u64, is_durable: bool) {
+    io.submit(Token(1), Operation::Write { file, block: block(octet), offset, is_durable });
+}
+
+fn octets(world: &World, offset: u64) -> Vec<u8> {
+    let disk = world.disk();
+    let mut octets = vec![0; 4096];
+    disk.read_at(&disk.open("a", FileKind::Buffered).unwrap(), &mut octets, offset).unwrap();
+    octets
+}
+
+/// A worker with one client.
+fn connected(world: &World) -> (SimIo, Peer, ConnectionId) {
+    let mut io = world.boot(1).remove(0);
+    let peer = world.connect(0);
+    let completions = settle(world, &mut io);
+    let Some(Completion::Accepted { connection, .. }) = completions.first() else {
+        panic!("{completions:?}")
+    };
+    (io, peer, *connection)
+}
+
+#[test]
+fn a_durable_write_is_there_after_a_loss_of_power() {
+    let world = world();
+    let mut io = world.boot(1).remove(0);
+    let file = file(&world, &mut io);
+    write(&mut io, file, 1, 4096, true);
+    assert!(matches!(settle(&world, &mut io)[..], [Completion::Written { result: Ok(()), .. }]));
+    world.crash(Crash::PowerCut);
+    assert_eq!(octets(&world, 4096), [1; 4096]);
+}
+
+#[test]
+fn a_write_under_way_is_torn_by_sectors_or_not_at_all() {
+    let world = world();
+    let mut io = world.boot(1).remove(0);
+    let mut file = file(&world, &mut io);
+    let mut is_torn = false;
+    for round in 0..20 {
+        write(&mut io, file, round, 4096, true);
+        world.enter(0);
+        world.crash(Crash::PowerCut);
+        let octets = octets(&world, 4096);
+        for sector in octets.chunks(World::SECTOR_SIZE) {
+            assert!(sector.iter().all(|octet| *octet == sector[0]));
+        }
+        is_torn |= octets.iter().any(|octet| *octet != octets[0]);
+        io = world.boot(1).remove(0);
+        file = io.attach(world.disk().open("a", FileKind::Direct).unwrap());
+    }
+    assert!(is_torn);
+}
+
+#[test]
+fn names_become_durable_in_their_order() {
+    let world = world();
+    let disk = world.disk();
+    disk.create("one", 4096, FileKind::Buffered).unwrap();
+    disk.sync_directory("").unwrap();
+    disk.create("two", 4096, FileKind::Buffered).unwrap();
+    disk.create("three", 4096, FileKind::Buffered).unwrap();
+    world.crash(Crash::PowerCut);
+    let mut names = disk.list("").unwrap();
+    names.sort();
+    assert!(
+        [&["one"][..], &["one", "two"], &["one", "three", "two"]]
+            .contains(&&names.iter().map(String::as_str).collect::<Vec<_>>()[..]),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn a_kill_leaves_what_was_written() {
+    let world = world();
+    let disk = world.disk();
+    let file = disk.create("a", 8192, FileKind::Buffered).unwrap();
+    disk.write_at(&file, &[7; 4096], 0).unwrap();
+    world.crash(Crash::Kill);
+    assert_eq!(octets(&world, 0), [7; 4096]);
+}
+
+#[test]
+fn nothing_has_an_effect_after_the_end() {
+    let world = world();
+    let disk = world.disk();
+    let file = disk.create("a", 8192, FileKind::Buffered).unwrap();
+    world.set_fuse(Some(1));
+    disk.write_at(&file, &[1; 512], 0).unwrap();
+    assert!(disk.sync(&file).is_err());
+    assert!(world.is_over());
+    assert!(disk.write_at(&file, &[2; 512], 0).is_err());
+    assert!(disk.remove("a").is_err());
+    world.crash(Crash::Kill);
+    // The flush that the end came in may have lost the first write.
+    assert!(octets(&world, 0)[0] < 2);
+}
+
+#[test]
+fn octets_come_in_order_whatever_the_pieces() {
+    let world = world();
+    let (mut io, peer, connection) = connected(&world);
+    io.submit(Token(2), Operation::Receive(connection));
+    let sent: Vec<u8> = (0..=255).collect();
+    peer.send(&sent);
+    peer.shut();
+    let mut received = Vec::new();
+    let mut is_closed = false;
+    for _ in 0..10 {
+        for completion in settle(&world, &mut io) {
+            match completion {
+                Completion::Received { piece, .. } => {
+                    received.extend_from_slice(io.received(&piece));
+                    io.recycle(piece);
+                }
+                // Two buffers of 100 octets are not enough for all of it.
+                Completion::ReceiveEnded { end: crate::ReceiveEnd::OutOfBuffers, .. } => {
+                    io.submit(Token(2), Operation::Receive(connection));
+                }
+                Completion::ReceiveEnded { end: crate::ReceiveEnd::Closed, .. } => is_closed = true,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!((received, is_closed), (sent, true));
+}
+
+#[test]
+#[should_panic(expected = "a send is under way already")]
+fn two_sends_at_once_are_a_breach() {
+    let world = world();
+    let (mut io, peer, connection) = connected(&world);
+    peer.stop_reading();
+    // More than the network holds for a client that does not read.
+    io.submit(Token(3), Operation::Send(connection, vec![b'x'; 5000]));
+    settle(&world, &mut io);
+    io.submit(Token(3), Operation::Send(connection, vec![b'x']));
+    settle(&world, &mut io);
+}
+
+#[test]
+#[should_panic(expected = "names a connection that is closed")]
+fn an_operation_on_a_closed_connection_is_a_breach() {
+    let world = world();
+    let (mut io, _, connection) = connected(&world);
+    io.submit(Token(3), Operation::Close(connection));
+    io.submit(Token(3), Operation::Receive(connection));
+    settle(&world, &mut io);
+}
+
+#[test]
+#[should_panic(expected = "overlap")]
+fn writes_to_the_same_place_at_once_are_a_breach() {
+    let world = world();
+    let mut io = world.boot(1).remove(0);
+    let file = file(&world, &mut io);
+    write(&mut io, file, 1, 4096, true);
+    write(&mut io, file, 2, 4096, true);
+    world.enter(0);
+}
+
+#[test]
+#[should_panic(expected = "not aligned")]
+fn a_direct_write_out_of_line_is_a_breach() {
+    let world = world();
+    let mut io = world.boot(1).remove(0);
+    let file = file(&world, &mut io);
+    write(&mut io, file, 1, 512, true);
+    world.enter(0);
+}
+
+#[test]
+#[should_panic(expected = "detached while it is written to")]
+fn a_file_detached_too_early_is_a_breach() {
+    let world = world();
+    let mut io = world.boot(1).remove(0);
+    let file = file(&world, &mut io);
+    write(&mut io, file, 1, 4096, true);
+    world.enter(0);
+    drop(io.detach(file));
+}
