@@ -63,8 +63,8 @@ impl std::error::Error for ReadError {}
 impl<'a, D: Disk> Queue<'a, D> {
     /// Reads what is in the queue.
     ///
-    /// `is_checked`: content too, against its checksums, as an engine does at its start; without an engine this is
-    /// what the next one will find. With an engine at work, messages in writes that are just under way may show.
+    /// `is_checked`: and makes it durable, as an engine does at its start; without an engine this is what the next one
+    /// will find. With an engine at work, messages in writes that are just under way may show.
     ///
     /// # Errors
     /// [`OpenError`].

@@ -71,7 +71,7 @@ struct Part {
     content_size: u64,
 }
 
-/// Reads all segments. `is_checked`: payloads too, against their checksums, and makes durable what is read.
+/// Reads all segments. `is_checked`: also makes durable what is read, and finds damage.
 pub(crate) fn survey<D: Disk>(disk: &D, is_checked: bool) -> Result<Survey, OpenError> {
     let mut survey = Survey::default();
     let mut parts = HashMap::new();
@@ -122,17 +122,16 @@ pub(crate) fn survey<D: Disk>(disk: &D, is_checked: bool) -> Result<Survey, Open
                 }
                 Found::Record(record) => record,
             };
-            let needs_payload = is_checked || record.kind == RecordKind::Mark;
-            let mark = if needs_payload {
-                let payload = scan.payload(offset, &record).map_err(failed())?;
-                if payload.len() != record.length as usize
-                    || checksum(payload, header.salt) != record.payload_checksum
-                {
-                    continue;
-                }
-                payload.first().copied().and_then(Mark::from_octet)
-            } else {
-                None
+            // What a crash tore looks whole but for its payload, for as long as the segment is there.
+            let payload = scan.payload(offset, &record).map_err(failed())?;
+            if payload.len() != record.length as usize
+                || checksum(payload, header.salt) != record.payload_checksum
+            {
+                continue;
+            }
+            let mark = match record.kind {
+                RecordKind::Mark => payload.first().copied().and_then(Mark::from_octet),
+                RecordKind::Chunk | RecordKind::Message => None,
             };
             records += 1;
             survey.last_id = survey.last_id.max(Some(record.id));

@@ -360,6 +360,9 @@ fn a_torn_last_batch_is_no_damage() {
     let life = Life::begin(&disk);
     assert_eq!(life.report.damage, []);
     assert_eq!(contents(&disk).keys().copied().collect::<Vec<_>>(), [whole]);
+    // Whoever looks beside a running engine does not see it either.
+    let seen: Vec<QueueId> = Queue::read(&disk, false).unwrap().ids().map(|(id, ..)| id).collect();
+    assert_eq!(seen, [whole]);
 }
 
 #[test]

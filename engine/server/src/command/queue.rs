@@ -116,7 +116,7 @@ impl Failure {
     }
 }
 
-/// The messages in the queue. Without an engine everything is checked, so that what is shown is what the next one finds.
+/// The messages in the queue. Without an engine they are made durable, so that what is shown is what the next one finds.
 fn read(disk: &OsDisk) -> Result<Queue<'_, OsDisk>, Failure> {
     let held = match lock(disk) {
         Ok(held) => Some(held),
