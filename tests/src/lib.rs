@@ -4,10 +4,12 @@
 #![expect(clippy::missing_panics_doc, reason = "a test that fails")]
 
 mod engine;
+mod obstacle;
 pub mod passes;
 mod smtp;
 
 pub use engine::{Engine, Finished, program, run};
+pub use obstacle::{available, skip};
 pub use smtp::Client;
 
 use std::path::{Path, PathBuf};
