@@ -5,10 +5,12 @@
 
 pub mod checks;
 mod engine;
+mod obstacle;
 pub mod passes;
 mod smtp;
 
 pub use engine::{Engine, Finished, program, run};
+pub use obstacle::{available, skip};
 pub use smtp::Client;
 
 use std::path::{Path, PathBuf};

@@ -314,7 +314,8 @@ impl Account {
             self.fault(Fault::Damaged, name());
         }
         let must_be_held = first_order == Order::Hold(true);
-        let may_be_held = matches!(last.order, Order::Hold(_));
+        // What is being deleted may have been held before.
+        let may_be_held = matches!(last.order, Order::Hold(_) | Order::Delete(_));
         if (found.is_held && !may_be_held) || (!found.is_held && must_be_held) {
             self.fault(Fault::Misplaced, name());
         }
@@ -354,7 +355,7 @@ impl fmt::Display for Account {
         let Self { expected, deleted, doubtful_there, doubtful_absent, .. } = self;
         write!(
             out,
-            "{expected} accepted, {deleted} deleted, in doubt {doubtful_there} there and {doubtful_absent} not;"
+            "{expected} had to be there, {deleted} deleted, in doubt {doubtful_there} there and {doubtful_absent} not;"
         )?;
         for (index, fault) in Fault::ALL.into_iter().enumerate() {
             write!(out, "{} {} {}", if index > 0 { "," } else { "" }, self.count(fault), fault.name())?;
@@ -457,6 +458,9 @@ mod tests {
         let asked = accepted(Order::Hold(false));
         assert_eq!(faults(&asked, &asked, &[found(0)]), []);
         assert_eq!(faults(&asked, &asked, &[Found { is_held: true, ..found(0) }]), []);
+        let swept = accepted(Order::Delete(false));
+        assert_eq!(faults(&held, &swept, &[Found { is_held: true, ..found(0) }]), []);
+        assert_eq!(faults(&held, &swept, &[found(0)]), [Fault::Misplaced]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -136,7 +136,21 @@ impl Engine {
     /// # Errors
     /// With what it said instead.
     pub fn start(program: &Program, queue: &Path) -> Result<Self, ProofError> {
-        let mut child = spawn(program, queue, Stdio::piped())?;
+        Self::start_with(program, queue, |command| command)
+    }
+
+    /// The same, with something added to the command.
+    ///
+    /// # Errors
+    /// With what it said instead.
+    pub fn start_with(
+        program: &Program,
+        queue: &Path,
+        adjust: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Result<Self, ProofError> {
+        let mut child = adjust(command(program, queue).stderr(Stdio::piped()))
+            .spawn()
+            .map_err(ProofError::on(&program.0))?;
         let errors = child.stderr.take().ok_or_else(|| ProofError::Engine("it has no output".to_owned()))?;
         let mut errors = BufReader::new(errors);
         let mut lines = Vec::new();
@@ -158,8 +172,8 @@ impl Engine {
             let said = Arc::clone(&said);
             move || {
                 for line in errors.lines().map_while(Result::ok) {
-                    // A line for each message says nothing here.
-                    if !line.contains(": queued: ") {
+                    // The log's own lines begin with the time; there are many.
+                    if line.starts_with("mailrace: ") {
                         let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
                         if said.len() < LINES_MAX {
                             said.push(line);
@@ -176,13 +190,25 @@ impl Engine {
     /// # Errors
     /// When it cannot be started.
     pub fn kill_at_start(program: &Program, queue: &Path, after: Duration) -> Result<(), ProofError> {
-        let mut child = spawn(program, queue, Stdio::null())?;
+        let mut child =
+            command(program, queue).stderr(Stdio::null()).spawn().map_err(ProofError::on(&program.0))?;
         std::thread::sleep(after);
         let _ = child.kill();
         child.wait().map(drop).map_err(ProofError::on(&program.0))
     }
 
-    /// What it said, but for the lines of messages.
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> Option<Pid> {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+    }
+
+    /// How it has ended by itself, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// What it said, but for its log.
     #[must_use]
     pub fn said(&self) -> Vec<String> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -193,9 +219,12 @@ impl Engine {
     /// # Errors
     /// With what it said.
     pub fn require_alive(&mut self) -> Result<(), ProofError> {
-        match self.child.try_wait() {
-            Ok(None) => Ok(()),
-            _ => Err(ProofError::Engine(format!("it ended by itself: {}", self.said().join("\n")))),
+        match self.ended() {
+            None => Ok(()),
+            Some(status) => {
+                let said = self.said().join("\n");
+                Err(ProofError::Engine(format!("it ended by itself with {status}: {said}")))
+            }
         }
     }
 
@@ -213,7 +242,7 @@ impl Engine {
     /// # Errors
     /// When it ends with another status than 0.
     pub fn stop(mut self) -> Result<(), ProofError> {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+        if let Some(pid) = self.pid() {
             let _ = kill_process(pid, Signal::TERM);
         }
         match self.child.wait() {
@@ -225,14 +254,15 @@ impl Engine {
     }
 }
 
-fn spawn(program: &Program, queue: &Path, errors: Stdio) -> Result<Child, ProofError> {
+fn command(program: &Program, queue: &Path) -> Command {
     let mut command = Command::new(&program.0);
     command.args(["serve", "--listen", "127.0.0.1:0", "--queue"]).arg(queue);
     for setting in SETTINGS {
         command.args(["--set", setting]);
     }
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).process_group(0);
-    command.spawn().map_err(ProofError::on(&program.0))
+    // A signal for the chore is not for its programs.
+    command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
+    command
 }
 
 impl Drop for Engine {

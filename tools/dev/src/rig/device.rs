@@ -156,7 +156,7 @@ impl Drop for Place {
 /// What mkfs.ext4 says.
 pub fn make_ext4(device: &str) -> Result<(), ProofError> {
     let options = "nodiscard,lazy_itable_init=0,lazy_journal_init=0";
-    run("mkfs.ext4", ["-q", "-F", "-J", "size=16", "-E", options, device]).map(drop)
+    run("mkfs.ext4", ["-q", "-F", "-m", "0", "-J", "size=16", "-E", options, device]).map(drop)
 }
 
 /// Only root can make devices and mount them.
