@@ -27,7 +27,7 @@ fn address() -> impl Strategy<Value = Vec<u8>> {
 
 /// A list of mailboxes and groups as RFC 5322 has it, with comments and folds.
 fn list() -> impl Strategy<Value = String> {
-    let local = "([a-z]{1,5}|\"[a-z @,.\\\\]{0,3}\"|a\\.b|x\\+y|r%q|s!t)";
+    let local = "([a-z]{1,5}|\"([a-z @,.]|\\\\\\\\|\\\\\"){0,3}\"|a\\.b|x\\+y|r%q|s!t)";
     let domain = "(|@example\\.com|@host|@[a-z]{1,3}\\.example\\.org|@\\[192\\.0\\.2\\.1\\])";
     let address = format!("{local}{domain}");
     let mailbox = format!(

@@ -1,5 +1,6 @@
 //! Owns what the command `sendmail` reads: addresses of its arguments, recipients in a header section (`-t`).
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -7,6 +8,7 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 
 use crate::address::{AddressList, write_internal};
+use crate::envelope::{Notify, Recipient};
 use crate::message::header::field_name;
 
 /// The addresses of a list in internal form, in their order. A line end in a quoted string is a blank.
@@ -20,6 +22,14 @@ pub fn addresses(text: &[u8]) -> Vec<Vec<u8>> {
         address.iter().map(|octet| if matches!(octet, b'\r' | b'\n') { b' ' } else { *octet }).collect()
     };
     list.addresses().map(internal).collect()
+}
+
+/// A recipient of mail that was submitted on this machine; an empty address is that of `empty_address_recipient`'s default.
+#[must_use]
+pub fn recipient(address: Vec<u8>, notify: Notify) -> Recipient {
+    let (address, original) =
+        if address.is_empty() { (b"MAILER-DAEMON".to_vec(), Some(Box::default())) } else { (address, None) };
+    Recipient { address, original, notify, ..Recipient::default() }
 }
 
 /// A header field that is longer than it may be.

@@ -119,16 +119,6 @@ impl FieldKind {
         }
     }
 
-    /// Whether recipients are taken from it, where they are taken from the header section (`sendmail -t`); `true`: as
-    /// those of a message that is sent on.
-    pub(super) const fn recipients_are_resent(self) -> Option<bool> {
-        match self {
-            Self::Bcc | Self::Cc | Self::To => Some(false),
-            Self::ResentBcc | Self::ResentCc | Self::ResentTo => Some(true),
-            _ => None,
-        }
-    }
-
     /// Whether it describes the content (RFC 2045): no pass changes such a field.
     pub(super) const fn is_mime(self) -> bool {
         matches!(self, Self::ContentTransferEncoding | Self::ContentType | Self::OtherMime)

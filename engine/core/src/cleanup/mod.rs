@@ -8,7 +8,6 @@
 //! | `hop_count` | each Received field | refuses a message that loops |
 //! | `header_checks` | each field | refuses, drops, replaces, or decides about the message |
 //! | `header_rewrite` | each field with addresses | completes and maps them |
-//! | `extraction` | each field with recipients | takes them for the envelope, if that was asked for |
 //! | `drop_headers` | each field | leaves out what must not enter the queue |
 //! | `missing_headers` | end of the header section | adds what every message has |
 //! | `body_checks`, `structure` | each line of the body | the same for its lines; finds parts and their fields |
@@ -26,7 +25,6 @@
 mod body;
 mod canonical;
 mod checks;
-mod extraction;
 mod field_kind;
 mod field_text;
 mod header_rewrite;
@@ -48,7 +46,6 @@ use crate::message::mime::{Place, Structure};
 use crate::message::received::{Host, write_received};
 use crate::queue_id::QueueId;
 use checks::{Act, Subject};
-use extraction::Extraction;
 use field_kind::{FieldKind, Seen};
 use field_text::{cut_place, emitted, logical, rest_of_cut_field};
 use output::Output;
@@ -132,8 +129,6 @@ pub struct Cleanup {
     /// A field has UTF-8, and that makes the message one for SMTPUTF8.
     is_utf8: bool,
     decisions: Decisions,
-    /// Recipients are taken from the header section.
-    extraction: Option<Extraction>,
     body: body::Progress,
     message_id: [u8; MESSAGE_ID_SIZE_MAX],
     message_id_size: u8,
@@ -172,17 +167,10 @@ impl Cleanup {
             is_eight_bit: false,
             is_utf8: false,
             decisions: Decisions::default(),
-            extraction: None,
             body: body::Progress::default(),
             message_id: [0; MESSAGE_ID_SIZE_MAX],
             message_id_size: 0,
         }
-    }
-
-    /// The same, but the message also goes to the recipients that its header section names (`sendmail -t`).
-    #[must_use]
-    pub fn extracting_recipients(self) -> Self {
-        Self { extraction: Some(Extraction::default()), ..self }
     }
 
     /// The body of the Message-Id field for the log, cut at 160 octets; empty if there was none.
@@ -245,9 +233,7 @@ impl Cleanup {
         let given = surroundings.envelope;
         let sender = recipients::envelope_sender(surroundings)?;
         let copies = self.decisions.copies.iter().map(alloc::vec::Vec::as_slice);
-        let extracted = self.extraction.as_ref().map(|extraction| extraction.recipients(self.seen));
-        let recipients =
-            recipients::envelope_recipients(surroundings, sender, extracted.unwrap_or_default(), copies)?;
+        let recipients = recipients::envelope_recipients(surroundings, sender, copies)?;
         if recipients.is_empty() {
             return Err(Rejection::NoRecipients.into());
         }
@@ -493,14 +479,6 @@ impl Cleanup {
                 Some((text, name_size)) => text.get(..name_size).unwrap_or_default(),
                 None => field.name(),
             };
-            if let (Some(is_resent), Some(extraction)) =
-                (kind.recipients_are_resent(), self.extraction.as_mut())
-            {
-                let text = replaced.map_or_else(field_text, |(text, _)| text);
-                let body = text.get(name.len() + 1..).unwrap_or_default();
-                let (tokens, limit) = (settings.header_address_token_limit, settings.extract_recipient_limit);
-                extraction.take(arena, body, is_resent, tokens, limit);
-            }
             if settings.message_drop_headers.has(name) {
                 return Ok(());
             }

@@ -1,7 +1,5 @@
 //! The passes over the envelope: reverse-path, recipients, aliases, duplicates, copies.
 
-use alloc::vec::Vec;
-
 use bumpalo::collections::Vec as ArenaVec;
 
 use super::Surroundings;
@@ -30,11 +28,10 @@ const MAILER_DAEMON_AT: &[u8] = b"MAILER-DAEMON@";
 
 /// The recipients after all passes, copies included.
 ///
-/// `extracted`: addresses that the header section named; `added`: addresses that checks added (BCC).
+/// `added`: addresses that checks added (BCC).
 pub(super) fn envelope_recipients<'a>(
     surroundings: &Surroundings<'_, 'a>,
     sender: &'a [u8],
-    extracted: &'a [Vec<u8>],
     added: impl Iterator<Item = &'a [u8]>,
 ) -> Result<ArenaVec<'a, QueuedRecipient<'a>>, Halt> {
     let settings = surroundings.settings;
@@ -50,13 +47,7 @@ pub(super) fn envelope_recipients<'a>(
         notify: recipient.notify,
         dsn_original: recipient.dsn_original.as_deref(),
     });
-    let extracted = extracted.iter().map(|address| QueuedRecipient {
-        address,
-        original: address,
-        notify: Notify::default(),
-        dsn_original: None,
-    });
-    for recipient in given.chain(extracted) {
+    for recipient in given {
         match all.add_given(recipient) {
             // The questions about the others are asked meanwhile.
             Err(Halt::Pending(ticket)) => unanswered = unanswered.or(Some(ticket)),

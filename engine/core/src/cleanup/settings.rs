@@ -59,8 +59,6 @@ pub struct Settings {
     pub undisclosed_recipients_header: Vec<u8>,
     /// Names of fields that do not enter the queue.
     pub message_drop_headers: FieldNames,
-    /// Recipients that are taken from one header section at most; further ones are left out.
-    pub extract_recipient_limit: usize,
     /// Octets that are taken out of content; `None`: none are.
     pub message_strip_characters: Option<Box<OctetSet>>,
     /// Octets that content is refused for; `None`: none are.
@@ -277,7 +275,6 @@ impl Default for Settings {
             always_add_missing_headers: false,
             undisclosed_recipients_header: vec![],
             message_drop_headers: names.into_iter().collect(),
-            extract_recipient_limit: 10_240,
             message_strip_characters: None,
             message_reject_characters: None,
             detects_smtputf8: true,

@@ -283,37 +283,3 @@ fn a_part_is_found_wherever_the_content_is_cut() {
         }
     }
 }
-
-#[test]
-fn recipients_are_taken_from_the_header_section() {
-    let extracted = |input: &str| {
-        let mut case = case();
-        case.is_local = true;
-        case.envelope.recipients.clear();
-        let arena = Bump::new();
-        let mut surroundings = Surroundings {
-            arena: &arena,
-            settings: &case.settings,
-            origin: &case.origin,
-            envelope: &case.envelope,
-            observer: &mut Nobody,
-        };
-        let mut cleanup = Cleanup::new(id(), true).extracting_recipients();
-        let part = cleanup.content(&mut surroundings, input.as_bytes(), true).unwrap();
-        assert!(!part.output.concat().windows(3).any(|octets| octets.eq_ignore_ascii_case(b"bcc")));
-        drop(part);
-        let queued = cleanup.envelope(&mut surroundings);
-        queued.map(|queued| {
-            let addresses = queued.recipients.iter().map(|recipient| recipient.address.to_vec());
-            addresses.map(|address| String::from_utf8(address).unwrap()).collect::<Vec<_>>().join(" ")
-        })
-    };
-    let plain =
-        "To: A <a>, g: b@x, c;\r\nCc: \"d e\"@y,\r\n f (h)\r\nBcc: i, a\r\nReply-To: j\r\nFrom: k\r\n";
-    let wanted = "a@example.com b@x c@example.com d e@y f@example.com i@example.com";
-    assert_eq!(extracted(&alloc::format!("{plain}\r\nTo: l\r\n")).as_deref(), Ok(wanted));
-    let resent = alloc::format!("Resent-Bcc: m\r\n{plain}Resent-To: n@x, o\r\n\r\n");
-    assert_eq!(extracted(&resent).as_deref(), Ok("m@example.com n@x o@example.com"));
-    let nobody = alloc::format!("Resent-From: m\r\n{plain}\r\n");
-    assert_eq!(extracted(&nobody), Err(Rejection::NoRecipients.into()));
-}

@@ -13,7 +13,8 @@ use twox_hash::XxHash3_64;
 use super::envelope::{BODY, ENVELOPE_ID, NOTIFY, RECIPIENT, RET, SENDER, body, ret, split_field};
 use super::spool::checksum;
 use crate::Timestamp;
-use crate::envelope::{BodyType, Envelope, Notify, Recipient, Return};
+use crate::envelope::{BodyType, Envelope, Notify, Return};
+use crate::submission::recipient;
 
 /// Octets of a drop file's header.
 pub const HEADER_SIZE: usize = 64;
@@ -278,19 +279,14 @@ impl Submission {
     /// The envelope as the passes take it.
     #[must_use]
     pub fn into_envelope(self, arrival: Timestamp) -> Envelope {
-        let recipient = |(address, notify): (Vec<u8>, Notify)| {
-            // Postfix's default of `empty_address_recipient`.
-            let (address, original) = if address.is_empty() {
-                (b"MAILER-DAEMON".to_vec(), Some(Box::default()))
-            } else {
-                (address, None)
-            };
-            Recipient { address, original, notify, ..Recipient::default() }
-        };
         Envelope {
             arrival,
             sender: self.sender,
-            recipients: self.recipients.into_iter().map(recipient).collect(),
+            recipients: self
+                .recipients
+                .into_iter()
+                .map(|(address, notify)| recipient(address, notify))
+                .collect(),
             body: self.body,
             ret: self.ret,
             envelope_id: self.envelope_id,

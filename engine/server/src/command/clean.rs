@@ -9,11 +9,13 @@ use crossbeam::channel::Receiver;
 use mailrace_core::cleanup::{Cleanup, Halt, Notice, Observer, Rejection, Surroundings, strip_characters};
 use mailrace_core::lookup::Ticket;
 use mailrace_core::record::envelope::{decode, encode};
-use mailrace_core::{Envelope, Origin, Protocol, QueueId, Recipient};
+use mailrace_core::submission::{HeaderRecipients, recipient};
+use mailrace_core::{Envelope, Notify, Origin, Protocol, QueueId, Recipient};
 use mailrace_spool::State;
 
 use super::envelope::{Full, Summary, json};
 use super::{ConfigurationArguments, EXIT_DATA, EXIT_UNAVAILABLE, Failure};
+use crate::config::{Configuration, Octets};
 use crate::log::now;
 use crate::tables::Lookups;
 
@@ -64,16 +66,17 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let settings = configuration.worker_settings(1, &tables);
     let is_local = arguments.client_address.is_none_or(|address| settings.is_local_context(address));
     let origin = origin(&arguments.client_address, arguments.client_name, arguments.helo);
-    let envelope = Envelope {
-        arrival: now(),
-        sender: arguments.sender.into_bytes(),
-        recipients: arguments
-            .recipient
-            .into_iter()
-            .map(|address| Recipient { address: address.into_bytes(), ..Recipient::default() })
-            .collect(),
-        ..Envelope::default()
-    };
+    let mut recipients: Vec<Recipient> = arguments
+        .recipient
+        .into_iter()
+        .map(|address| Recipient { address: address.into_bytes(), ..Recipient::default() })
+        .collect();
+    if arguments.extract_recipients {
+        let extracted = header_recipients(&message, &configuration)?.into_iter();
+        recipients.extend(extracted.map(|address| recipient(address, Notify::default())));
+    }
+    let envelope =
+        Envelope { arrival: now(), sender: arguments.sender.into_bytes(), recipients, ..Envelope::default() };
     let id = QueueId::new(envelope.arrival, 0);
     let arena = Bump::new();
     let message = strip_characters(&arena, &settings.cleanup, &message);
@@ -85,9 +88,6 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         observer: &mut Notices,
     };
     let mut cleanup = Cleanup::new(id, is_local);
-    if arguments.extract_recipients {
-        cleanup = cleanup.extracting_recipients();
-    }
     let part = loop {
         match cleanup.content(&mut passes, message, true) {
             Err(Halt::Pending(ticket)) => wait_for(&answers, ticket)?,
@@ -130,6 +130,31 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         .lock()
         .write_all(&output)
         .map_err(|error| Failure::new(EXIT_UNAVAILABLE, format!("cannot write the output: {error}")))
+}
+
+/// The recipients that the header section names, as `sendmail -t` takes them.
+fn header_recipients(message: &[u8], configuration: &Configuration) -> Result<Vec<Vec<u8>>, Failure> {
+    let size = |octets: Octets| usize::try_from(octets.0).unwrap_or(usize::MAX);
+    let parameters = &configuration.parameters;
+    let line_size_max = (parameters.line_length_limit as usize).max(1);
+    let mut found = HeaderRecipients::new(size(parameters.header_size_limit));
+    for line in message.split_inclusive(|octet| *octet == b'\n') {
+        let line = line.strip_suffix(b"\r\n").unwrap_or(line);
+        let (records, last) = line.split_at(line.len().saturating_sub(1) / line_size_max * line_size_max);
+        records
+            .chunks(line_size_max)
+            .try_for_each(|record| found.record(record, false))
+            .and_then(|()| found.record(last, true))
+            .map_err(|error| Failure::new(EXIT_DATA, error.to_string()))?;
+    }
+    let found = found.finish();
+    if found.len() > configuration.rewriting.extract_recipient_limit as usize {
+        return Err(Failure::new(
+            EXIT_DATA,
+            "more recipients in message header than extract_recipient_limit",
+        ));
+    }
+    Ok(found)
 }
 
 /// Says on standard error what checks do.

@@ -217,7 +217,6 @@ impl Configuration {
             always_add_missing_headers: parameters.always_add_missing_headers,
             undisclosed_recipients_header: parameters.undisclosed_recipients_header.clone().into_bytes(),
             message_drop_headers: parameters.message_drop_headers.iter().map(lower).collect(),
-            extract_recipient_limit: addresses.extract_recipient_limit as usize,
             message_strip_characters: octets(&addresses.message_strip_characters),
             message_reject_characters: octets(&addresses.message_reject_characters),
             detects_smtputf8: is_utf8_detected,
