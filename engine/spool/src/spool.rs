@@ -47,7 +47,7 @@ pub struct SegmentSpool<D: Disk> {
     durable_from: u64,
     /// Numbers of batches whose write failed.
     failed_batches: Vec<u64>,
-    /// Messages in chunks, durable themselves, that wait for an earlier batch.
+    /// Messages in chunks, and copies of such, whose last batch is durable, that wait for an earlier batch.
     behind: Vec<(u64, Pending)>,
     settled: VecDeque<(u64, Result<(), SpoolError>)>,
     /// Messages whose write failed, for which no mark is written yet that says that they are out.
@@ -429,11 +429,11 @@ impl<D: Disk> SegmentSpool<D> {
         }
         let number = batch.number;
         for pending in batch.pending.drain(..) {
-            match pending {
-                Pending::Message { first_batch, .. } if first_batch < number => {
-                    self.behind.push((number, pending))
-                }
-                _ => self.settle(pending, true),
+            // A message or a copy of one in several batches is as durable as the last of them.
+            if pending.first_batch().is_some_and(|first| first < number) {
+                self.behind.push((number, pending));
+            } else {
+                self.settle(pending, true);
             }
         }
         self.settle_behind();

@@ -557,6 +557,37 @@ fn marks_and_copies_do_not_hold_each_other() {
     assert!(life.report.segments <= 4, "{} segments hold nothing", life.report.segments);
 }
 
+/// The copy's last record is durable, and the write of an earlier one fails.
+#[test]
+fn a_message_does_not_move_to_a_copy_that_is_not_whole() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    let put = |life: &mut Life, count: usize| -> Vec<QueueId> {
+        life.keeper.step();
+        (0..count).map(|_| life.put_settled(&[b"small"])).collect()
+    };
+    let moved = life.put_settled(&[&[b'c'; 3000], b"end"]);
+    // A segment has room for 15 such batches; the first of four is to be left.
+    let passing = put(&mut life, 13);
+    (0..3).for_each(|_| drop(put(&mut life, 15)));
+    put(&mut life, 1);
+    for id in passing {
+        life.spool.mark(id, Mark::Done, 9).unwrap();
+    }
+    life.settle();
+    life.io.hold_writes();
+    for _ in 0..4 {
+        life.mover.step();
+        life.step();
+    }
+    life.disk.fail_writes(1);
+    life.io.release_writes();
+    life.settle();
+    assert_eq!(life.spool.stats().written.failures, 1, "a copy was written");
+    life.keeper.step();
+    let disk = life.cut_power();
+    assert_eq!(contents(&disk)[&moved].1.len(), 3003);
+}
+
 #[test]
 fn a_queue_opens_on_a_full_disk() {
     let mut life = Life::begin(&MemoryDisk::new());
