@@ -251,17 +251,17 @@ fn a_disk_that_dies_takes_nothing_with_it_that_was_accepted() {
     let load = bench.load();
     bench.wait_for_accepted(100);
     let before = bench.ledger.snapshot();
-    let ServedDisk { mount, device, export, place } = disk;
+    let ServedDisk { mount, device, mut export, place } = disk;
     // From here on each read, write and flush ends with EIO.
-    drop(export);
+    export.kill();
     let mut session = bench.session();
     bench.send_until(&mut session, false);
     bench.heard("the queue takes no mail: ");
     drop(load);
     bench.engine.require_alive().unwrap();
     bench.engine.kill();
-    drop(mount);
-    drop(device);
+    drop((mount, device));
+    drop(export);
     let device = LoopDevice::attach(&place.join("disk.img"), false).unwrap();
     let mount = Mount::new(device.path(), &place.join("mount"), "ext4", "noatime").unwrap();
     let (mut known, after) = (before, bench.ledger.snapshot());
@@ -446,9 +446,8 @@ fn out_of_memory_the_engine_is_killed_and_nothing_accepted_is_lost() {
     let directory = Directory::new();
     let mut bench = Bench::new(&directory.path().join("queue"), &[]);
     let mut session = bench.session();
-    bench.send_until(&mut session, true);
+    (0..20).for_each(|_| bench.send_until(&mut session, true));
     group.take(&bench, MIB);
-    let load = bench.load();
     // Clients whose content waits in memory for its end.
     let mut others = Vec::new();
     let start = Instant::now();
@@ -470,6 +469,7 @@ fn out_of_memory_the_engine_is_killed_and_nothing_accepted_is_lost() {
         }
     };
     assert_eq!(status.signal(), Some(9), "{:#?}", bench.engine.said());
-    drop(load);
-    bench.restart().engine.stop().unwrap();
+    bench = bench.restart();
+    assert!(bench.account(&bench.queue).expected > 20);
+    bench.engine.stop().unwrap();
 }

@@ -65,6 +65,18 @@ impl Program {
     /// # Errors
     /// When the queue cannot be read.
     pub fn look(&self, queue: &Path) -> Result<Vec<Found>, ProofError> {
+        let mut found = self.look_once(queue)?;
+        // A running engine moves messages out of old segments, and one may be moved between the list and a look at it.
+        for _ in 0..LOOKS_MAX {
+            if found.iter().all(|message| message.is_whole) {
+                break;
+            }
+            found = self.look_once(queue)?;
+        }
+        Ok(found)
+    }
+
+    fn look_once(&self, queue: &Path) -> Result<Vec<Found>, ProofError> {
         let listed = self.queue(queue, ["list", "--json"])?;
         let disk = OsDisk::new(queue).map_err(ProofError::on(queue))?;
         let contents = Queue::read(&disk, false).map_err(|error| ProofError::Engine(error.to_string()))?;
@@ -95,7 +107,11 @@ impl Program {
     ) -> Result<(), ProofError> {
         let step = found.len().div_ceil(CAT_COUNT).max(1);
         for message in found.iter_mut().step_by(step).filter(|message| message.is_whole) {
-            let printed = self.queue(queue, ["cat", "--exact", &message.id])?;
+            // As above.
+            let Ok(printed) = self.queue(queue, ["cat", "--exact", &message.id]) else {
+                message.is_whole = false;
+                continue;
+            };
             let mut content = Vec::new();
             let is_read = QueueId::parse(message.id.as_bytes())
                 .is_some_and(|id| contents.content(id, &mut content).is_ok());
@@ -282,6 +298,8 @@ const SETTINGS: &[&str] = &[
 ];
 /// Lines that are kept of what it says.
 const LINES_MAX: usize = 200;
+/// How often a queue is looked at again in which something is not whole.
+const LOOKS_MAX: usize = 3;
 /// Messages that `mailrace queue cat` is asked for.
 const CAT_COUNT: usize = 2;
 /// Octets of a trace field at most.

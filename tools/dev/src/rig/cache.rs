@@ -50,6 +50,12 @@ impl Export {
         Ok(export)
     }
 
+    /// Kills the daemon: whoever reads or writes the file gets an error from then on.
+    pub fn kill(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+
     fn failure(&mut self) -> ProofError {
         let _ = self.daemon.kill();
         let mut message = String::new();
@@ -67,8 +73,7 @@ impl Export {
 
 impl Drop for Export {
     fn drop(&mut self) {
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
+        self.kill();
         // A daemon that was killed leaves its mount.
         if let Err(error) = run("umount", [&self.file]) {
             eprintln!("mailrace-dev: {error}");
