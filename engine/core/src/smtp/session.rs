@@ -278,7 +278,9 @@ impl Session {
         self.overlong_size = u32::try_from(size % limit).unwrap_or(0);
         let lines = u32::try_from(size / limit).unwrap_or(u32::MAX);
         self.errors = self.errors.saturating_add(lines);
-        (lines > 0).then(|| self.after_reply(context, replies))?
+        // Only the end comes in the middle of a line: a delay would hang on how the octets came.
+        (self.errors >= context.settings.smtpd_hard_error_limit)
+            .then(|| self.after_reply(context, replies))?
     }
 
     fn command(
