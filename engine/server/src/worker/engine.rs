@@ -382,6 +382,14 @@ impl<D: Disk> Engine<D> {
         for slot in 0..self.connections.len() {
             let Some(id) = self.connections[slot].as_ref().map(|connection| connection.id) else { continue };
             let Some(mut connection) = self.take(id) else { continue };
+            // Whoever owes gives its memory up: it would hold it for as long as it waits.
+            let is_settling =
+                connection.message.as_ref().is_some_and(|message| message.committed_at.is_some());
+            if self.accounts.is_waiting(id.slot) && connection.memory() > 0 && !is_settling {
+                self.telemetry.gave_place_up();
+                self.close(connection);
+                continue;
+            }
             self.pause(&mut connection);
             if !(connection.waits.for_verdict || connection.waits.is_message_stuck()) {
                 self.flush(&mut connection);
