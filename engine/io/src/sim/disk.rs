@@ -274,7 +274,26 @@ impl Files {
             file.resize(to, 0);
         }
         file[from..to].copy_from_slice(octets);
-        self.corruptions.push(Corruption { octets: file, from, to, number });
+        self.note_corruption(Corruption { octets: file, from, to, number });
+    }
+
+    /// Keeps it, also as it is with the front that the file had before that was hit.
+    fn note_corruption(&mut self, corruption: Corruption) {
+        let Corruption { octets, from, to, number } = &corruption;
+        let is_hit = |hit: &&Corruption| hit.number == *number && hit.from < BLOCK_ALIGNMENT;
+        let fronts =
+            self.corruptions.iter().filter(is_hit).filter_map(|hit| hit.octets.get(..BLOCK_ALIGNMENT));
+        let behind = octets.get(BLOCK_ALIGNMENT..).unwrap_or_default();
+        let others: Vec<Corruption> = fronts
+            .map(|front| Corruption {
+                octets: [front, behind].concat(),
+                from: *from,
+                to: *to,
+                number: *number,
+            })
+            .collect();
+        self.corruptions.extend(others);
+        self.corruptions.push(corruption);
     }
 
     /// Puts octets where they do not belong.
@@ -290,7 +309,7 @@ impl Files {
         let before = content.octets.clone();
         content.put(octets, offset, true);
         let to = offset + octets.len();
-        self.corruptions.push(Corruption { octets: before, from: offset, to, number: target });
+        self.note_corruption(Corruption { octets: before, from: offset, to, number: target });
     }
 
     /// Changes a bit somewhere, where something is if that is found soon.
@@ -315,7 +334,7 @@ impl Files {
         if let Some(octet) = content.durable.get_mut(place) {
             *octet ^= bit;
         }
-        self.corruptions.push(Corruption { octets: before, from: place, to: place + 1, number });
+        self.note_corruption(Corruption { octets: before, from: place, to: place + 1, number });
     }
 
     /// What the disk damaged since this was asked last. Where the front of a file was hit, what was written behind it later
