@@ -208,7 +208,7 @@ fn a_file_system_that_became_read_only_refuses_mail() {
         let account = Account::new(&known, &after, RUN, &program.look(queue).unwrap());
         assert!(account.is_right(), "{account}");
     };
-    let SmallDisk { mount, device, _place } = disk;
+    let SmallDisk { _place, device, mount } = disk;
     drop(mount);
     let mount = Mount::new(device.path(), &_place.join("mount"), "ext4", "noatime").unwrap();
     look();
@@ -251,7 +251,8 @@ fn a_disk_that_dies_takes_nothing_with_it_that_was_accepted() {
     let load = bench.load();
     bench.wait_for_accepted(100);
     let before = bench.ledger.snapshot();
-    let ServedDisk { mount, device, mut export, place } = disk;
+    // They go from the last to the first.
+    let ServedDisk { place, mut export, device, mount } = disk;
     // From here on each read, write and flush ends with EIO.
     export.kill();
     let mut session = bench.session();

@@ -39,7 +39,7 @@ pub struct Entry {
 pub enum ReadError {
     /// The file system failed.
     Disk(io::Error),
-    /// It is damaged, or an engine has taken it out of the queue meanwhile.
+    /// It is damaged, or an engine has moved it or taken it out of the queue meanwhile: reading the queue again tells.
     Gone,
 }
 

@@ -1,6 +1,6 @@
 //! Owns what all segments together say: which messages are whole, which are done, and what is damaged.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 
 use mailrace_core::QueueId;
@@ -77,10 +77,8 @@ pub(crate) fn survey<D: Disk>(disk: &D, is_checked: bool) -> Result<Survey, Open
     let mut parts = HashMap::new();
     let mut ends: Vec<(Location, RecordHeader)> = Vec::new();
     let mut marks: Vec<(Location, QueueId, Mark)> = Vec::new();
-    let mut names = disk.list(SEGMENTS).map_err(OpenError::disk("list", SEGMENTS))?;
-    names.sort_unstable();
-    for name in names.iter().filter(|name| name.ends_with(SEGMENT_SUFFIX)) {
-        let path = format!("{SEGMENTS}/{name}");
+    let mut paths = Paths::default();
+    while let Some(path) = paths.next(disk)? {
         let file = match disk.open(&path, FileKind::Buffered) {
             Ok(file) => file,
             // A running engine has removed it.
@@ -109,6 +107,7 @@ pub(crate) fn survey<D: Disk>(disk: &D, is_checked: bool) -> Result<Survey, Open
         };
         let sequence = header.sequence;
         if survey.uses.contains_key(&sequence) {
+<<<<<<< HEAD
             // Only one of them could be emptied when its messages are done.
             survey.damage.push(Damage { path, offset: 0, what: "another segment has the same sequence" });
             continue;
@@ -118,6 +117,11 @@ pub(crate) fn survey<D: Disk>(disk: &D, is_checked: bool) -> Result<Survey, Open
             let what = "the file is shorter than its header says";
             survey.damage.push(Damage { path: path.clone(), offset: size, what });
         }
+=======
+            // It was given its new use between the look at its header and now.
+            continue;
+        }
+>>>>>>> rigs
         let mut found =
             Use { path: path.clone(), header, batches: Vec::new(), marks: Vec::new(), messages: 0 };
         let mut scan = Scan::new(disk, &file, header);
@@ -193,6 +197,46 @@ pub(crate) fn survey<D: Disk>(disk: &D, is_checked: bool) -> Result<Survey, Open
     Ok(survey)
 }
 
+/// The segments in the order of their sequences, and behind them those that have come meanwhile.
+///
+/// Beside a running engine messages move, always from a segment to one of a greater sequence, and the copy is durable
+/// before the first is emptied. So whoever comes too late for the one still finds the other.
+#[derive(Default)]
+struct Paths {
+    lists: u32,
+    next: VecDeque<String>,
+    seen: BTreeSet<(u64, String)>,
+}
+
+impl Paths {
+    fn next<D: Disk>(&mut self, disk: &D) -> Result<Option<String>, OpenError> {
+        if self.next.is_empty() && self.lists < LISTS_MAX {
+            self.lists += 1;
+            let mut new = BTreeSet::new();
+            for name in disk.list(SEGMENTS).map_err(OpenError::disk("list", SEGMENTS))? {
+                if name.ends_with(SEGMENT_SUFFIX) {
+                    let path = format!("{SEGMENTS}/{name}");
+                    new.insert((sequence(disk, &path), path));
+                }
+            }
+            self.next = new.difference(&self.seen).map(|(_, path)| path.clone()).collect();
+            self.seen.append(&mut new);
+        }
+        Ok(self.next.pop_front())
+    }
+}
+
+/// How often the segments are listed: a message that is moved more often while they are read may be missed, but an
+/// engine that makes segments as fast as they are read keeps nobody reading for ever.
+const LISTS_MAX: u32 = 4;
+
+/// 0: none that can be read; whoever reads all of the file will say why.
+fn sequence<D: Disk>(disk: &D, path: &str) -> u64 {
+    let mut block = vec![0; SEGMENT_HEADER_SIZE];
+    let read = disk.open(path, FileKind::Buffered).and_then(|file| disk.read_at(&file, &mut block, 0));
+    read.ok().and_then(|_| SegmentHeader::decode(&block).ok()).map_or(0, |header| header.sequence)
+}
+
 /// The places of all records of the message that ends at `place`, the last first; `None` if one is missing.
 fn chain(parts: &HashMap<Location, Part>, place: Location, end: &RecordHeader) -> Option<Vec<Location>> {
     let mut chain = vec![place];
@@ -252,6 +296,47 @@ impl Survey {
                 }
                 expected = Some((offset + u64::from(batch.length), batch.number));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mailrace_io::memory::MemoryDisk;
+
+    use super::*;
+
+    fn put(disk: &MemoryDisk, name: &str, sequence: u64) {
+        let size = SEGMENT_HEADER_SIZE as u64;
+        let file = disk.create(&format!("{SEGMENTS}/{name}"), size, FileKind::Buffered).unwrap();
+        disk.write_at(&file, &SegmentHeader { sequence, salt: 1, size }.encode(), 0).unwrap();
+    }
+
+    #[test]
+    fn segments_come_by_sequence_and_new_ones_behind_them() {
+        let disk = MemoryDisk::new();
+        // Files that were used again have a sequence that their name does not show.
+        put(&disk, "1.seg", 7);
+        put(&disk, "2.seg", 3);
+        put(&disk, "3.seg.new", 9);
+        let mut paths = Paths::default();
+        let mut next = || paths.next(&disk).unwrap();
+        assert_eq!(next().as_deref(), Some("segments/2.seg"));
+        // A message is moved to a segment that was not there, and its first one is used again.
+        put(&disk, "4.seg", 8);
+        disk.remove("segments/1.seg").unwrap();
+        put(&disk, "1.seg", 9);
+        assert_eq!(next().as_deref(), Some("segments/1.seg"));
+        assert_eq!(next().as_deref(), Some("segments/4.seg"));
+        assert_eq!(next().as_deref(), Some("segments/1.seg"));
+        assert_eq!(next(), None);
+        // It comes to an end beside an engine that makes one after the other.
+        let mut count = 0;
+        let mut paths = Paths::default();
+        while paths.next(&disk).unwrap().is_some() {
+            count += 1;
+            put(&disk, &format!("new{count}.seg"), 100 + count);
+            assert!(count < 100);
         }
     }
 }

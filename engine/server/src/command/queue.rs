@@ -13,7 +13,7 @@ use clap::Subcommand;
 use mailrace_core::QueueId;
 use mailrace_io::epoll::{EpollIo, Settings as EpollSettings};
 use mailrace_io::{Completion, Io, OsDisk};
-use mailrace_spool::reader::{Entry, Queue};
+use mailrace_spool::reader::{Entry, Queue, ReadError};
 use mailrace_spool::{Mark, OpenError, Opened, lock};
 use serde::Serialize;
 
@@ -127,11 +127,16 @@ fn read(disk: &OsDisk) -> Result<Queue<'_, OsDisk>, Failure> {
 }
 
 fn list(disk: &OsDisk, as_json: bool, out: &mut impl Write) -> Result<(), Failure> {
-    let queue = read(disk)?;
+    let mut queue = read(disk)?;
     let ids: Vec<QueueId> = queue.ids().map(|(id, ..)| id).collect();
     for id in ids {
-        // One that is gone was taken out of the queue meanwhile.
-        let Ok(Some(entry)) = queue.entry(id) else { continue };
+        let mut entry = queue.entry(id);
+        if matches!(entry, Err(ReadError::Gone)) {
+            // The engine has moved it meanwhile, or it was taken out of the queue.
+            queue = read(disk)?;
+            entry = queue.entry(id);
+        }
+        let Ok(Some(entry)) = entry else { continue };
         let summary = summary(&entry);
         let line = if as_json { json(&summary) } else { summary.line() };
         writeln!(out, "{line}").map_err(Failure::output)?;
@@ -151,23 +156,42 @@ fn cat(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let id = queue_id(id)?;
-    let queue = read(disk)?;
-    let entry = queue.entry(id).map_err(Failure::queue)?.ok_or_else(|| no_such_message(id))?;
+    let (entry, content) = look(disk, id)?;
     if is_envelope {
         let full = Full::new(summary(&entry), &entry.origin, &entry.envelope);
         return writeln!(out, "{}", json(&full)).map_err(Failure::output);
     }
     let result = if is_exact {
-        queue.content(id, out)
+        out.write_all(&content)
     } else {
         let mut lines = LineEnds::new(out);
-        queue.content(id, &mut lines).and_then(|()| Ok(lines.finish()?))
+        lines.write_all(&content).and_then(|()| lines.finish())
     };
-    result.map_err(|error| match error {
-        mailrace_spool::reader::ReadError::Disk(error) => Failure::output(error),
-        error => Failure::queue(format!("{id}: {error}")),
-    })
+    result.map_err(Failure::output)
 }
+
+/// A message and its content. One that the engine moves in that moment is looked for again.
+fn look(disk: &OsDisk, id: QueueId) -> Result<(Entry, Vec<u8>), Failure> {
+    let mut looks = 0;
+    loop {
+        let queue = read(disk)?;
+        let mut content = Vec::new();
+        let found = queue.entry(id).and_then(|entry| match entry {
+            Some(entry) => queue.content(id, &mut content).map(|()| Some(entry)),
+            None => Ok(None),
+        });
+        looks += 1;
+        match found {
+            Ok(Some(entry)) => return Ok((entry, content)),
+            Ok(None) => return Err(no_such_message(id)),
+            Err(ReadError::Gone) if looks < LOOKS_MAX => {}
+            Err(error) => return Err(Failure::queue(format!("{id}: {error}"))),
+        }
+    }
+}
+
+/// How often a message is looked for that the engine moves.
+const LOOKS_MAX: usize = 3;
 
 fn queue_id(text: &str) -> Result<QueueId, Failure> {
     QueueId::parse(text.as_bytes()).ok_or_else(|| {
