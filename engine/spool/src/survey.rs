@@ -107,21 +107,18 @@ pub(crate) fn survey<D: Disk>(disk: &D, is_checked: bool) -> Result<Survey, Open
         };
         let sequence = header.sequence;
         if survey.uses.contains_key(&sequence) {
-<<<<<<< HEAD
-            // Only one of them could be emptied when its messages are done.
-            survey.damage.push(Damage { path, offset: 0, what: "another segment has the same sequence" });
+            // Beside a running engine it was given its new use between the look at its header and now. At a start only one
+            // of them could be emptied when its messages are done.
+            if is_checked {
+                survey.damage.push(Damage { path, offset: 0, what: "another segment has the same sequence" });
+            }
             continue;
         }
         let size = disk.size(&file).map_err(failed())?;
-        if size < header.size {
+        if is_checked && size < header.size {
             let what = "the file is shorter than its header says";
             survey.damage.push(Damage { path: path.clone(), offset: size, what });
         }
-=======
-            // It was given its new use between the look at its header and now.
-            continue;
-        }
->>>>>>> rigs
         let mut found =
             Use { path: path.clone(), header, batches: Vec::new(), marks: Vec::new(), messages: 0 };
         let mut scan = Scan::new(disk, &file, header);
