@@ -77,7 +77,8 @@ pub(crate) fn survey<D: Disk>(disk: &D, is_checked: bool) -> Result<Survey, Open
     let mut parts = HashMap::new();
     let mut ends: Vec<(Location, RecordHeader)> = Vec::new();
     let mut marks: Vec<(Location, QueueId, Mark)> = Vec::new();
-    let mut paths = Paths::default();
+    // At a start nobody else writes: one list is all.
+    let mut paths = Paths { lists_left: if is_checked { 1 } else { LISTS_MAX }, ..Paths::default() };
     while let Some(path) = paths.next(disk)? {
         let file = match disk.open(&path, FileKind::Buffered) {
             Ok(file) => file,
@@ -200,15 +201,15 @@ pub(crate) fn survey<D: Disk>(disk: &D, is_checked: bool) -> Result<Survey, Open
 /// before the first is emptied. So whoever comes too late for the one still finds the other.
 #[derive(Default)]
 struct Paths {
-    lists: u32,
+    lists_left: u32,
     next: VecDeque<String>,
     seen: BTreeSet<(u64, String)>,
 }
 
 impl Paths {
     fn next<D: Disk>(&mut self, disk: &D) -> Result<Option<String>, OpenError> {
-        if self.next.is_empty() && self.lists < LISTS_MAX {
-            self.lists += 1;
+        if self.next.is_empty() && self.lists_left > 0 {
+            self.lists_left -= 1;
             let mut new = BTreeSet::new();
             for name in disk.list(SEGMENTS).map_err(OpenError::disk("list", SEGMENTS))? {
                 if name.ends_with(SEGMENT_SUFFIX) {
