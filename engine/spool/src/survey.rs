@@ -317,7 +317,7 @@ mod tests {
         put(&disk, "1.seg", 7);
         put(&disk, "2.seg", 3);
         put(&disk, "3.seg.new", 9);
-        let mut paths = Paths::default();
+        let mut paths = Paths { lists_left: LISTS_MAX, ..Paths::default() };
         let mut next = || paths.next(&disk).unwrap();
         assert_eq!(next().as_deref(), Some("segments/2.seg"));
         // A message is moved to a segment that was not there, and its first one is used again.
@@ -330,7 +330,7 @@ mod tests {
         assert_eq!(next(), None);
         // It comes to an end beside an engine that makes one after the other.
         let mut count = 0;
-        let mut paths = Paths::default();
+        let mut paths = Paths { lists_left: LISTS_MAX, ..Paths::default() };
         while paths.next(&disk).unwrap().is_some() {
             count += 1;
             put(&disk, &format!("new{count}.seg"), 100 + count);
