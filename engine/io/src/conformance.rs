@@ -11,7 +11,7 @@ use rustix::net::SendFlags;
 use crate::system::monotonic;
 use crate::{
     BLOCK_ALIGNMENT, Block, Completion, ConnectionId, Disk, FileId, FileKind, Instant, Io, Operation, OsDisk,
-    ReceiveEnd, Token,
+    ReceiveEnd, SOME, Token,
 };
 
 /// Runs the suite for what `$make` makes: an `Io` with 4 connections and 2 receive buffers of 4096 octets.
@@ -20,6 +20,7 @@ macro_rules! conformance {
         $crate::conformance::conformance! { $make:
             an_echo_goes_round_over_both_families
             receiving_ends_when_buffers_run_out_and_goes_on_when_asked
+            some_octets_are_received_and_then_no_more
             receiving_stops_and_goes_on_with_what_came_meanwhile
             the_end_of_a_stream_comes_behind_its_octets
             urgent_octets_hold_nothing_up
@@ -203,6 +204,37 @@ pub(crate) fn receiving_ends_when_buffers_run_out_and_goes_on_when_asked<I: Io<D
     assert!(matches!(bench.receive_ended(), ReceiveEnd::OutOfBuffers));
     bench.io.submit(Token(2), Operation::Receive(connection));
     assert_eq!(bench.received_in_all(connection, content.len()), content);
+}
+
+pub(crate) fn some_octets_are_received_and_then_no_more<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+    let mut bench = Bench::new(make());
+    let (mut client, connection) = bench.connected();
+    let content: Vec<u8> = (0..SOME * 2).map(|at| (at % 251) as u8).collect();
+    client.write_all(&content).unwrap();
+    let mut received = Vec::new();
+    while received.len() < content.len() {
+        bench.io.submit(Token(2), Operation::ReceiveSome(connection));
+        let piece = bench.received(Token(2));
+        assert!(piece.len() <= SOME as usize);
+        received.extend(piece);
+        assert!(matches!(bench.receive_ended(), ReceiveEnd::Stopped));
+    }
+    assert_eq!(received, content);
+    // Both ways may follow each other, and what waits for octets can be stopped.
+    bench.io.submit(Token(3), Operation::ReceiveSome(connection));
+    bench.poll();
+    bench.io.submit(Token(0), Operation::StopReceiving(connection));
+    assert!(matches!(bench.receive_ended(), ReceiveEnd::Stopped));
+    bench.io.submit(Token(4), Operation::Receive(connection));
+    client.write_all(b"first").unwrap();
+    assert_eq!(bench.received(Token(4)), b"first");
+    client.write_all(b"second").unwrap();
+    assert_eq!(bench.received(Token(4)), b"second");
+    bench.io.submit(Token(0), Operation::StopReceiving(connection));
+    assert!(matches!(bench.receive_ended(), ReceiveEnd::Stopped));
+    drop(client);
+    bench.io.submit(Token(5), Operation::ReceiveSome(connection));
+    assert!(matches!(bench.receive_ended(), ReceiveEnd::Closed));
 }
 
 pub(crate) fn receiving_stops_and_goes_on_with_what_came_meanwhile<I: Io<Disk = OsDisk>>(

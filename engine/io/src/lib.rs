@@ -27,7 +27,7 @@ pub mod uring;
 pub use block::{BLOCK_ALIGNMENT, Block};
 pub use disk::{Disk, FileKind, OsDisk, OsFile};
 pub use error::IoError;
-pub use operation::{Completion, ConnectionId, FileId, Operation, Piece, ReceiveEnd, Token};
+pub use operation::{Completion, ConnectionId, FileId, Operation, Piece, ReceiveEnd, SOME, Token};
 
 use std::time::Duration;
 

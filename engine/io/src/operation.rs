@@ -39,6 +39,9 @@ impl Piece {
     }
 }
 
+/// Octets that [`Operation::ReceiveSome`] takes at most.
+pub const SOME: u32 = 16 * 1024;
+
 /// What an [`Io`](crate::Io) can be asked to do.
 #[derive(Debug)]
 pub enum Operation {
@@ -51,6 +54,9 @@ pub enum Operation {
     /// Receive until the stream ends or [`Operation::StopReceiving`]: many [`Completion::Received`], then
     /// [`Completion::ReceiveEnded`].
     Receive(ConnectionId),
+    /// Receive once, at most [`SOME`] octets: one [`Completion::Received`] and [`Completion::ReceiveEnded`] with
+    /// [`ReceiveEnd::Stopped`] behind it, or only the latter. [`Operation::StopReceiving`] ends this, too.
+    ReceiveSome(ConnectionId),
     /// Pause receiving; pieces that were already received may still come before [`Completion::ReceiveEnded`].
     StopReceiving(ConnectionId),
     /// Send all of the octets: one [`Completion::Sent`]. One send at a time for each connection.

@@ -34,7 +34,7 @@ use crate::slab::Slab;
 use crate::system::{Random, WakeDescriptor, monotonic, wall_clock};
 use crate::{
     Block, Completion, ConnectionId, FileId, Instant, Io, IoError, Operation, OsDisk, OsFile, Piece,
-    ReceiveEnd, Token, Waker,
+    ReceiveEnd, SOME, Token, Waker,
 };
 use buffers::ReceiveBuffers;
 use table::{Connection, Input, SendUnderWay, Table};
@@ -200,10 +200,11 @@ impl EpollIo {
         Ok(self.table.open(Connection::new(socket)))
     }
 
-    fn receive(&mut self, token: Token, id: ConnectionId) {
+    fn receive(&mut self, token: Token, id: ConnectionId, is_some: bool) {
         let Some(connection) = self.table.get(id) else { return };
         assert!(connection.receive.is_none(), "receiving is under way already");
         connection.receive = Some(token);
+        connection.is_some = is_some;
         self.line_up(id);
     }
 
@@ -406,7 +407,8 @@ impl EpollIo {
         } else if connection.input == Input::Empty {
             return;
         } else if let Some(room) = self.buffers.room() {
-            let asked = room.len();
+            let asked = if connection.is_some { room.len().min(SOME as usize) } else { room.len() };
+            let room = &mut room[..asked];
             match rustix::net::recv(&connection.socket, room, RecvFlags::empty()) {
                 Ok((0, _)) => ReceiveEnd::Closed,
                 Ok((length, _)) => {
@@ -415,7 +417,10 @@ impl EpollIo {
                     }
                     let piece = self.buffers.lend(length);
                     completions.push(Completion::Received { token, connection: id, piece });
-                    return;
+                    if !connection.is_some {
+                        return;
+                    }
+                    ReceiveEnd::Stopped
                 }
                 Err(Errno::AGAIN) => {
                     connection.input = Input::Empty;
@@ -465,7 +470,8 @@ impl Io for EpollIo {
             Operation::Accept(socket) => self.listen(socket),
             Operation::StopAccepting => self.listeners.clear(),
             Operation::Connect(address) => self.connect(token, address),
-            Operation::Receive(connection) => self.receive(token, connection),
+            Operation::Receive(connection) => self.receive(token, connection, false),
+            Operation::ReceiveSome(connection) => self.receive(token, connection, true),
             Operation::StopReceiving(connection) => self.stop_receiving(connection),
             Operation::Send(connection, memory) => self.send(token, connection, memory),
             Operation::Close(connection) => self.close(connection),

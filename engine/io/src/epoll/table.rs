@@ -24,6 +24,8 @@ pub(super) struct Connection {
     pub(super) socket: OwnedFd,
     /// Receiving was asked for, and its end not told yet.
     pub(super) receive: Option<Token>,
+    /// It ends after one piece.
+    pub(super) is_some: bool,
     /// The end of receiving was asked for, too.
     pub(super) is_stopping: bool,
     /// The send that the socket had no room for.
@@ -63,6 +65,7 @@ impl Connection {
         Self {
             socket,
             receive: None,
+            is_some: false,
             is_stopping: false,
             send: None,
             connect: None,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::slab::Slab;
 use crate::{
-    Completion, ConnectionId, FileId, Instant, Io, IoError, Operation, Piece, ReceiveEnd, Token, Waker,
+    Completion, ConnectionId, FileId, Instant, Io, IoError, Operation, Piece, ReceiveEnd, SOME, Token, Waker,
 };
 
 pub use disk::{MemoryDisk, MemoryFile};
@@ -45,6 +45,8 @@ struct Connection {
     to_server: VecDeque<Vec<u8>>,
     from_server: Vec<u8>,
     receive: Option<Token>,
+    /// What is received is one piece, and then no more.
+    is_some: bool,
     is_shut: bool,
     is_closed: bool,
 }
@@ -165,7 +167,10 @@ impl MemoryIo {
         for (slot, connection) in &mut network.connections {
             let id = ConnectionId { slot: *slot, generation: 0 };
             let Some(token) = connection.receive else { continue };
-            if let Some(octets) = connection.to_server.pop_front() {
+            if let Some(mut octets) = connection.to_server.pop_front() {
+                if connection.is_some && octets.len() > SOME as usize {
+                    connection.to_server.push_front(octets.split_off(SOME as usize));
+                }
                 let length = u32::try_from(octets.len()).unwrap_or(u32::MAX);
                 let buffer =
                     u16::try_from(self.lent.insert(octets)).expect("fewer than 2^16 pieces are lent out");
@@ -174,6 +179,11 @@ impl MemoryIo {
                     connection: id,
                     piece: Piece { buffer, offset: 0, length },
                 });
+                if connection.is_some {
+                    connection.receive = None;
+                    let end = ReceiveEnd::Stopped;
+                    completions.push(Completion::ReceiveEnded { token, connection: id, end });
+                }
             } else if connection.is_shut {
                 connection.receive = None;
                 completions.push(Completion::ReceiveEnded { token, connection: id, end: ReceiveEnd::Closed });
@@ -194,6 +204,7 @@ impl Io for MemoryIo {
     }
 
     fn submit(&mut self, token: Token, operation: Operation) {
+        let is_some = matches!(operation, Operation::ReceiveSome(_));
         match operation {
             operation @ Operation::Write { .. } if self.held_writes.is_some() => {
                 self.held_writes.get_or_insert_default().push((token, operation));
@@ -204,9 +215,10 @@ impl Io for MemoryIo {
                 let result = Err(io::ErrorKind::Unsupported.into());
                 self.ready.push(Completion::Connected { token, result });
             }
-            Operation::Receive(id) => {
+            Operation::Receive(id) | Operation::ReceiveSome(id) => {
                 if let Some(connection) = self.network.borrow_mut().connections.get_mut(&id.slot) {
                     connection.receive = Some(token);
+                    connection.is_some = is_some;
                 }
             }
             Operation::StopReceiving(id) => {

@@ -12,7 +12,7 @@ use super::{Fault, Random, SimDisk, SimFile};
 use crate::slab::Slab;
 use crate::{
     BLOCK_ALIGNMENT, Block, Completion, ConnectionId, FileId, Instant, Io, IoError, Operation, Piece,
-    ReceiveEnd, Token, Waker,
+    ReceiveEnd, SOME, Token, Waker,
 };
 
 const EIO: i32 = 5;
@@ -138,6 +138,7 @@ impl State {
     fn start(&mut self, worker: usize, token: Token, operation: Operation) {
         let kernel = &mut self.kernels[worker];
         let now = self.now;
+        let is_some = matches!(operation, Operation::ReceiveSome(_));
         match operation {
             Operation::Accept(_) => kernel.is_accepting = true,
             Operation::StopAccepting => {
@@ -148,10 +149,11 @@ impl State {
                 }
             }
             Operation::Connect(_) => panic!("a worker connects to nobody"),
-            Operation::Receive(id) => {
+            Operation::Receive(id) | Operation::ReceiveSome(id) => {
                 let link = &mut self.links[kernel.open_link(id, "a receive")];
                 assert!(link.receive.is_none(), "receiving is under way already");
                 link.receive = Some(token);
+                link.receives_some = is_some;
             }
             Operation::StopReceiving(id) => {
                 kernel.open_link(id, "the end of receiving");
@@ -370,8 +372,12 @@ impl State {
             // Either end of the ring, so that no use of a buffer is the same as the one before.
             let buffer = kernel.free.swap_remove(self.network_random.index(kernel.free.len()));
             kernel.is_lent[usize::from(buffer)] = true;
+            let is_some = self.links[index].receives_some;
             let inbox = &mut self.links[index].inbox;
             let mut length = inbox.len().min(self.conditions.receive_buffer_size);
+            if is_some {
+                length = length.min(SOME as usize);
+            }
             if is_short {
                 length = 1 + self.network_random.index(length);
             }
@@ -385,6 +391,9 @@ impl State {
                 [worker as u64, u64::from(length), index as u64],
             );
             completions.push(Completion::Received { token, connection, piece });
+            if is_some {
+                return Some(ReceiveEnd::Stopped);
+            }
             if is_short {
                 return None;
             }

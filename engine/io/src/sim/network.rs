@@ -40,6 +40,8 @@ pub(super) struct Link {
     /// When the client sees that the server closed.
     closes: Option<Instant>,
     pub(super) receive: Option<Token>,
+    /// It ends after one piece.
+    pub(super) receives_some: bool,
     pub(super) send: Option<Send>,
 }
 
@@ -189,6 +191,7 @@ impl Peer {
             is_deaf: false,
             closes: None,
             receive: None,
+            receives_some: false,
             send: None,
         });
         state.note("client {} connects to worker {}", [index as u64, worker as u64, 0]);

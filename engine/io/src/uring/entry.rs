@@ -37,7 +37,7 @@ const TCP_NODELAY: u32 = 1;
 /// SOCKET_URING_OP_GETSOCKOPT: same layout as the crate's SETSOCKOPT but for this number.
 const GET_SOCKET_OPTION: u32 = 2;
 /// IORING_RECVSEND_POLL_FIRST.
-const POLL_FIRST: u32 = 1;
+const POLL_FIRST: u16 = 1;
 /// The priority is the upper half of an entry's first word.
 const PRIORITY_SHIFT: u32 = 16;
 /// Where the entry's `cmd_op` stands, in 32-bit words.
@@ -146,9 +146,18 @@ pub(super) fn receive(slot: u32, buffer_group: u16) -> squeue::Entry {
     let entry = opcode::RecvMulti::new(Fixed(slot), buffer_group).build();
     // SAFETY: a submission entry is 64 octets of plain data, whatever their values.
     let mut words = unsafe { std::mem::transmute::<squeue::Entry, [u32; 16]>(entry) };
-    words[0] |= POLL_FIRST << PRIORITY_SHIFT;
+    words[0] |= u32::from(POLL_FIRST) << PRIORITY_SHIFT;
     // SAFETY: as above; the bit is one of a receive's own flags, which stand in the entry's priority.
     unsafe { std::mem::transmute::<[u32; 16], squeue::Entry>(words) }
+}
+
+/// Receives from the connection in `slot` once, at most so many octets; looks first as [`receive`] does.
+pub(super) fn receive_some(slot: u32, buffer_group: u16, octets: u32) -> squeue::Entry {
+    opcode::Recv::new(Fixed(slot), std::ptr::null_mut(), octets)
+        .buf_group(buffer_group)
+        .ioprio(POLL_FIRST)
+        .build()
+        .flags(squeue::Flags::BUFFER_SELECT)
 }
 
 /// The address in a `sockaddr` that the kernel filled in.

@@ -24,7 +24,7 @@ use crate::slab::Slab;
 use crate::system::{Random, WakeDescriptor, monotonic, wall_clock};
 use crate::{
     Block, Completion, ConnectionId, FileId, Instant, Io, IoError, Operation, OsDisk, OsFile, Piece,
-    ReceiveEnd, Token, Waker,
+    ReceiveEnd, SOME, Token, Waker,
 };
 use buffers::ReceiveBuffers;
 use entry::{Address, AddressTable, Kind, UserData};
@@ -64,6 +64,8 @@ struct Connection {
     generation: u32,
     is_open: bool,
     is_receiving: bool,
+    /// What is being received are some octets, and then no more.
+    is_some: bool,
     receive_token: Token,
     send: Option<u32>,
 }
@@ -231,12 +233,17 @@ impl Uring {
         self.push(&socket, UserData::new(Kind::Socket, 0, index));
     }
 
-    fn receive(&mut self, token: Token, id: ConnectionId) {
+    fn receive(&mut self, token: Token, id: ConnectionId, is_some: bool) {
         let Some(connection) = self.connection(id) else { return };
         assert!(!connection.is_receiving, "receiving is under way already");
         connection.is_receiving = true;
+        connection.is_some = is_some;
         connection.receive_token = token;
-        let receive = entry::receive(id.slot, buffers::BUFFER_GROUP);
+        let receive = if is_some {
+            entry::receive_some(id.slot, buffers::BUFFER_GROUP, SOME)
+        } else {
+            entry::receive(id.slot, buffers::BUFFER_GROUP)
+        };
         self.push(&receive, UserData::of(Kind::Receive, id));
     }
 
@@ -392,7 +399,7 @@ impl Uring {
             }
             return;
         };
-        let token = connection.receive_token;
+        let (token, is_some) = (connection.receive_token, connection.is_some);
         connection.is_receiving = has_more;
         if let Some(piece) = piece {
             completions.push(Completion::Received { token, connection: id, piece });
@@ -402,6 +409,7 @@ impl Uring {
                 0 => ReceiveEnd::Closed,
                 entry::ENOBUFS => ReceiveEnd::OutOfBuffers,
                 entry::ECANCELED => ReceiveEnd::Stopped,
+                error if error < 0 && is_some => ReceiveEnd::Stopped,
                 // The kernel ended the multishot with octets in hand: the caller asks again.
                 error if error < 0 => ReceiveEnd::OutOfBuffers,
                 error => ReceiveEnd::Failed(io::Error::from_raw_os_error(error)),
@@ -537,7 +545,8 @@ impl Io for Uring {
             Operation::Accept(socket) => self.accept(socket),
             Operation::StopAccepting => self.stop_accepting(),
             Operation::Connect(address) => self.connect(token, address),
-            Operation::Receive(connection) => self.receive(token, connection),
+            Operation::Receive(connection) => self.receive(token, connection, false),
+            Operation::ReceiveSome(connection) => self.receive(token, connection, true),
             Operation::StopReceiving(connection) => self.stop_receiving(connection),
             Operation::Send(connection, memory) => self.send(token, connection, memory),
             Operation::Close(connection) => self.close(connection),
@@ -658,6 +667,7 @@ fn require_operations(submitter: &io_uring::Submitter<'_>) -> Result<(), IoError
     let needed = [
         (opcode::AcceptMulti::CODE, "accept"),
         (opcode::RecvMulti::CODE, "receive"),
+        (opcode::Recv::CODE, "receive once"),
         (opcode::Send::CODE, "send"),
         (opcode::Close::CODE, "close"),
         (opcode::Write::CODE, "write"),

@@ -21,7 +21,7 @@ settings! {
     /// Connections at once, of all workers together.
     max_connections: u32 = "16384" in 1 ..= 1_000_000;
     /// What a client may take of each worker's time a minute without a message accepted; 0: anything.
-    client_allowance: Duration = "\"10ms\"" in 0 ..= 60;
+    client_allowance: Duration = "\"2ms\"" in 0 ..= 60;
     /// Connections that the kernel keeps for a listening socket until they are taken.
     listen_backlog: u32 = "4096" in 1 ..= 65_535;
     /// User-space memory for connections and messages under way, of all workers together.

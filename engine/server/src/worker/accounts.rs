@@ -38,6 +38,8 @@ struct Account {
     connections: u32,
     /// What it may still take, below zero what it owes; in nanoseconds.
     credit: i64,
+    /// A message of it was accepted, and since then it has not owed.
+    is_proven: bool,
     /// Up to when waiting has been paid for.
     paid_until: Instant,
 }
@@ -58,7 +60,13 @@ impl Accounts {
     pub(super) fn connect(&mut self, slot: u32, client: IpAddr, allowance: Duration, now: Instant) -> u32 {
         let client = key(client);
         let id = self.by_client.get(&client).copied().or_else(|| {
-            let new = Account { client, connections: 0, credit: nanoseconds(allowance), paid_until: now };
+            let new = Account {
+                client,
+                connections: 0,
+                credit: nanoseconds(allowance),
+                is_proven: false,
+                paid_until: now,
+            };
             self.open(new)
         });
         self.of_connection[slot as usize] = id;
@@ -91,6 +99,13 @@ impl Accounts {
         self.of_connection[slot as usize].is_some()
     }
 
+    /// Whether its client has yet to show that it sends mail: its connections are read in small pieces, so that none of
+    /// them brings more than it is charged for before it can be made to wait.
+    pub(super) fn is_unproven(&self, slot: u32) -> bool {
+        let id = self.of_connection[slot as usize];
+        id.is_some_and(|id| !self.accounts[id.get() as usize - 1].is_proven)
+    }
+
     /// Takes `cost` from the client; how long nothing of it is to be read, if it owes.
     pub(super) fn charge(
         &mut self,
@@ -114,6 +129,7 @@ impl Accounts {
         if account.credit >= 0 {
             return None;
         }
+        account.is_proven = false;
         account.credit -= nanoseconds(WAIT_COST);
         let debt = i128::from(account.credit.unsigned_abs());
         let wait = debt * i128::from(nanoseconds(PERIOD)) / i128::from(allowance);
@@ -125,6 +141,7 @@ impl Accounts {
     pub(super) fn settle(&mut self, slot: u32, allowance: Duration) {
         if let Some(account) = self.of(slot) {
             account.credit = nanoseconds(allowance);
+            account.is_proven = true;
         }
     }
 

@@ -46,10 +46,22 @@ pub(super) struct Waits {
     pub(super) for_close: bool,
     /// The client has shut its sending side.
     pub(super) is_shut: bool,
-    /// Receiving is armed.
-    pub(super) is_receiving: bool,
+    /// What is asked of the kernel.
+    pub(super) receiving: Receiving,
     /// Receiving ended for want of buffers or by our wish, and is to be armed again.
     pub(super) is_paused: bool,
+}
+
+/// What is to be received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Receiving {
+    /// Nothing.
+    #[default]
+    No,
+    /// Some octets, and then no more: the client has yet to show that it sends mail.
+    Some,
+    /// Whatever comes.
+    All,
 }
 
 impl Waits {

@@ -16,7 +16,7 @@ use mailrace_io::{Block, ConnectionId, Disk, Instant, Operation, ReceiveEnd, Tok
 use mailrace_spool::SegmentSpool;
 
 use super::accounts::{Accounts, CONNECTION_COST, receive_cost};
-use super::connection::{Connection, Waits};
+use super::connection::{Connection, Receiving, Waits};
 use super::control::{MARK_TAG, Markings};
 use super::incoming::{Incoming, Progress, Surroundings};
 use super::settings::WorkerSettings;
@@ -206,7 +206,8 @@ impl<D: Disk> Engine<D> {
         self.timers.once(connection.id.slot, waits.until);
         if !self.accounts.set_waiting(connection.id.slot, true) {
             self.telemetry.made_to_wait();
-            if waits.is_receiving && !waits.is_paused {
+            // Of a receive of some octets no more than those can come.
+            if waits.receiving == Receiving::All && !waits.is_paused {
                 self.operations.push((Token::default(), Operation::StopReceiving(connection.id)));
             }
         }
@@ -252,7 +253,7 @@ impl<D: Disk> Engine<D> {
     /// No more octets come from a client for now.
     pub(super) fn receive_ended(&mut self, id: ConnectionId, end: &ReceiveEnd) {
         let Some(mut connection) = self.take(id) else { return };
-        connection.waits.is_receiving = false;
+        connection.waits.receiving = Receiving::No;
         match end {
             ReceiveEnd::Stopped => {}
             ReceiveEnd::OutOfBuffers => {
@@ -683,7 +684,9 @@ impl<D: Disk> Engine<D> {
 
     /// Keeps input for later, and stops reading when there is too much of it.
     fn stash(&mut self, connection: &mut Connection, input: &[u8]) {
-        connection.backlog.reserve_exact(input.len());
+        if connection.backlog.is_empty() {
+            connection.backlog.reserve_exact(input.len());
+        }
         connection.backlog.extend_from_slice(input);
         if connection.backlog.len() > BACKLOG_SIZE {
             self.pause(connection);
@@ -695,7 +698,7 @@ impl<D: Disk> Engine<D> {
         if !connection.waits.is_paused {
             connection.waits.is_paused = true;
             self.paused.push_back(connection.id);
-            if connection.waits.is_receiving && !self.accounts.is_waiting(connection.id.slot) {
+            if connection.waits.receiving != Receiving::No && !self.accounts.is_waiting(connection.id.slot) {
                 self.operations.push((Token::default(), Operation::StopReceiving(connection.id)));
             }
         }
@@ -743,9 +746,15 @@ impl<D: Disk> Engine<D> {
         }
         let is_held = waits.is_paused || waits.for_close || self.accounts.is_waiting(id.slot);
         let may_read = connection.backlog.len() <= BACKLOG_SIZE && !is_held;
-        if may_read && !waits.is_receiving && !waits.is_shut {
-            waits.is_receiving = true;
-            self.operations.push((Token::default(), Operation::Receive(id)));
+        if may_read && waits.receiving == Receiving::No && !waits.is_shut {
+            let is_some = !self.settings.client_allowance.is_zero() && self.accounts.is_unproven(id.slot);
+            let (receiving, receive) = if is_some {
+                (Receiving::Some, Operation::ReceiveSome(id))
+            } else {
+                (Receiving::All, Operation::Receive(id))
+            };
+            waits.receiving = receiving;
+            self.operations.push((Token::default(), receive));
         }
         if !waits.for_send && connection.replies.is_empty() && connection.replies.capacity() > 0 {
             // An idle connection holds no memory for replies.
