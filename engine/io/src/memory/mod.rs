@@ -64,6 +64,12 @@ impl Client {
         self.with(|connection| connection.to_server.push_back(octets.to_vec()));
     }
 
+    /// Octets that the server has not received.
+    #[must_use]
+    pub fn unread(&self) -> usize {
+        self.with(|connection| connection.to_server.iter().map(Vec::len).sum())
+    }
+
     /// Shuts the sending side.
     pub fn shut(&self) {
         self.with(|connection| connection.is_shut = true);

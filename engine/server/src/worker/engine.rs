@@ -161,8 +161,9 @@ impl<D: Disk> Engine<D> {
             self.turn_away(&mut connection, b"421 4.3.2 ", b" All server ports are busy");
         } else if limit > 0 && connections > limit {
             self.telemetry.too_many_connections(connection.session.origin());
+            // If it owes, it is told so when it has waited: whoever is turned away at once comes back at once.
+            self.charge(&mut connection, CONNECTION_COST);
             self.turn_away(&mut connection, b"421 4.7.0 ", b" Error: too many connections");
-            self.accounts.charge(id.slot, CONNECTION_COST, self.settings.client_allowance, self.now);
         } else {
             self.charge(&mut connection, CONNECTION_COST);
             let mut context = self.context();
@@ -216,6 +217,11 @@ impl<D: Disk> Engine<D> {
     /// A message was accepted: its client owes nothing, and this connection waits no longer.
     fn pay(&mut self, connection: &mut Connection) {
         self.accounts.settle(connection.id.slot, self.settings.client_allowance);
+        self.end_wait(connection);
+    }
+
+    /// What its client owes holds this connection up no longer.
+    fn end_wait(&mut self, connection: &mut Connection) {
         if self.accounts.set_waiting(connection.id.slot, false) {
             connection.waits.until = Instant::default();
         }
@@ -480,6 +486,7 @@ impl<D: Disk> Engine<D> {
             let mut context = self.context();
             connection.session.shut_down(&mut context, &mut connection.replies);
             connection.waits.for_close = true;
+            self.end_wait(connection);
         }
     }
 
@@ -732,8 +739,10 @@ impl<D: Disk> Engine<D> {
     fn put_back(&mut self, mut connection: Box<Connection>) {
         let id = connection.id;
         let waits = &connection.waits;
-        // Replies before a verdict or during a delay leave with those that follow.
-        if waits.for_close || !(waits.for_verdict || waits.is_delayed()) {
+        // Replies before a verdict or during a delay leave with those that follow, or before the end; a client that owes
+        // waits for those, too.
+        let is_last = waits.for_close && !self.accounts.is_waiting(id.slot);
+        if is_last || !(waits.for_verdict || waits.is_delayed()) {
             self.send(&mut connection);
         }
         let waits = &mut connection.waits;

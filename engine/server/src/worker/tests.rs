@@ -333,6 +333,33 @@ fn a_client_that_sends_no_mail_waits_alone() {
 }
 
 #[test]
+fn a_client_that_owes_is_turned_away_late() {
+    let mut rig = rig_with_strangers(WorkerSettings { connection_count_limit: 1, ..settings() });
+    let [first, second, third] = [(); 3].map(|()| rig.connect_from("192.0.2.1"));
+    assert!(!first.take().is_empty());
+    assert!(String::from_utf8(second.take()).unwrap().starts_with("421 4.7.0 "));
+    assert!(second.is_closed());
+    rig.say(&first, b"EHLO a.example\r\n");
+    let fourth = rig.connect_from("192.0.2.1");
+    assert!(fourth.take().is_empty() && !fourth.is_closed(), "its client has used its allowance up");
+    rig.worker.io.pass(Duration::from_secs(61));
+    rig.settle();
+    assert!(String::from_utf8(fourth.take()).unwrap().starts_with("421 4.7.0 "));
+    assert!(fourth.is_closed() && third.is_closed() && !first.is_closed());
+}
+
+#[test]
+fn of_a_client_that_has_sent_no_mail_little_is_read_at_once() {
+    let mut rig = rig_with_strangers(settings());
+    let client = rig.connect_from("192.0.2.1");
+    let _ = client.take();
+    client.send(&b"NOOP\r\n".repeat(100_000));
+    rig.settle();
+    assert!(client.unread() > 400_000, "{}", client.unread());
+    assert!(rig.worker.engine.memory() < 100_000, "{}", rig.worker.engine.memory());
+}
+
+#[test]
 fn accepted_mail_settles_what_a_client_owes() {
     let mut rig = rig_with_strangers(settings());
     let client = rig.connect_from("192.0.2.1");
