@@ -14,9 +14,9 @@ use mailrace_dev::proof::account::{Account, Fate, Ledger, add_promises};
 use mailrace_dev::proof::engine::{Engine, Program};
 use mailrace_dev::proof::life::Load;
 use mailrace_dev::proof::sender::Session;
-use mailrace_dev::random::Random;
 use mailrace_dev::rig::cache::Export;
 use mailrace_dev::rig::device::{LoopDevice, Mount, Place, make_ext4, require_root};
+use mailrace_io::sim::Random;
 use mailrace_tests::{Client, Directory, available, program, skip};
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
@@ -39,7 +39,7 @@ impl Bench {
         let program = Program::find(Some(program().to_owned())).unwrap();
         let engine = Self::engine(&program, queue, settings);
         let (queue, ledger) = (queue.to_owned(), Arc::new(Ledger::new(RUN)));
-        Self { program, queue, ledger, random: Random::new(1), engine }
+        Self { program, queue, ledger, random: Random::new(1, "test"), engine }
     }
 
     fn engine(program: &Program, queue: &Path, settings: &[&str]) -> Engine {
@@ -214,7 +214,7 @@ fn a_file_system_that_became_read_only_refuses_mail() {
     look();
     let engine = Engine::start(program, queue).unwrap();
     look();
-    assert!(Session::open(engine.address).unwrap().send(ledger, &mut Random::new(2)).unwrap());
+    assert!(Session::open(engine.address).unwrap().send(ledger, &mut Random::new(2, "test")).unwrap());
     engine.stop().unwrap();
     drop(mount);
 }
@@ -270,7 +270,7 @@ fn a_disk_that_dies_takes_nothing_with_it_that_was_accepted() {
     let account = Account::new(&known, &after, RUN, &bench.program.look(&bench.queue).unwrap());
     assert!(account.is_right(), "{account}");
     let engine = Engine::start(&bench.program, &bench.queue).unwrap();
-    assert!(Session::open(engine.address).unwrap().send(&bench.ledger, &mut Random::new(2)).unwrap());
+    assert!(Session::open(engine.address).unwrap().send(&bench.ledger, &mut Random::new(2, "test")).unwrap());
     engine.stop().unwrap();
     drop(mount);
 }
@@ -363,7 +363,7 @@ fn a_clock_that_is_set_back_gives_no_id_twice() {
     })
     .unwrap();
     let ledger = Arc::new(Ledger::new(RUN));
-    let mut bench = Bench { program, queue, ledger, random: Random::new(1), engine };
+    let mut bench = Bench { program, queue, ledger, random: Random::new(1, "test"), engine };
     let mut session = bench.session();
     let send =
         |bench: &mut Bench, session: &mut Session| (0..20).for_each(|_| bench.send_until(session, true));

@@ -263,6 +263,13 @@ impl Drop for Line<'_> {
     }
 }
 
+/// What somebody else wrote, as a log line may hold it.
+pub(crate) fn printable(text: &str) -> String {
+    let mut buffer = Vec::with_capacity(text.len());
+    clean(&mut buffer, text.as_bytes(), b"");
+    String::from_utf8_lossy(&buffer).into_owned()
+}
+
 /// Adds `value`, cut if it is long, with control octets and broken UTF-8 as `?`; a backslash before those of `escaped`.
 fn clean(buffer: &mut Vec<u8>, value: &[u8], escaped: &[u8]) {
     let (value, rest) = value.split_at(value.len().min(VALUE_SIZE_MAX));
@@ -324,6 +331,15 @@ mod tests {
 
     fn writer(format: LogFormat, octets_max: usize) -> LogWriter {
         LogWriter::new(Arc::new(Waiting::new(octets_max)), format)
+    }
+
+    #[test]
+    fn what_others_wrote_stays_on_its_line() {
+        assert_eq!(
+            printable("FATAL: no\nmailrace: all is well\u{202e}\r"),
+            "FATAL: no?mailrace: all is well??"
+        );
+        assert!(printable(&"x".repeat(100_000)).len() < 10_000);
     }
 
     const WALL: Timestamp = Timestamp::from_unix_microseconds(1_700_000_000_000_042);

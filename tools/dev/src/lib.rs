@@ -6,7 +6,6 @@ pub mod journal_fs;
 pub mod licences;
 pub mod program;
 pub mod proof;
-pub mod random;
 pub mod rig;
 pub mod sanitize;
 pub mod simulation;

@@ -57,6 +57,11 @@ impl Random {
         self.below(count) == 0
     }
 
+    /// True in so many of a hundred times.
+    pub fn percent(&mut self, share: u64) -> bool {
+        self.below(100) < share
+    }
+
     /// One of `items`, of which there is at least one.
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.index(items.len())]

@@ -11,7 +11,7 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 use mailrace_core::lookup::Ticket;
 use mailrace_core::smtp::{Context, Event, Session, Verdict};
-use mailrace_core::{Origin, Timestamp};
+use mailrace_core::{Origin, QueueId, Timestamp};
 use mailrace_io::{Block, ConnectionId, Disk, Instant, Operation, ReceiveEnd, Token};
 use mailrace_spool::SegmentSpool;
 
@@ -566,13 +566,8 @@ impl<D: Disk> Engine<D> {
         let Some(message) = connection.message.as_mut() else { return };
         let Some((origin, envelope)) = connection.session.origin_and_envelope() else { return };
         let arena = std::mem::take(&mut self.arena);
-        let mut surroundings = Surroundings {
-            arena: &arena,
-            settings: &self.settings.cleanup,
-            spool: &mut self.spool,
-            observer: &mut CheckLog { telemetry: &mut self.telemetry, id: message.id },
-        };
-        let progress = message.flush(&mut surroundings, origin, envelope);
+        let progress =
+            self.clean(message.id, &arena, |surroundings| message.flush(surroundings, origin, envelope));
         self.put_arena_back(arena);
         match progress {
             Progress::Wait => self.wait_for_spool(connection),
@@ -596,13 +591,10 @@ impl<D: Disk> Engine<D> {
         else {
             return;
         };
-        let mut surroundings = Surroundings {
-            arena,
-            settings: &self.settings.cleanup,
-            spool: &mut self.spool,
-            observer: &mut CheckLog { telemetry: &mut self.telemetry, id: message.id },
-        };
-        match message.commit(&mut surroundings, origin, envelope, pieces, tag) {
+        let progress = self.clean(message.id, arena, |surroundings| {
+            message.commit(surroundings, origin, envelope, pieces, tag)
+        });
+        match progress {
             Progress::Done => message.committed_at = Some(self.now),
             Progress::Wait => self.wait_for_spool(connection),
             Progress::Discarded => {
@@ -612,6 +604,21 @@ impl<D: Disk> Engine<D> {
             Progress::Ask(ticket) => self.wait_for_answer(connection, ticket),
             Progress::Failed(verdict) => self.give_verdict(connection, verdict),
         }
+    }
+
+    /// Lets `work` clean the message called `id`.
+    pub(super) fn clean(
+        &mut self,
+        id: QueueId,
+        arena: &Bump,
+        work: impl FnOnce(&mut Surroundings<'_, D>) -> Progress,
+    ) -> Progress {
+        work(&mut Surroundings {
+            arena,
+            settings: &self.settings.cleanup,
+            spool: &mut self.spool,
+            observer: &mut CheckLog { telemetry: &mut self.telemetry, id },
+        })
     }
 
     /// Keeps the arena for the next message, unless this one needed uncommonly much of it.

@@ -12,8 +12,7 @@ use mailrace_io::{Disk, Instant};
 
 use super::control::MARK_TAG;
 use super::engine::{ANSWER_PATIENCE, Engine};
-use super::incoming::{Incoming, Progress, Surroundings};
-use super::telemetry::CheckLog;
+use super::incoming::{Incoming, Progress};
 
 /// The tag of the message's commit: one that no connection and no mark has.
 pub(super) const SUBMISSION_TAG: u64 = MARK_TAG | 1 << 62;
@@ -140,17 +139,13 @@ impl<D: Disk> Engine<D> {
         }
         let Submission { start, message, is_whole, .. } = &mut *submission;
         let arena = std::mem::take(&mut self.arena);
-        let mut surroundings = Surroundings {
-            arena: &arena,
-            settings: &self.settings.cleanup,
-            spool: &mut self.spool,
-            observer: &mut CheckLog { telemetry: &mut self.telemetry, id: message.id },
-        };
-        let progress = if *is_whole {
-            message.commit(&mut surroundings, &start.origin, &start.envelope, &[], SUBMISSION_TAG)
-        } else {
-            message.flush(&mut surroundings, &start.origin, &start.envelope)
-        };
+        let progress = self.clean(message.id, &arena, |surroundings| {
+            if *is_whole {
+                message.commit(surroundings, &start.origin, &start.envelope, &[], SUBMISSION_TAG)
+            } else {
+                message.flush(surroundings, &start.origin, &start.envelope)
+            }
+        });
         self.put_arena_back(arena);
         submission.waits_for = match progress {
             Progress::Done if submission.is_whole => {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::letter::Identity;
-use crate::random::Random;
+use mailrace_io::sim::Random;
 
 /// How far a message has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -478,7 +478,7 @@ mod tests {
     #[test]
     fn a_ledger_notes_what_is_said() {
         let ledger = Ledger::new(RUN);
-        let mut random = Random::new(1);
+        let mut random = Random::new(1, "test");
         let identities: Vec<Identity> = (0..200).map(|_| ledger.begin()).collect();
         for identity in &identities[1..] {
             ledger.note(*identity, Fate::Accepted(identity.to_string()));

@@ -9,8 +9,8 @@ use super::account::{Account, Ledger};
 use super::engine::{Engine, Program};
 use super::life::{Load, examine, rest};
 use crate::error::ProofError;
-use crate::random::Random;
 use crate::rig::device::Place;
+use mailrace_io::sim::Random;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub fn run(
 ) -> Result<Account, ProofError> {
     let place = Place::new(&settings.directory)?;
     let queue = place.join("queue");
-    let mut random = Random::new(settings.seed);
+    let mut random = Random::new(settings.seed, "proof");
     let mut run = run_number(settings.seed);
     let mut ledger = Arc::new(Ledger::new(run));
     let mut sum = Account::default();
@@ -82,7 +82,7 @@ pub fn run(
 /// Runs of other seeds have other messages.
 #[must_use]
 pub fn run_number(seed: u64) -> u32 {
-    u32::try_from(Random::new(seed ^ 0x6d61_696c).bits() >> 33).unwrap_or(0)
+    u32::try_from(Random::new(seed, "run").bits() >> 33).unwrap_or(0)
 }
 
 /// The longest life.

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::random::Random;
+use mailrace_io::sim::Random;
 
 /// Which message of which run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,7 +62,7 @@ impl Identity {
     }
 
     fn random(self) -> Random {
-        Random::new(u64::from(self.run) << 32 | u64::from(self.number))
+        Random::new(u64::from(self.run) << 32 | u64::from(self.number), "letter")
     }
 }
 

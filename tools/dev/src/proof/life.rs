@@ -11,7 +11,7 @@ use super::account::{Account, Chosen, Fault, Ledger, Snapshot};
 use super::engine::{Engine, Program};
 use super::sender::{Session, send};
 use crate::error::ProofError;
-use crate::random::Random;
+use mailrace_io::sim::Random;
 
 /// Clients and an operator that keep an engine busy. They end when the value is dropped.
 #[derive(Debug)]
@@ -35,14 +35,14 @@ impl Load {
         let mut threads: Vec<JoinHandle<()>> = (0..CONNECTIONS)
             .map(|_| {
                 let (ledger, stop) = (Arc::clone(ledger), Arc::clone(&stop));
-                let random = Random::new(random.bits());
+                let random = Random::new(random.bits(), "thread");
                 std::thread::spawn(move || send(address, &ledger, random, &stop))
             })
             .collect();
         threads.push({
             let (ledger, stop) = (Arc::clone(ledger), Arc::clone(&stop));
             let (program, queue) = (program.clone(), queue.to_owned());
-            let random = Random::new(random.bits());
+            let random = Random::new(random.bits(), "thread");
             std::thread::spawn(move || operate(&program, &queue, &ledger, random, &stop))
         });
         Self { stop, threads }
@@ -123,7 +123,7 @@ pub fn examine(
     }
     let others = Ledger::new(!run);
     let is_taken = Session::open(engine.address)
-        .and_then(|mut session| session.send(&others, &mut Random::new(u64::from(run))));
+        .and_then(|mut session| session.send(&others, &mut Random::new(u64::from(run), "after")));
     if !matches!(is_taken, Ok(true)) {
         return Err(ProofError::Engine(format!("it takes no mail after recovery: {is_taken:?}")));
     }

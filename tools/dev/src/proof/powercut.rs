@@ -13,11 +13,11 @@ use super::engine::{Engine, Program};
 use super::kill9::run_number;
 use super::life::{Load, examine, rest};
 use crate::error::ProofError;
-use crate::random::Random;
 use crate::rig::Rig;
 use crate::rig::cache::CacheRig;
 use crate::rig::clone::CloneRig;
 use crate::rig::shutdown::ShutdownRig;
+use mailrace_io::sim::Random;
 
 /// Which machine fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ pub fn run(
     say: &mut dyn FnMut(&str),
 ) -> Result<Account, ProofError> {
     let mut rig = settings.kind.set_up(settings.directory.as_deref())?;
-    let mut random = Random::new(settings.seed);
+    let mut random = Random::new(settings.seed, "proof");
     let mut sum = Account::default();
     for cut in 0..settings.cuts {
         if cut > 0 {
@@ -162,7 +162,7 @@ pub fn control(
     say: &mut dyn FnMut(&str),
 ) -> Result<bool, ProofError> {
     let mut rig = settings.kind.set_up(settings.directory.as_deref())?;
-    let mut random = Random::new(settings.seed);
+    let mut random = Random::new(settings.seed, "proof");
     let run = run_number(settings.seed);
     let ledger = Arc::new(Ledger::new(run));
     let queue = rig.directory().join(QUEUE);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::account::{Fate, Ledger};
 use super::letter::Identity;
-use crate::random::Random;
+use mailrace_io::sim::Random;
 
 /// Sends until `stop` is set or the server is gone, over one connection after another.
 pub fn send(address: SocketAddr, ledger: &Ledger, mut random: Random, stop: &AtomicBool) {

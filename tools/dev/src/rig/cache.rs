@@ -13,7 +13,7 @@ use super::write_log::{Unflushed, WriteLog};
 use super::{Look, Rig};
 use crate::error::ProofError;
 use crate::program::{command, not_started, require, run};
-use crate::random::Random;
+use mailrace_io::sim::Random;
 
 /// A file whose writes are logged; it is there as long as the daemon runs.
 #[derive(Debug)]

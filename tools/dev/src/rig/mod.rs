@@ -13,7 +13,7 @@ pub mod write_log;
 use std::path::Path;
 
 use crate::error::ProofError;
-use crate::random::Random;
+use mailrace_io::sim::Random;
 
 /// What is done with each state that a cut may have left: its name and where it is mounted.
 pub type Look<'a> = dyn FnMut(&str, &Path) -> Result<(), ProofError> + 'a;

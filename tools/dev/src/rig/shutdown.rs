@@ -7,7 +7,7 @@ use super::device::{EXT4_OPTIONS, LoopDevice, Mount, Place, make_ext4, require_r
 use super::{Look, Rig, empty};
 use crate::error::ProofError;
 use crate::program::{require, run};
-use crate::random::Random;
+use mailrace_io::sim::Random;
 
 /// Fields go from the last to the first that was set up.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::error::ProofError;
-use crate::random::Random;
+use mailrace_io::sim::Random;
 
 /// What of the writes after the last flush has reached the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!((log.unflushed(), log.sector_size()), (2, 4096));
         let disk = |unflushed, seed| {
             File::create(&image).unwrap().set_len(66 * 4096).unwrap();
-            log.replay(&image, unflushed, &mut Random::new(seed)).unwrap();
+            log.replay(&image, unflushed, &mut Random::new(seed, "test")).unwrap();
             std::fs::read(&image).unwrap()
         };
         let lost = disk(Unflushed::Lost, 1);

@@ -27,6 +27,8 @@ use tokio::sync::mpsc;
 use cache::{Cache, Known};
 use client::{Client, client};
 
+use crate::log::printable;
+
 use super::{Spec, TableError};
 
 /// Limits of remote tables.
@@ -213,6 +215,8 @@ impl Memory {
                 eprintln!("mailrace: {}: answers again", self.table);
             }
             Err(reason) if !self.is_failing.swap(true, Ordering::Relaxed) => {
+                // The server may have written it.
+                let reason = printable(reason);
                 eprintln!(
                     "mailrace: {}: {reason}; mail that needs it gets 451 4.3.0 until it answers",
                     self.table
