@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use crate::error::ProofError;
 use crate::program::run;
@@ -84,11 +86,21 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        if let Err(error) = run("umount", [&self.directory]) {
-            eprintln!("mailrace-dev: {error}");
+        // The kernel takes a ring down after its process has ended, and the ring's files are in use until then.
+        let end = Instant::now() + BUSY_TIME_MAX;
+        while let Err(error) = run("umount", [&self.directory]) {
+            let is_busy = matches!(&error, ProofError::Failed { message, .. } if message.contains("busy"));
+            if !is_busy || Instant::now() >= end {
+                eprintln!("mailrace-dev: {error}");
+                return;
+            }
+            sleep(BUSY_POLL);
         }
     }
 }
+
+const BUSY_TIME_MAX: Duration = Duration::from_secs(20);
+const BUSY_POLL: Duration = Duration::from_millis(100);
 
 /// A directory for one rig, removed with all that is in it unless it is to be looked at.
 #[derive(Debug)]
