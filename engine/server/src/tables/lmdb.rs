@@ -36,7 +36,7 @@ pub(super) fn table(spec: &Spec<'_>) -> Result<StringTable, TableError> {
         let state = State::newest(&file);
         let after = State::newest(&spec.read_front(META_PAGES_SIZE)?);
         if let (Some(state), Some(after)) = (&state, &after)
-            && after.transaction > state.transaction + 1
+            && after.transaction.saturating_sub(state.transaction) > 1
         {
             continue;
         }
