@@ -162,7 +162,7 @@ fn a_full_disk_refuses_mail_and_takes_it_again_when_there_is_room() {
     client.say("MAIL FROM:<a@example.org>", "250 ");
     client.say("RCPT TO:<b@localhost>", "250 ");
     client.say("DATA", "354 ");
-    client.send(&[&[b'x'; 200_000][..], b"\r\n"].concat());
+    client.send(&[&[b'x'; 290_000][..], b"\r\n"].concat());
     client.say(".", "452 4.3.1 ");
     bench.heard("the queue takes no mail: no segment can be made: No space left on device");
     let small = disk.fill("small", 0);

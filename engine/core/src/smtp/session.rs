@@ -99,6 +99,10 @@ impl Session {
     ) -> Step<'a> {
         let mut consumed = 0;
         loop {
+            // Looked at before each step: a step that ends with an event, such as a delay, may be followed by another.
+            if replies.len() > REPLIES_SIZE_MAX - REPLY_SIZE_MAX {
+                return Step { consumed, event: Event::SendReplies };
+            }
             let rest = input.get(consumed..).unwrap_or_default();
             let (used, event) = match self.mode {
                 Mode::Command => match self.take_line(context, rest, replies) {
@@ -114,9 +118,6 @@ impl Session {
             consumed += used;
             if let Some(event) = event {
                 return Step { consumed, event };
-            }
-            if replies.len() > REPLIES_SIZE_MAX - REPLY_SIZE_MAX {
-                return Step { consumed, event: Event::SendReplies };
             }
         }
     }
