@@ -145,7 +145,12 @@ fn check_rules(kind: &str, maps: &Maps, text: &[u8], keys: &[&[u8]]) {
         let (rule, value) = (&line[..blank], &line[blank + 1..]);
         let is_plain =
             rule.starts_with(b"/") && !rule.contains(&b'\r') && !value.is_empty() && !value.contains(&b'$');
-        if !is_plain || value.contains(&b'\r') || rule.contains(&0) || rules.len() == RULES_MAX {
+        // Blanks of all kinds are no part of a value at its end.
+        if !is_plain
+            || value.iter().any(u8::is_ascii_control)
+            || rule.contains(&0)
+            || rules.len() == RULES_MAX
+        {
             return;
         }
         rules.push((rule, value));
