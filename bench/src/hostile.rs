@@ -1,6 +1,6 @@
 //! Owns what bad clients take from good ones: the same load without and with them beside it.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
@@ -12,7 +12,6 @@ use serde::Serialize;
 use crate::contender::{Contender, Kernel, Mailrace, Setting, sibling, spawn};
 use crate::error::BenchError;
 use crate::load::{self, LoadReport};
-use crate::namespace::Namespace;
 use crate::process::cpu_time;
 use crate::summary::Range;
 
@@ -23,9 +22,7 @@ pub struct Plan {
     pub hostile: u32,
     /// Only these kinds of them, as mailrace-load names them; all if empty.
     pub kinds: Vec<String>,
-    /// Good clients come from an address that is not this machine's own: they are charged, too.
-    pub strangers: bool,
-    /// Connections of good clients; a stranger may have 50.
+    /// Connections of good clients.
     pub connections: u32,
     /// Runs without and with bad clients.
     pub rounds: u32,
@@ -72,21 +69,19 @@ pub struct Report {
 /// # Errors
 /// [`BenchError`].
 pub fn measure(plan: &Plan, stop: &AtomicBool) -> Result<Report, BenchError> {
-    let namespace = if plan.strangers { Some(Namespace::new()?) } else { None };
-    let host = if plan.strangers { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
-    let mut server = Mailrace::start_on(&plan.setting, Kernel::Ring, host)?;
+    let mut server = Mailrace::start(&plan.setting, Kernel::Ring)?;
     let (mut without, mut with, mut alone) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..plan.rounds {
         if stop.load(Ordering::Relaxed) {
             return Err(BenchError::Stopped);
         }
-        without.push(run(&mut server, plan, namespace.as_ref())?);
+        without.push(run(&mut server, plan)?);
         let _hostile = Hostile::start(server.address(), plan)?;
         let before = cpu_time(server.pid());
         sleep(Duration::from_secs_f64(plan.settle));
         let used = cpu_time(server.pid()).saturating_sub(before);
         alone.push(used.as_secs_f64() / plan.settle);
-        with.push(run(&mut server, plan, namespace.as_ref())?);
+        with.push(run(&mut server, plan)?);
     }
     let ratios = |of: fn(&Run) -> f64| {
         let ratios = with.iter().zip(&without).map(move |(with, without)| of(with) / of(without));
@@ -98,17 +93,13 @@ pub fn measure(plan: &Plan, stop: &AtomicBool) -> Result<Report, BenchError> {
     Ok(Report { without, with, rate, p99, hostile_cpu })
 }
 
-fn run(server: &mut Mailrace, plan: &Plan, namespace: Option<&Namespace>) -> Result<Run, BenchError> {
+fn run(server: &mut Mailrace, plan: &Plan) -> Result<Run, BenchError> {
     server.empty()?;
-    let mut target = server.address();
-    if namespace.is_some() {
-        target.set_ip(Namespace::HOST);
-    }
     let arguments =
         ["--connections", &plan.connections.to_string(), "--size", "4K", "--per-connection", "100"];
     let before = cpu_time(server.pid());
     let report: LoadReport =
-        load::run_from(namespace, target, &arguments.map(str::to_owned), plan.seconds, plan.load_cpu)?;
+        load::run(server.address(), &arguments.map(str::to_owned), plan.seconds, plan.load_cpu)?;
     let used = cpu_time(server.pid()).saturating_sub(before);
     let (_, p99_us) = report.end_of_data_us().unwrap_or_default();
     Ok(Run {

@@ -10,7 +10,6 @@ pub mod error;
 pub mod hostile;
 pub mod load;
 pub mod memory;
-pub mod namespace;
 pub mod place;
 pub mod probe;
 pub mod process;

@@ -7,7 +7,6 @@ use serde::Deserialize;
 
 use crate::contender::{sibling, spawn};
 use crate::error::BenchError;
-use crate::namespace::Namespace;
 
 /// What one run of the load generator found.
 #[derive(Clone, Debug, Deserialize)]
@@ -53,23 +52,7 @@ pub fn run(
     seconds: f64,
     cpu: Option<usize>,
 ) -> Result<LoadReport, BenchError> {
-    run_from(None, server, arguments, seconds, cpu)
-}
-
-/// The same, from another machine.
-///
-/// # Errors
-/// As of [`run`].
-pub fn run_from(
-    namespace: Option<&Namespace>,
-    server: SocketAddr,
-    arguments: &[String],
-    seconds: f64,
-    cpu: Option<usize>,
-) -> Result<LoadReport, BenchError> {
-    let program = sibling("mailrace-load")?;
-    let mut command =
-        namespace.map_or_else(|| Command::new(&program), |namespace| namespace.command(&program));
+    let mut command = Command::new(sibling("mailrace-load")?);
     command.arg(server.to_string()).args(arguments).args(["--duration", &seconds.to_string(), "--json"]);
     let child = spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()), cpu)?;
     let output = child.wait_with_output().map_err(BenchError::at("waiting for mailrace-load"))?;

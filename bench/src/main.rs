@@ -142,7 +142,6 @@ fn hostile(options: HostileOptions) -> Result<(), Box<dyn std::error::Error>> {
     let plan = hostile::Plan {
         hostile: options.hostile,
         kinds: options.kinds,
-        strangers: options.strangers,
         connections: options.connections,
         rounds: options.rounds,
         seconds: options.seconds,

@@ -77,11 +77,8 @@ pub(crate) struct HostileOptions {
     /// Only these kinds of bad clients
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) kinds: Vec<String>,
-    /// Good clients come from another address, and are strangers as the bad ones are; as root
-    #[arg(long)]
-    pub(crate) strangers: bool,
     /// Connections of good clients
-    #[arg(long, value_name = "N", default_value_t = 48, value_parser = clap::value_parser!(u32).range(1..=5_000))]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=5_000))]
     pub(crate) connections: u32,
     /// Runs without and with bad clients
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]

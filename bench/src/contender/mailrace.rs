@@ -1,6 +1,6 @@
 //! Owns Mailrace as a contender.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -51,19 +51,10 @@ impl Mailrace {
     /// # Errors
     /// [`BenchError`] when it does not come up.
     pub fn start(setting: &Setting, kernel: Kernel) -> Result<Self, BenchError> {
-        Self::start_on(setting, kernel, Ipv4Addr::LOCALHOST)
-    }
-
-    /// The same, listening at this address; [`Contender::address`] is the loopback one's.
-    ///
-    /// # Errors
-    /// [`BenchError`] when it does not come up.
-    pub fn start_on(setting: &Setting, kernel: Kernel, host: Ipv4Addr) -> Result<Self, BenchError> {
         let program = sibling("mailrace")?;
         let directory = setting.directory_of(kernel.name())?;
         let queue = directory.join("queue");
         let address = free_address()?;
-        let port = address.port();
         let congestion_control = setting
             .congestion_control
             .as_ref()
@@ -74,7 +65,7 @@ impl Mailrace {
             "myhostname = \"mx.example.com\"\nmydomain = \"example.com\"\nmyorigin = \"example.com\"\n\
              mydestination = [\"mx.example.com\", \"localhost\"]\nrelay_domains = [\"example.com\"]\n\
              mynetworks = []\nrecipient_delimiter = \"+\"\nmessage_size_limit = \"50MiB\"\n\n\
-             [engine]\nlisten = [\"{host}:{port}\"]\nworkers = 1\nmetrics_listen = \"\"\n{congestion_control}\n\
+             [engine]\nlisten = [\"{address}\"]\nworkers = 1\nmetrics_listen = \"\"\n{congestion_control}\n\
              [queue]\ndirectory = \"queue\"\n"
         );
         std::fs::write(&configuration, text).map_err(BenchError::on(&configuration))?;

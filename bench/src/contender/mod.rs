@@ -151,8 +151,7 @@ fn tail(log: &Path) -> String {
 }
 
 /// Runs a program to its end, and gives what it wrote to standard output.
-/// What a program wrote to its standard output.
-pub(crate) fn output_of(command: &mut Command) -> Result<String, BenchError> {
+fn output_of(command: &mut Command) -> Result<String, BenchError> {
     let program = PathBuf::from(command.get_program());
     let output = command.output().map_err(|source| BenchError::Start { program: program.clone(), source })?;
     if output.status.success() {
