@@ -200,11 +200,11 @@ impl EpollIo {
         Ok(self.table.open(Connection::new(socket)))
     }
 
-    fn receive(&mut self, token: Token, id: ConnectionId, is_some: bool) {
+    fn receive(&mut self, token: Token, id: ConnectionId, receives_some: bool) {
         let Some(connection) = self.table.get(id) else { return };
         assert!(connection.receive.is_none(), "receiving is under way already");
         connection.receive = Some(token);
-        connection.is_some = is_some;
+        connection.receives_some = receives_some;
         self.line_up(id);
     }
 
@@ -407,7 +407,7 @@ impl EpollIo {
         } else if connection.input == Input::Empty {
             return;
         } else if let Some(room) = self.buffers.room() {
-            let asked = if connection.is_some { room.len().min(SOME as usize) } else { room.len() };
+            let asked = if connection.receives_some { room.len().min(SOME as usize) } else { room.len() };
             let room = &mut room[..asked];
             match rustix::net::recv(&connection.socket, room, RecvFlags::empty()) {
                 Ok((0, _)) => ReceiveEnd::Closed,
@@ -417,7 +417,7 @@ impl EpollIo {
                     }
                     let piece = self.buffers.lend(length);
                     completions.push(Completion::Received { token, connection: id, piece });
-                    if !connection.is_some {
+                    if !connection.receives_some {
                         return;
                     }
                     ReceiveEnd::Stopped

@@ -25,7 +25,7 @@ pub(super) struct Connection {
     /// Receiving was asked for, and its end not told yet.
     pub(super) receive: Option<Token>,
     /// It ends after one piece.
-    pub(super) is_some: bool,
+    pub(super) receives_some: bool,
     /// The end of receiving was asked for, too.
     pub(super) is_stopping: bool,
     /// The send that the socket had no room for.
@@ -65,7 +65,7 @@ impl Connection {
         Self {
             socket,
             receive: None,
-            is_some: false,
+            receives_some: false,
             is_stopping: false,
             send: None,
             connect: None,

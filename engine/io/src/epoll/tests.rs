@@ -8,7 +8,17 @@ fn small() -> EpollIo {
         .unwrap()
 }
 
-conformance!(small);
+fn roomy() -> EpollIo {
+    EpollIo::new(Settings {
+        connections: 4,
+        receive_buffers: 8,
+        receive_buffer_size: 65_536,
+        ..Settings::default()
+    })
+    .unwrap()
+}
+
+conformance!(small, roomy);
 
 #[test]
 fn one_that_floods_gets_one_receive_a_wait_as_all_others() {

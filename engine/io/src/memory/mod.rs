@@ -46,7 +46,7 @@ struct Connection {
     from_server: Vec<u8>,
     receive: Option<Token>,
     /// What is received is one piece, and then no more.
-    is_some: bool,
+    receives_some: bool,
     is_shut: bool,
     is_closed: bool,
 }
@@ -174,7 +174,7 @@ impl MemoryIo {
             let id = ConnectionId { slot: *slot, generation: 0 };
             let Some(token) = connection.receive else { continue };
             if let Some(mut octets) = connection.to_server.pop_front() {
-                if connection.is_some && octets.len() > SOME as usize {
+                if connection.receives_some && octets.len() > SOME as usize {
                     connection.to_server.push_front(octets.split_off(SOME as usize));
                 }
                 let length = u32::try_from(octets.len()).unwrap_or(u32::MAX);
@@ -185,7 +185,7 @@ impl MemoryIo {
                     connection: id,
                     piece: Piece { buffer, offset: 0, length },
                 });
-                if connection.is_some {
+                if connection.receives_some {
                     connection.receive = None;
                     let end = ReceiveEnd::Stopped;
                     completions.push(Completion::ReceiveEnded { token, connection: id, end });
@@ -210,7 +210,7 @@ impl Io for MemoryIo {
     }
 
     fn submit(&mut self, token: Token, operation: Operation) {
-        let is_some = matches!(operation, Operation::ReceiveSome(_));
+        let receives_some = matches!(operation, Operation::ReceiveSome(_));
         match operation {
             operation @ Operation::Write { .. } if self.held_writes.is_some() => {
                 self.held_writes.get_or_insert_default().push((token, operation));
@@ -224,7 +224,7 @@ impl Io for MemoryIo {
             Operation::Receive(id) | Operation::ReceiveSome(id) => {
                 if let Some(connection) = self.network.borrow_mut().connections.get_mut(&id.slot) {
                     connection.receive = Some(token);
-                    connection.is_some = is_some;
+                    connection.receives_some = receives_some;
                 }
             }
             Operation::StopReceiving(id) => {

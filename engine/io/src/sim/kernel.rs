@@ -138,7 +138,7 @@ impl State {
     fn start(&mut self, worker: usize, token: Token, operation: Operation) {
         let kernel = &mut self.kernels[worker];
         let now = self.now;
-        let is_some = matches!(operation, Operation::ReceiveSome(_));
+        let receives_some = matches!(operation, Operation::ReceiveSome(_));
         match operation {
             Operation::Accept(_) => kernel.is_accepting = true,
             Operation::StopAccepting => {
@@ -153,7 +153,7 @@ impl State {
                 let link = &mut self.links[kernel.open_link(id, "a receive")];
                 assert!(link.receive.is_none(), "receiving is under way already");
                 link.receive = Some(token);
-                link.receives_some = is_some;
+                link.receives_some = receives_some;
             }
             Operation::StopReceiving(id) => {
                 kernel.open_link(id, "the end of receiving");
@@ -372,10 +372,10 @@ impl State {
             // Either end of the ring, so that no use of a buffer is the same as the one before.
             let buffer = kernel.free.swap_remove(self.network_random.index(kernel.free.len()));
             kernel.is_lent[usize::from(buffer)] = true;
-            let is_some = self.links[index].receives_some;
+            let receives_some = self.links[index].receives_some;
             let inbox = &mut self.links[index].inbox;
             let mut length = inbox.len().min(self.conditions.receive_buffer_size);
-            if is_some {
+            if receives_some {
                 length = length.min(SOME as usize);
             }
             if is_short {
@@ -391,7 +391,7 @@ impl State {
                 [worker as u64, u64::from(length), index as u64],
             );
             completions.push(Completion::Received { token, connection, piece });
-            if is_some {
+            if receives_some {
                 return Some(ReceiveEnd::Stopped);
             }
             if is_short {

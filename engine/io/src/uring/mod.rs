@@ -65,7 +65,7 @@ struct Connection {
     is_open: bool,
     is_receiving: bool,
     /// What is being received are some octets, and then no more.
-    is_some: bool,
+    receives_some: bool,
     receive_token: Token,
     send: Option<u32>,
 }
@@ -233,13 +233,13 @@ impl Uring {
         self.push(&socket, UserData::new(Kind::Socket, 0, index));
     }
 
-    fn receive(&mut self, token: Token, id: ConnectionId, is_some: bool) {
+    fn receive(&mut self, token: Token, id: ConnectionId, receives_some: bool) {
         let Some(connection) = self.connection(id) else { return };
         assert!(!connection.is_receiving, "receiving is under way already");
         connection.is_receiving = true;
-        connection.is_some = is_some;
+        connection.receives_some = receives_some;
         connection.receive_token = token;
-        let receive = if is_some {
+        let receive = if receives_some {
             entry::receive_some(id.slot, buffers::BUFFER_GROUP, SOME)
         } else {
             entry::receive(id.slot, buffers::BUFFER_GROUP)
@@ -399,7 +399,7 @@ impl Uring {
             }
             return;
         };
-        let (token, is_some) = (connection.receive_token, connection.is_some);
+        let (token, receives_some) = (connection.receive_token, connection.receives_some);
         connection.is_receiving = has_more;
         if let Some(piece) = piece {
             completions.push(Completion::Received { token, connection: id, piece });
@@ -409,7 +409,7 @@ impl Uring {
                 0 => ReceiveEnd::Closed,
                 entry::ENOBUFS => ReceiveEnd::OutOfBuffers,
                 entry::ECANCELED => ReceiveEnd::Stopped,
-                error if error < 0 && is_some => ReceiveEnd::Stopped,
+                error if error < 0 && receives_some => ReceiveEnd::Stopped,
                 // The kernel ended the multishot with octets in hand: the caller asks again.
                 error if error < 0 => ReceiveEnd::OutOfBuffers,
                 error => ReceiveEnd::Failed(io::Error::from_raw_os_error(error)),

@@ -11,4 +11,14 @@ fn small() -> Uring {
     .unwrap()
 }
 
-conformance!(small);
+fn roomy() -> Uring {
+    Uring::new(Settings {
+        connections: 4,
+        receive_buffers: 8,
+        receive_buffer_size: 65_536,
+        ..Settings::default()
+    })
+    .unwrap()
+}
+
+conformance!(small, roomy);

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::letter::Identity;
 use mailrace_io::sim::Random;
+
+use super::letter::Identity;
 
 /// How far a message has come.
 #[derive(Clone, Debug, PartialEq, Eq)]

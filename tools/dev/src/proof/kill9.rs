@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use mailrace_io::sim::Random;
+
 use super::account::{Account, Ledger};
 use super::engine::{Engine, Program};
 use super::life::{Load, examine, rest};
 use crate::error::ProofError;
 use crate::rig::device::Place;
-use mailrace_io::sim::Random;
 
 /// What is to be done.
 #[derive(Debug)]

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use mailrace_io::sim::Random;
+
 use super::account::{Account, Chosen, Fault, Ledger, Snapshot};
 use super::engine::{Engine, Program};
 use super::sender::{Session, send};
 use crate::error::ProofError;
-use mailrace_io::sim::Random;
 
 /// Clients and an operator that keep an engine busy. They end when the value is dropped.
 #[derive(Debug)]

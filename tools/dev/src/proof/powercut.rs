@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use mailrace_io::FileKind;
+use mailrace_io::sim::Random;
 
 use super::account::{Account, Fault, Ledger, add_promises};
 use super::careless::{self, Careless};
@@ -17,7 +18,6 @@ use crate::rig::Rig;
 use crate::rig::cache::CacheRig;
 use crate::rig::clone::CloneRig;
 use crate::rig::shutdown::ShutdownRig;
-use mailrace_io::sim::Random;
 
 /// Which machine fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,9 +5,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use mailrace_io::sim::Random;
+
 use super::account::{Fate, Ledger};
 use super::letter::Identity;
-use mailrace_io::sim::Random;
 
 /// Sends until `stop` is set or the server is gone, over one connection after another.
 pub fn send(address: SocketAddr, ledger: &Ledger, mut random: Random, stop: &AtomicBool) {

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use mailrace_io::sim::Random;
+
 use super::device::{EXT4_OPTIONS, LoopDevice, Mount, Place, make_ext4, require_root};
 use super::write_log::{Unflushed, WriteLog};
 use super::{Look, Rig};
 use crate::error::ProofError;
 use crate::program::{command, not_started, require, run};
-use mailrace_io::sim::Random;
 
 /// A file whose writes are logged; it is there as long as the daemon runs.
 #[derive(Debug)]

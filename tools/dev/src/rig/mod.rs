@@ -12,8 +12,9 @@ pub mod write_log;
 
 use std::path::Path;
 
-use crate::error::ProofError;
 use mailrace_io::sim::Random;
+
+use crate::error::ProofError;
 
 /// What is done with each state that a cut may have left: its name and where it is mounted.
 pub type Look<'a> = dyn FnMut(&str, &Path) -> Result<(), ProofError> + 'a;

@@ -3,11 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
+use mailrace_io::sim::Random;
+
 use super::device::{EXT4_OPTIONS, LoopDevice, Mount, Place, make_ext4, require_root};
 use super::{Look, Rig, empty};
 use crate::error::ProofError;
 use crate::program::{require, run};
-use mailrace_io::sim::Random;
 
 /// Fields go from the last to the first that was set up.
 #[derive(Debug)]

@@ -6,8 +6,9 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::error::ProofError;
 use mailrace_io::sim::Random;
+
+use crate::error::ProofError;
 
 /// What of the writes after the last flush has reached the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
