@@ -90,6 +90,12 @@ impl Session {
         reply(context, replies, &[b"220 ", &settings.myhostname, b" ESMTP ", &settings.mail_name]);
     }
 
+    /// Whether the next step needs no input: the octets of a chunk have all come (RFC 3030), and it is to be answered.
+    #[must_use]
+    pub const fn is_at_chunk_end(&self) -> bool {
+        matches!(self.mode, Mode::Chunk { left: 0, .. })
+    }
+
     /// Takes one step. The caller calls again with the rest of `input` until [`Event::NeedInput`].
     pub fn feed<'a>(
         &mut self,

@@ -77,11 +77,16 @@ impl Accounts {
 
     /// A connection ended.
     pub(super) fn disconnect(&mut self, slot: u32) {
+        self.leave(slot);
+        self.is_waiting[slot as usize] = false;
+    }
+
+    /// The connection is no longer counted, nor charged to anybody; if it waits, it goes on waiting.
+    pub(super) fn leave(&mut self, slot: u32) {
         if let Some(account) = self.of(slot) {
             account.connections -= 1;
         }
         self.of_connection[slot as usize] = None;
-        self.is_waiting[slot as usize] = false;
     }
 
     /// Whether the connection waits.

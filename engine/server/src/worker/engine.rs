@@ -15,7 +15,7 @@ use mailrace_core::{Origin, QueueId, Timestamp};
 use mailrace_io::{Block, ConnectionId, Disk, Instant, Operation, ReceiveEnd, Token};
 use mailrace_spool::SegmentSpool;
 
-use super::accounts::{Accounts, CONNECTION_COST, receive_cost};
+use super::accounts::{Accounts, CONNECTION_COST};
 use super::connection::{Connection, Receiving, Waits};
 use super::control::{MARK_TAG, Markings};
 use super::incoming::{Incoming, Progress, Surroundings};
@@ -39,12 +39,12 @@ pub(crate) struct Engine<D: Disk> {
     pub(super) spool: SegmentSpool<D>,
     pub(super) telemetry: Telemetry,
     pub(super) operations: Vec<(Token, Operation)>,
-    connections: Vec<Option<Box<Connection>>>,
+    pub(super) connections: Vec<Option<Box<Connection>>>,
     open: usize,
-    accounts: Accounts,
+    pub(super) accounts: Accounts,
     /// Where to look next for a connection that may make room for another.
-    hand: usize,
-    timers: Timers,
+    pub(super) hand: usize,
+    pub(super) timers: Timers,
     /// Connections that wait for room in the spool.
     waiting_for_spool: VecDeque<ConnectionId>,
     /// Connections that wait for the answer of a lookup table.
@@ -60,7 +60,7 @@ pub(crate) struct Engine<D: Disk> {
     pub(super) wall: Timestamp,
     pub(super) is_storage_low: bool,
     /// So many clients want something at once that each waits for the others.
-    is_crowded: bool,
+    pub(super) is_crowded: bool,
     /// Octets of content, envelopes and backlog in memory.
     memory: usize,
     /// The part of it that sessions hold: nothing but their end makes it smaller.
@@ -161,8 +161,10 @@ impl<D: Disk> Engine<D> {
             self.turn_away(&mut connection, b"421 4.3.2 ", b" All server ports are busy");
         } else if limit > 0 && connections > limit {
             self.telemetry.too_many_connections(connection.session.origin());
-            // If it owes, it is told so when it has waited: whoever is turned away at once comes back at once.
+            // If it owes, it is told so when it has waited: whoever is turned away at once comes back at once. It is not
+            // counted while it does: places that its client has given back are free again.
             self.charge(&mut connection, CONNECTION_COST);
+            self.accounts.leave(id.slot);
             self.turn_away(&mut connection, b"421 4.7.0 ", b" Error: too many connections");
         } else {
             self.charge(&mut connection, CONNECTION_COST);
@@ -173,69 +175,6 @@ impl<D: Disk> Engine<D> {
             }
         }
         self.put_back(connection);
-    }
-
-    /// Ends a connection before its dialogue has begun.
-    fn turn_away(&self, connection: &mut Connection, code: &[u8], reason: &[u8]) {
-        let reply = [code, self.settings.smtp.myhostname.as_slice(), reason, b"\r\n"];
-        reply.iter().for_each(|part| connection.replies.extend_from_slice(part));
-        connection.waits.for_close = true;
-    }
-
-    /// All places are taken: a connection whose client owes gives its place up, if one is found soon.
-    fn make_room(&mut self) {
-        for _ in 0..LOOKS_MAX.min(self.connections.len()) {
-            self.hand = (self.hand + 1) % self.connections.len();
-            let may_end = |connection: &mut Box<Connection>| {
-                let waits = &connection.waits;
-                self.accounts.is_waiting(connection.id.slot) && !waits.for_verdict && !waits.for_send
-            };
-            if let Some(connection) = self.connections[self.hand].take_if(may_end) {
-                self.telemetry.gave_place_up();
-                self.close(connection);
-                return;
-            }
-        }
-    }
-
-    /// Charges work to the client; if it owes, nothing is read from the connection for a while.
-    fn charge(&mut self, connection: &mut Connection, cost: Duration) {
-        let allowance = self.settings.client_allowance;
-        let Some(wait) = self.accounts.charge(connection.id.slot, cost, allowance, self.now) else { return };
-        let waits = &mut connection.waits;
-        waits.until = waits.until.max(self.now.after(wait));
-        self.timers.once(connection.id.slot, waits.until);
-        if !self.accounts.set_waiting(connection.id.slot, true) {
-            self.telemetry.made_to_wait();
-            // Of a receive of some octets no more than those can come.
-            if waits.receiving == Receiving::All && !waits.is_paused {
-                self.operations.push((Token::default(), Operation::StopReceiving(connection.id)));
-            }
-        }
-    }
-
-    /// A message was accepted: its client owes nothing, and this connection waits no longer.
-    fn pay(&mut self, connection: &mut Connection) {
-        self.accounts.settle(connection.id.slot, self.settings.client_allowance);
-        self.end_wait(connection);
-    }
-
-    /// What its client owes holds this connection up no longer.
-    fn end_wait(&mut self, connection: &mut Connection) {
-        if self.accounts.set_waiting(connection.id.slot, false) {
-            connection.waits.until = Instant::default();
-        }
-    }
-
-    /// Charges a receive: at once, or with the message whose content it is.
-    fn charge_receive(&mut self, connection: &mut Connection, size: usize) {
-        let cost = receive_cost(size);
-        match connection.message.as_mut() {
-            // It may become a message yet. But content in crumbs is no way to send mail, and in a crowd whoever has
-            // had much and no message accepted lets the others go first.
-            Some(message) if size >= CRUMB_SIZE && !self.is_crowded => message.cost += cost,
-            _ => self.charge(connection, cost),
-        }
     }
 
     /// Octets came from a client.
@@ -319,6 +258,9 @@ impl<D: Disk> Engine<D> {
         for id in self.waiting_for_answer.remove(&ticket).unwrap_or_default() {
             let Some(mut connection) = self.take(id) else { continue };
             connection.waits.for_answer = false;
+            if let Some(message) = connection.message.as_mut() {
+                message.answered(self.now);
+            }
             self.retry(connection);
         }
         self.submission_answered(ticket);
@@ -416,6 +358,10 @@ impl<D: Disk> Engine<D> {
         if connection.waits.is_delayed() && connection.waits.until <= self.now {
             connection.waits.until = Instant::default();
             self.accounts.set_waiting(connection.id.slot, false);
+            // So long it was not the client that was waited for.
+            let patience =
+                if connection.waits.for_close { CLOSE_PATIENCE } else { self.settings.smtpd_timeout };
+            connection.deadline = connection.deadline.max(self.now.after(patience));
             self.go_on(connection);
         }
         if connection.deadline > self.now {
@@ -482,17 +428,21 @@ impl<D: Disk> Engine<D> {
     }
 
     fn drain(&mut self, connection: &mut Connection) {
-        if self.is_draining && connection.message.is_none() && !connection.waits.for_close {
+        if !self.is_draining || connection.message.is_some() {
+            return;
+        }
+        if !connection.waits.for_close {
             let mut context = self.context();
             connection.session.shut_down(&mut context, &mut connection.replies);
             connection.waits.for_close = true;
-            self.end_wait(connection);
         }
+        self.end_wait(connection);
     }
 
     /// Gives the session what waited for it.
     fn go_on(&mut self, connection: &mut Connection) {
-        if connection.waits.is_ready() && !connection.backlog.is_empty() {
+        let has_work = !connection.backlog.is_empty() || connection.session.is_at_chunk_end();
+        if connection.waits.is_ready() && has_work {
             let backlog = std::mem::take(&mut connection.backlog);
             self.drive(connection, &backlog);
         }
@@ -521,7 +471,7 @@ impl<D: Disk> Engine<D> {
                     pieces.clear();
                     self.abandon(connection);
                 }
-                Event::Ask(ticket) => self.wait_for_answer(connection, ticket),
+                Event::Ask(ticket) => self.ask(connection, ticket),
                 event @ (Event::Delay { .. } | Event::Close) => self.obey(connection, &event),
             }
         }
@@ -571,7 +521,7 @@ impl<D: Disk> Engine<D> {
         self.put_arena_back(arena);
         match progress {
             Progress::Wait => self.wait_for_spool(connection),
-            Progress::Ask(ticket) => self.wait_for_answer(connection, ticket),
+            Progress::Ask(ticket) => self.ask_for_message(connection, ticket),
             // A failure is told at the end of the content.
             Progress::Done | Progress::Discarded | Progress::Failed(_) => {}
         }
@@ -601,7 +551,7 @@ impl<D: Disk> Engine<D> {
                 let id = message.id;
                 self.give_verdict(connection, Verdict::Queued(id));
             }
-            Progress::Ask(ticket) => self.wait_for_answer(connection, ticket),
+            Progress::Ask(ticket) => self.ask_for_message(connection, ticket),
             Progress::Failed(verdict) => self.give_verdict(connection, verdict),
         }
     }
@@ -636,17 +586,21 @@ impl<D: Disk> Engine<D> {
         self.waiting_for_spool.push_back(connection.id);
     }
 
-    fn wait_for_answer(&mut self, connection: &mut Connection, ticket: Ticket) {
-        assert!(!connection.waits.for_answer, "a connection waits for one answer");
-        if let Some(message) = connection.message.as_mut()
-            && self.now.since(*message.asked_at.get_or_insert(self.now)) > ANSWER_PATIENCE
-        {
-            message.give_up_asking(&mut self.spool);
-            if connection.waits.for_verdict {
-                self.give_verdict(connection, Verdict::QueueWriteFailed);
-            }
-            return;
+    /// The passes ask for the message; if they have waited too long for answers already, it is given up.
+    fn ask_for_message(&mut self, connection: &mut Connection, ticket: Ticket) {
+        let Some(message) = connection.message.as_mut() else { return };
+        if message.may_ask(self.now) {
+            return self.ask(connection, ticket);
         }
+        message.give_up_asking(&mut self.spool);
+        if connection.waits.for_verdict {
+            self.give_verdict(connection, Verdict::QueueWriteFailed);
+        }
+    }
+
+    /// Nothing is done on the connection until the table has answered.
+    fn ask(&mut self, connection: &mut Connection, ticket: Ticket) {
+        assert!(!connection.waits.for_answer, "a connection waits for one answer");
         connection.waits.for_answer = true;
         self.waiting_for_answer.entry(ticket).or_default().push(connection.id);
     }
@@ -763,8 +717,9 @@ impl<D: Disk> Engine<D> {
         let is_held = waits.is_paused || waits.for_close || self.accounts.is_waiting(id.slot);
         let may_read = connection.backlog.len() <= BACKLOG_SIZE && !is_held;
         if may_read && waits.receiving == Receiving::No && !waits.is_shut {
-            let is_some = !self.settings.client_allowance.is_zero() && self.accounts.is_unproven(id.slot);
-            let (receiving, receive) = if is_some {
+            let receives_some =
+                !self.settings.client_allowance.is_zero() && self.accounts.is_unproven(id.slot);
+            let (receiving, receive) = if receives_some {
                 (Receiving::Some, Operation::ReceiveSome(id))
             } else {
                 (Receiving::All, Operation::Receive(id))
@@ -786,7 +741,7 @@ impl<D: Disk> Engine<D> {
         self.connections[id.slot as usize] = Some(connection);
     }
 
-    fn close(&mut self, mut connection: Box<Connection>) {
+    pub(super) fn close(&mut self, mut connection: Box<Connection>) {
         if let Some(mut message) = connection.message.take() {
             self.accounts.charge(connection.id.slot, message.cost, self.settings.client_allowance, self.now);
             message.abandon(&mut self.spool);
@@ -805,16 +760,10 @@ impl<D: Disk> Engine<D> {
     }
 }
 
-/// Connections that are looked at for one that gives its place up.
-const LOOKS_MAX: usize = 256;
 /// Completions of one turn that make it a crowded one.
 const CROWD: usize = 256;
-/// Octets of content of which fewer in one receive are charged at once.
-const CRUMB_SIZE: usize = 128;
 /// How long a client may take to read the last reply.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
-/// How long lookup tables may take together for one message; then its client is told to come back (451 4.3.0).
-pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(100);
 /// Octets of an arena that is kept; more is given back.
 const ARENA_SIZE_KEPT: usize = 2 << 20;
 /// Octets that sessions may hold however little memory there is: some envelopes fit.

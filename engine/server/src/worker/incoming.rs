@@ -34,8 +34,10 @@ pub(super) struct Incoming {
     failure: Option<Verdict>,
     /// What reading it has cost; charged to the client if the message is not accepted.
     pub(super) cost: Duration,
-    /// When it first had to wait for an answer of a table.
-    pub(super) asked_at: Option<Instant>,
+    /// Since when it waits for an answer of a table.
+    asked_at: Option<Instant>,
+    /// How long it has waited for earlier answers.
+    waited: Duration,
     /// When the spool was given the last of it.
     pub(super) committed_at: Option<Instant>,
 }
@@ -84,6 +86,7 @@ impl Incoming {
             failure: None,
             cost: Duration::ZERO,
             asked_at: None,
+            waited: Duration::ZERO,
             committed_at: None,
         }
     }
@@ -230,6 +233,18 @@ impl Incoming {
         self.fail(spool, Verdict::StorageFull);
     }
 
+    /// Whether it may wait for one more answer of a table; if so, it does from now on.
+    pub(super) fn may_ask(&mut self, now: Instant) -> bool {
+        let may_ask = self.waited <= ANSWER_PATIENCE;
+        self.asked_at = may_ask.then_some(now);
+        may_ask
+    }
+
+    /// The answer came, if it waited for one.
+    pub(super) fn answered(&mut self, now: Instant) {
+        self.waited += self.asked_at.take().map(|asked_at| now.since(asked_at)).unwrap_or_default();
+    }
+
     /// Gives up on the message because tables do not answer; its client is told at the end of the content.
     pub(super) fn give_up_asking<D: Disk>(&mut self, spool: &mut SegmentSpool<D>) {
         self.fail(spool, Verdict::QueueWriteFailed);
@@ -361,3 +376,6 @@ fn verdict_of_refusal(refusal: &Refusal) -> Verdict {
 fn size_of_all(content: &[&[u8]]) -> usize {
     content.iter().map(|slice| slice.len()).sum()
 }
+
+/// How long lookup tables may take together for one message; then its client is told to come back (451 4.3.0).
+const ANSWER_PATIENCE: Duration = Duration::from_secs(100);

@@ -1,6 +1,7 @@
 //! Owns the loop of one core: completions in, one turn of the engine, operations out.
 
 mod accounts;
+mod charging;
 mod connection;
 mod control;
 mod engine;

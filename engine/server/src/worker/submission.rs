@@ -11,7 +11,7 @@ use mailrace_core::{Envelope, Origin};
 use mailrace_io::{Disk, Instant};
 
 use super::control::MARK_TAG;
-use super::engine::{ANSWER_PATIENCE, Engine};
+use super::engine::Engine;
 use super::incoming::{Incoming, Progress};
 
 /// The tag of the message's commit: one that no connection and no mark has.
@@ -158,7 +158,7 @@ impl<D: Disk> Engine<D> {
             }
             Progress::Wait => WaitsFor::Spool,
             Progress::Ask(ticket) => {
-                if self.now.since(*submission.message.asked_at.get_or_insert(self.now)) > ANSWER_PATIENCE {
+                if !submission.message.may_ask(self.now) {
                     return self.end_submission(submission, &Verdict::QueueWriteFailed);
                 }
                 WaitsFor::Answer(ticket)
@@ -182,7 +182,10 @@ impl<D: Disk> Engine<D> {
 
     /// Tries again if this was the answer that was missing.
     pub(super) fn submission_answered(&mut self, ticket: Ticket) {
-        if self.submission.as_ref().is_some_and(|it| it.waits_for == WaitsFor::Answer(ticket)) {
+        if let Some(submission) = self.submission.as_mut()
+            && submission.waits_for == WaitsFor::Answer(ticket)
+        {
+            submission.message.answered(self.now);
             self.advance_submission();
         }
     }

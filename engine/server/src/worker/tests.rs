@@ -3,7 +3,9 @@ mod submission;
 use std::time::Duration;
 
 use crossbeam::channel::{Sender, unbounded};
-use mailrace_core::address::Destinations;
+use mailrace_core::address::{Destinations, Domains};
+use mailrace_core::cleanup::Bcc;
+use mailrace_core::lookup::{LookupError, LookupTable, Maps, Ticket};
 use mailrace_core::smtp;
 use mailrace_io::memory::{Client, MemoryDisk, MemoryIo};
 use mailrace_spool::reader::Queue;
@@ -346,6 +348,130 @@ fn a_client_that_owes_is_turned_away_late() {
     rig.settle();
     assert!(String::from_utf8(fourth.take()).unwrap().starts_with("421 4.7.0 "));
     assert!(fourth.is_closed() && third.is_closed() && !first.is_closed());
+}
+
+#[test]
+fn places_that_a_client_gives_back_are_free_while_others_wait_to_be_turned_away() {
+    let mut rig = rig_with_strangers(WorkerSettings { connection_count_limit: 1, ..settings() });
+    let first = rig.connect_from("192.0.2.1");
+    let _ = first.take();
+    let held: Vec<Client> = (0..10).map(|_| rig.connect_from("192.0.2.1")).collect();
+    assert!(held.last().unwrap().take().is_empty(), "it waits");
+    first.shut();
+    rig.settle();
+    assert!(first.is_closed());
+    let next = rig.connect_from("192.0.2.1");
+    rig.worker.io.pass(Duration::from_secs(61));
+    rig.settle();
+    assert!(String::from_utf8(next.take()).unwrap().starts_with("220 "));
+}
+
+#[test]
+fn what_waited_is_told_even_if_its_time_is_over_at_the_same_moment() {
+    let smtpd_timeout = Duration::from_secs(60);
+    let settings = WorkerSettings { connection_count_limit: 1, smtpd_timeout, ..settings() };
+    let mut rig = rig_with_strangers(settings);
+    let [first, ..] = [(); 10].map(|()| rig.connect_from("192.0.2.1"));
+    let _ = first.take();
+    let late = rig.connect_from("192.0.2.1");
+    rig.worker.io.pass(Duration::from_secs(60));
+    rig.settle();
+    assert!(String::from_utf8(late.take()).unwrap().starts_with("421 4.7.0 "));
+    assert!(late.is_closed());
+}
+
+#[test]
+fn a_drain_waits_for_no_client_that_owes() {
+    let mut rig = rig_with_strangers(WorkerSettings { connection_count_limit: 1, ..settings() });
+    let clients = [(); 10].map(|()| rig.connect_from("192.0.2.1"));
+    let late = clients.last().unwrap();
+    assert!(late.take().is_empty() && !late.is_closed(), "it waits");
+    rig.controls.send(Control::Drain).unwrap();
+    rig.settle();
+    assert!(String::from_utf8(late.take()).unwrap().starts_with("421 4.7.0 "));
+    assert!(clients.iter().all(Client::is_closed));
+    assert!(!rig.is_running);
+}
+
+#[test]
+fn a_chunk_that_is_refused_at_its_end_is_answered_when_its_client_has_waited() {
+    let smtpd_forbid_bare_newline = smtp::BareNewline::Reject;
+    let smtp = smtp::Settings { smtpd_forbid_bare_newline, ..settings().smtp };
+    let mut rig = rig_with_strangers(WorkerSettings { smtp, ..settings() });
+    let client = rig.connect_from("192.0.2.1");
+    let _ = client.take();
+    rig.say(&client, b"EHLO a.example\r\n");
+    rig.say(&client, b"MAIL FROM:<a@b.example>\r\nRCPT TO:<u@example.com>\r\n");
+    client.send(b"BDAT 200000\r\n");
+    rig.settle();
+    let reply = rig.say(&client, &[&[b'a'; 199_999][..], b"\n"].concat());
+    assert_eq!(reply, "", "its client has used its allowance up");
+    rig.worker.io.pass(Duration::from_secs(61));
+    rig.settle();
+    let reply = String::from_utf8(client.take()).unwrap();
+    assert!(reply.starts_with("550 5.5.2 "), "{reply}");
+}
+
+/// A table that never answers.
+#[derive(Debug, Default)]
+struct Silent(std::sync::atomic::AtomicU64);
+
+impl LookupTable for Silent {
+    fn look_up<'a>(&'a self, _: &'a bumpalo::Bump, _: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
+        let asked = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        assert!(asked < 1000, "the same question over and over");
+        Err(LookupError::Pending(Ticket(asked)))
+    }
+
+    fn may_wait(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_question_of_the_session_waits_whatever_its_message_has_waited() {
+    let silent = Arc::new(Silent::default());
+    let asked = || silent.0.load(std::sync::atomic::Ordering::Relaxed);
+    let maps = Maps::new(vec![Arc::clone(&silent) as Arc<dyn LookupTable>]);
+    let relay_domains = Domains { maps, ..["example.com"].into_iter().collect() };
+    let destinations = Destinations { relay_domains, ..Destinations::default() };
+    let smtp = smtp::Settings { destinations: Arc::new(destinations), ..settings().smtp };
+    let mut rig = Rig::new(WorkerSettings { smtp, ..settings() });
+    let client = rig.connect();
+    let _ = client.take();
+    rig.say(&client, b"EHLO a.example\r\n");
+    let replies = rig.say(&client, b"MAIL FROM:<a@b.example>\r\nRCPT TO:<u@example.com>\r\nBDAT 3\r\na\r\n");
+    assert!(replies.ends_with("250 2.0.0 Ok: 3 bytes\r\n"), "{replies}");
+    assert_eq!(rig.say(&client, b"VRFY a@one.example\r\n"), "");
+    assert_eq!(asked(), 1);
+    rig.worker.io.pass(Duration::from_secs(101));
+    rig.settle();
+    rig.worker.engine.answered(Ticket(0));
+    rig.settle();
+    assert_eq!(String::from_utf8(client.take()).unwrap(), "");
+    assert_eq!(asked(), 2, "it asks again, and waits again");
+    let other = rig.connect();
+    assert!(String::from_utf8(other.take()).unwrap().starts_with("220 "), "nobody else waits");
+}
+
+#[test]
+fn a_message_waits_for_tables_so_long_and_no_longer() {
+    let bcc = Bcc { sender_maps: Maps::new(vec![Arc::new(Silent::default())]), ..Bcc::default() };
+    let cleanup = mailrace_core::cleanup::Settings { bcc, ..settings().cleanup };
+    let mut rig = Rig::new(WorkerSettings { cleanup, ..settings() });
+    let client = rig.connect();
+    let _ = client.take();
+    rig.say(&client, b"EHLO a.example\r\n");
+    assert!(!rig.say(&client, &transaction("x")).contains("queued as"));
+    for asked in 0..3 {
+        assert_eq!(String::from_utf8(client.take()).unwrap(), "", "{asked} answers did not come in time");
+        rig.worker.io.pass(Duration::from_secs(40));
+        rig.settle();
+        rig.worker.engine.answered(Ticket(asked));
+        rig.settle();
+    }
+    let replies = String::from_utf8(client.take()).unwrap();
+    assert!(replies.lines().last().is_some_and(|reply| reply.starts_with("451 4.3.0 ")), "{replies}");
 }
 
 #[test]

@@ -9,10 +9,13 @@ use mailrace_io::Instant;
 /// moved on when it comes up too early, so that activity costs nothing here.
 #[derive(Debug)]
 pub(super) struct Timers {
-    entries: BinaryHeap<Reverse<(Instant, u32)>>,
+    entries: BinaryHeap<Reverse<Entry>>,
     /// Whether the slot has its standing entry, which outlives the connection that made it.
     is_standing: Vec<bool>,
 }
+
+/// When to look at which slot, and whether it is the slot's standing entry.
+type Entry = (Instant, u32, bool);
 
 impl Timers {
     pub(super) fn new(slots: usize) -> Self {
@@ -24,28 +27,28 @@ impl Timers {
         let standing = &mut self.is_standing[slot as usize];
         if !*standing {
             *standing = true;
-            self.entries.push(Reverse((deadline, slot)));
+            self.entries.push(Reverse((deadline, slot, true)));
         }
     }
 
     /// Looks at the slot once at `time`, besides its standing entry.
     pub(super) fn once(&mut self, slot: u32, time: Instant) {
-        self.entries.push(Reverse((time, slot)));
+        self.entries.push(Reverse((time, slot, false)));
     }
 
     /// When the next entry comes up.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.entries.peek().map(|Reverse((time, _))| *time)
+        self.entries.peek().map(|Reverse((time, ..))| *time)
     }
 
     /// Takes a slot whose time has come. The caller looks at it and calls [`Timers::stand`] if it is still in use.
     pub(super) fn due(&mut self, now: Instant) -> Option<u32> {
-        let Reverse((time, _)) = self.entries.peek()?;
+        let Reverse((time, ..)) = self.entries.peek()?;
         if *time > now {
             return None;
         }
-        let Reverse((_, slot)) = self.entries.pop()?;
-        self.is_standing[slot as usize] = false;
+        let Reverse((_, slot, is_standing)) = self.entries.pop()?;
+        self.is_standing[slot as usize] &= !is_standing;
         Some(slot)
     }
 }
@@ -68,5 +71,19 @@ mod tests {
         assert_eq!(timers.due(at(100)), None);
         timers.stand(2, at(30));
         assert_eq!(timers.next(), Some(at(30)));
+    }
+
+    #[test]
+    fn looking_once_leaves_the_standing_entry_alone() {
+        let at = Instant::from_nanoseconds;
+        let mut timers = Timers::new(1);
+        timers.stand(0, at(1000));
+        for time in 1..100 {
+            timers.once(0, at(time));
+            assert_eq!(timers.due(at(time)), Some(0));
+            timers.stand(0, at(1000 + time));
+        }
+        assert_eq!(timers.entries.len(), 1);
+        assert_eq!(timers.next(), Some(at(1000)));
     }
 }

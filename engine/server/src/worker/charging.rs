@@ -1,0 +1,79 @@
+//! Owns what an engine does with clients that take too much: it charges them, lets them wait, and takes their places.
+
+use std::time::Duration;
+
+use mailrace_io::{Disk, Instant, Operation, Token};
+
+use super::accounts::receive_cost;
+use super::connection::{Connection, Receiving};
+use super::engine::Engine;
+
+impl<D: Disk> Engine<D> {
+    /// Ends a connection before its dialogue has begun.
+    pub(super) fn turn_away(&self, connection: &mut Connection, code: &[u8], reason: &[u8]) {
+        let reply = [code, self.settings.smtp.myhostname.as_slice(), reason, b"\r\n"];
+        reply.iter().for_each(|part| connection.replies.extend_from_slice(part));
+        connection.waits.for_close = true;
+    }
+
+    /// All places are taken: a connection whose client owes gives its place up, if one is found soon.
+    pub(super) fn make_room(&mut self) {
+        for _ in 0..LOOKS_MAX.min(self.connections.len()) {
+            self.hand = (self.hand + 1) % self.connections.len();
+            let may_end = |connection: &mut Box<Connection>| {
+                let waits = &connection.waits;
+                self.accounts.is_waiting(connection.id.slot) && !waits.for_verdict && !waits.for_send
+            };
+            if let Some(connection) = self.connections[self.hand].take_if(may_end) {
+                self.telemetry.gave_place_up();
+                self.close(connection);
+                return;
+            }
+        }
+    }
+
+    /// Charges work to the client; if it owes, nothing is read from the connection for a while.
+    pub(super) fn charge(&mut self, connection: &mut Connection, cost: Duration) {
+        let allowance = self.settings.client_allowance;
+        let Some(wait) = self.accounts.charge(connection.id.slot, cost, allowance, self.now) else { return };
+        let waits = &mut connection.waits;
+        waits.until = waits.until.max(self.now.after(wait));
+        self.timers.once(connection.id.slot, waits.until);
+        if !self.accounts.set_waiting(connection.id.slot, true) {
+            self.telemetry.made_to_wait();
+            // Of a receive of some octets no more than those can come.
+            if waits.receiving == Receiving::All && !waits.is_paused {
+                self.operations.push((Token::default(), Operation::StopReceiving(connection.id)));
+            }
+        }
+    }
+
+    /// A message was accepted: its client owes nothing, and this connection waits no longer.
+    pub(super) fn pay(&mut self, connection: &mut Connection) {
+        self.accounts.settle(connection.id.slot, self.settings.client_allowance);
+        self.end_wait(connection);
+    }
+
+    /// What its client owes holds this connection up no longer.
+    pub(super) fn end_wait(&mut self, connection: &mut Connection) {
+        if self.accounts.set_waiting(connection.id.slot, false) {
+            connection.waits.until = Instant::default();
+        }
+    }
+
+    /// Charges a receive: at once, or with the message whose content it is.
+    pub(super) fn charge_receive(&mut self, connection: &mut Connection, size: usize) {
+        let cost = receive_cost(size);
+        match connection.message.as_mut() {
+            // It may become a message yet. But content in crumbs is no way to send mail, and in a crowd whoever has
+            // had much and no message accepted lets the others go first.
+            Some(message) if size >= CRUMB_SIZE && !self.is_crowded => message.cost += cost,
+            _ => self.charge(connection, cost),
+        }
+    }
+}
+
+/// Connections that are looked at for one that gives its place up.
+const LOOKS_MAX: usize = 256;
+/// Octets of content of which fewer in one receive are charged at once.
+const CRUMB_SIZE: usize = 128;
