@@ -31,6 +31,7 @@ macro_rules! conformance {
             a_full_table_takes_the_next_client_after_a_close
             nobody_is_taken_any_more_after_accepting_stopped
             two_of_them_talk_through_connect
+            a_connection_comes_from_the_address_that_is_wanted
             connecting_to_nobody_fails
             durable_writes_are_on_the_file
             a_write_that_fails_says_why_and_the_next_one_is_done
@@ -379,7 +380,7 @@ pub(crate) fn nobody_is_taken_any_more_after_accepting_stopped<I: Io<Disk = OsDi
 
 pub(crate) fn two_of_them_talk_through_connect<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
     let (mut server, mut client) = (Bench::new(make()), Bench::new(make()));
-    client.io.submit(Token(9), Operation::Connect(server.target));
+    client.io.submit(Token(9), Operation::Connect { server: server.target, source: None });
     let connection = client.until(|completion| match completion {
         Completion::Connected { token: Token(9), result: Ok(connection) } => Some(*connection),
         _ => None,
@@ -396,12 +397,36 @@ pub(crate) fn two_of_them_talk_through_connect<I: Io<Disk = OsDisk>>(make: &impl
     assert_eq!(server.received(Token(2)), b"QUIT\r\n");
 }
 
+pub(crate) fn a_connection_comes_from_the_address_that_is_wanted<I: Io<Disk = OsDisk>>(
+    make: &impl Fn() -> I,
+) {
+    let (mut server, mut client) = (Bench::new(make()), Bench::new(make()));
+    for source in [[127, 65, 0, 1], [127, 65, 0, 255]].map(IpAddr::from) {
+        client.io.submit(Token(9), Operation::Connect { server: server.target, source: Some(source) });
+        let connection = client.until(|completion| match completion {
+            Completion::Connected { token: Token(9), result: Ok(connection) } => Some(*connection),
+            _ => None,
+        });
+        let (_, peer) = server.accepted();
+        assert_eq!(peer.ip(), source);
+        client.io.submit(Token(0), Operation::Close(connection));
+    }
+    // TEST-NET-3 is nobody's.
+    let source = Some(IpAddr::from([203, 0, 113, 1]));
+    client.io.submit(Token(7), Operation::Connect { server: server.target, source });
+    let error = client.until(|completion| match completion {
+        Completion::Connected { token: Token(7), result: Err(error) } => Some(error.kind()),
+        _ => None,
+    });
+    assert_eq!(error, std::io::ErrorKind::AddrNotAvailable);
+}
+
 pub(crate) fn connecting_to_nobody_fails<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
     let mut bench = Bench::new(make());
     let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     // More often than there are places.
     for _ in 0..6 {
-        bench.io.submit(Token(7), Operation::Connect(nobody));
+        bench.io.submit(Token(7), Operation::Connect { server: nobody, source: None });
         let error = bench.until(|completion| match completion {
             Completion::Connected { token: Token(7), result: Err(error) } => Some(error.kind()),
             _ => None,

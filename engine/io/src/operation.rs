@@ -1,7 +1,7 @@
 //! Owns what can be asked of an [`Io`](crate::Io) and what it answers.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use crate::Block;
 
@@ -50,7 +50,12 @@ pub enum Operation {
     /// Stop taking connections from all sockets and close them.
     StopAccepting,
     /// Connect: one [`Completion::Connected`].
-    Connect(SocketAddr),
+    Connect {
+        /// Where to.
+        server: SocketAddr,
+        /// Which of this machine's addresses to come from, instead of the kernel's choice. On the ring it takes Linux 6.11.
+        source: Option<IpAddr>,
+    },
     /// Receive until the stream ends or [`Operation::StopReceiving`]: many [`Completion::Received`], then
     /// [`Completion::ReceiveEnded`].
     Receive(ConnectionId),

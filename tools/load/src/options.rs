@@ -1,6 +1,6 @@
 //! Owns the command line.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 use clap::{Parser, ValueEnum};
 
@@ -72,6 +72,10 @@ pub(crate) struct Options {
     /// Only these kinds of bad clients
     #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "hostile")]
     pub(crate) kinds: Vec<Kind>,
+    /// Connect from these addresses of this machine, one connection from each in turn, so that the server sees so many
+    /// clients; on loopback 127.0.0.0/8 may be had without further ado (Linux 6.11 or newer)
+    #[arg(long, value_name = "ADDR[/BITS]", value_parser = network, conflicts_with = "hostile")]
+    pub(crate) source: Option<Network>,
     /// Messages sent before counting starts
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) warmup: u64,
@@ -115,6 +119,38 @@ impl Options {
     pub(crate) fn server(&self) -> Option<SocketAddr> {
         self.server.or(self.to)
     }
+}
+
+/// Addresses that share their first bits, one after the other.
+#[derive(Clone, Debug)]
+pub(crate) struct Network {
+    /// As of IPv6, into which those of IPv4 are mapped.
+    first: u128,
+    /// The bits that differ.
+    rest: u128,
+    next: u128,
+}
+
+impl Network {
+    /// The next address; after the last one the first one again.
+    pub(crate) fn next_address(&mut self) -> IpAddr {
+        let address = self.first | (self.next & self.rest);
+        self.next = self.next.wrapping_add(1);
+        Ipv6Addr::from(address).to_canonical()
+    }
+}
+
+fn network(text: &str) -> Result<Network, String> {
+    let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+    let address: IpAddr = address.parse().map_err(|error| format!("{error} (ADDR[/BITS] is wanted)"))?;
+    let (mapped, size) = match address {
+        IpAddr::V4(address) => (address.to_ipv6_mapped(), 32),
+        IpAddr::V6(address) => (address, 128),
+    };
+    let shared = bits.map_or(Ok(size), str::parse::<u32>).ok().filter(|bits| *bits <= size);
+    let shared = shared.ok_or_else(|| format!("0 to {size} bits can be shared"))?;
+    let rest = 1u128.checked_shl(size - shared).map_or(u128::MAX, |end| end - 1);
+    Ok(Network { first: mapped.to_bits() & !rest, rest, next: 0 })
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -187,5 +223,21 @@ mod tests {
         let options = parse("127.0.0.1:25 --slow 200 --size 50M").unwrap();
         assert_eq!((options.connections, options.messages), (200, Some(200)));
         assert_eq!(options.rate, Some(SLOW_RATE));
+    }
+
+    #[test]
+    fn a_network_gives_its_addresses_in_turn() {
+        let addresses = |text: &str| {
+            let mut network = network(text).unwrap();
+            (0..3).map(|_| network.next_address().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(addresses("192.0.2.7"), ["192.0.2.7"; 3]);
+        assert_eq!(addresses("192.0.2.7/31"), ["192.0.2.6", "192.0.2.7", "192.0.2.6"]);
+        assert_eq!(addresses("10.9.8.7/0"), ["0.0.0.0", "0.0.0.1", "0.0.0.2"]);
+        assert_eq!(addresses("2001:db8::5/64"), ["2001:db8::", "2001:db8::1", "2001:db8::2"]);
+        assert_eq!(addresses("2001:db8::5/0"), ["::", "::1", "::2"]);
+        for wrong in ["192.0.2.7/33", "192.0.2/24", "192.0.2.7/", "192.0.2.7/-1", "::1/129", ""] {
+            assert!(network(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails")]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 struct Seen {
     commands: Vec<String>,
     contents: Vec<Vec<u8>>,
+    clients: Vec<IpAddr>,
     /// Commands that were there before the server answered the one before.
     pipelined: usize,
 }
@@ -26,6 +27,7 @@ fn server(answers: Answers) -> (SocketAddr, Arc<Mutex<Seen>>) {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let (stream, seen) = (stream.unwrap(), Arc::clone(&shared));
+            seen.lock().unwrap().clients.push(stream.peer_addr().unwrap().ip());
             std::thread::spawn(move || serve(stream, answers, &seen));
         }
     });
@@ -192,6 +194,15 @@ fn refusals_are_counted_and_the_connection_goes_on() {
             assert!(seen.lock().unwrap().contents.iter().all(Vec::is_empty));
         }
     }
+}
+
+#[test]
+fn connections_come_from_the_addresses_that_are_wanted() {
+    let (address, seen) = server(&[]);
+    let (status, report) = load(address, "-c 1 -m 6 -p 2 --source 127.65.0.8/31");
+    assert_eq!((status, report["connections"].as_u64()), (0, Some(3)));
+    let expected: Vec<IpAddr> = [8, 9, 8].map(|last| [127, 65, 0, last].into()).to_vec();
+    assert_eq!(seen.lock().unwrap().clients, expected);
 }
 
 #[test]

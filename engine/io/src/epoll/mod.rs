@@ -18,7 +18,7 @@ mod writers;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -173,8 +173,8 @@ impl EpollIo {
         self.listeners.push(Listener { socket, has_clients: false });
     }
 
-    fn connect(&mut self, token: Token, address: SocketAddr) {
-        match self.begin_connect(address) {
+    fn connect(&mut self, token: Token, server: SocketAddr, source: Option<IpAddr>) {
+        match self.begin_connect(server, source) {
             Ok(id) => {
                 let connection = self.table.get(id).expect("opened above");
                 connection.connect = Some(token);
@@ -184,13 +184,16 @@ impl EpollIo {
         }
     }
 
-    fn begin_connect(&mut self, address: SocketAddr) -> io::Result<ConnectionId> {
+    fn begin_connect(&mut self, server: SocketAddr, source: Option<IpAddr>) -> io::Result<ConnectionId> {
         let id = self.table.next().ok_or(Errno::NFILE)?;
-        let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+        let family = if server.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
         sockopt::set_tcp_nodelay(&socket, true)?;
-        match rustix::net::connect(&socket, &address) {
+        if let Some(source) = source {
+            rustix::net::bind(&socket, &SocketAddr::new(source, 0))?;
+        }
+        match rustix::net::connect(&socket, &server) {
             Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -469,7 +472,7 @@ impl Io for EpollIo {
         match operation {
             Operation::Accept(socket) => self.listen(socket),
             Operation::StopAccepting => self.listeners.clear(),
-            Operation::Connect(address) => self.connect(token, address),
+            Operation::Connect { server, source } => self.connect(token, server, source),
             Operation::Receive(connection) => self.receive(token, connection, false),
             Operation::ReceiveSome(connection) => self.receive(token, connection, true),
             Operation::StopReceiving(connection) => self.stop_receiving(connection),

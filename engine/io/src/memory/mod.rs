@@ -217,7 +217,7 @@ impl Io for MemoryIo {
             }
             Operation::Accept(_) => self.accept(),
             Operation::StopAccepting => self.network.borrow_mut().is_accepting = false,
-            Operation::Connect(_) => {
+            Operation::Connect { .. } => {
                 let result = Err(io::ErrorKind::Unsupported.into());
                 self.ready.push(Completion::Connected { token, result });
             }

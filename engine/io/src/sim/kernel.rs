@@ -148,7 +148,7 @@ impl State {
                     link.server_is_gone();
                 }
             }
-            Operation::Connect(_) => panic!("a worker connects to nobody"),
+            Operation::Connect { .. } => panic!("a worker connects to nobody"),
             Operation::Receive(id) | Operation::ReceiveSome(id) => {
                 let link = &mut self.links[kernel.open_link(id, "a receive")];
                 assert!(link.receive.is_none(), "receiving is under way already");

@@ -56,6 +56,7 @@ pub(super) enum Kind {
     Send,
     Write,
     Socket,
+    Bind,
     Connect,
     Close,
     Wake,
@@ -63,13 +64,14 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Accept,
         Self::PeerName,
         Self::Receive,
         Self::Send,
         Self::Write,
         Self::Socket,
+        Self::Bind,
         Self::Connect,
         Self::Close,
         Self::Wake,
@@ -134,6 +136,11 @@ impl From<SocketAddr> for Address {
 }
 
 impl Address {
+    /// Gives the socket in `slot` this address as its own, which stays in place until then.
+    pub(super) fn bind(&self, slot: u32) -> squeue::Entry {
+        opcode::Bind::new(Fixed(slot), self.octets.as_ptr().cast(), self.length).build()
+    }
+
     /// Connects the socket in `slot` to this address, which stays in place until then.
     pub(super) fn connect(&self, slot: u32) -> squeue::Entry {
         opcode::Connect::new(Fixed(slot), self.octets.as_ptr().cast(), self.length).build()

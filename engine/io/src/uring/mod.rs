@@ -14,7 +14,7 @@ mod entry;
 mod settings;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd};
 
 use io_uring::types::{Fixed, SubmitArgs, Timespec};
@@ -94,7 +94,8 @@ struct WriteUnderWay {
 
 struct ConnectUnderWay {
     token: Token,
-    address: Box<Address>,
+    server: Box<Address>,
+    source: Option<Box<Address>>,
     slot: Option<u32>,
 }
 
@@ -220,11 +221,12 @@ impl Uring {
         (connection.is_open && connection.generation == id.generation).then_some(connection)
     }
 
-    fn connect(&mut self, token: Token, address: SocketAddr) {
-        let family = if address.is_ipv6() { entry::FAMILY_IPV6 } else { entry::FAMILY_IPV4 };
+    fn connect(&mut self, token: Token, server: SocketAddr, source: Option<IpAddr>) {
+        let family = if server.is_ipv6() { entry::FAMILY_IPV6 } else { entry::FAMILY_IPV4 };
         let index = self.connects.insert(ConnectUnderWay {
             token,
-            address: Box::new(Address::from(address)),
+            server: Box::new(Address::from(server)),
+            source: source.map(|source| Box::new(Address::from(SocketAddr::new(source, 0)))),
             slot: None,
         });
         let socket = opcode::Socket::new(family, entry::SOCKET_STREAM, 0)
@@ -326,6 +328,7 @@ impl Uring {
             Kind::Send => self.sent(index, result, completions),
             Kind::Write => self.written(index, result, completions),
             Kind::Socket => self.socket_made(index, result, completions),
+            Kind::Bind => self.bound(index, result, completions),
             Kind::Connect => self.connected(index, result, completions),
             Kind::Close => {
                 self.open_connections -= 1;
@@ -472,9 +475,23 @@ impl Uring {
         self.open(slot);
         let Some(connect) = self.connects.get_mut(index) else { return };
         connect.slot = Some(slot);
-        let operation = connect.address.connect(slot);
+        let (operation, kind) = match &connect.source {
+            Some(source) => (source.bind(slot), Kind::Bind),
+            None => (connect.server.connect(slot), Kind::Connect),
+        };
         self.push(&entry::no_delay(slot), UserData::new(Kind::Cancel, 0, 0));
-        self.push(&operation, UserData::new(Kind::Connect, 0, index));
+        self.push(&operation, UserData::new(kind, 0, index));
+    }
+
+    fn bound(&mut self, index: u32, result: i32, completions: &mut Vec<Completion>) {
+        match self.connects.get_mut(index) {
+            Some(ConnectUnderWay { server, slot: Some(slot), .. }) if result >= 0 => {
+                let operation = server.connect(*slot);
+                self.push(&operation, UserData::new(Kind::Connect, 0, index));
+            }
+            // It ends as if it had failed to connect.
+            _ => self.connected(index, result, completions),
+        }
     }
 
     fn connected(&mut self, index: u32, result: i32, completions: &mut Vec<Completion>) {
@@ -544,7 +561,7 @@ impl Io for Uring {
         match operation {
             Operation::Accept(socket) => self.accept(socket),
             Operation::StopAccepting => self.stop_accepting(),
-            Operation::Connect(address) => self.connect(token, address),
+            Operation::Connect { server, source } => self.connect(token, server, source),
             Operation::Receive(connection) => self.receive(token, connection, false),
             Operation::ReceiveSome(connection) => self.receive(token, connection, true),
             Operation::StopReceiving(connection) => self.stop_receiving(connection),
@@ -615,7 +632,7 @@ impl Drop for Uring {
             std::mem::forget(write.block);
         }
         for connect in self.connects.drain() {
-            std::mem::forget(connect.address);
+            std::mem::forget((connect.server, connect.source));
         }
     }
 }

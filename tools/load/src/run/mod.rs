@@ -15,7 +15,7 @@ use mailrace_io::{Completion, ConnectionId, Instant, Io, IoError, Operation, Rec
 
 use crate::client::{Awaited, Client};
 use crate::message::Message;
-use crate::options::Options;
+use crate::options::{Network, Options};
 use crate::statistics::Statistics;
 
 /// A load test under way.
@@ -132,7 +132,8 @@ impl<I: Io> Load<I> {
             let client = &mut self.clients[index as usize];
             client.is_promised = true;
             client.connect_started = self.now;
-            self.io.submit(token(index), Operation::Connect(self.server));
+            let source = self.options.source.as_mut().map(Network::next_address);
+            self.io.submit(token(index), Operation::Connect { server: self.server, source });
         }
     }
 
