@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
+use fancy_regex::Expr;
 use mailrace_core::lookup::{LookupError, LookupTable};
 use regex::bytes::{Regex, RegexBuilder};
 use regex_syntax::ParserBuilder;
@@ -19,6 +20,8 @@ use super::{Spec, TableError};
 
 /// Steps back of a pattern that is not linear.
 const BACKTRACK_LIMIT: usize = 1_000_000;
+/// Letters that a pattern may want at least; nothing as long is looked up.
+const MATCH_SIZE_MAX: u64 = 1 << 30;
 /// Octets of a compiled pattern, and of its cache.
 const PATTERN_SIZE_LIMIT: usize = 16 << 20;
 
@@ -113,9 +116,14 @@ impl Pattern {
         ]
         .concat();
         let letters = if prefix.is_empty() { letters } else { format!("(?{prefix}){letters}") };
+        let wrong = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        let tree = Expr::parse_tree(&letters).map_err(|_| wrong.to_owned())?;
+        if size_bound(&tree.expr, &mut Vec::new()) > MATCH_SIZE_MAX {
+            return Err(format!("only texts of more than {MATCH_SIZE_MAX} letters could match it"));
+        }
         match fancy_regex::RegexBuilder::new(&letters).backtrack_limit(BACKTRACK_LIMIT).build() {
             Ok(regex) => Ok((Self::Bounded(Box::new(regex)), text)),
-            Err(_) => Err(reason.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()),
+            Err(_) => Err(wrong.to_owned()),
         }
     }
 
@@ -153,6 +161,33 @@ impl Pattern {
             Self::Linear(regex) => regex.captures_len(),
             Self::Bounded(regex) => regex.captures_len(),
         }
+    }
+}
+
+/// The least number of letters that a part of a pattern matches, or more than that; `groups` has those of the groups
+/// that opened before. fancy-regex adds and multiplies them, and does not look whether they overflow.
+fn size_bound(part: &Expr, groups: &mut Vec<u64>) -> u64 {
+    match part {
+        Expr::Concat(parts) | Expr::Alt(parts) => {
+            parts.iter().fold(0, |size, part| size.saturating_add(size_bound(part, groups)))
+        }
+        Expr::Group(part) => {
+            let index = groups.len();
+            groups.push(0);
+            groups[index] = size_bound(part, groups);
+            groups[index]
+        }
+        Expr::LookAround(part, _) | Expr::AtomicGroup(part) => size_bound(part, groups),
+        Expr::Repeat { child, lo, .. } => {
+            size_bound(child, groups).saturating_mul(u64::try_from(*lo).unwrap_or(u64::MAX).max(1))
+        }
+        Expr::Conditional { condition, true_branch, false_branch } => [condition, true_branch, false_branch]
+            .iter()
+            .fold(0, |size, part| size.saturating_add(size_bound(part, groups))),
+        Expr::Backref { group, .. } => {
+            group.checked_sub(1).and_then(|index| groups.get(index)).copied().unwrap_or(0)
+        }
+        _ => 1,
     }
 }
 
@@ -604,6 +639,20 @@ mod tests {
         let bounded = table("pcre", "/^(?=(a+)+b)(a+)+\\1$/ x\n").unwrap();
         let key = [&[b'a'; 5000][..], b"b"].concat();
         assert_eq!(bounded.look_up(&arena, &key), Err(LookupError::Unavailable));
+    }
+
+    #[test]
+    fn sizes_beyond_numbers_are_refused() {
+        let doubled: String = (1..70).map(|group| format!("(\\{group}\\{group})")).collect();
+        let nested = format!("{}a{}", "(?:".repeat(5), "){65535}".repeat(5));
+        for pattern in
+            ["(?=b)a{4099276460824344769}aa".to_owned(), format!("(?=b){nested}"), format!("(a){doubled}")]
+        {
+            let error = table("pcre", &format!("/{pattern}/ x\n")).unwrap_err();
+            assert!(error.contains("/x:1: table: the pattern is wrong: only texts of more than"), "{error}");
+        }
+        let table = table("pcre", "/^(a{2})(\\1\\1)(?!b)/ $2\n").unwrap();
+        assert_eq!(found(&table, b"aaaaaa").as_deref(), Some("aaaa"));
     }
 
     #[test]
