@@ -22,6 +22,8 @@ pub(crate) struct Use {
     pub(crate) path: String,
     pub(crate) header: SegmentHeader,
     batches: Vec<(u64, BatchHeader)>,
+    /// Where a record is whole behind the last batch whose header is.
+    stray: Option<u64>,
     /// Its marks.
     pub(crate) marks: Vec<(QueueId, Mark)>,
     /// Last records of messages in it.
@@ -120,14 +122,21 @@ pub(crate) fn survey<D: Disk>(disk: &D, is_checked: bool) -> Result<Survey, Open
             let what = "the file is shorter than its header says";
             survey.damage.push(Damage { path: path.clone(), offset: size, what });
         }
-        let mut found =
-            Use { path: path.clone(), header, batches: Vec::new(), marks: Vec::new(), messages: 0 };
+        let mut found = Use {
+            path: path.clone(),
+            header,
+            batches: Vec::new(),
+            stray: None,
+            marks: Vec::new(),
+            messages: 0,
+        };
         let mut scan = Scan::new(disk, &file, header);
         let mut records = 0;
         while let Some((offset, next)) = scan.next().map_err(failed())? {
             let record = match next {
                 Found::Batch(batch) => {
                     found.close_batch(records);
+                    found.stray = None;
                     records = 0;
                     found.batches.push((offset, batch));
                     continue;
@@ -145,7 +154,11 @@ pub(crate) fn survey<D: Disk>(disk: &D, is_checked: bool) -> Result<Survey, Open
                 RecordKind::Mark => payload.first().copied().and_then(Mark::from_octet),
                 RecordKind::Chunk | RecordKind::Message => None,
             };
-            records += 1;
+            if found.is_in_last_batch(offset) {
+                records += 1;
+            } else {
+                found.stray.get_or_insert(offset);
+            }
             survey.last_id = survey.last_id.max(Some(record.id));
             let place = Location { sequence, offset: u32::try_from(offset).unwrap_or(u32::MAX) };
             match record.kind {
@@ -259,6 +272,11 @@ impl Use {
         }
     }
 
+    /// Whether what stands at `offset` is of the batch that was read last.
+    fn is_in_last_batch(&self, offset: u64) -> bool {
+        self.batches.last().is_some_and(|(start, batch)| offset < start + u64::from(batch.length))
+    }
+
     /// The greatest batch number in it.
     pub(crate) fn last_batch(&self) -> u64 {
         self.batches.iter().map(|(_, batch)| batch.number).max().unwrap_or(0)
@@ -280,10 +298,9 @@ impl Survey {
         for found in self.uses.values() {
             let mut damage =
                 |offset, what| self.damage.push(Damage { path: found.path.clone(), offset, what });
-            let mut expected: Option<(u64, u64)> = Some((SEGMENT_HEADER_SIZE as u64, 0));
+            let (mut place, mut before) = (SEGMENT_HEADER_SIZE as u64, 0);
             for (offset, batch) in &found.batches {
-                if let Some((place, before)) = expected
-                    && *offset != place
+                if *offset != place
                     && batch.number > before + 1
                     && was_durable(batch.worker, batch.number - 1)
                 {
@@ -292,7 +309,16 @@ impl Survey {
                 if batch.records > 0 && was_durable(batch.worker, batch.number) {
                     damage(*offset, "records of this batch are damaged");
                 }
-                expected = Some((offset + u64::from(batch.length), batch.number));
+                (place, before) = (offset + u64::from(batch.length), batch.number);
+            }
+            // The batch of that record had the next number. Only what the same life knew of that number counts: if the
+            // batch was torn, a later life may have given the number again.
+            if let (Some(place), Some((_, last))) = (found.stray, found.batches.last())
+                && durable
+                    .get(&(last.worker, last.durable_from))
+                    .is_some_and(|through| last.number < *through)
+            {
+                damage(place, "a batch header is damaged");
             }
         }
     }

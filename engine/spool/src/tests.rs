@@ -349,6 +349,32 @@ fn damage_is_reported_and_takes_one_message_only() {
 }
 
 #[test]
+fn damage_at_the_end_of_a_segment_is_reported() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    let text = |number: usize| format!("message number {number:02}");
+    let ids: Vec<_> = (0..20).map(|number| life.put_settled(&[text(number).as_bytes()])).collect();
+    let disk = life.kill();
+    // A batch each, the last two of the first segment: the header of one, and a record of the one before, which the whole
+    // record behind it must not be taken for.
+    let (path, _) = find(&disk, text(0).as_bytes());
+    let last = (0..20).rfind(|number| find(&disk, text(*number).as_bytes()).0 == path).unwrap();
+    assert!(last < 19, "there is a second segment");
+    let before = find(&disk, text(last - 1).as_bytes()).1;
+    let header = find(&disk, text(last).as_bytes()).1 / 4096 * 4096;
+    damage(&disk, &path, before);
+    damage(&disk, &path, header + 9);
+    let life = Life::begin(&disk);
+    let of = |offset: usize, what| Damage { path: path.clone(), offset: offset as u64, what };
+    let expected = [
+        of(before / 4096 * 4096, "records of this batch are damaged"),
+        of(header + 64, "a batch header is damaged"),
+    ];
+    assert_eq!(life.report.damage, expected);
+    let expected: Vec<_> = ids.iter().copied().filter(|id| *id != ids[last - 1]).collect();
+    assert_eq!(contents(&disk).keys().copied().collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn a_torn_last_batch_is_no_damage() {
     let mut life = Life::begin(&MemoryDisk::new());
     let whole = life.put_settled(&[b"whole"]);
