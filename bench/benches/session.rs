@@ -99,5 +99,26 @@ fn transaction(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, commands, transaction);
+/// Content that is nothing like mail: an octet of it may cost a few times that of a message, but not hundreds of times.
+fn odd_content(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("odd_content");
+    for (name, unit) in
+        [("bare_lf", &b"\n"[..]), ("short_lines_bare_lf", b"a\n"), ("bare_cr", b"\r"), ("dots", b".\r\n..")]
+    {
+        let mut client = Client::new();
+        let commands = b"MAIL FROM:<a@example.net>\r\nRCPT TO:<alice@example.com>\r\nDATA\r\n";
+        let data = [unit.repeat((64 << 10) / unit.len()), b"x\r\n.\r\n".to_vec()].concat();
+        group.throughput(Throughput::Bytes(data.len() as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                client.replies.clear();
+                client.send(black_box(commands));
+                client.send(black_box(&data))
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, commands, transaction, odd_content);
 criterion_main!(benches);

@@ -14,18 +14,27 @@ use crate::{Client, Directory};
 /// The path of `mailrace`, built now unless it is up to date.
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--package", "mailrace", "--bin", "mailrace"]);
-        build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
-        }
-        assert!(build.status().unwrap().success(), "mailrace does not build");
-        // A test's own program lies in deps/ beside it.
-        let own = std::env::current_exe().unwrap();
-        own.parent().and_then(Path::parent).unwrap().join("mailrace")
-    })
+    PROGRAM.get_or_init(|| built("mailrace"))
+}
+
+/// The path of `mailrace-load`, built now unless it is up to date.
+pub fn load_generator() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| built("mailrace-load"))
+}
+
+/// Builds the program of the package of this name.
+fn built(name: &str) -> PathBuf {
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--package", name, "--bin", name]);
+    build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    assert!(build.status().unwrap().success(), "{name} does not build");
+    // A test's own program lies in deps/ beside it.
+    let own = std::env::current_exe().unwrap();
+    own.parent().and_then(Path::parent).unwrap().join(name)
 }
 
 /// What a command that has ended said.

@@ -9,7 +9,7 @@ mod obstacle;
 pub mod passes;
 mod smtp;
 
-pub use engine::{Engine, Finished, program, run};
+pub use engine::{Engine, Finished, load_generator, program, run};
 pub use obstacle::{available, skip};
 pub use smtp::Client;
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::time::Duration;
 
 use crate::Block;
 
@@ -38,6 +39,9 @@ impl Piece {
         self.length as usize
     }
 }
+
+/// How long nobody is taken after descriptors or memory ran out, unless a connection is closed before.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Octets that [`Operation::ReceiveSome`] takes at most.
 pub const SOME: u32 = 16 * 1024;

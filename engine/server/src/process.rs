@@ -22,7 +22,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::{ConfigErrors, Configuration, EngineSettings, IoChoice, Sources, Tables, zone_now};
+use crate::config::{
+    ConfigErrors, Configuration, EngineSettings, IoChoice, Sources, Tables, own_processors, zone_now,
+};
 use crate::log::{self, LogWriter};
 use crate::maildrop::Maildrop;
 use crate::metrics::{Metrics, WorkerNumbers};
@@ -288,10 +290,7 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
     // From here on a signal waits for its handling.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(system("handle signals"))?;
     let processors = own_processors();
-    let count = match configuration.engine.workers {
-        0 => u16::try_from(processors.len()).unwrap_or(1).max(1),
-        count => count,
-    };
+    let count = configuration.workers(processors.len());
     let settings = Arc::new(configuration.worker_settings(count, &tables));
     let kernel = Kernel::choose(configuration.engine.io);
     raise_open_files(kernel, count, &settings)?;
@@ -572,12 +571,6 @@ fn work_on<I: Io<Disk = OsDisk>>(
         // Its message is on standard error. What it had accepted is durable; the next start recovers it.
         Err(_) => std::process::exit(EXIT_SOFTWARE),
     }
-}
-
-/// The processors that this process may run on.
-fn own_processors() -> Vec<usize> {
-    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return vec![] };
-    (0..CpuSet::MAX_CPU).filter(|processor| set.is_set(*processor)).collect()
 }
 
 /// Sees to it that there may be as many connections as there have to be. A ring's are no descriptors, but its table may not

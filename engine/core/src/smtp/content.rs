@@ -13,6 +13,9 @@ pub(super) struct Decoder {
     /// Whether dots mean something: DATA, not BDAT.
     has_dots: bool,
     saw_bare_newline: bool,
+    /// Octets that go line by line: those behind a look that found something odd. Else content that is odd all over would
+    /// cost a look at a whole window for each of its lines.
+    odd: usize,
 }
 
 /// Where in a line the next octet is.
@@ -44,12 +47,13 @@ pub(super) enum Decoded<'a> {
 const CRLF: &[u8] = b"\r\n";
 /// For so many CRs in a row; further ones are no part of a line end.
 const BLANKS: &[u8] = &[b' '; 64];
-/// Octets that are looked at before anything is handed out: content that is odd all over costs one such look a line.
+/// Octets that are looked at before anything is handed out.
 const WINDOW: usize = 8192;
 
 impl Decoder {
     pub(super) const fn new(bare_newline: BareNewline, has_dots: bool) -> Self {
-        Self { place: Place::Start { after_bare: false }, bare_newline, has_dots, saw_bare_newline: false }
+        let place = Place::Start { after_bare: false };
+        Self { place, bare_newline, has_dots, saw_bare_newline: false, odd: 0 }
     }
 
     /// Whether a line ended in a bare LF where that is to be refused.
@@ -76,8 +80,11 @@ impl Decoder {
                     consumed += 1;
                 }
                 Place::Start { .. } | Place::Middle => {
-                    let size = self.clean_stretch(rest);
-                    let size = if size > 0 { size } else { self.stretch(rest) };
+                    let mut size = self.clean_stretch(rest);
+                    if size == 0 {
+                        size = self.stretch(rest);
+                        self.odd = self.odd.saturating_sub(size.max(1));
+                    }
                     if size > 0 {
                         return (consumed + size, Decoded::Piece(rest.get(..size).unwrap_or_default()));
                     }
@@ -145,6 +152,9 @@ impl Decoder {
     /// Octets at the front of `rest`, up to the next line that begins with a dot, if all of their line ends are
     /// CRLF; else none.
     fn clean_stretch(&mut self, rest: &[u8]) -> usize {
+        if self.odd > 0 {
+            return 0;
+        }
         let rest = rest.get(..rest.len().min(WINDOW)).unwrap_or_default();
         let dot = if self.has_dots { memchr::memmem::find(rest, b"\n.") } else { None };
         let mut size = dot.map_or(rest.len(), |place| place + 1);
@@ -153,6 +163,7 @@ impl Decoder {
         let stretch = rest.get(..size).unwrap_or_default();
         let Some(last) = stretch.last() else { return 0 };
         if stretch.first() == Some(&b'\n') || *last == b'\r' || !is_clean(stretch) {
+            self.odd = WINDOW;
             return 0;
         }
         self.place = if *last == b'\n' { Place::Start { after_bare: false } } else { Place::Middle };

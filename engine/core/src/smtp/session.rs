@@ -96,6 +96,12 @@ impl Session {
         matches!(self.mode, Mode::Chunk { left: 0, .. })
     }
 
+    /// Whether commands are taken, and not content.
+    #[must_use]
+    pub const fn takes_commands(&self) -> bool {
+        matches!(self.mode, Mode::Command)
+    }
+
     /// Takes one step. The caller calls again with the rest of `input` until [`Event::NeedInput`].
     pub fn feed<'a>(
         &mut self,
@@ -616,7 +622,7 @@ impl Session {
                 Some(Refused::TooBig)
             }
             Some(transaction) => {
-                transaction.chunks_size += size;
+                transaction.chunks_size = transaction.chunks_size.saturating_add(size);
                 if transaction.chunking == Chunking::None {
                     is_first = true;
                     transaction.chunking = Chunking::Open;

@@ -30,6 +30,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use rustix::time::Timespec;
 
+use crate::operation::ACCEPT_PAUSE;
 use crate::slab::Slab;
 use crate::system::{Random, WakeDescriptor, monotonic, wall_clock};
 use crate::{
@@ -46,8 +47,6 @@ pub use settings::Settings;
 const COMPLETIONS_MAX: usize = 1024;
 /// Connections that one wait takes from a listener; the rest is there at the next one.
 const ACCEPTS_MAX: usize = 128;
-/// How long nobody is taken after descriptors or memory ran out, unless a connection is closed before.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The longest wait that all kernels know.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 

@@ -49,6 +49,10 @@ struct Connection {
     receives_some: bool,
     is_shut: bool,
     is_closed: bool,
+    /// The client reads nothing.
+    is_deaf: bool,
+    /// The send that waits for it.
+    held_send: Option<(Token, Vec<u8>)>,
 }
 
 /// The client's end of a connection.
@@ -79,6 +83,11 @@ impl Client {
     #[must_use]
     pub fn take(&self) -> Vec<u8> {
         self.with(|connection| std::mem::take(&mut connection.from_server))
+    }
+
+    /// Reads nothing from now on: sends to it do not end.
+    pub fn stop_reading(&self) {
+        self.with(|connection| connection.is_deaf = true);
     }
 
     /// Whether the server has closed the connection.
@@ -152,6 +161,10 @@ impl MemoryIo {
     fn send(&mut self, token: Token, id: ConnectionId, memory: Vec<u8>) {
         let mut network = self.network.borrow_mut();
         let result = match network.connections.get_mut(&id.slot) {
+            Some(connection) if connection.is_deaf && !connection.is_closed => {
+                connection.held_send = Some((token, memory));
+                return;
+            }
             Some(connection) if !connection.is_closed => {
                 connection.from_server.extend_from_slice(&memory);
                 Ok(())
@@ -240,6 +253,10 @@ impl Io for MemoryIo {
                 if let Some(connection) = self.network.borrow_mut().connections.get_mut(&id.slot) {
                     connection.receive = None;
                     connection.is_closed = true;
+                    if let Some((token, memory)) = connection.held_send.take() {
+                        let result = Err(io::ErrorKind::NotConnected.into());
+                        self.ready.push(Completion::Sent { token, connection: id, memory, result });
+                    }
                 }
             }
             Operation::Write { file, block, offset, is_durable } => {

@@ -20,6 +20,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use io_uring::types::{Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
+use crate::operation::ACCEPT_PAUSE;
 use crate::slab::Slab;
 use crate::system::{Random, WakeDescriptor, monotonic, wall_clock};
 use crate::{
@@ -41,6 +42,8 @@ pub struct Uring {
     buffers: ReceiveBuffers,
     connections: Vec<Connection>,
     open_connections: u32,
+    /// When to accept again what the system had no room for.
+    accept_at: Option<Instant>,
     addresses: AddressTable,
     listeners: Vec<Listener>,
     /// How often the listeners were closed: tells late completions of earlier ones.
@@ -135,6 +138,7 @@ impl Uring {
             buffers,
             connections: vec![Connection::default(); settings.connections as usize],
             open_connections: 0,
+            accept_at: None,
             addresses: AddressTable::new(settings.connections),
             listeners: Vec::new(),
             listener_epoch: 0,
@@ -355,11 +359,13 @@ impl Uring {
             self.arm_accepts();
             return;
         }
-        // With the table full (ENFILE) accepting again would fail at once, over and over: the next close arms
-        // it. Anything else is this one connection's trouble.
-        let is_full = matches!(-result, entry::ENFILE | entry::EMFILE | entry::ENOBUFS | entry::ENOMEM);
-        if !is_full || self.open_connections == 0 {
+        // With the table full (ENFILE), or the system short of something, accepting again would fail at once, over and over.
+        // Of the table the next close makes a place; the system does not say when it has room again. Anything else is
+        // this one connection's trouble.
+        if !matches!(-result, entry::ENFILE | entry::EMFILE | entry::ENOBUFS | entry::ENOMEM) {
             self.arm_accepts();
+        } else if (self.open_connections as usize) < self.connections.len() {
+            self.accept_at = Some(self.now.after(ACCEPT_PAUSE));
         }
         completions.push(Completion::AcceptFailed { error: io::Error::from_raw_os_error(-result) });
     }
@@ -574,6 +580,7 @@ impl Io for Uring {
     }
 
     fn wait(&mut self, deadline: Option<Instant>, completions: &mut Vec<Completion>) -> Result<(), IoError> {
+        let deadline = [deadline, self.accept_at].into_iter().flatten().min();
         let wait = if self.ready.is_empty() {
             deadline.map(|deadline| deadline.since(self.now))
         } else {
@@ -593,6 +600,10 @@ impl Io for Uring {
             return Err(call_error("io_uring_enter", source));
         }
         self.drain(completions);
+        if self.accept_at.is_some_and(|time| time <= self.now) {
+            self.accept_at = None;
+            self.arm_accepts();
+        }
         Ok(())
     }
 

@@ -24,7 +24,6 @@ impl Configuration {
         let has =
             |name: &str| self.parameters.local_header_rewrite_clients.iter().any(|client| client == name);
         let workers = usize::from(workers).max(1);
-        let memory_limit = usize::try_from(self.engine.memory_limit.0).unwrap_or(usize::MAX);
         WorkerSettings {
             smtp: self.session_settings(&rewriting, &destinations),
             cleanup: self.cleanup_settings(rewriting, destinations, tables),
@@ -39,9 +38,22 @@ impl Configuration {
             event_limit_exceptions: self.parameters.smtpd_client_event_limit_exceptions.clone(),
             client_allowance: self.engine.client_allowance,
             max_connections: (self.engine.max_connections as usize).div_ceil(workers),
-            content_memory: (memory_limit / workers).saturating_sub(self.fixed_memory()),
+            content_memory: self.content_memory(workers),
             log_connections: self.engine.log_connections,
         }
+    }
+
+    /// Octets that each of so many workers may have for content, envelopes and input.
+    fn content_memory(&self, workers: usize) -> usize {
+        match usize::try_from(self.engine.memory_limit.0).unwrap_or(usize::MAX) {
+            0 => (MEMORY_DEFAULT / workers).saturating_sub(self.fixed_memory()).max(CONTENT_MEMORY_DEFAULT),
+            limit => (limit / workers).saturating_sub(self.fixed_memory()),
+        }
+    }
+
+    /// The least `memory_limit` with which so many workers are of use.
+    pub(super) fn least_memory(&self, workers: usize) -> usize {
+        self.fixed_memory().saturating_add(CONTENT_MEMORY_MIN).saturating_mul(workers)
     }
 
     /// Octets of a worker's memory that are there from the start: receive buffers, blocks, log lines.
@@ -243,5 +255,11 @@ fn masquerade_domain(text: &str) -> (bool, Vec<u8>) {
     (is_left_alone, domain.to_ascii_lowercase().into_bytes())
 }
 
+/// What `memory_limit = 0` comes to where there are few workers, and what each of many workers has beside its fixed
+/// buffers.
+const MEMORY_DEFAULT: usize = 256 << 20;
+const CONTENT_MEMORY_DEFAULT: usize = 48 << 20;
+/// Octets that a worker needs beside them.
+const CONTENT_MEMORY_MIN: usize = 4 << 20;
 /// Octets of a worker's receive buffers.
 pub(crate) const RECEIVE_MEMORY: usize = 4 << 20;

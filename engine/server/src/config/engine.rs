@@ -24,8 +24,9 @@ settings! {
     client_allowance: Duration = "\"2ms\"" in 0 ..= 60;
     /// Connections that the kernel keeps for a listening socket until they are taken.
     listen_backlog: u32 = "4096" in 1 ..= 65_535;
-    /// User-space memory for connections and messages under way, of all workers together.
-    memory_limit: Octets = "\"256MiB\"" in 16_777_216 ..= 1_099_511_627_776;
+    /// User-space memory for connections and messages under way, of all workers together; 0: 256 MiB, or what it takes for
+    /// each worker to have 48 MiB beside its fixed buffers.
+    memory_limit: Octets = "0" in 0 ..= 1_099_511_627_776;
     /// TCP_CONGESTION of the listening sockets; empty: the system's choice.
     congestion_control: String = "\"\"";
     /// How long sessions may take to end when the process is asked to.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use mailrace_core::address::is_domain;
 use mailrace_core::message::date::Zone;
+use rustix::thread::CpuSet;
 
 use super::reader::Machine;
 
@@ -12,8 +13,17 @@ impl Machine {
     /// This machine. Asks no name server.
     pub(super) fn this() -> Self {
         let name = rustix::system::uname();
-        Self { hostname: qualified(&name.nodename().to_string_lossy()) }
+        Self {
+            hostname: qualified(&name.nodename().to_string_lossy()),
+            processors: own_processors().len().max(1),
+        }
     }
+}
+
+/// The processors that this process may run on.
+pub(crate) fn own_processors() -> Vec<usize> {
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return vec![] };
+    (0..CpuSet::MAX_CPU).filter(|processor| set.is_set(*processor)).collect()
 }
 
 /// The local time zone as it is now.

@@ -27,7 +27,7 @@ use value::{Refusal, is_table};
 
 pub use choice::{Backend, IoChoice, LogFormat};
 pub use engine::EngineSettings;
-pub(crate) use machine::zone_now;
+pub(crate) use machine::{own_processors, zone_now};
 
 pub use error::{ConfigError, ConfigErrors, Fault, Place};
 pub use network::Networks;
@@ -195,10 +195,37 @@ impl Configuration {
         });
         match (parameters, rewriting, engine, queue) {
             (Some(parameters), Some(rewriting), Some(engine), Some(queue)) if errors.is_empty() => {
-                Ok(Self { parameters, rewriting, engine, queue, notes, tables })
+                let configuration = Self { parameters, rewriting, engine, queue, notes, tables };
+                let mut reader = Reader::new(document, &known, machine);
+                configuration.check_memory(machine, &mut reader);
+                if reader.errors.is_empty() { Ok(configuration) } else { Err(ConfigErrors(reader.errors)) }
             }
             _ => Err(ConfigErrors(errors)),
         }
+    }
+
+    /// Number of workers where so many processors may be used.
+    #[must_use]
+    pub fn workers(&self, processors: usize) -> u16 {
+        match self.engine.workers {
+            0 => u16::try_from(processors).unwrap_or(u16::MAX).max(1),
+            count => count,
+        }
+    }
+
+    /// Workers that have nearly no memory beside their fixed buffers would read from nobody for most of the time.
+    fn check_memory(&self, machine: &Machine, reader: &mut Reader<'_>) {
+        let (limit, workers) = (self.engine.memory_limit.0, self.workers(machine.processors));
+        let least = self.least_memory(usize::from(workers)).div_ceil(1 << 20);
+        if limit == 0 || limit >> 20 >= least as u64 {
+            return;
+        }
+        let place = reader.place(Section::Engine, "memory_limit");
+        let reason =
+            format!("is too little for the fixed buffers of {workers} workers and content beside them");
+        let remedy =
+            format!("write at least \"{least}MiB\" or 0, or lower workers, or block_size in [queue]");
+        reader.refuse(Section::Engine, "memory_limit", place, Refusal::new(reason, remedy));
     }
 }
 
@@ -432,7 +459,7 @@ mod tests {
     fn check(text: &str) -> Result<Configuration, String> {
         let mut document = Document::default();
         let path = Arc::new(PathBuf::from("/etc/mailrace/test.toml"));
-        let machine = Machine { hostname: "host.example.org".to_owned() };
+        let machine = Machine { hostname: "host.example.org".to_owned(), processors: 2 };
         document.read_text(text, &path).map_err(|errors| errors.to_string())?;
         Configuration::check(&document, &machine).map_err(|errors| errors.to_string())
     }
@@ -462,6 +489,25 @@ mod tests {
         assert_eq!(configuration.engine.listen.len(), 2);
         assert_eq!(configuration.queue.directory, Path::new("/etc/mailrace/queue"));
         assert_eq!(configuration.notes, Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_worker_has_memory_for_content() {
+        let of = |text: &str, workers: u16| {
+            check(text).unwrap().worker_settings(workers, &Tables::default()).content_memory >> 20
+        };
+        assert_eq!([1, 2, 4, 16, 64].map(|workers| of("", workers)), [240, 112, 48, 48, 48]);
+        // Fixed are 8 blocks of 1 MiB, 4 MiB of receive buffers and 4 MiB of log lines.
+        assert_eq!(of("[engine]\nmemory_limit = \"40MiB\"\n", 2), 4);
+        for (text, least) in [
+            ("[engine]\nmemory_limit = \"39MiB\"\n", "40MiB"),
+            ("[engine]\nworkers = 16\nmemory_limit = \"256MiB\"\n", "320MiB"),
+            ("[engine]\nmemory_limit = 1\nworkers = 1\n[queue]\nblock_size = \"16MiB\"\n", "140MiB"),
+        ] {
+            let error = check(text).unwrap_err();
+            assert!(error.contains("engine.memory_limit: is too little"), "{error}");
+            assert!(error.contains(&format!("write at least \"{least}\"")), "{error}");
+        }
     }
 
     #[test]

@@ -37,6 +37,10 @@ impl<D: Disk> Engine<D> {
         let allowance = self.settings.client_allowance;
         let Some(wait) = self.accounts.charge(connection.id.slot, cost, allowance, self.now) else { return };
         let waits = &mut connection.waits;
+        if waits.for_close {
+            // It is not read from any more as it is.
+            return;
+        }
         waits.until = waits.until.max(self.now.after(wait));
         self.timers.once(connection.id.slot, waits.until);
         if !self.accounts.set_waiting(connection.id.slot, true) {

@@ -81,6 +81,9 @@ impl Waits {
     }
 }
 
+/// Octets that a send under way is counted as: sessions say little more before it is over.
+const SEND_SIZE: usize = 4096;
+
 impl Connection {
     pub(super) fn new(id: ConnectionId, session: Session, deadline: Instant) -> Self {
         Self {
@@ -96,10 +99,12 @@ impl Connection {
         }
     }
 
-    /// Octets of memory that grow with what the client sends.
+    /// Octets of memory that grow with what the client sends, or does not read.
     pub(super) fn memory(&self) -> usize {
         self.session.memory()
             + self.backlog.capacity()
+            + self.replies.capacity()
+            + if self.waits.for_send { SEND_SIZE } else { 0 }
             + self.message.as_ref().map_or(0, |message| message.memory())
     }
 }

@@ -67,6 +67,10 @@ pub(crate) struct Engine<D: Disk> {
     session_memory: usize,
     /// No memory is left for more: nothing is read until there is.
     is_choked: bool,
+    /// For each slot whether a send has been under way there for as long as memory has been short.
+    is_deaf: Vec<bool>,
+    /// When clients are to have made room.
+    choke_ends_at: Instant,
     is_draining: bool,
 }
 
@@ -102,6 +106,8 @@ impl<D: Disk> Engine<D> {
             memory: 0,
             session_memory: 0,
             is_choked: false,
+            is_deaf: vec![false; slots],
+            choke_ends_at: Instant::default(),
             is_draining: false,
         };
         engine.set_settings(settings);
@@ -133,7 +139,8 @@ impl<D: Disk> Engine<D> {
 
     /// When something has to be done without a completion.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.timers.next()
+        let choke_ends_at = self.is_choked.then_some(self.choke_ends_at);
+        self.timers.next().into_iter().chain(choke_ends_at).min()
     }
 
     /// A client connected.
@@ -153,6 +160,7 @@ impl<D: Disk> Engine<D> {
             0
         };
         let mut connection = Box::new(Connection::new(id, session, deadline));
+        self.is_deaf[id.slot as usize] = false;
         self.open += 1;
         self.timers.stand(id.slot, deadline);
         connection.replies = self.send_memory.pop().unwrap_or_default();
@@ -180,7 +188,10 @@ impl<D: Disk> Engine<D> {
     /// Octets came from a client.
     pub(super) fn received(&mut self, id: ConnectionId, input: &[u8]) {
         let Some(mut connection) = self.take(id) else { return };
-        connection.deadline = self.now.after(self.settings.smtpd_timeout);
+        // Who does not read its replies, or is to go, has no more time for talking on.
+        if !connection.waits.for_send && !connection.waits.for_close {
+            connection.deadline = self.now.after(self.settings.smtpd_timeout);
+        }
         if self.accounts.has(id.slot) {
             self.charge_receive(&mut connection, input.len());
         }
@@ -208,9 +219,7 @@ impl<D: Disk> Engine<D> {
             ReceiveEnd::Closed => connection.waits.is_shut = true,
             ReceiveEnd::Failed(_) => {
                 connection.waits.is_shut = true;
-                connection.waits.for_close = true;
-                connection.waits.until = Instant::default();
-                connection.replies.clear();
+                self.lose(&mut connection);
             }
         }
         self.put_back(connection);
@@ -222,12 +231,22 @@ impl<D: Disk> Engine<D> {
         self.keep_send_memory(memory);
         let Some(mut connection) = self.take(id) else { return };
         connection.waits.for_send = false;
+        self.is_deaf[id.slot as usize] = false;
         if !is_sent {
-            connection.waits.for_close = true;
-            connection.replies.clear();
+            self.lose(&mut connection);
+        } else if !connection.waits.for_close {
+            connection.deadline = self.now.after(self.settings.smtpd_timeout);
         }
         self.go_on(&mut connection);
         self.put_back(connection);
+    }
+
+    /// The client is gone: nothing reaches it, and nothing is waited for on its behalf.
+    fn lose(&mut self, connection: &mut Connection) {
+        connection.waits.for_close = true;
+        connection.waits.until = Instant::default();
+        self.accounts.set_waiting(connection.id.slot, false);
+        connection.replies.clear();
     }
 
     /// A write of the spool is over.
@@ -241,15 +260,17 @@ impl<D: Disk> Engine<D> {
         while let Some((tag, result)) = self.spool.next_settled() {
             self.settled(tag, result.is_ok());
         }
-        for _ in 0..self.waiting_for_spool.len() {
-            if !self.spool.has_room() {
-                break;
-            }
-            let Some(id) = self.waiting_for_spool.pop_front() else { break };
+        let mut waiting = std::mem::take(&mut self.waiting_for_spool);
+        while self.waiting_for_spool.is_empty()
+            && self.spool.has_room()
+            && let Some(id) = waiting.pop_front()
+        {
             let Some(mut connection) = self.take(id) else { continue };
             connection.waits.for_spool = false;
             self.retry(connection);
         }
+        // Who found less room than it needs stays the first, or those who need less would overtake it for ever.
+        self.waiting_for_spool.append(&mut waiting);
         self.submission_may_have_room();
     }
 
@@ -258,6 +279,7 @@ impl<D: Disk> Engine<D> {
         for id in self.waiting_for_answer.remove(&ticket).unwrap_or_default() {
             let Some(mut connection) = self.take(id) else { continue };
             connection.waits.for_answer = false;
+            connection.deadline = connection.deadline.max(self.now.after(self.settings.smtpd_timeout));
             if let Some(message) = connection.message.as_mut() {
                 message.answered(self.now);
             }
@@ -306,6 +328,12 @@ impl<D: Disk> Engine<D> {
             };
             let Some(mut connection) = self.take(id) else { continue };
             self.look_at(&mut connection);
+            let waits = &connection.waits;
+            if waits.is_delayed() {
+                self.timers.once(slot, waits.until);
+            } else if waits.for_close {
+                self.timers.once(slot, connection.deadline);
+            }
             self.timers.stand(slot, connection.deadline.max(self.now.after(Duration::from_millis(1))));
             self.put_back(connection);
         }
@@ -315,6 +343,9 @@ impl<D: Disk> Engine<D> {
         }
         // Some room is made first, so that this does not happen at every turn.
         self.is_choked &= self.memory > limit / 4 * 3;
+        if self.is_choked && self.choke_ends_at <= self.now {
+            self.relieve();
+        }
         if !self.is_choked {
             for id in std::mem::take(&mut self.paused) {
                 if let Some(mut connection) = self.take(id) {
@@ -328,6 +359,7 @@ impl<D: Disk> Engine<D> {
     /// All memory for content is in use: reads from nobody, and gives the spool what it can have.
     fn choke(&mut self) {
         self.is_choked = true;
+        self.choke_ends_at = self.now.after(CHOKE_PATIENCE);
         for slot in 0..self.connections.len() {
             let Some(id) = self.connections[slot].as_ref().map(|connection| connection.id) else { continue };
             let Some(mut connection) = self.take(id) else { continue };
@@ -339,6 +371,7 @@ impl<D: Disk> Engine<D> {
                 self.close(connection);
                 continue;
             }
+            self.is_deaf[slot] = connection.waits.for_send;
             self.pause(&mut connection);
             if !(connection.waits.for_verdict || connection.waits.is_message_stuck()) {
                 self.flush(&mut connection);
@@ -351,6 +384,26 @@ impl<D: Disk> Engine<D> {
                 message.shed(&mut self.spool);
             }
             self.put_back(connection);
+        }
+    }
+
+    /// What was in the spool's power has not made room: memory is held by clients, which may hold it for as long as they are
+    /// given to speak. Those that have read nothing since, and those that have yet to show that they send mail, give it up.
+    fn relieve(&mut self) {
+        self.choke_ends_at = self.now.after(CHOKE_PATIENCE);
+        for slot in 0..self.connections.len() {
+            let may_end = |connection: &mut Box<Connection>| {
+                let is_settling =
+                    connection.message.as_ref().is_some_and(|message| message.committed_at.is_some());
+                let is_suspect = self.is_deaf[slot] || self.accounts.is_unproven(connection.id.slot);
+                is_suspect && connection.memory() > 0 && !is_settling
+            };
+            if let Some(connection) = self.connections[slot].take_if(may_end) {
+                self.telemetry.gave_place_up();
+                self.close(connection);
+            } else if let Some(connection) = &self.connections[slot] {
+                self.is_deaf[slot] = connection.waits.for_send;
+            }
         }
     }
 
@@ -464,7 +517,7 @@ impl<D: Disk> Engine<D> {
                 Event::Content(piece) => pieces.push(piece),
                 Event::ContentEnd => {
                     connection.waits.for_verdict = true;
-                    self.commit_in(connection, &pieces, &arena);
+                    self.commit_in_turn(connection, &pieces, &arena);
                     pieces.clear();
                 }
                 Event::ContentAbandon => {
@@ -486,10 +539,18 @@ impl<D: Disk> Engine<D> {
         let chunk_size = if self.memory > limit / 2 { CHUNK_SIZE_PRESSED } else { CHUNK_SIZE };
         let is_taken = connection.waits.for_verdict || connection.waits.is_message_stuck();
         if !is_taken && connection.message.as_ref().is_some_and(|message| message.is_chunk_due(chunk_size)) {
-            self.flush(connection);
+            if self.waiting_for_spool.is_empty() {
+                self.flush(connection);
+            } else {
+                self.wait_for_spool(connection);
+            }
         }
         if !rest.is_empty() && !connection.waits.for_close {
             self.stash(connection, rest);
+        }
+        // A message that was given up on has ended nothing else.
+        if self.is_draining && connection.waits.is_ready() && connection.session.takes_commands() {
+            self.drain(connection);
         }
     }
 
@@ -532,6 +593,17 @@ impl<D: Disk> Engine<D> {
         let arena = std::mem::take(&mut self.arena);
         self.commit_in(connection, pieces, &arena);
         self.put_arena_back(arena);
+    }
+
+    /// The same of content that has just come: those whose message waits for the spool come first.
+    fn commit_in_turn<'a>(&mut self, connection: &mut Connection, pieces: &[&'a [u8]], arena: &'a Bump) {
+        match connection.message.as_mut() {
+            Some(message) if !self.waiting_for_spool.is_empty() => {
+                message.keep(&self.settings.cleanup, arena, pieces);
+                self.wait_for_spool(connection);
+            }
+            _ => self.commit_in(connection, pieces, arena),
+        }
     }
 
     fn commit_in<'a>(&mut self, connection: &mut Connection, pieces: &[&'a [u8]], arena: &'a Bump) {
@@ -612,6 +684,8 @@ impl<D: Disk> Engine<D> {
             match verdict {
                 Verdict::Queued(_) => self.pay(connection),
                 Verdict::Refused { .. } => self.charge(connection, message.cost),
+                // A header field that has no end while memory is short.
+                _ if message.was_shed() => self.charge(connection, message.cost),
                 // Not the client's fault.
                 _ => {}
             }
@@ -638,6 +712,7 @@ impl<D: Disk> Engine<D> {
             Event::Close => {
                 connection.waits.for_close = true;
                 connection.deadline = self.now.after(CLOSE_PATIENCE);
+                self.timers.once(connection.id.slot, connection.deadline);
             }
             _ => {}
         }
@@ -764,6 +839,8 @@ impl<D: Disk> Engine<D> {
 const CROWD: usize = 256;
 /// How long a client may take to read the last reply.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the spool and the clients have to make room when memory is used up.
+const CHOKE_PATIENCE: Duration = Duration::from_secs(2);
 /// Octets of an arena that is kept; more is given back.
 const ARENA_SIZE_KEPT: usize = 2 << 20;
 /// Octets that sessions may hold however little memory there is: some envelopes fit.

@@ -32,6 +32,8 @@ pub(super) struct Incoming {
     pub(super) size: u64,
     /// Why the message cannot be taken; further content is dropped.
     failure: Option<Verdict>,
+    /// It was for want of memory.
+    was_shed: bool,
     /// What reading it has cost; charged to the client if the message is not accepted.
     pub(super) cost: Duration,
     /// Since when it waits for an answer of a table.
@@ -84,6 +86,7 @@ impl Incoming {
             draft: Some(draft),
             size: 0,
             failure: None,
+            was_shed: false,
             cost: Duration::ZERO,
             asked_at: None,
             waited: Duration::ZERO,
@@ -231,6 +234,12 @@ impl Incoming {
     /// Gives up on the message for want of memory; its client is told at the end of the content (452 4.3.1).
     pub(super) fn shed<D: Disk>(&mut self, spool: &mut SegmentSpool<D>) {
         self.fail(spool, Verdict::StorageFull);
+        self.was_shed = true;
+    }
+
+    /// Whether it was given up on for want of memory.
+    pub(super) const fn was_shed(&self) -> bool {
+        self.was_shed
     }
 
     /// Whether it may wait for one more answer of a table; if so, it does from now on.

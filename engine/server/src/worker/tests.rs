@@ -544,6 +544,91 @@ fn who_owes_makes_room_for_others() {
 }
 
 #[test]
+fn clients_that_hold_all_memory_give_it_up() {
+    let small = WorkerSettings {
+        content_memory: 256 << 10,
+        client_allowance: Duration::from_secs(60),
+        own_addresses: vec![[127, 0, 0, 1].into()],
+        ..settings()
+    };
+    // Those that read nothing, and those that nobody knows: each holds what the spool cannot take from it.
+    for is_deaf in [true, false] {
+        let mut rig = Rig::new(small.clone());
+        let mut bad = Vec::new();
+        loop {
+            assert!(bad.len() < 100, "{} octets", rig.worker.engine.memory());
+            let address = if is_deaf { "127.0.0.1".to_owned() } else { format!("192.0.2.{}", bad.len()) };
+            let client = rig.connect_from(&address);
+            if !rig.say(&client, b"EHLO a.example\r\n").contains("250 ") {
+                break;
+            }
+            if is_deaf {
+                client.stop_reading();
+                client.send(b"NOOP\r\n");
+                client.send(&b"NOOP\r\n".repeat(600));
+            } else {
+                rig.say(&client, b"MAIL FROM:<a@b.example>\r\nRCPT TO:<u@example.com>\r\nDATA\r\n");
+                client.send(&[b"X: ", &[b'x'; 3600][..]].concat());
+            }
+            rig.turn();
+            rig.turn();
+            bad.push(client);
+        }
+        rig.settle();
+        let good = rig.connect();
+        let greeting = rig.say(&good, b"EHLO a.example\r\n");
+        assert!(
+            greeting.starts_with("220 ") && !greeting.contains("250"),
+            "it is not read from yet: {greeting}"
+        );
+        assert!(!bad.iter().any(Client::is_closed));
+        rig.worker.io.pass(Duration::from_secs(5));
+        assert!(rig.say(&good, b"").contains("250-"), "{is_deaf}");
+        assert!(bad.iter().any(Client::is_closed));
+    }
+}
+
+#[test]
+fn who_reads_nothing_is_cut_off_whatever_it_says() {
+    let mut rig = Rig::new(settings());
+    let client = rig.connect();
+    rig.say(&client, b"EHLO a.example\r\n");
+    client.stop_reading();
+    client.send(b"NOOP\r\n");
+    for _ in 0..4 {
+        assert!(!client.is_closed());
+        rig.settle();
+        rig.worker.io.pass(Duration::from_secs(90));
+        client.send(b"N");
+    }
+    rig.settle();
+    assert!(client.is_closed());
+    // Nor does it have so much time for the last reply.
+    let client = rig.connect();
+    rig.say(&client, b"EHLO a.example\r\n");
+    client.stop_reading();
+    client.send(b"QUIT\r\n");
+    rig.settle();
+    assert!(!client.is_closed());
+    rig.worker.io.pass(Duration::from_secs(6));
+    rig.settle();
+    assert!(client.is_closed());
+}
+
+#[test]
+fn draining_ends_sessions_whose_message_is_refused_meanwhile() {
+    let smtp = smtp::Settings { message_size_limit: 1000, ..settings().smtp };
+    let mut rig = Rig::new(WorkerSettings { smtp, ..settings() });
+    let client = rig.connect();
+    rig.begin_content(&client);
+    rig.controls.send(Control::Drain).unwrap();
+    rig.settle();
+    let replies = rig.say(&client, &[&[b'x'; 2000][..], b"\r\n.\r\n"].concat());
+    assert!(replies.starts_with("552 5.3.4 ") && replies.contains("\r\n421 4.3.2 "), "{replies}");
+    assert!(!rig.is_running);
+}
+
+#[test]
 fn draining_ends_idle_sessions_and_finishes_messages() {
     let mut rig = Rig::new(settings());
     let idle = rig.connect();

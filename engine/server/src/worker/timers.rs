@@ -12,6 +12,8 @@ pub(super) struct Timers {
     entries: BinaryHeap<Reverse<Entry>>,
     /// Whether the slot has its standing entry, which outlives the connection that made it.
     is_standing: Vec<bool>,
+    /// The earliest time at which the slot is looked at besides; the end of time: at none.
+    once: Vec<Instant>,
 }
 
 /// When to look at which slot, and whether it is the slot's standing entry.
@@ -19,7 +21,7 @@ type Entry = (Instant, u32, bool);
 
 impl Timers {
     pub(super) fn new(slots: usize) -> Self {
-        Self { entries: BinaryHeap::new(), is_standing: vec![false; slots] }
+        Self { entries: BinaryHeap::new(), is_standing: vec![false; slots], once: vec![NEVER; slots] }
     }
 
     /// Makes sure that the slot is looked at within the time that connections are given, counted from `deadline`.
@@ -31,9 +33,14 @@ impl Timers {
         }
     }
 
-    /// Looks at the slot once at `time`, besides its standing entry.
+    /// Looks at the slot once at `time`, besides its standing entry. One such time is known of a slot, the earliest: whoever
+    /// wants a later one asks again when that has come.
     pub(super) fn once(&mut self, slot: u32, time: Instant) {
-        self.entries.push(Reverse((time, slot, false)));
+        let once = &mut self.once[slot as usize];
+        if time < *once {
+            *once = time;
+            self.entries.push(Reverse((time, slot, false)));
+        }
     }
 
     /// When the next entry comes up.
@@ -47,11 +54,16 @@ impl Timers {
         if *time > now {
             return None;
         }
-        let Reverse((_, slot, is_standing)) = self.entries.pop()?;
+        let Reverse((time, slot, is_standing)) = self.entries.pop()?;
         self.is_standing[slot as usize] &= !is_standing;
+        if !is_standing && self.once[slot as usize] == time {
+            self.once[slot as usize] = NEVER;
+        }
         Some(slot)
     }
 }
+
+const NEVER: Instant = Instant::from_nanoseconds(u64::MAX);
 
 #[cfg(test)]
 mod tests {
@@ -71,6 +83,20 @@ mod tests {
         assert_eq!(timers.due(at(100)), None);
         timers.stand(2, at(30));
         assert_eq!(timers.next(), Some(at(30)));
+    }
+
+    #[test]
+    fn a_slot_is_looked_at_besides_at_the_earliest_time_only() {
+        let at = Instant::from_nanoseconds;
+        let mut timers = Timers::new(2);
+        for time in [50, 60, 50, 40, 70] {
+            timers.once(1, at(time));
+        }
+        assert_eq!(timers.entries.len(), 2);
+        assert_eq!(timers.due(at(40)), Some(1));
+        timers.once(1, at(70));
+        assert_eq!(timers.due(at(50)), Some(1), "what was asked for before comes early");
+        assert_eq!(timers.next(), Some(at(70)));
     }
 
     #[test]

@@ -9,145 +9,211 @@ use clap::ValueEnum;
 pub(crate) enum Kind {
     /// A whole transaction, an octet each second.
     Crumbs,
-    /// Commands without end, and no reply is ever read.
+    /// Commands without end behind EHLO, and no reply to them is ever read.
     NeverReads,
     /// Half a command, then nothing.
     HalfOpen,
     /// Connects, is greeted, resets, and again.
     Storm,
-    /// As many commands without mail as are answered, up to 100,000.
+    /// 100,000 commands without mail, each when the one before was answered.
     Commands,
     /// A command line without end.
     EndlessLine,
     /// A header section without end.
     EndlessHeader,
-    /// Ten megabytes of commands in one go.
+    /// Ten megabytes of commands in one go, as PIPELINING allows.
     Pipeline,
-    /// BDAT with other sizes than it says.
+    /// BDAT with fewer octets than it says, or more, with more than there may be, with a size that is none, and without any.
     BdatLies,
-    /// Resets the connection in each state of a transaction in turn.
+    /// Resets the connection in each state of a transaction in turn, with DATA and with BDAT.
     Resets,
 }
 
 impl Kind {
-    /// Whether replies are read.
-    pub(super) const fn reads(self) -> bool {
-        !matches!(self, Self::NeverReads)
+    /// Whether what comes is read when so many steps are done.
+    pub(super) const fn reads(self, step: u64) -> bool {
+        !matches!(self, Self::NeverReads) || step <= 1
     }
 
-    /// Whether the next octets go out when a reply came; else as soon as the last ones have left.
-    pub(super) const fn waits_for_replies(self) -> bool {
-        matches!(self, Self::Storm | Self::Commands | Self::Resets)
-    }
-
-    /// How long to rest before the next octets.
-    pub(super) const fn pace(self) -> Duration {
-        match self {
-            Self::Crumbs => Duration::from_secs(1),
-            _ => Duration::ZERO,
-        }
-    }
-
-    /// Appends what is sent as the step with this number of the connection that is its client's `life`th.
+    /// Appends what is sent as the step with this number of the connection that is its client's `life`th. The first one
+    /// comes when the greeting was read.
     pub(super) fn append(self, step: u64, life: u64, out: &mut Vec<u8>) -> Next {
+        let opening = self.opening(life);
+        let step = usize::try_from(step).unwrap_or(usize::MAX);
+        if let Some(command) = opening.get(step) {
+            out.extend_from_slice(command);
+            return Next::Asked;
+        }
+        let step = step - opening.len();
         match self {
-            Self::Crumbs => match TRANSACTION.get(usize::try_from(step).unwrap_or(usize::MAX)) {
-                Some(octet) => out.push(*octet),
-                None => return Next::Idle,
-            },
+            Self::Crumbs => {
+                let Some(octet) = TRANSACTION.get(step) else { return Next::Idle };
+                out.push(*octet);
+                return Next::Rested(Duration::from_secs(1));
+            }
             Self::HalfOpen if step == 0 => out.extend_from_slice(b"EH"),
             Self::HalfOpen => return Next::Idle,
             Self::Storm => return Next::Reset,
-            Self::NeverReads | Self::Commands if step == 0 => out.extend_from_slice(EHLO),
-            Self::NeverReads => (0..1000).for_each(|_| out.extend_from_slice(b"NOOP\r\n")),
-            Self::Commands if step > 100_000 => return Next::Reset,
-            Self::Commands => out.extend_from_slice(b"NOOP\r\n"),
+            Self::NeverReads => (0..GROUP_SIZE).for_each(|number| out.extend_from_slice(command(number))),
+            Self::Commands if step == COMMANDS => return Next::Reset,
+            Self::Commands => {
+                out.extend_from_slice(command(step % GROUP_SIZE));
+                return Next::Asked;
+            }
             Self::EndlessLine => out.extend_from_slice(&[b'x'; PIECE_SIZE]),
-            Self::EndlessHeader if step == 0 => out.extend_from_slice(ENVELOPE),
             Self::EndlessHeader => {
                 while out.len() < PIECE_SIZE {
-                    out.extend_from_slice(
-                        b"X-Endless: and another one that says nothing, as all before it\r\n",
-                    );
+                    out.extend_from_slice(b"X-Endless: another one that says nothing, as all before it\r\n");
                 }
             }
-            Self::Pipeline if step == 0 => out.extend_from_slice(EHLO),
-            Self::Pipeline => {
-                while out.len() < PIECE_SIZE {
-                    out.extend_from_slice(
-                        b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@elsewhere.example>\r\nRSET\r\n",
-                    );
+            Self::Pipeline if step == 0 => {
+                let commands = (0..GROUP_SIZE).cycle().map(command);
+                for command in commands {
+                    out.extend_from_slice(command);
+                    if out.len() >= PIPELINE_SIZE {
+                        break;
+                    }
                 }
             }
-            Self::BdatLies if step == 0 => {
-                out.extend_from_slice(
-                    b"EHLO bad.example\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\n",
-                );
-                let lies: [&[u8]; 3] =
-                    [b"BDAT 1000000\r\n", b"BDAT 10\r\nmore than ten octets", b"BDAT 4294967295 LAST\r\n"];
-                out.extend_from_slice(lies[usize::try_from(life % 3).unwrap_or(0)]);
+            Self::Pipeline => return Next::Idle,
+            Self::BdatLies => {
+                let (first, more) = LIES[in_turn(life, LIES.len())];
+                out.extend_from_slice(if step == 0 { first } else { more });
+                if out.is_empty() {
+                    return Next::Idle;
+                }
             }
-            Self::BdatLies => out.extend_from_slice(&[b'\n'; 1024]),
             Self::Resets => {
-                // One state later in each life.
-                if step >= life % (RESETS.len() as u64 + 1) {
-                    return Next::Reset;
-                }
-                out.extend_from_slice(RESETS[usize::try_from(step).unwrap_or(0)]);
+                let (_, pieces) = RESETS[in_turn(life, RESETS.len())];
+                let Some(piece) = pieces.get(step) else { return Next::Reset };
+                out.extend_from_slice(piece);
             }
         }
         Next::Sent
+    }
+
+    /// The commands that a connection begins with, each sent when the one before was answered.
+    const fn opening(self, life: u64) -> &'static [&'static [u8]] {
+        let count = match self {
+            Self::Crumbs | Self::HalfOpen | Self::Storm | Self::EndlessLine => 0,
+            Self::NeverReads | Self::Commands | Self::Pipeline => 1,
+            Self::BdatLies => 3,
+            Self::EndlessHeader => 4,
+            Self::Resets => RESETS[in_turn(life, RESETS.len())].0,
+        };
+        OPENING.split_at(count).0
     }
 }
 
 /// What follows a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Octets are to be sent.
+    /// Octets are to be sent, and at once more.
     Sent,
+    /// Octets are to be sent, and more after so long.
+    Rested(Duration),
+    /// Octets are to be sent, and more when there is a reply.
+    Asked,
     /// Nothing more is sent; the connection stays.
     Idle,
     /// The connection is reset.
     Reset,
 }
 
+/// The place of life after life in a list that begins anew at its end.
+#[expect(clippy::cast_possible_truncation, reason = "the rest is less than the length")]
+const fn in_turn(life: u64, length: usize) -> usize {
+    (life % length as u64) as usize
+}
+
+/// The command with this number of a group, from 0 on: MAIL, as many RCPT as servers commonly take, RSET. Servers end
+/// sessions with many commands that do nothing, of which there is only one here.
+const fn command(number: usize) -> &'static [u8] {
+    match number {
+        0 => MAIL,
+        number if number < GROUP_SIZE - 1 => RCPT_LONG,
+        _ => b"RSET\r\n",
+    }
+}
+
 /// Octets that are sent at once.
 const PIECE_SIZE: usize = 64 * 1024;
-const EHLO: &[u8] = b"EHLO bad.example\r\n";
-const ENVELOPE: &[u8] =
-    b"EHLO bad.example\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n";
+const PIPELINE_SIZE: usize = 10_000_000;
+const COMMANDS: usize = 100_000;
+const GROUP_SIZE: usize = 1002;
+const OPENING: [&[u8]; 4] = [b"EHLO bad.example\r\n", MAIL, b"RCPT TO:<b@example.com>\r\n", b"DATA\r\n"];
+const MAIL: &[u8] = b"MAIL FROM:<a@example.org>\r\n";
+const RCPT_LONG: &[u8] =
+    b"RCPT TO:<a.name.that.is.as.long.as.a.local.part.may.be.which.is.64.octets@example.com>\r\n";
 const TRANSACTION: &[u8] = b"EHLO bad.example\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\n\
     DATA\r\nSubject: slowly\r\n\r\nslowly\r\n.\r\nQUIT\r\n";
-const RESETS: [&[u8]; 6] = [
-    EHLO,
-    b"MAIL FROM:<a@example.org>\r\n",
-    b"RCPT TO:<b@example.com>\r\n",
-    b"DATA\r\n",
-    b"Subject: cut\r\n\r\nin the middle",
-    b"\r\n.\r",
+/// What is sent first, and what again and again behind it.
+const LIES: [(&[u8], &[u8]); 5] = [
+    (b"BDAT 1000000\r\nnever all of it", b""),
+    (b"BDAT 10\r\nmore than ten octets", b"\n\n\n\n\n\n\n\n"),
+    (b"BDAT 4294967295 LAST\r\n", &[b'x'; PIECE_SIZE]),
+    (b"BDAT 99999999999999999999\r\n", &[b'x'; 1000]),
+    (b"BDAT 0\r\n", b"BDAT 0\r\nBDAT 0\r\nBDAT 0\r\nBDAT 0\r\nBDAT 0\r\nBDAT 0\r\nBDAT 0\r\n"),
+];
+/// How much of the opening comes before, and what is sent behind it.
+const RESETS: [(usize, &[&[u8]]); 10] = [
+    (0, &[]),
+    (1, &[]),
+    (2, &[]),
+    (3, &[]),
+    (4, &[]),
+    (4, &[b"Subject: cut\r\n\r\nin the middle"]),
+    (4, &[b"Subject: cut\r\n\r\nbefore the end\r\n.\r"]),
+    (4, &[b"Subject: cut\r\n\r\nbefore the reply\r\n.\r\n"]),
+    (3, &[b"BDAT 1000\r\nin the middle"]),
+    (3, &[b"BDAT 23 LAST\r\nSubject: cut\r\n\r\nwhole\r\n"]),
 ];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn steps(kind: Kind, life: u64) -> impl Iterator<Item = (Next, String)> {
+        (0..).map(move |step| {
+            let mut out = Vec::new();
+            let next = kind.append(step, life, &mut out);
+            (next, String::from_utf8(out).unwrap())
+        })
+    }
+
     #[test]
     fn every_kind_sends_something_or_resets() {
         for kind in Kind::value_variants() {
-            let mut out = Vec::new();
-            let next = kind.append(0, 1, &mut out);
-            assert!(next == Next::Reset || !out.is_empty(), "{kind:?}");
+            let (next, text) = steps(*kind, 1).next().unwrap();
+            assert!(next == Next::Reset || !text.is_empty(), "{kind:?}");
         }
     }
 
     #[test]
     fn resets_come_in_each_state() {
-        for life in 0..14 {
-            let mut steps = 0;
-            while Kind::Resets.append(steps, life, &mut Vec::new()) == Next::Sent {
-                steps += 1;
-            }
-            assert_eq!(steps, life % 7);
+        let sent = |life| {
+            steps(Kind::Resets, life)
+                .take_while(|(next, _)| *next != Next::Reset)
+                .map(|(_, text)| text)
+                .collect::<String>()
+        };
+        let ends = ["", "example\r\n", "org>\r\n", "com>\r\n", "DATA\r\n", "middle", "\r\n.\r", "\r\n.\r\n"];
+        for (life, end) in (0..).zip(ends) {
+            assert!(sent(life).ends_with(end), "{life}");
         }
+        assert_eq!((sent(0), sent(1)), (String::new(), "EHLO bad.example\r\n".to_owned()));
+        assert!(sent(9).ends_with("BDAT 23 LAST\r\nSubject: cut\r\n\r\nwhole\r\n"));
+        assert_eq!(sent(10), sent(0));
+    }
+
+    #[test]
+    fn sizes_are_as_they_are_called() {
+        let commands = steps(Kind::Commands, 0).take_while(|(next, _)| *next == Next::Asked).count();
+        assert_eq!(commands, COMMANDS + 1);
+        let pipeline: Vec<_> = steps(Kind::Pipeline, 0).skip(1).take(2).collect();
+        assert!((PIPELINE_SIZE..PIPELINE_SIZE + 100).contains(&pipeline[0].1.len()));
+        assert_eq!(pipeline[1], (Next::Idle, String::new()));
+        let local_part = RCPT_LONG.split(|octet| *octet == b'@').next().unwrap();
+        assert_eq!(local_part.len() - "RCPT TO:<".len(), 64);
     }
 }

@@ -6,7 +6,7 @@
 mod kind;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -29,6 +29,8 @@ pub(crate) struct Report {
     pub(crate) ended_by_server: u64,
     /// Connections that were reset.
     pub(crate) resets: u64,
+    /// Replies that were read, by their codes.
+    pub(crate) replies: BTreeMap<u16, u64>,
     /// Octets that the server took.
     pub(crate) octets: u64,
     /// Connections that are open at the end.
@@ -43,10 +45,14 @@ struct Client {
     stream: Option<TcpStream>,
     /// Steps of this connection so far.
     step: u64,
-    /// Connections before this one.
+    /// A number that each connection has one more of than the one before.
     life: u64,
     /// Not sent yet.
     rest: Vec<u8>,
+    /// What follows when that was sent.
+    next: Next,
+    /// The line of a reply that has come in part.
+    line: Vec<u8>,
     /// When it acts without an event.
     due: Option<Instant>,
 }
@@ -83,8 +89,18 @@ pub(crate) fn run(
         let kind = kinds[index % kinds.len()];
         let source = source(server, index / CONNECTIONS_OF_ONE);
         let due = started + RAMP * u32::try_from(index).unwrap_or(0);
-        let client =
-            Client { kind, source, stream: None, step: 0, life: 0, rest: Vec::new(), due: Some(due) };
+        let client = Client {
+            kind,
+            source,
+            stream: None,
+            step: 0,
+            // All states and lies are there from the start.
+            life: index as u64,
+            rest: Vec::new(),
+            next: Next::Asked,
+            line: Vec::new(),
+            due: Some(due),
+        };
         hostile.clients.push(client);
         hostile.due.push(Reverse((due, index)));
     }
@@ -118,7 +134,10 @@ impl Hostile {
         for event in events.drain(..) {
             let index = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
             let flags = event.flags;
-            if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
+            let client = &self.clients[index];
+            if flags.intersects(EventFlags::HUP | EventFlags::ERR) && !client.kind.reads(client.step) {
+                self.ended(index);
+            } else if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
                 self.readable(index);
             }
             if flags.contains(EventFlags::OUT) {
@@ -152,13 +171,15 @@ impl Hostile {
         let client = &mut self.clients[index];
         match open(client.source, self.server) {
             Ok(socket) => {
-                let flags =
-                    if client.kind.reads() { EventFlags::IN | EventFlags::OUT } else { EventFlags::OUT };
+                let flags = EventFlags::IN | EventFlags::OUT;
                 let data = EventData::new_u64(index as u64);
                 if epoll::add(&self.epoll, socket.as_fd(), data, flags | EventFlags::ET).is_ok() {
                     client.stream = Some(socket.into());
                     client.step = 0;
                     client.rest.clear();
+                    client.line.clear();
+                    // The greeting is waited for.
+                    client.next = Next::Asked;
                     self.report.connections += 1;
                     return;
                 }
@@ -176,25 +197,47 @@ impl Hostile {
     /// Reads all that is there; the server may have ended the connection.
     fn readable(&mut self, index: usize) {
         let client = &mut self.clients[index];
+        if !client.kind.reads(client.step) {
+            return;
+        }
         let Some(stream) = client.stream.as_mut() else { return };
         let mut memory = [0; 4096];
         let mut has_reply = false;
         loop {
             match stream.read(&mut memory) {
                 Ok(0) => return self.ended(index),
-                Ok(_) => has_reply = true,
+                Ok(count) => {
+                    for octet in &memory[..count] {
+                        if client.line.len() < LINE_MAX {
+                            client.line.push(*octet);
+                        }
+                        if *octet != b'\n' {
+                            continue;
+                        }
+                        // The last line of a reply has no hyphen behind its code.
+                        if let Some(code) = code_of(&client.line) {
+                            *self.report.replies.entry(code).or_default() += 1;
+                            has_reply = true;
+                        }
+                        client.line.clear();
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(_) => return self.ended(index),
             }
         }
-        if has_reply && client.kind.waits_for_replies() {
+        if has_reply && client.next == Next::Asked && client.rest.is_empty() {
+            client.next = Next::Sent;
             self.act(index);
         }
     }
 
     fn writable(&mut self, index: usize) {
         let client = &self.clients[index];
-        if client.stream.is_some() && !client.kind.waits_for_replies() && client.due.is_none() {
+        if client.stream.is_some()
+            && (client.next == Next::Sent || !client.rest.is_empty())
+            && client.due.is_none()
+        {
             self.act(index);
         }
     }
@@ -205,8 +248,9 @@ impl Hostile {
             let client = &mut self.clients[index];
             let Some(stream) = client.stream.as_mut() else { return };
             if client.rest.is_empty() {
-                match client.kind.append(client.step, client.life, &mut client.rest) {
-                    Next::Sent => client.step += 1,
+                client.next = client.kind.append(client.step, client.life, &mut client.rest);
+                match client.next {
+                    Next::Sent | Next::Rested(_) | Next::Asked => client.step += 1,
                     Next::Idle => return,
                     Next::Reset => return self.reset(index),
                 }
@@ -220,12 +264,10 @@ impl Hostile {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => return self.ended(index),
             }
-            if client.kind.waits_for_replies() {
-                return;
-            }
-            if client.kind.pace() > Duration::ZERO {
-                let pace = client.kind.pace();
-                return self.call_back(index, pace);
+            match client.next {
+                Next::Asked if client.rest.is_empty() => return,
+                Next::Rested(pause) if client.rest.is_empty() => return self.call_back(index, pause),
+                _ => {}
             }
         }
         // The others are to have their turn.
@@ -250,6 +292,12 @@ impl Hostile {
     }
 }
 
+/// The code of a line that ends a reply.
+fn code_of(line: &[u8]) -> Option<u16> {
+    let (code, rest) = line.split_at_checked(3)?;
+    (rest.first() != Some(&b'-')).then(|| std::str::from_utf8(code).ok()?.parse().ok()).flatten()
+}
+
 /// A connection that is being made.
 fn open(source: IpAddr, server: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Protocol::TCP))?;
@@ -272,6 +320,8 @@ const RAMP: Duration = Duration::from_micros(200);
 const REST: Duration = Duration::from_secs(1);
 /// How late the end may be seen.
 const TICK: Duration = Duration::from_millis(20);
+/// Octets of a reply's line that are looked at.
+const LINE_MAX: usize = 64;
 const EVENTS_AT_ONCE: usize = 1024;
 /// Steps of a client before others have their turn.
 const STEPS_AT_ONCE: usize = 16;
