@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails")]
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -438,6 +439,28 @@ impl Drop for Group {
     }
 }
 
+/// A client whose content is awaited.
+fn in_content(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let mut client = TcpStream::connect(address)?;
+    client.set_read_timeout(Some(Duration::from_secs(1)))?;
+    client.set_write_timeout(Some(Duration::from_millis(1)))?;
+    let mut said = String::new();
+    let mut memory = [0; 1024];
+    for (command, reply) in
+        [("EHLO x\r\n", "250 "), ("MAIL FROM:<a@example.org>\r\nRCPT TO:<b@localhost>\r\nDATA\r\n", "354 ")]
+    {
+        client.write_all(command.as_bytes())?;
+        while !said.contains(reply) {
+            let count = client.read(&mut memory)?;
+            if count == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            said.push_str(&String::from_utf8_lossy(&memory[..count]));
+        }
+    }
+    Ok(client)
+}
+
 #[test]
 fn out_of_memory_the_engine_is_killed_and_nothing_accepted_is_lost() {
     let Some(group) = Group::new() else {
@@ -458,14 +481,11 @@ fn out_of_memory_the_engine_is_killed_and_nothing_accepted_is_lost() {
         }
         assert!(start.elapsed() < PATIENCE, "it was not killed");
         if others.len() < 200
-            && let Ok(client) = std::net::TcpStream::connect(bench.engine.address)
+            && let Ok(client) = in_content(bench.engine.address)
         {
             others.push(client);
         }
         for mut client in &others {
-            client.set_write_timeout(Some(Duration::from_millis(1))).unwrap();
-            let _ =
-                client.write_all(b"EHLO x\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@localhost>\r\nDATA\r\n");
             let _ = client.write_all(&[&[b'x'; 900][..], b"\r\n"].concat().repeat(60));
         }
     };

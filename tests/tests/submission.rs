@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use mailrace_bench::contender::{Postfix, Setting};
-use mailrace_tests::{Directory, Engine, Finished, program, run};
+use mailrace_tests::{Directory, Engine, Finished, program, run, skip};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use serde_json::{Value, json};
@@ -386,8 +386,7 @@ fn as_nobody(program: &Path) -> Command {
 #[test]
 fn every_user_may_submit_and_nobody_may_look() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can be two users");
-        return;
+        return skip("only root can be two users");
     }
     let directory = configured();
     let mut running = engine(&directory);
@@ -422,8 +421,7 @@ fn every_user_may_submit_and_nobody_may_look() {
 #[test]
 fn only_an_engine_that_may_be_believed_is_found() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can be two users");
-        return;
+        return skip("only root can be two users");
     }
     let directory = configured();
     let (copy, config) = (copy_for_all(&directory), directory.path().join("mailrace.toml"));

@@ -173,10 +173,12 @@ impl Peer {
         let state = &mut *guard;
         let index = state.links.len();
         let port = 1024 + u16::try_from(index % 60_000).unwrap_or(0);
+        // Some have a host of their own, some share one.
+        let host = 1 + u8::try_from(index % 5).unwrap_or(0);
         let arrives = State::soon(state.now, state.conditions.latency, &mut state.network_random);
         state.links.push(Link {
             worker,
-            peer: SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), port)),
+            peer: SocketAddr::from((Ipv4Addr::new(192, 0, 2, host), port)),
             place: Place::Backlog,
             arrives,
             to_server: VecDeque::new(),

@@ -270,9 +270,13 @@ impl Engine {
     }
 }
 
+/// With MAILRACE_TEST_IO in the environment it is served with that `--io`.
 fn command(program: &Program, queue: &Path) -> Command {
     let mut command = Command::new(&program.0);
     command.args(["serve", "--listen", "127.0.0.1:0", "--queue"]).arg(queue);
+    if let Some(io) = std::env::var_os("MAILRACE_TEST_IO") {
+        command.arg("--io").arg(io);
+    }
     for setting in SETTINGS {
         command.args(["--set", setting]);
     }

@@ -217,6 +217,7 @@ fn silence_panics() {
                 } else {
                     tell_violation(seed, &options, &panic.to_string());
                 }
+                std::process::exit(1);
             }
         }));
     });
