@@ -27,7 +27,7 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Chore {
-    /// Check format, lints and tests, as for every commit
+    /// Check format, lints and tests before a commit; `.ci/run` checks more
     Ci,
     /// Run the tests of the ring, the queue and the protocol under AddressSanitizer and Valgrind
     Sanitize,

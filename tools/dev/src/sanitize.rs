@@ -76,7 +76,7 @@ pub const SANITIZE: &[Run] = &[
     Run { tool: Tool::Address, tests: &["mailrace-tests", "--test", "regressions"] },
 ];
 
-/// The runs of `mailrace-dev miri`: everything that needs no kernel.
+/// The runs of `mailrace-dev miri`: what has pools and pointers and needs no kernel.
 pub const MIRI: &[Run] = &[
     Run { tool: Tool::Miri, tests: &["mailrace-io", "--lib", "--", "block", "slab", "memory", "entry"] },
     Run { tool: Tool::Miri, tests: &["mailrace-core", "--lib"] },

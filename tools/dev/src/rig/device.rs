@@ -73,15 +73,6 @@ impl Mount {
     pub fn directory(&self) -> &Path {
         &self.directory
     }
-
-    /// Mounts it again with other options.
-    ///
-    /// # Errors
-    /// What mount says.
-    pub fn remount(&self, options: &str) -> Result<(), ProofError> {
-        let options = format!("remount,{options}");
-        run("mount", ["-o", &options, &self.directory.to_string_lossy()]).map(drop)
-    }
 }
 
 impl Drop for Mount {
