@@ -291,6 +291,7 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(system("handle signals"))?;
     let processors = own_processors();
     let count = configuration.workers(processors.len());
+    configuration.check_memory(count).map_err(StartError::Configuration)?;
     let settings = Arc::new(configuration.worker_settings(count, &tables));
     let kernel = Kernel::choose(configuration.engine.io);
     raise_open_files(kernel, count, &settings)?;

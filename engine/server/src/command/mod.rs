@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Configuration, Sources, Tables};
+use crate::config::{ConfigErrors, Configuration, Sources, Tables};
 use crate::tables::Lookups;
 
 /// EX_DATAERR of sysexits.h.
@@ -71,11 +71,14 @@ impl ConfigurationArguments {
 
     /// The configuration and all of its tables.
     fn load(self, lookups: &Lookups) -> Result<(Configuration, Tables), Failure> {
-        let wrong = |errors| Failure::new(EXIT_CONFIG, format!("the configuration is wrong:\n{errors}"));
         let configuration = Configuration::load(&self.sources()).map_err(wrong)?;
         let tables = configuration.open_tables(lookups, &Tables::default()).map_err(wrong)?;
         Ok((configuration, tables))
     }
+}
+
+fn wrong(errors: ConfigErrors) -> Failure {
+    Failure::new(EXIT_CONFIG, format!("the configuration is wrong:\n{errors}"))
 }
 
 /// Does what the arguments of the process ask for.

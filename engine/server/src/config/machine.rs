@@ -13,10 +13,7 @@ impl Machine {
     /// This machine. Asks no name server.
     pub(super) fn this() -> Self {
         let name = rustix::system::uname();
-        Self {
-            hostname: qualified(&name.nodename().to_string_lossy()),
-            processors: own_processors().len().max(1),
-        }
+        Self { hostname: qualified(&name.nodename().to_string_lossy()) }
     }
 }
 

@@ -66,6 +66,8 @@ pub struct Configuration {
     pub notes: Vec<String>,
     /// Which tables which parameter names.
     pub(crate) tables: Vec<TablesGiven>,
+    /// Where `memory_limit` was given.
+    pub(crate) memory_place: Place,
 }
 
 /// The tables that one parameter names.
@@ -188,6 +190,7 @@ impl Configuration {
             tables = tables_given(parameters, rewriting, &reader);
         }
         let notes = notes(document, &known);
+        let memory_place = reader.place(Section::Engine, "memory_limit");
         let mut errors = reader.errors;
         errors.sort_by_key(|error| match &error.place {
             Place::File { line, .. } => *line,
@@ -195,10 +198,7 @@ impl Configuration {
         });
         match (parameters, rewriting, engine, queue) {
             (Some(parameters), Some(rewriting), Some(engine), Some(queue)) if errors.is_empty() => {
-                let configuration = Self { parameters, rewriting, engine, queue, notes, tables };
-                let mut reader = Reader::new(document, &known, machine);
-                configuration.check_memory(machine, &mut reader);
-                if reader.errors.is_empty() { Ok(configuration) } else { Err(ConfigErrors(reader.errors)) }
+                Ok(Self { parameters, rewriting, engine, queue, notes, tables, memory_place })
             }
             _ => Err(ConfigErrors(errors)),
         }
@@ -213,19 +213,26 @@ impl Configuration {
         }
     }
 
-    /// Workers that have nearly no memory beside their fixed buffers would read from nobody for most of the time.
-    fn check_memory(&self, machine: &Machine, reader: &mut Reader<'_>) {
-        let (limit, workers) = (self.engine.memory_limit.0, self.workers(machine.processors));
+    /// Workers that have nearly no memory beside their fixed buffers would read from nobody for most of the time. Only whoever
+    /// is to serve knows how many they are: other commands may run elsewhere.
+    ///
+    /// # Errors
+    /// When `memory_limit` is less than so many workers need.
+    pub fn check_memory(&self, workers: u16) -> Result<(), ConfigErrors> {
+        let limit = self.engine.memory_limit.0;
         let least = self.least_memory(usize::from(workers)).div_ceil(1 << 20);
         if limit == 0 || limit >> 20 >= least as u64 {
-            return;
+            return Ok(());
         }
-        let place = reader.place(Section::Engine, "memory_limit");
         let reason =
             format!("is too little for the fixed buffers of {workers} workers and content beside them");
         let remedy =
             format!("write at least \"{least}MiB\" or 0, or lower workers, or block_size in [queue]");
-        reader.refuse(Section::Engine, "memory_limit", place, Refusal::new(reason, remedy));
+        Err(ConfigErrors(vec![ConfigError {
+            place: self.memory_place.clone(),
+            name: Section::Engine.qualify("memory_limit"),
+            fault: Fault::Value { reason, remedy },
+        }]))
     }
 }
 
@@ -459,7 +466,7 @@ mod tests {
     fn check(text: &str) -> Result<Configuration, String> {
         let mut document = Document::default();
         let path = Arc::new(PathBuf::from("/etc/mailrace/test.toml"));
-        let machine = Machine { hostname: "host.example.org".to_owned(), processors: 2 };
+        let machine = Machine { hostname: "host.example.org".to_owned() };
         document.read_text(text, &path).map_err(|errors| errors.to_string())?;
         Configuration::check(&document, &machine).map_err(|errors| errors.to_string())
     }
@@ -499,12 +506,15 @@ mod tests {
         assert_eq!([1, 2, 4, 16, 64].map(|workers| of("", workers)), [240, 112, 48, 48, 48]);
         // Fixed are 8 blocks of 1 MiB, 4 MiB of receive buffers and 4 MiB of log lines.
         assert_eq!(of("[engine]\nmemory_limit = \"40MiB\"\n", 2), 4);
-        for (text, least) in [
-            ("[engine]\nmemory_limit = \"39MiB\"\n", "40MiB"),
-            ("[engine]\nworkers = 16\nmemory_limit = \"256MiB\"\n", "320MiB"),
-            ("[engine]\nmemory_limit = 1\nworkers = 1\n[queue]\nblock_size = \"16MiB\"\n", "140MiB"),
+        assert!(check("").unwrap().check_memory(1024).is_ok());
+        assert!(check("[engine]\nmemory_limit = \"40MiB\"\n").unwrap().check_memory(2).is_ok());
+        for (text, workers, least) in [
+            ("[engine]\nmemory_limit = \"39MiB\"\n", 2, "40MiB"),
+            ("[engine]\nworkers = 16\nmemory_limit = \"256MiB\"\n", 16, "320MiB"),
+            ("[engine]\nmemory_limit = 1\n[queue]\nblock_size = \"16MiB\"\n", 1, "140MiB"),
         ] {
-            let error = check(text).unwrap_err();
+            let error = check(text).unwrap().check_memory(workers).unwrap_err().to_string();
+            assert!(error.contains("test.toml:"), "{error}");
             assert!(error.contains("engine.memory_limit: is too little"), "{error}");
             assert!(error.contains(&format!("write at least \"{least}\"")), "{error}");
         }

@@ -27,8 +27,6 @@ pub(super) struct Known {
 pub(super) struct Machine {
     /// The name of this host, with a domain.
     pub(super) hostname: String,
-    /// How many processors this process may run on.
-    pub(super) processors: usize,
 }
 
 /// Reads checked values out of a document and gathers what is wrong.

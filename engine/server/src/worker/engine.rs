@@ -279,7 +279,6 @@ impl<D: Disk> Engine<D> {
         for id in self.waiting_for_answer.remove(&ticket).unwrap_or_default() {
             let Some(mut connection) = self.take(id) else { continue };
             connection.waits.for_answer = false;
-            connection.deadline = connection.deadline.max(self.now.after(self.settings.smtpd_timeout));
             if let Some(message) = connection.message.as_mut() {
                 message.answered(self.now);
             }
@@ -290,6 +289,8 @@ impl<D: Disk> Engine<D> {
 
     /// Does again what could not be done about a message.
     fn retry(&mut self, mut connection: Box<Connection>) {
+        // So long it was not the client that was waited for.
+        connection.deadline = connection.deadline.max(self.now.after(self.settings.smtpd_timeout));
         if connection.waits.for_verdict {
             self.commit(&mut connection, &[]);
         } else {
@@ -345,6 +346,7 @@ impl<D: Disk> Engine<D> {
         self.is_choked &= self.memory > limit / 4 * 3;
         if self.is_choked && self.choke_ends_at <= self.now {
             self.relieve();
+            self.is_choked &= self.memory > limit / 4 * 3;
         }
         if !self.is_choked {
             for id in std::mem::take(&mut self.paused) {
@@ -392,9 +394,13 @@ impl<D: Disk> Engine<D> {
     fn relieve(&mut self) {
         self.choke_ends_at = self.now.after(CHOKE_PATIENCE);
         for slot in 0..self.connections.len() {
+            if self.memory <= self.settings.content_memory / 4 * 3 {
+                break;
+            }
             let may_end = |connection: &mut Box<Connection>| {
-                let is_settling =
-                    connection.message.as_ref().is_some_and(|message| message.committed_at.is_some());
+                // It waits for us.
+                let is_settling = connection.waits.for_spool
+                    || connection.message.as_ref().is_some_and(|message| message.committed_at.is_some());
                 let is_suspect = self.is_deaf[slot] || self.accounts.is_unproven(connection.id.slot);
                 is_suspect && connection.memory() > 0 && !is_settling
             };
@@ -434,8 +440,7 @@ impl<D: Disk> Engine<D> {
             self.telemetry.timed_out(connection.session.origin());
             let mut context = self.context();
             connection.session.time_out(&mut context, &mut connection.replies);
-            connection.waits.for_close = true;
-            connection.deadline = self.now.after(CLOSE_PATIENCE);
+            self.end_soon(connection);
         }
     }
 
@@ -487,17 +492,21 @@ impl<D: Disk> Engine<D> {
         if !connection.waits.for_close {
             let mut context = self.context();
             connection.session.shut_down(&mut context, &mut connection.replies);
-            connection.waits.for_close = true;
+            self.end_soon(connection);
         }
         self.end_wait(connection);
     }
 
     /// Gives the session what waited for it.
     fn go_on(&mut self, connection: &mut Connection) {
-        let has_work = !connection.backlog.is_empty() || connection.session.is_at_chunk_end();
-        if connection.waits.is_ready() && has_work {
+        if !connection.waits.is_ready() {
+            return;
+        }
+        if !connection.backlog.is_empty() || connection.session.is_at_chunk_end() {
             let backlog = std::mem::take(&mut connection.backlog);
             self.drive(connection, &backlog);
+        } else if connection.session.takes_commands() {
+            self.drain(connection);
         }
     }
 
@@ -710,12 +719,17 @@ impl<D: Disk> Engine<D> {
                 self.timers.once(connection.id.slot, until);
             }
             Event::Close => {
-                connection.waits.for_close = true;
-                connection.deadline = self.now.after(CLOSE_PATIENCE);
-                self.timers.once(connection.id.slot, connection.deadline);
+                self.end_soon(connection);
             }
             _ => {}
         }
+    }
+
+    /// The dialogue is over: the client has a little time to read what it is yet to be told.
+    fn end_soon(&mut self, connection: &mut Connection) {
+        connection.waits.for_close = true;
+        connection.deadline = self.now.after(CLOSE_PATIENCE);
+        self.timers.once(connection.id.slot, connection.deadline);
     }
 
     fn abandon(&mut self, connection: &mut Connection) {

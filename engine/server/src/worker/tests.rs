@@ -626,6 +626,18 @@ fn draining_ends_sessions_whose_message_is_refused_meanwhile() {
     let replies = rig.say(&client, &[&[b'x'; 2000][..], b"\r\n.\r\n"].concat());
     assert!(replies.starts_with("552 5.3.4 ") && replies.contains("\r\n421 4.3.2 "), "{replies}");
     assert!(!rig.is_running);
+    // Also where the refusal is held back for a while.
+    let smtp = smtp::Settings { message_size_limit: 1000, smtpd_soft_error_limit: 1, ..settings().smtp };
+    let mut rig = Rig::new(WorkerSettings { smtp, ..settings() });
+    let client = rig.connect();
+    rig.begin_content(&client);
+    rig.controls.send(Control::Drain).unwrap();
+    rig.settle();
+    assert_eq!(rig.say(&client, &[&[b'x'; 2000][..], b"\r\n.\r\n"].concat()), "");
+    rig.worker.io.pass(Duration::from_secs(2));
+    let replies = rig.say(&client, b"");
+    assert!(replies.starts_with("552 5.3.4 ") && replies.contains("\r\n421 4.3.2 "), "{replies}");
+    assert!(!rig.is_running);
 }
 
 #[test]
