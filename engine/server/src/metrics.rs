@@ -239,7 +239,7 @@ impl Collector for Metrics {
         )?;
         counter(
             "places_given_up",
-            "Connections of such clients that were ended to make room for others",
+            "Connections that were ended to make room for others, of such clients or where memory was used up",
             self.sum(|numbers| numbers.places_given_up.get()),
         )?;
         counter(

@@ -81,7 +81,7 @@ impl Telemetry {
         self.numbers.waits_of_clients.add(1);
     }
 
-    /// A connection of a client that owes was ended to make room for another.
+    /// A connection was ended to make room: of a client that owes, or that held memory when there was no more.
     pub(super) fn gave_place_up(&self) {
         self.numbers.places_given_up.add(1);
     }
