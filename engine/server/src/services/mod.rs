@@ -8,6 +8,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
@@ -56,16 +57,21 @@ pub(crate) fn start(services: Services) -> io::Result<()> {
         }
     });
     let thread = std::thread::Builder::new().name("services".to_owned());
+    // Whoever is told that the engine is ready may take descriptors from it: by then the thread has its own.
+    let (tell, has_begun) = mpsc::channel();
+    let work = async move {
+        // Whoever started it waits for this.
+        let _ = tell.send(());
+        run(listener, registry, refresh, refresh_period).await;
+    };
     if has_ring {
-        thread.spawn(move || tokio_uring::start(run(listener, registry, refresh, refresh_period)))?;
+        thread.spawn(move || tokio_uring::start(work))?;
     } else {
         // Where io_uring may not run there is tokio without it.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        thread.spawn(move || {
-            LocalSet::new().block_on(&runtime, run(listener, registry, refresh, refresh_period));
-        })?;
+        thread.spawn(move || LocalSet::new().block_on(&runtime, work))?;
     }
-    Ok(())
+    has_begun.recv().map_err(|_| io::Error::other("it has no ring of its own"))
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
