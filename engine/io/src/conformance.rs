@@ -14,12 +14,26 @@ use crate::{
     ReceiveEnd, SOME, Token,
 };
 
-/// Runs the suite for what `$make` makes: an `Io` with 4 connections and 2 receive buffers of 4096 octets; and what needs
-/// larger ones for what `$make_roomy` makes: the same with 8 of 65,536 octets.
+/// Runs the suite for an `Io` with 4 connections and 2 receive buffers of 4096 octets; and what needs larger ones with 8 of
+/// 65,536 octets. `Settings` are those of the module in which it stands.
 macro_rules! conformance {
-    ($make:path, $make_roomy:path) => {
-        $crate::conformance::conformance! { $make_roomy: some_octets_are_received_and_then_no_more }
-        $crate::conformance::conformance! { $make:
+    ($io:ty) => {
+        fn with_buffers(receive_buffers: u16, receive_buffer_size: u32) -> $io {
+            let settings =
+                Settings { connections: 4, receive_buffers, receive_buffer_size, ..Settings::default() };
+            <$io>::new(settings).unwrap()
+        }
+
+        fn small() -> $io {
+            with_buffers(2, 4096)
+        }
+
+        fn roomy() -> $io {
+            with_buffers(8, 65_536)
+        }
+
+        $crate::conformance::conformance! { roomy: some_octets_are_received_and_then_no_more }
+        $crate::conformance::conformance! { small:
             an_echo_goes_round_over_both_families
             receiving_ends_when_buffers_run_out_and_goes_on_when_asked
             receiving_stops_and_goes_on_with_what_came_meanwhile

@@ -3,22 +3,7 @@ use std::io::Write;
 use super::*;
 use crate::conformance::{Bench, conformance};
 
-fn small() -> EpollIo {
-    EpollIo::new(Settings { connections: 4, receive_buffers: 2, receive_buffer_size: 4096, writers: 2 })
-        .unwrap()
-}
-
-fn roomy() -> EpollIo {
-    EpollIo::new(Settings {
-        connections: 4,
-        receive_buffers: 8,
-        receive_buffer_size: 65_536,
-        ..Settings::default()
-    })
-    .unwrap()
-}
-
-conformance!(small, roomy);
+conformance!(EpollIo);
 
 #[test]
 fn one_that_floods_gets_one_receive_a_wait_as_all_others() {

@@ -181,6 +181,14 @@ impl Configuration {
         if let (Some(parameters), Some(queue)) = (&parameters, &queue) {
             check_together(parameters, queue, &mut reader);
         }
+        if let Some(engine) = &engine
+            && (1..MEMORY_LIMIT_MIN).contains(&engine.memory_limit.0)
+        {
+            let place = reader.place(Section::Engine, "memory_limit");
+            let reason = format!("{} is out of bounds", engine.memory_limit.0);
+            let remedy = format!("write 0, or {MEMORY_LIMIT_MIN} or more");
+            reader.refuse(Section::Engine, "memory_limit", place, Refusal::new(reason, remedy));
+        }
         if let Some(rewriting) = &rewriting {
             check_words(rewriting, &mut reader);
         }
@@ -235,6 +243,9 @@ impl Configuration {
         }]))
     }
 }
+
+/// The least `memory_limit` but for 0, whatever the workers.
+const MEMORY_LIMIT_MIN: u64 = 16 << 20;
 
 /// A relative directory in a file starts from that file's.
 fn located(queue: QueueSettings, reader: &Reader<'_>) -> QueueSettings {
@@ -499,6 +510,17 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_of_memory_has_a_bound_whatever_the_workers() {
+        for limit in ["1", "16777215"] {
+            let error = check(&format!("[engine]\nmemory_limit = {limit}\n")).unwrap_err();
+            let expected = format!(
+                "test.toml:2: engine.memory_limit: {limit} is out of bounds; write 0, or 16777216 or more"
+            );
+            assert!(error.contains(&expected), "{error}");
+        }
+    }
+
+    #[test]
     fn each_worker_has_memory_for_content() {
         let of = |text: &str, workers: u16| {
             check(text).unwrap().worker_settings(workers, &Tables::default()).content_memory >> 20
@@ -511,7 +533,7 @@ mod tests {
         for (text, workers, least) in [
             ("[engine]\nmemory_limit = \"39MiB\"\n", 2, "40MiB"),
             ("[engine]\nworkers = 16\nmemory_limit = \"256MiB\"\n", 16, "320MiB"),
-            ("[engine]\nmemory_limit = 1\n[queue]\nblock_size = \"16MiB\"\n", 1, "140MiB"),
+            ("[engine]\nmemory_limit = \"16MiB\"\n[queue]\nblock_size = \"16MiB\"\n", 1, "140MiB"),
         ] {
             let error = check(text).unwrap().check_memory(workers).unwrap_err().to_string();
             assert!(error.contains("test.toml:"), "{error}");

@@ -81,9 +81,6 @@ impl Waits {
     }
 }
 
-/// Octets that a send under way is counted as: sessions say little more before it is over.
-const SEND_SIZE: usize = 4096;
-
 impl Connection {
     pub(super) fn new(id: ConnectionId, session: Session, deadline: Instant) -> Self {
         Self {
@@ -99,12 +96,11 @@ impl Connection {
         }
     }
 
-    /// Octets of memory that grow with what the client sends, or does not read.
+    /// Octets of memory that grow with what the client sends. Replies have a bound of their own: a session takes nothing
+    /// more while one is under way.
     pub(super) fn memory(&self) -> usize {
         self.session.memory()
             + self.backlog.capacity()
-            + self.replies.capacity()
-            + if self.waits.for_send { SEND_SIZE } else { 0 }
             + self.message.as_ref().map_or(0, |message| message.memory())
     }
 }

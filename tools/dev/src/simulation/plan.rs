@@ -126,8 +126,7 @@ fn worker_settings(message_size_limit: u64, conditions: &Conditions, random: &mu
             Duration::ZERO
         },
         max_connections: conditions.slots - random.index(conditions.slots.min(3)),
-        // With less a single client's dialogue takes it all; the configuration wants 4 MiB.
-        content_memory: usize::try_from(random.magnitude(64_000, 1 << 20)).unwrap_or(usize::MAX),
+        content_memory: usize::try_from(random.magnitude(8_000, 1 << 20)).unwrap_or(usize::MAX),
         log_connections: random.one_in(2),
     }
 }
