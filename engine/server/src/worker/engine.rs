@@ -27,7 +27,7 @@ use super::timers::Timers;
 /// Octets of content that a message may hold in memory before they go to the spool as a chunk.
 const CHUNK_SIZE: usize = 64 * 1024;
 /// The same when half of the memory for content is in use.
-const CHUNK_SIZE_PRESSED: usize = 4 * 1024;
+pub(super) const CHUNK_SIZE_PRESSED: usize = 4 * 1024;
 /// Octets of input that may wait in a connection before it is not read from any more.
 const BACKLOG_SIZE: usize = 16 * 1024;
 /// How long a message at its end may take before its client is looked at again.
@@ -50,7 +50,7 @@ pub(crate) struct Engine<D: Disk> {
     /// Connections that wait for the answer of a lookup table.
     waiting_for_answer: HashMap<Ticket, Vec<ConnectionId>>,
     /// Connections that are to be read from again.
-    paused: VecDeque<ConnectionId>,
+    pub(super) paused: VecDeque<ConnectionId>,
     pub(super) markings: Markings,
     /// The message of this machine that is under way.
     pub(super) submission: Option<Box<Submission>>,
@@ -62,15 +62,15 @@ pub(crate) struct Engine<D: Disk> {
     /// So many clients want something at once that each waits for the others.
     pub(super) is_crowded: bool,
     /// Octets of content, envelopes and backlog in memory.
-    memory: usize,
+    pub(super) memory: usize,
     /// The part of it that sessions hold: nothing but their end makes it smaller.
     session_memory: usize,
     /// No memory is left for more: nothing is read until there is.
-    is_choked: bool,
+    pub(super) is_choked: bool,
     /// For each slot whether a send has been under way there for as long as memory has been short.
-    is_deaf: Vec<bool>,
+    pub(super) is_deaf: Vec<bool>,
     /// When clients are to have made room.
-    choke_ends_at: Instant,
+    pub(super) choke_ends_at: Instant,
     is_draining: bool,
 }
 
@@ -338,79 +338,7 @@ impl<D: Disk> Engine<D> {
             self.timers.stand(slot, connection.deadline.max(self.now.after(Duration::from_millis(1))));
             self.put_back(connection);
         }
-        let limit = self.settings.content_memory;
-        if self.memory > limit && !self.is_choked {
-            self.choke();
-        }
-        // Some room is made first, so that this does not happen at every turn.
-        self.is_choked &= self.memory > limit / 4 * 3;
-        if self.is_choked && self.choke_ends_at <= self.now {
-            self.relieve();
-            self.is_choked &= self.memory > limit / 4 * 3;
-        }
-        if !self.is_choked {
-            for id in std::mem::take(&mut self.paused) {
-                if let Some(mut connection) = self.take(id) {
-                    connection.waits.is_paused = false;
-                    self.put_back(connection);
-                }
-            }
-        }
-    }
-
-    /// All memory for content is in use: reads from nobody, and gives the spool what it can have.
-    fn choke(&mut self) {
-        self.is_choked = true;
-        self.choke_ends_at = self.now.after(CHOKE_PATIENCE);
-        for slot in 0..self.connections.len() {
-            let Some(id) = self.connections[slot].as_ref().map(|connection| connection.id) else { continue };
-            let Some(mut connection) = self.take(id) else { continue };
-            // Whoever owes gives its memory up: it would hold it for as long as it waits.
-            let is_settling =
-                connection.message.as_ref().is_some_and(|message| message.committed_at.is_some());
-            if self.accounts.is_waiting(id.slot) && connection.memory() > 0 && !is_settling {
-                self.telemetry.gave_place_up();
-                self.close(connection);
-                continue;
-            }
-            self.is_deaf[slot] = connection.waits.for_send;
-            self.pause(&mut connection);
-            if !(connection.waits.for_verdict || connection.waits.is_message_stuck()) {
-                self.flush(&mut connection);
-            }
-            // A field without end stays in memory: whoever sends it now is told to come back.
-            if !connection.waits.is_message_stuck()
-                && let Some(message) = connection.message.as_mut()
-                && message.memory() > CHUNK_SIZE_PRESSED
-            {
-                message.shed(&mut self.spool);
-            }
-            self.put_back(connection);
-        }
-    }
-
-    /// What was in the spool's power has not made room: memory is held by clients, which may hold it for as long as they are
-    /// given to speak. Those that have read nothing since, and those that have yet to show that they send mail, give it up.
-    fn relieve(&mut self) {
-        self.choke_ends_at = self.now.after(CHOKE_PATIENCE);
-        for slot in 0..self.connections.len() {
-            if self.memory <= self.settings.content_memory / 4 * 3 {
-                break;
-            }
-            let may_end = |connection: &mut Box<Connection>| {
-                // It waits for us.
-                let is_settling = connection.waits.for_spool
-                    || connection.message.as_ref().is_some_and(|message| message.committed_at.is_some());
-                let is_suspect = self.is_deaf[slot] || self.accounts.is_unproven(connection.id.slot);
-                is_suspect && connection.memory() > 0 && !is_settling
-            };
-            if let Some(connection) = self.connections[slot].take_if(may_end) {
-                self.telemetry.gave_place_up();
-                self.close(connection);
-            } else if let Some(connection) = &self.connections[slot] {
-                self.is_deaf[slot] = connection.waits.for_send;
-            }
-        }
+        self.ration();
     }
 
     fn look_at(&mut self, connection: &mut Connection) {
@@ -582,7 +510,7 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Gives what the message keeps to the spool.
-    fn flush(&mut self, connection: &mut Connection) {
+    pub(super) fn flush(&mut self, connection: &mut Connection) {
         let Some(message) = connection.message.as_mut() else { return };
         let Some((origin, envelope)) = connection.session.origin_and_envelope() else { return };
         let arena = std::mem::take(&mut self.arena);
@@ -751,7 +679,7 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Stops reading from a client until [`Engine::tick`] finds that it may go on.
-    fn pause(&mut self, connection: &mut Connection) {
+    pub(super) fn pause(&mut self, connection: &mut Connection) {
         if !connection.waits.is_paused {
             connection.waits.is_paused = true;
             self.paused.push_back(connection.id);
@@ -777,7 +705,7 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    fn take(&mut self, id: ConnectionId) -> Option<Box<Connection>> {
+    pub(super) fn take(&mut self, id: ConnectionId) -> Option<Box<Connection>> {
         let place = self.connections.get_mut(id.slot as usize)?;
         if place.as_ref()?.id != id {
             return None;
@@ -786,7 +714,7 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Ends the handling of a connection: sends, closes or arms as it now needs.
-    fn put_back(&mut self, mut connection: Box<Connection>) {
+    pub(super) fn put_back(&mut self, mut connection: Box<Connection>) {
         let id = connection.id;
         let waits = &connection.waits;
         // Replies before a verdict or during a delay leave with those that follow, or before the end; a client that owes
@@ -853,8 +781,6 @@ impl<D: Disk> Engine<D> {
 const CROWD: usize = 256;
 /// How long a client may take to read the last reply.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
-/// How long the spool and the clients have to make room when memory is used up.
-const CHOKE_PATIENCE: Duration = Duration::from_secs(2);
 /// Octets of an arena that is kept; more is given back.
 const ARENA_SIZE_KEPT: usize = 2 << 20;
 /// Octets that sessions may hold however little memory there is: some envelopes fit.

@@ -7,6 +7,7 @@ mod control;
 mod engine;
 mod incoming;
 mod settings;
+mod shortage;
 mod submission;
 mod telemetry;
 #[cfg(test)]
