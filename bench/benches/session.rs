@@ -99,7 +99,7 @@ fn transaction(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Content that is nothing like mail: an octet of it may cost a few times that of a message, but not hundreds of times.
+/// Content that is nothing like mail: each of its lines is a step of the session.
 fn odd_content(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("odd_content");
     for (name, unit) in
