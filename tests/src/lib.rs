@@ -44,6 +44,19 @@ impl Directory {
         std::fs::write(&path, text).unwrap();
         path
     }
+
+    /// Copies a program into it, where every user may run it.
+    ///
+    /// Another process writes the copy. If this one did, a child that another thread has just forked would hold the file
+    /// open for writing until its exec, and running the copy could fail with ETXTBSY.
+    #[must_use]
+    pub fn install(&self, program: &Path) -> PathBuf {
+        let copy = self.0.join(program.file_name().unwrap());
+        let mut install = std::process::Command::new("install");
+        let status = install.args(["-m", "755"]).arg(program).arg(&copy).status().unwrap();
+        assert!(status.success(), "cannot copy {} to {}", program.display(), copy.display());
+        copy
+    }
 }
 
 impl Default for Directory {
@@ -55,5 +68,38 @@ impl Default for Directory {
 impl Drop for Directory {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    /// While one thread makes children without end, another installs a program and runs it at once.
+    #[test]
+    fn an_installed_program_can_be_run_at_once() {
+        let directory = Directory::new();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        Command::new("true").status().unwrap();
+                    }
+                });
+            }
+            let program = PathBuf::from("/bin/true").canonicalize().unwrap();
+            let failures = (0..50)
+                .filter(|_| {
+                    let copy = directory.install(&program);
+                    Command::new(copy).status().is_err()
+                })
+                .count();
+            is_over.store(true, Ordering::Relaxed);
+            assert_eq!(failures, 0, "of 50 copies could not be run");
+        });
     }
 }

@@ -1,11 +1,15 @@
 //! Power cuts on real file systems and SIGKILL: a few of each. `mailrace-dev powercut` and `kill9` do as many as wanted.
 #![expect(clippy::unwrap_used, reason = "a test that fails")]
 
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 
 use mailrace_dev::proof::engine::Program;
 use mailrace_dev::proof::powercut::{Kind, Settings};
 use mailrace_dev::proof::{kill9, powercut};
+use mailrace_dev::rig::device::require_root;
+use mailrace_dev::rig::leftovers::{loop_devices, mounts};
 use mailrace_tests::{Directory, available, program};
 
 fn settings(kind: Kind, cuts: u32) -> Settings {
@@ -62,4 +66,47 @@ fn nothing_promised_is_lost_with_the_process() {
     };
     let account = kill9::run(&settings, &AtomicBool::new(false), &mut |text| eprintln!("{text}")).unwrap();
     assert!(account.is_right(), "{account}");
+}
+
+/// The environment variable that makes a run of [`what_a_killed_run_leaves_the_next_one_removes`] the one that is killed.
+const VICTIM: &str = "MAILRACE_TEST_RIG_TO_KILL";
+
+/// A process that has set a rig up is killed. The next rig there removes what it has left: mounts, loop devices, a daemon,
+/// the directory.
+#[test]
+fn what_a_killed_run_leaves_the_next_one_removes() {
+    if let Some(directory) = std::env::var_os(VICTIM) {
+        let directory = Path::new(&directory);
+        let rigs: Vec<_> = Kind::ALL.into_iter().map(|kind| kind.set_up(Some(directory))).collect();
+        std::fs::write(directory.join("rigs"), rigs.iter().filter(|rig| rig.is_ok()).count().to_string())
+            .unwrap();
+        // It is killed here.
+        loop {
+            std::thread::park();
+        }
+    }
+    let Some(()) = available(require_root()) else { return };
+    let directory = Directory::new();
+    let path = directory.path();
+    let mut victim = Command::new(std::env::current_exe().unwrap());
+    victim.args(["--exact", "what_a_killed_run_leaves_the_next_one_removes"]).env(VICTIM, path);
+    let mut victim = victim.stdout(Stdio::null()).spawn().unwrap();
+    let rigs = path.join("rigs");
+    while std::fs::read_to_string(&rigs).map_or(true, |count| count.is_empty()) {
+        assert!(victim.try_wait().unwrap().is_none(), "it ended by itself");
+        std::thread::yield_now();
+    }
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    if std::fs::read_to_string(&rigs).unwrap() == "0" {
+        eprintln!("SKIPPED: no rig can be set up here");
+        return;
+    }
+    assert!(!mounts(path).is_empty() && !loop_devices(path).is_empty(), "nothing is left to be removed");
+    let next = Kind::Shutdown.set_up(Some(path)).unwrap();
+    assert_eq!((mounts(path).len(), loop_devices(path).len()), (1, 1), "{:?}", mounts(path));
+    drop(next);
+    assert_eq!((mounts(path).len(), loop_devices(path).len()), (0, 0), "{:?}", mounts(path));
+    let left: Vec<_> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["rigs"]);
 }

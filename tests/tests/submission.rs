@@ -369,14 +369,6 @@ fn files_that_are_no_submissions_are_put_aside() {
 /// A user that is not root.
 const NOBODY: u32 = 65534;
 
-/// The program where others may run it.
-fn copy_for_all(directory: &Directory) -> PathBuf {
-    let copy = directory.path().join("mailrace");
-    fs::copy(program(), &copy).unwrap();
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
-    copy
-}
-
 fn as_nobody(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.uid(NOBODY).gid(NOBODY).current_dir("/");
@@ -390,7 +382,7 @@ fn every_user_may_submit_and_nobody_may_look() {
     }
     let directory = configured();
     let mut running = engine(&directory);
-    let copy = copy_for_all(&directory);
+    let copy = directory.install(program());
     let submit = || {
         let mut command = as_nobody(&copy);
         command.arg("sendmail").arg("-C").arg(directory.path().join("mailrace.toml")).arg("b@localhost");
@@ -424,7 +416,7 @@ fn only_an_engine_that_may_be_believed_is_found() {
         return skip("only root can be two users");
     }
     let directory = configured();
-    let (copy, config) = (copy_for_all(&directory), directory.path().join("mailrace.toml"));
+    let (copy, config) = (directory.install(program()), directory.path().join("mailrace.toml"));
     let queue = directory.path().join("theirs");
     fs::create_dir(&queue).unwrap();
     chown(&queue, Some(NOBODY), Some(NOBODY)).unwrap();

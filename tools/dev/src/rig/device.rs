@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::leftovers;
 use crate::error::ProofError;
 use crate::program::run;
 
@@ -83,6 +84,10 @@ impl Drop for Mount {
             let is_busy = matches!(&error, ProofError::Failed { message, .. } if message.contains("busy"));
             if !is_busy || Instant::now() >= end {
                 eprintln!("mailrace-dev: {error}");
+                // It leaves the tree now, and its device when its last user ends.
+                if let Err(error) = run("umount", [Path::new("-l"), &self.directory]) {
+                    eprintln!("mailrace-dev: {error}");
+                }
                 return;
             }
             sleep(BUSY_POLL);
@@ -93,11 +98,14 @@ impl Drop for Mount {
 const BUSY_TIME_MAX: Duration = Duration::from_secs(20);
 const BUSY_POLL: Duration = Duration::from_millis(100);
 
-/// A directory for one rig, removed with all that is in it unless it is to be looked at.
+/// A directory for one rig, removed with all that is in it unless it is to be looked at. What rigs of processes that were
+/// killed have left beside it is removed when it is made.
 #[derive(Debug)]
 pub struct Place {
     path: PathBuf,
     is_kept: AtomicBool,
+    /// Locked as long as the process lives.
+    _lock: File,
 }
 
 impl Place {
@@ -107,10 +115,16 @@ impl Place {
     /// When it cannot be made.
     pub fn new(parent: &Path) -> Result<Self, ProofError> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = parent.join(format!("mailrace-rig-{}-{number}", std::process::id()));
-        fs::create_dir_all(&path).map_err(ProofError::on(&path))?;
-        Ok(Self { path, is_kept: AtomicBool::new(false) })
+        leftovers::remove(parent);
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = parent.join(format!("{}{}-{number}", leftovers::PREFIX, std::process::id()));
+            fs::create_dir_all(&path).map_err(ProofError::on(&path))?;
+            // Another process may have taken it for one that was left.
+            if let Some(lock) = leftovers::lock(&path) {
+                return Ok(Self { path, is_kept: AtomicBool::new(false), _lock: lock });
+            }
+        }
     }
 
     /// Its path.
@@ -128,6 +142,8 @@ impl Place {
     /// Leaves it for somebody to look at.
     pub fn keep(&self) -> &Path {
         self.is_kept.store(true, Ordering::Relaxed);
+        // Without the mark the next rig removes it; there is nobody to tell who does not see it.
+        let _ = File::create(self.join(leftovers::KEPT));
         &self.path
     }
 

@@ -7,6 +7,7 @@
 pub mod cache;
 pub mod clone;
 pub mod device;
+pub mod leftovers;
 pub mod shutdown;
 pub mod write_log;
 
