@@ -32,6 +32,58 @@ pub fn recipient(address: Vec<u8>, notify: Notify) -> Recipient {
     Recipient { address, original, notify, ..Recipient::default() }
 }
 
+/// Octets of a user's name at most.
+pub const FULL_NAME_SIZE_MAX: usize = 512;
+
+/// A user's name as a From field may show it: one line, with `?` for each character that has no shape of its own. Such
+/// characters make a terminal or a mail reader show something else than is there, and a name comes from any user of the
+/// machine.
+///
+/// A name in another encoding than UTF-8 is kept, but for the controls that it may hold.
+#[must_use]
+pub fn full_name(name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(name.len());
+    for chunk in name.utf8_chunks() {
+        for letter in chunk.valid().chars() {
+            match letter {
+                '\t'..='\r' => out.push(b' '),
+                letter if letter.is_control() || is_format(letter) => out.push(b'?'),
+                letter => out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        // Octets of the second kind of controls (C1), if this is ISO 8859.
+        out.extend(chunk.invalid().iter().map(|octet| if *octet < 0xa0 { b'?' } else { *octet }));
+    }
+    while out.len() > FULL_NAME_SIZE_MAX
+        || core::str::from_utf8(&out).is_err_and(|it| it.error_len().is_none())
+    {
+        out.pop();
+    }
+    out
+}
+
+/// Whether an address shows what it holds: it has no control, and no character that reorders or breaks a line.
+#[must_use]
+pub fn is_plain_address(address: &[u8]) -> bool {
+    address.utf8_chunks().all(|chunk| {
+        let is_plain = |letter: char| {
+            // Both joiners have a use in domains (RFC 5892, appendix A).
+            !letter.is_control() && (!is_format(letter) || matches!(letter, '\u{200c}' | '\u{200d}'))
+        };
+        chunk.valid().chars().all(is_plain)
+    })
+}
+
+/// Unicode's format characters (category Cf) and its line and paragraph separators (Unicode 16).
+const fn is_format(letter: char) -> bool {
+    matches!(letter,
+        '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}' | '\u{891}' | '\u{8e2}'
+        | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}'
+        | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0001}' | '\u{e0020}'..='\u{e007f}'
+    )
+}
+
 /// A header field that is longer than it may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FieldTooLong;
@@ -142,6 +194,37 @@ mod tests {
         let mut reader = HeaderRecipients::new(1000);
         section.split('\n').try_for_each(|line| reader.record(line.as_bytes(), true)).unwrap();
         texts(reader.finish())
+    }
+
+    #[test]
+    fn a_name_shows_what_it_holds() {
+        for (name, wanted) in [
+            ("Joe Doe", "Joe Doe"),
+            ("J\u{f6}rg \u{674e}", "J\u{f6}rg \u{674e}"),
+            ("J\x1b[31moe\x7f\0", "J?[31moe??"),
+            ("a\u{202e}b\u{2066}c\u{200f}\u{61c}", "a?b?c??"),
+            ("a\r\nBcc: x\ty\x0b", "a  Bcc: x y "),
+            ("a\u{85}b\u{9b}c\u{2028}d\u{2029}", "a?b?c?d?"),
+            ("\u{feff}a\u{200b}b\u{ad}c\u{2060}\u{180e}\u{e0041}\u{fff9}", "?a?b?c????"),
+        ] {
+            assert_eq!(core::str::from_utf8(&full_name(name.as_bytes())), Ok(wanted), "{name:?}");
+        }
+        // ISO 8859-1, and its CSI.
+        assert_eq!(full_name(b"J\xf6rg\x9b31m"), b"J\xf6rg?31m");
+        assert_eq!(full_name("\u{f6}".repeat(400).as_bytes()).len(), 512);
+        assert_eq!(full_name(["x", &"\u{f6}".repeat(400)].concat().as_bytes()).len(), 511);
+    }
+
+    #[test]
+    fn an_address_shows_what_it_holds() {
+        for address in ["a b@c", "", "j\u{f6}rg@d", "\u{645}\u{6cc}\u{200c}\u{62e}@x", "a\"b@c"] {
+            assert!(is_plain_address(address.as_bytes()), "{address:?}");
+        }
+        assert!(is_plain_address(b"j\xf6rg@d"));
+        for address in ["a\x1b@c", "a\n@c", "\0", "a\t@b", "a\x7f", "\u{202e}a@b", "a\u{85}@b", "a\u{2028}@b"]
+        {
+            assert!(!is_plain_address(address.as_bytes()), "{address:?}");
+        }
     }
 
     /// What Postfix 3.7 makes of each.

@@ -7,11 +7,12 @@
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use mailrace_core::record::submission::{ContentChecksum, HEADER_SIZE, Header, Submission};
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::rand::GetRandomFlags;
 
 use crate::log::now;
@@ -41,6 +42,11 @@ impl Maildrop {
         &self.0
     }
 
+    /// The directory of the queue that it belongs to.
+    pub(crate) fn queue(&self) -> &Path {
+        self.0.parent().unwrap_or_else(|| Path::new("."))
+    }
+
     /// Makes the directory if it is missing, for the owner of the queue's, and lets others pass through that one. What is
     /// there already stays as whoever runs the machine has set it.
     ///
@@ -56,7 +62,7 @@ impl Maildrop {
     }
 
     fn make_new(&self) -> io::Result<()> {
-        let queue = self.0.parent().unwrap_or_else(|| Path::new("."));
+        let queue = self.queue();
         // It gets its name when it is as it has to be.
         let unfinished = queue.join(format!("{DIRECTORY}{UNFINISHED}"));
         match DirBuilder::new().mode(0o700).create(&unfinished) {
@@ -74,28 +80,43 @@ impl Maildrop {
         File::open(queue)?.sync_all()
     }
 
-    /// Begins a file.
+    /// Begins a file: one without a name where the file system has those, so that nothing is left of it whatever ends the
+    /// process.
     ///
     /// # Errors
     /// What the file system says.
     pub(crate) fn create(&self) -> io::Result<DropFile> {
-        let mut random = [0; 8];
-        rustix::rand::getrandom(&mut random, GetRandomFlags::empty())?;
-        // In the order of their names files are in the order of time.
-        let name = format!("{:016x}{:016x}", now().unix_microseconds(), u64::from_ne_bytes(random));
+        self.create_unnamed().or_else(|_| self.create_named())
+    }
+
+    /// # Errors
+    /// The file system has no unnamed files (NFS, overlayfs before Linux 6.3), or there is no `/proc` to name one through.
+    fn create_unnamed(&self) -> io::Result<DropFile> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::open(&self.0, flags, Mode::RUSR | Mode::WUSR)?);
+        unnamed(&file).symlink_metadata()?;
+        DropFile::begin(file, self.0.join(new_name()?), None)
+    }
+
+    fn create_named(&self) -> io::Result<DropFile> {
+        let name = new_name()?;
         let path = self.0.join(&name);
         let unfinished = self.0.join(name + UNFINISHED);
-        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-        file.write_all(&[0; HEADER_SIZE])?;
-        Ok(DropFile {
-            file,
-            path,
-            unfinished,
-            content_size: 0,
-            checksum: ContentChecksum::new(),
-            is_over: false,
-        })
+        let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        DropFile::begin(file, path, Some(unfinished))
     }
+}
+
+/// A name that no other user can guess. In the order of their names files are in the order of time.
+fn new_name() -> io::Result<String> {
+    let mut random = [0; 8];
+    rustix::rand::getrandom(&mut random, GetRandomFlags::empty())?;
+    Ok(format!("{:016x}{:016x}", now().unix_microseconds(), u64::from_ne_bytes(random)))
+}
+
+/// How linkat(2) finds a file without a name.
+fn unnamed(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// Whether a file of this name is a message.
@@ -108,13 +129,26 @@ pub(crate) fn is_message(name: &str) -> bool {
 pub(crate) struct DropFile {
     file: File,
     path: PathBuf,
-    unfinished: PathBuf,
+    /// Its name until it is finished, if it has one.
+    unfinished: Option<PathBuf>,
     content_size: u64,
     checksum: ContentChecksum,
     is_over: bool,
 }
 
 impl DropFile {
+    fn begin(file: File, path: PathBuf, unfinished: Option<PathBuf>) -> io::Result<Self> {
+        let checksum = ContentChecksum::new();
+        let mut begun = Self { file, path, unfinished, content_size: 0, checksum, is_over: false };
+        begun.file.write_all(&[0; HEADER_SIZE])?;
+        Ok(begun)
+    }
+
+    /// The name that it has until it is finished: to be removed when the process is ended from outside.
+    pub(crate) fn unfinished(&self) -> Option<&Path> {
+        self.unfinished.as_deref()
+    }
+
     /// Adds content, with LF line ends.
     ///
     /// # Errors
@@ -127,31 +161,42 @@ impl DropFile {
 
     /// Gives the file its name. When this returns the message is durable.
     ///
+    /// `commit` is called when all is written, before an engine can find the file.
+    ///
     /// # Errors
-    /// What the file system says.
-    pub(crate) fn finish(mut self, submission: &Submission) -> io::Result<()> {
+    /// What the file system says; then the file is gone, unless an engine has taken it already.
+    pub(crate) fn finish(mut self, submission: &Submission, commit: impl FnOnce()) -> io::Result<()> {
         let envelope = submission.encode();
         self.file.write_all(&envelope)?;
         self.file.seek(SeekFrom::Start(0))?;
         self.file.write_all(&Header::new(self.content_size, self.checksum.value(), &envelope).encode())?;
         self.file.set_permissions(Permissions::from_mode(0o640))?;
         self.file.sync_all()?;
-        std::fs::rename(&self.unfinished, &self.path)?;
-        self.is_over = true;
+        commit();
+        match &self.unfinished {
+            Some(unfinished) => std::fs::rename(unfinished, &self.path)?,
+            None => rustix::fs::linkat(CWD, unnamed(&self.file), CWD, &self.path, AtFlags::SYMLINK_FOLLOW)?,
+        }
+        // From here on this name is what an early end has to remove.
+        self.unfinished = Some(self.path.clone());
         match File::open(self.path.parent().unwrap_or_else(|| Path::new("."))) {
             Ok(directory) => directory.sync_all(),
             // Who may not list the directory may not open it. The new name is in the same transaction of the file system
             // as the file's new change time, and so durable with the file (ext4, XFS, btrfs).
             Err(_) => self.file.sync_all(),
-        }
+        }?;
+        self.is_over = true;
+        Ok(())
     }
 }
 
 impl Drop for DropFile {
     fn drop(&mut self) {
-        if !self.is_over {
-            // What is left behind the engine removes after a day.
-            let _ = std::fs::remove_file(&self.unfinished);
+        if !self.is_over
+            && let Some(unfinished) = &self.unfinished
+        {
+            // What is left the engine removes after a day.
+            let _ = std::fs::remove_file(unfinished);
         }
     }
 }
@@ -177,6 +222,18 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_file_without_a_name_leaves_nothing() {
+        let (directory, maildrop) = queue("unnamed");
+        // The temporary directory may be on a file system that has no such files.
+        if let Ok(mut file) = maildrop.create_unnamed() {
+            file.write(b"x\n").unwrap();
+            assert_eq!(file.unfinished(), None);
+            assert!(names(&maildrop).is_empty());
+        }
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
     fn anybody_may_drop_and_only_the_owner_may_look() {
         let (directory, maildrop) = queue("modes");
         let mode = |path: &Path| path.metadata().unwrap().mode() & 0o7777;
@@ -192,17 +249,23 @@ pub(crate) mod tests {
     #[test]
     fn a_file_has_its_name_only_when_it_is_whole() {
         let (directory, maildrop) = queue("names");
-        let mut file = maildrop.create().unwrap();
+        let mut file = maildrop.create_named().unwrap();
         file.write(b"x\n").unwrap();
         assert!(names(&maildrop)[0].ends_with(UNFINISHED));
         drop(file);
         assert!(names(&maildrop).is_empty(), "an unfinished file is removed");
-        maildrop.create().unwrap().finish(&Submission::default()).unwrap();
-        let names = names(&maildrop);
-        assert!(names.len() == 1 && is_message(&names[0]), "{names:?}");
-        let of_file = maildrop.path().join(&names[0]).metadata().unwrap();
-        assert_eq!(of_file.mode() & 0o7777, 0o640);
-        assert_eq!(of_file.gid(), maildrop.path().metadata().unwrap().gid());
+        for create in [Maildrop::create_named, Maildrop::create] {
+            let mut file = create(&maildrop).unwrap();
+            file.write(b"x\n").unwrap();
+            file.finish(&Submission::default(), || {}).unwrap();
+            let names = names(&maildrop);
+            assert!(names.len() == 1 && is_message(&names[0]), "{names:?}");
+            let path = maildrop.path().join(&names[0]);
+            let of_file = path.metadata().unwrap();
+            assert_eq!((of_file.mode() & 0o7777, of_file.nlink()), (0o640, 1));
+            assert_eq!(of_file.gid(), maildrop.path().metadata().unwrap().gid());
+            std::fs::remove_file(path).unwrap();
+        }
         std::fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -14,7 +14,7 @@ use super::envelope::{BODY, ENVELOPE_ID, NOTIFY, RECIPIENT, RET, SENDER, body, r
 use super::spool::checksum;
 use crate::Timestamp;
 use crate::envelope::{BodyType, Envelope, Notify, Return};
-use crate::submission::recipient;
+use crate::submission::{full_name, is_plain_address, recipient};
 
 /// Octets of a drop file's header.
 pub const HEADER_SIZE: usize = 64;
@@ -245,14 +245,14 @@ impl Submission {
         if submission.can_be_sent_on() { Ok(submission) } else { Err(SubmissionError::Envelope) }
     }
 
-    /// Whether somebody gets it, and no text is more than one line.
+    /// Whether it has a recipient, and all of it shows what it holds.
     fn can_be_sent_on(&self) -> bool {
-        let is_one_line = |text: &[u8]| !text.iter().any(|octet| matches!(octet, b'\r' | b'\n' | 0));
-        is_one_line(&self.sender)
-            && self.envelope_id.as_deref().is_none_or(is_one_line)
+        let is_printable = |id: &[u8]| id.iter().all(|octet| matches!(octet, b' '..=b'~'));
+        is_plain_address(&self.sender)
+            && self.envelope_id.as_deref().is_none_or(is_printable)
             && self.body != BodyType::BinaryMime
             && !self.recipients.is_empty()
-            && self.recipients.iter().all(|(address, _)| is_one_line(address))
+            && self.recipients.iter().all(|(address, _)| is_plain_address(address))
     }
 
     fn decode_fields(mut octets: &[u8]) -> Option<Self> {
@@ -262,7 +262,7 @@ impl Submission {
             octets = rest;
             match tag {
                 SENDER => submission.sender = value.to_vec(),
-                FULL_NAME => submission.full_name = value.to_vec(),
+                FULL_NAME => submission.full_name = full_name(value),
                 GATEWAY => submission.is_gateway = true,
                 BODY => submission.body = body(value)?,
                 RET => submission.ret = Some(ret(value)),
@@ -328,6 +328,13 @@ mod tests {
         assert_eq!(read(&least.encode()), Ok(least));
     }
 
+    /// Any user may have written the file.
+    #[test]
+    fn a_name_is_made_harmless() {
+        let written = Submission { full_name: "J\x1b[31m\u{202e}\r\nBcc: x".into(), ..submission() };
+        assert_eq!(read(&written.encode()).unwrap().full_name, b"J?[31m?  Bcc: x");
+    }
+
     #[test]
     fn an_empty_recipient_is_mailer_daemon() {
         let envelope = submission().into_envelope(Timestamp::default());
@@ -379,6 +386,9 @@ mod tests {
             with(|it| it.recipients[0].0 = b"a\nb".to_vec()),
             with(|it| it.recipients[0].0 = b"a\0b".to_vec()),
             with(|it| it.envelope_id = Some((*b"a\nb").into())),
+            with(|it| it.envelope_id = Some((*b"a\x1bb").into())),
+            with(|it| it.sender = b"a\x1b[31m@b".to_vec()),
+            with(|it| it.recipients[0].0 = "\u{202e}a@b".into()),
         ] {
             assert_eq!(changed, Err(SubmissionError::Envelope));
         }

@@ -86,8 +86,10 @@ fn wrong(errors: ConfigErrors) -> Failure {
 pub fn run() -> ExitCode {
     let mut given = std::env::args_os();
     let name = given.next().unwrap_or_default();
-    if Path::new(&name).file_name().is_some_and(|name| name == "sendmail") {
-        return sendmail::run(given);
+    if let Some(name) = Path::new(&name).file_name().and_then(|name| name.to_str())
+        && sendmail::NAMES.contains(&name)
+    {
+        return sendmail::run(name, given);
     }
     let result = match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(arguments),
@@ -96,7 +98,7 @@ pub fn run() -> ExitCode {
         Command::Clean(arguments) => clean::run(arguments),
         Command::Rewrite(arguments) => rewrite::run(arguments),
         // As they were given: clap takes `--` for itself.
-        Command::Sendmail { .. } => return sendmail::run(given.skip(1)),
+        Command::Sendmail { .. } => return sendmail::run("sendmail", given.skip(1)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Subcommand;
@@ -96,11 +96,20 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         Action::Hold(messages) => mark(&configuration, &disk, Mark::Hold, &messages, &mut out),
         Action::Release(messages) => mark(&configuration, &disk, Mark::Release, &messages, &mut out),
     };
-    result.and_then(|()| out.flush().map_err(Failure::output)).or_else(|failure| match failure {
-        // The reader of a pipe has seen enough.
-        Failure { text, .. } if text.is_empty() => Ok(()),
-        failure => Err(failure),
-    })
+    result.and_then(|()| out.flush().map_err(Failure::output)).or_else(Failure::unless_reader_left)
+}
+
+/// Lists the messages in the queue in `directory`, as `mailq` does.
+pub(super) fn list_for_sendmail(directory: &Path) -> Result<(), Failure> {
+    let disk = OsDisk::new(directory).map_err(|error| {
+        Failure::new(EXIT_UNAVAILABLE, format!("cannot read {}: {error}", directory.display()))
+    })?;
+    let mut listed = Vec::new();
+    list(&disk, false, &mut listed)?;
+    if listed.is_empty() {
+        listed.extend_from_slice(b"Mail queue is empty\n");
+    }
+    io::stdout().lock().write_all(&listed).map_err(Failure::output).or_else(Failure::unless_reader_left)
 }
 
 impl Failure {
@@ -109,6 +118,11 @@ impl Failure {
             return Self::new(0, "");
         }
         Self::new(EXIT_UNAVAILABLE, format!("cannot write the output: {error}"))
+    }
+
+    /// The reader of a pipe has seen enough: no failure.
+    fn unless_reader_left(self) -> Result<(), Self> {
+        if self.text.is_empty() { Ok(()) } else { Err(self) }
     }
 
     fn queue(error: impl std::fmt::Display) -> Self {
@@ -294,7 +308,7 @@ fn mark(
 }
 
 /// Asks the engine that runs.
-fn ask(control: &std::path::Path, request: Request) -> io::Result<Marked> {
+fn ask(control: &Path, request: Request) -> io::Result<Marked> {
     let mut stream = UnixStream::connect(control)?;
     writeln!(stream, "{request}")?;
     let mut line = String::new();

@@ -88,7 +88,11 @@ pub(crate) fn start(
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     }
     let watch = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
-    inotify::add_watch(&watch, maildrop.path(), WatchFlags::MOVED_TO | WatchFlags::ONLYDIR)?;
+    inotify::add_watch(
+        &watch,
+        maildrop.path(),
+        WatchFlags::MOVED_TO | WatchFlags::CREATE | WatchFlags::ONLYDIR,
+    )?;
     let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
     let stop = Arc::new(Stop { is_stopping: AtomicBool::new(false), event });
     let round = Round {
@@ -471,7 +475,7 @@ mod tests {
         let mut file = maildrop.create().unwrap();
         file.write(content).unwrap();
         let recipients = vec![(b"a".to_vec(), mailrace_core::Notify::default())];
-        file.finish(&Submission { recipients, ..Submission::default() }).unwrap();
+        file.finish(&Submission { recipients, ..Submission::default() }, || {}).unwrap();
         let path: Vec<PathBuf> =
             std::fs::read_dir(maildrop.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         let file = File::open(&path[0]).unwrap();

@@ -1,30 +1,35 @@
 //! Owns `mailrace sendmail`: a message from standard input into the maildrop, with the options, the messages and the exit
-//! statuses of Postfix's `sendmail`. Also run under the name `sendmail`.
+//! statuses of Postfix's `sendmail`. Also run under the names `sendmail`, `mailq` and `newaliases`.
 //!
-//! It ends with 0 when the message is durable there, whether or not an engine runs; with 75 when anything is wrong, as
-//! Postfix does; with 69 when something is asked for that there is no part for, which is no better later.
+//! It ends with 0 when the message is durable there, whether or not an engine runs; with 64 when a value of an option
+//! cannot be obeyed; with 65 when the message cannot enter the queue as it is; with 69 when something is asked for that
+//! there is no part for; with 75 when anything else is wrong, as Postfix does.
 
+mod interruption;
 mod message;
 mod options;
 mod user;
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use mailrace_core::record::submission::Submission;
-use mailrace_core::submission::{HeaderRecipients, addresses};
+use mailrace_core::submission::{HeaderRecipients, addresses, full_name, is_plain_address};
 
-use super::EXIT_UNAVAILABLE;
+use super::{EXIT_DATA, EXIT_UNAVAILABLE, Failure, queue};
 use crate::config::{Configuration, Sources};
 use crate::maildrop::Maildrop;
 use crate::registration;
+use interruption::Interruption;
 use message::Rules;
 use options::{Mode, Options};
 use user::Caller;
 
-/// EX_TEMPFAIL of sysexits.h.
+/// EX_USAGE of sysexits.h.
+const EXIT_USAGE: u8 = 64;
+/// EX_TEMPFAIL.
 const EXIT_TEMPORARY: u8 = 75;
 /// The configuration of programs that name none.
 const SYSTEM_CONFIG: &str = "/etc/mailrace/mailrace.toml";
@@ -40,29 +45,54 @@ impl Fatal {
     fn temporary(text: &str) -> Self {
         Self { status: EXIT_TEMPORARY, text: text.to_owned() }
     }
+
+    fn usage(text: &str) -> Self {
+        Self { status: EXIT_USAGE, text: text.to_owned() }
+    }
 }
 
-/// Does what the arguments (without the program's name) ask for.
-pub(super) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let options = Options::parse(arguments);
+/// Names of the program that say what it does.
+pub(super) const NAMES: [&str; 3] = ["sendmail", "mailq", "newaliases"];
+
+/// Does what its name (one of [`NAMES`]) and its arguments ask for.
+pub(super) fn run(name: &str, arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let mode = match name {
+        "mailq" => Mode::List,
+        "newaliases" => options::ALIASES,
+        _ => Mode::Submit,
+    };
+    let options = Options::parse(mode, arguments);
     let result = options.and_then(|options| match options.mode {
         Mode::Submit => submit(options),
+        Mode::List => list(options.config),
         Mode::Ignore => Ok(()),
         Mode::Missing(option, remedy) => {
-            Err(Fatal { status: EXIT_UNAVAILABLE, text: format!("{option} is not there: {remedy}") })
+            Err(Fatal { status: EXIT_UNAVAILABLE, text: format!("{option} is not supported: {remedy}") })
         }
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Fatal { status, text }) => {
-            eprintln!("sendmail: fatal: {text}");
+            say(&format!("fatal: {text}"));
             ExitCode::from(status)
         }
     }
 }
 
 fn warn(text: &str) {
-    eprintln!("sendmail: warning: {text}");
+    say(&format!("warning: {text}"));
+}
+
+/// Tells the caller something. One who has closed standard error does not want to know.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "sendmail: {text}");
+}
+
+/// `-bp`, `mailq`: the messages in the queue, as `mailrace queue list` shows them.
+fn list(config: Option<PathBuf>) -> Result<(), Fatal> {
+    let (_, maildrop) = configuration(config)?;
+    let shown = queue::list_for_sendmail(maildrop.queue());
+    shown.map_err(|Failure { status, text }| Fatal { status, text })
 }
 
 fn submit(options: Options) -> Result<(), Fatal> {
@@ -74,8 +104,9 @@ fn submit(options: Options) -> Result<(), Fatal> {
             Fatal::temporary(&format!("no login name found for user ID {}", caller.user_id))
         })?,
     };
-    let failed =
-        |text: &str| Fatal::temporary(&format!("{}({}): {text}", printable(&sender), caller.user_id));
+    let told = |text: &str| format!("{}({}): {text}", printable(&sender), caller.user_id);
+    let failed = |text: &str| Fatal::temporary(&told(text));
+    let refused = |text: &str| Fatal { status: EXIT_DATA, text: told(text) };
     if !options.extracts_recipients && options.recipients.is_empty() {
         let text = "Recipient addresses must be specified on the command line or via the -t option";
         return Err(failed(text));
@@ -94,7 +125,9 @@ fn submit(options: Options) -> Result<(), Fatal> {
     };
     let cannot = |error: io::Error| failed(&format!("cannot use {}: {error}", queue.path().display()));
     queue.make().map_err(cannot)?;
-    let mut file = queue.create().map_err(cannot)?;
+    let interruption =
+        Interruption::handle().map_err(|error| failed(&format!("cannot handle signals: {error}")))?;
+    let mut file = interruption.begin(|| queue.create()).map_err(cannot)?;
     let field_size_max = usize::try_from(parameters.header_size_limit.0).unwrap_or(usize::MAX);
     let mut extraction = options.extracts_recipients.then(|| HeaderRecipients::new(field_size_max));
     message::copy(&mut io::stdin().lock(), rules, extraction.as_mut(), |content| file.write(content))
@@ -112,8 +145,11 @@ fn submit(options: Options) -> Result<(), Fatal> {
     if recipients.iter().chain([&sender]).any(|address| address.len() > rules.record_size_max) {
         return Err(failed("an address is longer than line_length_limit"));
     }
+    if let Some(address) = recipients.iter().chain([&sender]).find(|address| !is_plain_address(address)) {
+        return Err(refused(&format!("the address {} has control characters", printable(address))));
+    }
     let submission = Submission {
-        full_name: options.full_name.unwrap_or_else(|| caller.full_name()),
+        full_name: full_name(&options.full_name.unwrap_or_else(|| caller.full_name())),
         is_gateway: options.is_gateway,
         body: options.body,
         ret: options.ret,
@@ -121,7 +157,8 @@ fn submit(options: Options) -> Result<(), Fatal> {
         recipients: recipients.into_iter().map(|address| (address, options.notify)).collect(),
         sender: sender.clone(),
     };
-    file.finish(&submission).map_err(|error| failed(&format!("error writing queue file: {error}")))
+    file.finish(&submission, || interruption.end())
+        .map_err(|error| failed(&format!("error writing queue file: {error}")))
 }
 
 /// The configuration, and the maildrop of the engine that runs with it; of the queue that it names when none runs.
@@ -152,8 +189,5 @@ fn reverse_path(given: &[u8]) -> Vec<u8> {
 
 /// Without what a terminal could take for more than text.
 fn printable(octets: &[u8]) -> String {
-    String::from_utf8_lossy(octets)
-        .chars()
-        .map(|letter| if letter.is_control() { '?' } else { letter })
-        .collect()
+    crate::log::printable(&String::from_utf8_lossy(octets))
 }

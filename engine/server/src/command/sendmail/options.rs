@@ -1,5 +1,8 @@
 //! Owns the options of `sendmail`, as Postfix understands them: what is only there for other systems is ignored, what
 //! cannot be is fatal.
+//!
+//! Values that say how the message is to be handled (`-B`, `-N`, `-R`, `-V`) are obeyed or refused with EX_USAGE. Postfix
+//! warns of most that it does not understand, ignores them and takes the message.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -7,7 +10,7 @@ use std::path::PathBuf;
 
 use mailrace_core::{BodyType, Notify, Return};
 
-use super::{Fatal, printable, warn};
+use super::{Fatal, printable, say, warn};
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub(super) struct Options {
 pub(super) enum Mode {
     /// Submit a message.
     Submit,
+    /// List the queue.
+    List,
     /// Nothing, successfully.
     Ignore,
     /// Something that this program has no part for: the option, and what to do instead.
@@ -49,8 +54,10 @@ pub(super) enum Mode {
 }
 
 const DAEMON: Mode = Mode::Missing("-bd", "run mailrace serve");
-const ALIASES: Mode = Mode::Missing("-bi", "there are no alias databases to make");
-const LIST: Mode = Mode::Missing("-bp", "run mailrace queue list");
+pub(super) const ALIASES: Mode = Mode::Missing(
+    "-bi (newaliases)",
+    "there is no alias database to build: lookup tables such as those of virtual_alias_maps are read from their text",
+);
 const SESSION: Mode = Mode::Missing("-bs", "connect to the engine instead");
 const VERIFY: Mode = Mode::Missing("-bv", "mailrace rewrite shows what becomes of an address");
 const FLUSH: Mode = Mode::Missing("-q", "nothing waits for a delivery");
@@ -66,13 +73,13 @@ const VERP_DELIMITERS: &[u8] = b"-=+";
 const ENVELOPE_ID_SIZE_MAX: usize = 100;
 
 impl Options {
-    /// Reads the arguments, without the program's name.
+    /// Reads the arguments, without the program's name, which says what `mode` is unless they do.
     ///
     /// # Errors
     /// The first option that cannot be.
-    pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Self, Fatal> {
+    pub(super) fn parse(mode: Mode, arguments: impl Iterator<Item = OsString>) -> Result<Self, Fatal> {
         let mut options = Self {
-            mode: Mode::Submit,
+            mode,
             config: None,
             sender: None,
             full_name: None,
@@ -140,24 +147,24 @@ impl Options {
 
     fn take(&mut self, letter: u8, value: Vec<u8>) -> Result<(), Fatal> {
         let refused = |text: &str| Err(Fatal::temporary(text));
+        let misused = |text: &str| Err(Fatal::usage(text));
         match (letter, value.as_slice()) {
             (b'B', b"8BITMIME") => self.body = BodyType::EightBitMime,
             (b'B', b"7BIT") => self.body = BodyType::SevenBit,
-            (b'B', _) => return refused("-B option needs 8BITMIME or 7BIT"),
+            (b'B', _) => return misused("-B option needs 8BITMIME or 7BIT"),
             (b'C', _) => self.config = Some(OsString::from_vec(value).into()),
             (b'F', _) => self.full_name = Some(value),
             (b'G', _) => self.is_gateway = true,
             (b'I', _) => self.mode = ALIASES,
-            (b'N', list) => match notify(list) {
-                Some(notify) => self.notify = notify,
-                None => warn("bad -N option value -- ignored"),
-            },
+            (b'N', list) => self.notify = notify(list).map_err(Fatal::usage)?,
             (b'R', word) if word.eq_ignore_ascii_case(b"full") => self.ret = Some(Return::Full),
             (b'R', word) if word.eq_ignore_ascii_case(b"hdrs") => self.ret = Some(Return::Headers),
-            (b'R', _) => warn("bad -R option value -- ignored"),
-            (b'V', id) if id.len() > ENVELOPE_ID_SIZE_MAX => warn("too long -V option value -- ignored"),
+            (b'R', _) => return misused("bad -R option value: expected full or hdrs"),
+            (b'V', id) if id.is_empty() || id.len() > ENVELOPE_ID_SIZE_MAX => {
+                return misused("bad -V option value: expected an envelope id of 1 to 100 characters");
+            }
             (b'V', id) if !id.iter().all(|octet| matches!(octet, 32..=126)) => {
-                warn("bad syntax in -V option value -- ignored");
+                return misused("bad -V option value: expected printable ASCII characters");
             }
             (b'V', _) => self.envelope_id = Some(value.into()),
             (b'X', [b'V', delimiters @ ..]) => {
@@ -171,7 +178,7 @@ impl Options {
             (b'b', [b'h' | b'H', ..]) => self.mode = Mode::Ignore,
             (b'b', [b'i', ..]) => self.mode = ALIASES,
             (b'b', [b'm', ..]) => self.mode = Mode::Submit,
-            (b'b', [b'p', ..]) => self.mode = LIST,
+            (b'b', [b'p', ..]) => self.mode = Mode::List,
             (b'b', [b's', ..]) => self.mode = SESSION,
             (b'b', [b'v', ..]) => self.mode = VERIFY,
             (b'b' | b'X', value) => {
@@ -198,8 +205,8 @@ impl Options {
     }
 }
 
-/// The wishes of `-N`: NEVER alone, or some of the others.
-fn notify(list: &[u8]) -> Option<Notify> {
+/// The wishes of `-N` (RFC 3461 §4.1): NEVER alone, or some of the others.
+fn notify(list: &[u8]) -> Result<Notify, &'static str> {
     let is_separator = |octet: &u8| matches!(octet, b',' | b' ' | b'\t' | b'\r' | b'\n');
     let words = list.split(is_separator).filter(|word| !word.is_empty());
     let mut wishes = Notify::default();
@@ -210,15 +217,23 @@ fn notify(list: &[u8]) -> Option<Notify> {
             (b"failure", Notify::FAILURE),
             (b"delay", Notify::DELAY),
         ];
-        wishes = wishes.with(known.into_iter().find(|(name, _)| word.eq_ignore_ascii_case(name))?.1);
+        let found = known.into_iter().find(|(name, _)| word.eq_ignore_ascii_case(name));
+        let (_, wish) =
+            found.ok_or("bad -N option value: expected never, or some of success, failure, delay")?;
+        wishes = wishes.with(wish);
     }
-    let is_possible = !wishes.is_empty() && (!wishes.contains(Notify::NEVER) || wishes == Notify::NEVER);
-    is_possible.then_some(wishes)
+    if wishes.is_empty() {
+        return Err("bad -N option value: expected never, or some of success, failure, delay");
+    }
+    if wishes.contains(Notify::NEVER) && wishes != Notify::NEVER {
+        return Err("bad -N option value: never cannot be combined with success, failure or delay");
+    }
+    Ok(wishes)
 }
 
 /// What getopt(3) says, and then Postfix.
 fn usage(text: &str) -> Fatal {
-    eprintln!("sendmail: {text}");
+    say(text);
     Fatal::temporary("usage: sendmail [options]")
 }
 
@@ -231,7 +246,7 @@ mod tests {
 
     fn parse(arguments: &[&str]) -> Result<Options, String> {
         let arguments = arguments.iter().map(|argument| OsStr::from_bytes(argument.as_bytes()).to_owned());
-        Options::parse(arguments).map_err(|fatal| fatal.text)
+        Options::parse(Mode::Submit, arguments).map_err(|fatal| format!("{} {}", fatal.status, fatal.text))
     }
 
     fn recipients(arguments: &[&str]) -> Vec<String> {
@@ -270,10 +285,31 @@ mod tests {
         assert_eq!(options.envelope_id.as_deref(), Some(&b"id x"[..]));
         assert_eq!((options.body, options.is_gateway), (BodyType::EightBitMime, true));
         assert_eq!(options.full_name.as_deref(), Some(&b"Joe"[..]));
-        for bad in ["", "bad", "never,delay", "success,bad"] {
-            assert_eq!(parse(&["-N", bad]).unwrap().notify, Notify::default(), "{bad}");
+        assert_eq!(parse(&["-N", "never", "a"]).unwrap().notify, Notify::NEVER);
+    }
+
+    /// A message must not go out under other conditions than were asked for.
+    #[test]
+    fn wishes_that_cannot_be_met_are_refused() {
+        for (option, bad) in [
+            ("-N", ""),
+            ("-N", ","),
+            ("-N", "bad"),
+            ("-N", "success,bad"),
+            ("-N", "never,success"),
+            ("-N", "delay never"),
+            ("-R", "bad"),
+            ("-R", ""),
+            ("-V", ""),
+            ("-V", "a\tb"),
+            ("-V", "j\u{f6}rg"),
+            ("-V", &"x".repeat(101)),
+            ("-B", "8bit"),
+            ("-B", ""),
+        ] {
+            let said = parse(&[option, bad, "a"]).unwrap_err();
+            assert!(said.starts_with("64 ") && said.contains(option), "{option} {bad:?}: {said}");
         }
-        assert_eq!(parse(&["-R", "bad", "-V", "a\tb", "-V", &"x".repeat(101)]).unwrap().envelope_id, None);
     }
 
     #[test]
@@ -290,7 +326,6 @@ mod tests {
     fn what_cannot_be_is_said_as_postfix_says_it() {
         for (arguments, wanted) in [
             (&["-n"][..], "-n option not supported"),
-            (&["-Bfoo"], "-B option needs 8BITMIME or 7BIT"),
             (&["-B"], "usage: sendmail [options]"),
             (&["-Z"], "usage: sendmail [options]"),
             (&["--help"], "usage: sendmail [options]"),
@@ -303,7 +338,7 @@ mod tests {
             (&["-qR"], "specify: -qRsitename"),
             (&["-qX"], "-qX is not implemented"),
         ] {
-            assert_eq!(parse(arguments).unwrap_err(), wanted, "{arguments:?}");
+            assert_eq!(parse(arguments).unwrap_err(), format!("75 {wanted}"), "{arguments:?}");
         }
     }
 
@@ -314,7 +349,7 @@ mod tests {
             (&["-q5m", "a@b"], Mode::Ignore),
             (&["-q"], FLUSH),
             (&["-qRsite"], FLUSH),
-            (&["-bp"], LIST),
+            (&["-bp"], Mode::List),
             (&["-bs"], SESSION),
             (&["-bd", "-q"], FLUSH),
             (&["-I"], ALIASES),
