@@ -27,7 +27,7 @@ pub use mover::Mover;
 pub use recovery::{Damage, Opened, RecoveryReport, lock, open};
 pub use settings::Settings;
 pub use shared::Shared;
-pub use spool::{Draft, SegmentSpool, Stats, TOKEN_SPOOL, Written};
+pub use spool::{Draft, SegmentSpool, Stats, TOKEN_SPOOL, Usage, Written};
 
 /// The directory of segments inside a queue directory.
 pub(crate) const SEGMENTS: &str = "segments";

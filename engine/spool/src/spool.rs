@@ -1,6 +1,7 @@
 //! Owns a worker's way into the queue: records gather in a batch, batches are written, messages settle.
 
 mod moving;
+mod usage;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use crate::index::{Entry, Index, State};
 use crate::keeper::Ready;
 use crate::mover::Moves;
 use crate::{MarkError, Refusal, Settings, Shared, SpoolError};
+
+pub use usage::Usage;
 
 /// Set in the token of every write of a spool.
 pub const TOKEN_SPOOL: u64 = 1 << 63;

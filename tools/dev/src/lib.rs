@@ -6,6 +6,7 @@ pub mod journal_fs;
 pub mod licences;
 pub mod program;
 pub mod proof;
+pub mod queue_reader;
 pub mod rig;
 pub mod sanitize;
 pub mod simulation;

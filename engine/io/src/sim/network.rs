@@ -1,7 +1,7 @@
 //! Owns the simulated network: connections between clients, whom somebody plays, and workers.
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -175,10 +175,15 @@ impl Peer {
         let port = 1024 + u16::try_from(index % 60_000).unwrap_or(0);
         // Some have a host of their own, some share one.
         let host = 1 + u8::try_from(index % 5).unwrap_or(0);
+        let peer = if host == 4 {
+            SocketAddr::from((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 4), port))
+        } else {
+            SocketAddr::from((Ipv4Addr::new(192, 0, 2, host), port))
+        };
         let arrives = State::soon(state.now, state.conditions.latency, &mut state.network_random);
         state.links.push(Link {
             worker,
-            peer: SocketAddr::from((Ipv4Addr::new(192, 0, 2, host), port)),
+            peer,
             place: Place::Backlog,
             arrives,
             to_server: VecDeque::new(),
@@ -209,6 +214,12 @@ impl Peer {
     #[must_use]
     pub const fn number(&self) -> usize {
         self.index
+    }
+
+    /// Its address, as the server sees it.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.state().links[self.index].peer
     }
 
     /// Sends octets, which arrive later, in their order, in any pieces.

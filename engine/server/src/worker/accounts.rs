@@ -94,6 +94,12 @@ impl Accounts {
         self.is_waiting[slot as usize]
     }
 
+    /// Connections that are charged to anybody.
+    pub(super) fn connected(&self) -> usize {
+        let counted: usize = self.accounts.iter().map(|account| account.connections as usize).sum();
+        counted.max(self.of_connection.iter().flatten().count())
+    }
+
     /// The connection waits, or does not any more; what it did before.
     pub(super) fn set_waiting(&mut self, slot: u32, is_waiting: bool) -> bool {
         std::mem::replace(&mut self.is_waiting[slot as usize], is_waiting)

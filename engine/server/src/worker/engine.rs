@@ -46,9 +46,9 @@ pub(crate) struct Engine<D: Disk> {
     pub(super) hand: usize,
     pub(super) timers: Timers,
     /// Connections that wait for room in the spool.
-    waiting_for_spool: VecDeque<ConnectionId>,
+    pub(super) waiting_for_spool: VecDeque<ConnectionId>,
     /// Connections that wait for the answer of a lookup table.
-    waiting_for_answer: HashMap<Ticket, Vec<ConnectionId>>,
+    pub(super) waiting_for_answer: HashMap<Ticket, Vec<ConnectionId>>,
     /// Connections that are to be read from again.
     pub(super) paused: VecDeque<ConnectionId>,
     pub(super) markings: Markings,

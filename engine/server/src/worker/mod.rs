@@ -15,6 +15,7 @@ mod tests;
 #[cfg(test)]
 mod threads;
 mod timers;
+mod usage;
 
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ pub use control::{Answer, Control, Marked, Selection};
 pub use settings::WorkerSettings;
 pub use submission::{SubmissionStart, SubmissionState, Submit};
 pub use telemetry::Telemetry;
+pub use usage::Usage;
 
 /// Places of a ring's connection table beyond `max_connections`: their clients are told 421 instead of being left
 /// in the kernel's queue.
@@ -83,6 +85,12 @@ impl<I: Io> Worker<I> {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         [self.engine.deadline(), self.drain_until].into_iter().flatten().min()
+    }
+
+    /// What it holds: for tests, since that takes time.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.engine.usage()
     }
 
     /// The same, waiting until `deadline` at most; one in the past makes it a poll.

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mailrace_core::QueueId;
-use mailrace_core::record::spool::{RECORD_ALIGNMENT, RecordHeader, SEGMENT_HEADER_SIZE, SegmentHeader};
 use mailrace_io::sim::{Corruption, SimDisk};
 use mailrace_spool::reader::Queue;
 use mailrace_spool::{Mark, State};
 
+use super::evidence;
 use super::message::Message;
 use super::onlooker::Onlooker;
+use crate::queue_reader::{self, Damage, Reading, id_text};
 
 /// Whether a message is in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,9 @@ pub(super) enum Presence {
 struct Record {
     message: Message,
     presence: Presence,
-    id: Option<QueueId>,
+    id: Option<u64>,
+    /// Generation of tables when it was answered.
+    generation: Option<u64>,
     /// What its state may be.
     may_be_incoming: bool,
     may_be_held: bool,
@@ -39,13 +42,17 @@ struct Record {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     records: Vec<Record>,
-    by_id: BTreeMap<QueueId, usize>,
+    by_id: BTreeMap<u64, usize>,
     /// Messages of which the disk damaged a record while it said that all was well.
-    affected: BTreeSet<QueueId>,
+    affected: BTreeSet<u64>,
     /// It damaged something.
     pub(super) is_damaged: bool,
     /// Operations of the disk that had failed when the engine was started.
     pub(super) failures_before: u64,
+    /// Of the tables that the engine has now.
+    pub(super) generation: u64,
+    /// Messages of which the queue held more than one copy when it was looked at.
+    pub(super) moved: u64,
     pub(super) accepted: u64,
     pub(super) refused: u64,
     pub(super) done: u64,
@@ -59,6 +66,7 @@ impl Ledger {
             message: message(number),
             presence: Presence::Never,
             id: None,
+            generation: None,
             may_be_incoming: true,
             may_be_held: false,
             is_marking: false,
@@ -94,17 +102,17 @@ impl Ledger {
             record.presence = if is_excused { Presence::Perhaps } else { Presence::Never };
             return Ok(());
         }
-        let id =
-            reply.trim_end().rsplit_once(" queued as ").and_then(|(_, id)| QueueId::parse(id.as_bytes()));
+        let id = reply.trim_end().rsplit_once(" queued as ").and_then(|(_, id)| queue_reader::id_number(id));
         let id = id.ok_or_else(|| format!("message {number} was accepted without an id: {reply}"))?;
         // One of which nothing is left is free again, should the clock have gone back.
         if let Some(other) = self.by_id.insert(id, number)
             && self.records[other].presence != Presence::Never
         {
-            return Err(format!("message {number} was given the id of message {other}, {id}"));
+            return Err(format!("message {number} was given the id of message {other}, {}", id_text(id)));
         }
         self.accepted += 1;
         let record = &mut self.records[number];
+        record.generation = Some(self.generation);
         record.id = Some(id);
         record.presence = Presence::Once;
         Ok(())
@@ -125,7 +133,7 @@ impl Ledger {
             Mark::Hold => record.may_be_held = true,
             Mark::Release => record.may_be_incoming = true,
         }
-        record.id
+        record.id.map(QueueId::from_number)
     }
 
     /// A mark is settled: durable, failed, or there was no such message.
@@ -166,117 +174,116 @@ impl Ledger {
     pub(super) fn note_damage(&mut self, corruptions: &[Corruption]) {
         for Corruption { octets, from, to, .. } in corruptions {
             self.is_damaged = true;
-            let Ok(header) = SegmentHeader::decode(octets) else { continue };
-            let is_header_hit = *from < SEGMENT_HEADER_SIZE;
-            let mut offset = SEGMENT_HEADER_SIZE;
-            while let Some(rest) = octets.get(offset..).filter(|rest| !rest.is_empty()) {
-                if let Some(record) = RecordHeader::decode(rest, header.salt, offset as u64) {
-                    let is_hit = offset < *to && *from < offset + record.size();
-                    if is_header_hit || is_hit {
-                        self.affected.insert(record.id);
-                    }
+            let is_header_hit = *from < queue_reader::HEADER_SIZE;
+            for (start, end, id) in queue_reader::record_headers(octets) {
+                if is_header_hit || (start < *to && *from < end) {
+                    self.affected.insert(id);
                 }
-                offset += RECORD_ALIGNMENT;
             }
         }
     }
 
     /// Compares the queue with what was told. From then on it is known what was open.
-    pub(super) fn check(&mut self, disk: &SimDisk) -> Result<usize, String> {
+    pub(super) fn check(&mut self, disk: &SimDisk) -> Result<Account, String> {
         let disk = Onlooker::new(disk);
-        let queue = Queue::read(&disk, true).map_err(|error| format!("the queue cannot be read: {error}"))?;
+        let reading =
+            queue_reader::read(&disk).map_err(|error| format!("the queue cannot be read: {error}"))?;
+        self.moved += reading.moved as u64;
         let mut found = BTreeMap::new();
-        for (id, state, size) in queue.ids() {
-            let number = self.identify(&queue, id, size)?;
-            if let Some((other, _)) = found.insert(number, (id, state)) {
+        for (id, message) in &reading.messages {
+            let number = self.identify(&reading, &disk, *id)?;
+            if let Some((other, _)) = found.insert(number, (*id, message.is_held)) {
+                let (other, id) = (id_text(other), id_text(*id));
                 return Err(format!("message {number} is in the queue twice, as {other} and {id}"));
             }
         }
+        self.ask_engine(&disk, &reading)?;
         for number in 0..self.records.len() {
             self.compare(number, found.get(&number).copied())?;
         }
-        Ok(found.len())
+        Ok(Account { messages: found.len(), damage: reading.damage })
+    }
+
+    /// The engine's own reader sees the same; of some messages it is asked for everything.
+    fn ask_engine(&self, disk: &Onlooker, reading: &Reading) -> Result<(), String> {
+        let queue = Queue::read(disk, true).map_err(|error| format!("the queue cannot be read: {error}"))?;
+        let held = |state| state == State::Hold;
+        let theirs: BTreeMap<u64, (bool, u64)> =
+            queue.ids().map(|(id, state, size)| (id.number(), (held(state), size))).collect();
+        let ours: BTreeMap<u64, (bool, u64)> =
+            reading.messages.iter().map(|(id, found)| (*id, (found.is_held, found.size))).collect();
+        if theirs != ours {
+            return Err(format!(
+                "two readers see different queues: the engine {theirs:?}, the other {ours:?}"
+            ));
+        }
+        for id in ours.keys().filter(|id| **id % 8 == 0).map(|id| QueueId::from_number(*id)) {
+            let mut content = Vec::new();
+            queue.content(id, &mut content).map_err(|error| format!("{id} cannot be read: {error}"))?;
+            let entry = queue.entry(id).map_err(|error| format!("{id} has no envelope: {error}"))?;
+            let message = reading.message(disk, id.number()).map_err(|error| format!("{id}: {error}"))?;
+            let recipients = entry.map_or(0, |entry| entry.envelope.recipients.len());
+            if content != message.content || recipients != message.envelope.recipients.len() {
+                return Err(format!("two readers see different messages in {id}"));
+            }
+        }
+        Ok(())
     }
 
     /// Which message that is; an error unless it is whole.
-    fn identify(&self, queue: &Queue<'_, Onlooker>, id: QueueId, size: u64) -> Result<usize, String> {
-        let mut content = Vec::new();
-        queue.content(id, &mut content).map_err(|error| format!("{id} cannot be read: {error}"))?;
-        if content.len() as u64 != size {
-            return Err(format!("{id} has {} octets, and is said to have {size}", content.len()));
-        }
-        let (trace_field, rest) = split_trace_field(&content);
+    fn identify(&self, reading: &Reading, disk: &Onlooker, id: u64) -> Result<usize, String> {
+        let text = id_text(id);
+        let found = reading.message(disk, id).map_err(|error| format!("{text} cannot be read: {error}"))?;
+        let (trace_field, rest) = evidence::split_trace_field(&found.content);
         let number = Message::number_of(rest).ok_or_else(|| {
-            format!(
-                "{id} is a message that nobody sent: {:?}",
-                String::from_utf8_lossy(&content[..content.len().min(400)])
-            )
+            let front = String::from_utf8_lossy(&found.content[..found.content.len().min(400)]).into_owned();
+            format!("{text} is a message that nobody sent: {front:?}")
         })?;
-        let Some(Record { message, .. }) = self.records.get(number) else {
-            return Err(format!("{id} is message {number}, which nobody sent"));
+        let Some(record) = self.records.get(number) else {
+            return Err(format!("{text} is message {number}, which nobody sent"));
         };
-        if rest != message.content {
-            let place = rest.iter().zip(&message.content).take_while(|(found, sent)| found == sent).count();
-            return Err(format!(
-                "{id}, message {number}, has other content than was sent: {} octets instead of {}, different from octet \
-                 {place} on: {:?} instead of {:?}",
-                rest.len(),
-                message.content.len(),
-                String::from_utf8_lossy(&rest[place..(place + 40).min(rest.len())]),
-                String::from_utf8_lossy(&message.content[place..(place + 40).min(message.content.len())]),
-            ));
-        }
-        let is_traced = trace_field.starts_with(b"Received: from ")
-            && trace_field.windows(id.text().len()).any(|text| text == id.text());
-        if !is_traced {
-            return Err(format!("{id}, message {number}, has no trace field of this queue"));
-        }
-        let entry = queue.entry(id).map_err(|error| format!("{id} has no envelope: {error}"))?;
-        let envelope = entry.ok_or_else(|| format!("{id} is there and is not"))?.envelope;
-        let recipients = envelope.recipients.iter().map(|recipient| &recipient.address[..]);
-        let is_same = envelope.sender == message.sender.as_bytes()
-            && recipients.eq(message.recipients.iter().map(String::as_bytes));
-        if !is_same {
-            return Err(format!("{id}, message {number}, has another envelope than was given"));
-        }
+        let generations = record.message.generation..=record.generation.unwrap_or(self.generation);
+        let compared = evidence::compare_content(&record.message, rest)
+            .and_then(|()| evidence::compare_envelope(&record.message, &found.envelope, generations))
+            .and_then(|()| evidence::compare_trace_field(&record.message, trace_field, &text));
+        compared.map_err(|what| format!("{text}, message {number}, {what}"))?;
         Ok(number)
     }
 
-    fn compare(&mut self, number: usize, found: Option<(QueueId, State)>) -> Result<(), String> {
+    fn compare(&mut self, number: usize, found: Option<(u64, bool)>) -> Result<(), String> {
         let record = &mut self.records[number];
         let known = record.id.or_else(|| found.map(|(id, _)| id));
         let is_affected = known.is_some_and(|id| self.affected.contains(&id));
-        let Some((id, state)) = found else {
+        let Some((id, is_held)) = found else {
             if record.presence == Presence::Once && !is_affected {
                 return Err(format!(
                     "message {number} is lost: it was accepted as {:?}",
-                    record.id.map(|id| id.to_string())
+                    record.id.map(id_text)
                 ));
             }
             record.presence = Presence::Never;
             record.is_marking = false;
             return Ok(());
         };
+        let text = id_text(id);
         if record.id.is_some_and(|told| told != id) {
             return Err(format!(
-                "message {number} is there as {id}, and its client was told {:?}",
-                record.id
+                "message {number} is there as {text}, and its client was told {:?}",
+                record.id.map(id_text)
             ));
         }
         if record.presence == Presence::Never && !is_affected {
             return Err(format!(
-                "message {number} is there as {id}, and must not be: it was refused, done, not finished, or gone"
+                "message {number} is there as {text}, and must not be: it was refused, done, not finished, or gone"
             ));
         }
-        let may_be = match state {
-            State::Incoming => record.may_be_incoming,
-            State::Hold => record.may_be_held,
-        };
+        let may_be = if is_held { record.may_be_held } else { record.may_be_incoming };
         if !may_be && !is_affected {
-            return Err(format!("message {number}, {id}, has the wrong state: {}", state.name()));
+            let state = if is_held { "held" } else { "not held" };
+            return Err(format!("message {number}, {text}, has the wrong state: it is {state}"));
         }
-        record.may_be_incoming = state == State::Incoming;
-        record.may_be_held = state == State::Hold;
+        record.may_be_incoming = !is_held;
+        record.may_be_held = is_held;
         record.presence = Presence::Once;
         record.is_marking = false;
         record.id = Some(id);
@@ -285,14 +292,9 @@ impl Ledger {
     }
 }
 
-/// The first field, and what stands behind it.
-fn split_trace_field(content: &[u8]) -> (&[u8], &[u8]) {
-    let mut end = 0;
-    for line in content.split_inclusive(|octet| *octet == b'\n') {
-        if end > 0 && !line.starts_with(b"\t") {
-            break;
-        }
-        end += line.len();
-    }
-    content.split_at(end)
+/// What a look at the queue found.
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) messages: usize,
+    pub(super) damage: Vec<Damage>,
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, Sender};
-use mailrace::worker::{Answer, Control, Marked, Selection, Telemetry, Worker};
+use mailrace::worker::{Answer, Control, Marked, Selection, Telemetry, Usage, Worker};
 use mailrace_io::sim::{Fault, Random, World};
 use mailrace_io::{Instant, Io, Waker};
 use mailrace_spool::{Mark, Mover, Opened, RecoveryReport, SegmentKeeper, open};
@@ -38,6 +38,8 @@ pub(super) struct Life<'a> {
     mover_wakes: Instant,
     operator_wakes: Instant,
     has_operator: bool,
+    /// When its workers are asked to end, whatever their clients are at.
+    drain_at: Option<Instant>,
     pub(super) clients: Vec<Client>,
     jobs: Vec<Job>,
     answers: Receiver<(usize, Marked)>,
@@ -61,6 +63,17 @@ struct Job {
     /// Workers that have not answered.
     unanswered: usize,
     marked: Marked,
+}
+
+/// What a life goes on for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goal {
+    /// All clients are gone, and no mark is open.
+    Quiet,
+    /// The workers hold nothing any more.
+    Rest,
+    /// The workers have ended.
+    Drained,
 }
 
 /// Who does something next.
@@ -120,6 +133,7 @@ impl<'a> Life<'a> {
             mover_wakes: now.after(REST),
             operator_wakes: now.after(REST),
             has_operator: true,
+            drain_at: None,
             clients: Vec::new(),
             jobs: Vec::new(),
             answers,
@@ -133,7 +147,7 @@ impl<'a> Life<'a> {
     pub(super) fn invite(&mut self, clients: usize, ledger: &mut Ledger) {
         for index in 0..clients {
             let random = Random::new(self.random.bits() ^ index as u64, "client");
-            self.clients.push(Client::new(self.world, ledger, random, self.seats.len(), self.plan.sizes));
+            self.clients.push(Client::new(self.world, ledger, random, self.seats.len(), &self.plan.manner));
         }
     }
 
@@ -141,7 +155,7 @@ impl<'a> Life<'a> {
     pub(super) fn invite_honest(&mut self, ledger: &mut Ledger) {
         for worker in 0..self.seats.len() {
             let random = Random::new(self.random.bits(), "client");
-            self.clients.push(Client::honest(self.world, ledger, random, worker));
+            self.clients.push(Client::honest(self.world, ledger, random, worker, &self.plan.manner));
         }
     }
 
@@ -159,37 +173,67 @@ impl<'a> Life<'a> {
 
     /// Goes on until all clients are gone.
     pub(super) fn run(&mut self, ledger: &mut Ledger) -> Result<End, String> {
-        self.go_on(ledger, false)
+        self.go_on(ledger, Goal::Quiet)
+    }
+
+    /// Goes on until its workers have noticed that all are gone, and holds it against them if they keep anything.
+    pub(super) fn rest(&mut self, ledger: &mut Ledger) -> Result<End, String> {
+        self.has_operator = false;
+        // What they sent last would be read at the pace that they may be read at.
+        self.clients.iter().for_each(Client::vanish);
+        self.go_on(ledger, Goal::Rest)
+    }
+
+    /// Lets the workers be asked to end while clients are at work.
+    pub(super) fn end_early(&mut self) {
+        let time = Duration::from_micros(self.random.magnitude(1000, 60_000_000));
+        self.drain_at = Some(self.world.now().after(time));
     }
 
     /// Asks the workers to end, and goes on until they have.
     pub(super) fn drain(&mut self, ledger: &mut Ledger) -> Result<End, String> {
+        self.ask_to_end();
+        self.go_on(ledger, Goal::Drained)
+    }
+
+    fn ask_to_end(&mut self) {
         for seat in &self.seats {
             let _ = seat.controls.send(Control::Drain);
             seat.waker.wake();
         }
-        self.has_operator = false;
-        self.go_on(ledger, true)
+        (self.has_operator, self.drain_at) = (false, None);
     }
 
-    fn go_on(&mut self, ledger: &mut Ledger, is_draining: bool) -> Result<End, String> {
-        let start = self.world.now();
+    fn go_on(&mut self, ledger: &mut Ledger, mut goal: Goal) -> Result<End, String> {
+        let mut start = self.world.now();
         let mut ready = Vec::new();
         for _ in 0..STEPS_MAX {
             if self.world.is_over() {
                 return Ok(End::Over);
             }
-            let is_done = if is_draining {
-                self.seats.iter().all(|seat| seat.worker.is_none())
-            } else {
-                self.jobs.is_empty() && self.clients.iter().all(Client::is_over)
-            };
             let now = self.world.now();
-            if is_done || (!is_draining && now.since(start) > TIME_MAX) {
-                return Ok(if is_draining { End::Drained } else { End::Quiet });
+            if self.drain_at.is_some_and(|time| time <= now) {
+                self.ask_to_end();
+                (goal, start) = (Goal::Drained, now);
             }
-            if is_draining && now.since(start) > self.plan.worker.drain_timeout + DRAIN_TIME_MAX {
-                return Err("workers that were asked to end do not".to_owned());
+            let spent = now.since(start);
+            match goal {
+                Goal::Quiet => {
+                    let is_quiet = self.jobs.is_empty() && self.clients.iter().all(Client::is_over);
+                    if is_quiet || spent > TIME_MAX {
+                        return Ok(End::Quiet);
+                    }
+                }
+                Goal::Rest if self.is_at_rest() => return Ok(End::Quiet),
+                Goal::Rest if spent > self.plan.manner.silence_max => {
+                    let kept: Vec<Usage> = self.workers().map(Worker::usage).collect();
+                    return Err(format!("nobody wants anything, and workers keep {kept:?}"));
+                }
+                Goal::Drained if self.workers().next().is_none() => return Ok(End::Drained),
+                Goal::Drained if spent > self.plan.worker.drain_timeout + DRAIN_TIME_MAX => {
+                    return Err("workers that were asked to end do not".to_owned());
+                }
+                Goal::Rest | Goal::Drained => {}
             }
             if self.world.strikes(Fault::ClockJump, &mut self.random) {
                 self.jump(now);
@@ -204,6 +248,14 @@ impl<'a> Life<'a> {
             }
         }
         Err(format!("a life does not come to its end; ready are {ready:?}"))
+    }
+
+    fn workers(&self) -> impl Iterator<Item = &Worker<PlantedIo>> {
+        self.seats.iter().filter_map(|seat| seat.worker.as_ref())
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.workers().all(|worker| worker.usage().is_none())
     }
 
     fn jump(&mut self, now: Instant) {

@@ -1,57 +1,373 @@
 //! Owns the messages that simulated clients send: each tells its number in its header section and in every line.
 
+use std::net::IpAddr;
+
 use mailrace_io::sim::Random;
 
+use super::plan::Manner;
+
 /// A message as its client means it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Message {
     pub(super) sender: String,
-    pub(super) recipients: Vec<String>,
-    /// The content as it has to stand in the queue, behind the trace field.
+    pub(super) recipients: Vec<Recipient>,
+    /// BODY= of MAIL.
+    pub(super) body: Option<Body>,
+    pub(super) smtputf8: bool,
+    /// RET= of MAIL: `FULL` or `HDRS`.
+    pub(super) ret: Option<&'static str>,
+    pub(super) envelope_id: Option<String>,
+    /// SIZE= of MAIL.
+    pub(super) declared_size: Option<u64>,
+    /// Who sends it.
+    pub(super) origin: Origin,
+    /// The content with CRLF line ends, as a server has to count it.
     pub(super) content: Vec<u8>,
-    /// Octets of its header section, with the empty line.
+    /// What has to stand in the queue after the trace field, if that is less: a field was too long.
+    pub(super) kept: Option<Vec<u8>>,
+    /// Bytes of its header section, with the empty line.
     pub(super) header_size: usize,
+    /// Some of its lines are sent with a bare LF.
+    has_bare_newlines: bool,
+    /// How a reply to its end begins, if it must not enter.
+    pub(super) refusal: Option<&'static str>,
+    /// Generation of tables when it began.
+    pub(super) generation: u64,
+}
+
+/// BODY= of MAIL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    SevenBit,
+    EightBit,
+    Binary,
+}
+
+impl Body {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::SevenBit => "7BIT",
+            Self::EightBit => "8BITMIME",
+            Self::Binary => "BINARYMIME",
+        }
+    }
+
+    /// As the queue has it.
+    pub(super) const fn letter(self) -> u8 {
+        match self {
+            Self::SevenBit => b'7',
+            Self::EightBit => b'8',
+            Self::Binary => b'B',
+        }
+    }
+}
+
+/// Who sends a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// Without one it was submitted on this machine.
+    pub(super) address: Option<(IpAddr, u16)>,
+    pub(super) helo: String,
+    pub(super) is_extended: bool,
+}
+
+/// One RCPT.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Recipient {
+    pub(super) address: String,
+    /// The sum of NOTIFY=; 0: not given.
+    pub(super) notify: u8,
+    /// ORCPT=, decoded, without its type.
+    pub(super) original: Option<String>,
+    /// What a server has to say of it.
+    pub(super) answer: Answer,
+    /// Whether its 250 came; none: no reply was read.
+    pub(super) is_accepted: Option<bool>,
+}
+
+/// What a server has to say of a recipient.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Answer {
+    #[default]
+    Taken,
+    /// There were as many as there may be.
+    Surplus,
+    /// Its domain is none of ours.
+    Denied,
+}
+
+impl Answer {
+    /// How its reply begins.
+    pub(super) const fn reply(self) -> &'static str {
+        match self {
+            Self::Taken => "250 2.1.5 Ok\r\n",
+            Self::Surplus => "452 4.5.3 Error: too many recipients\r\n",
+            Self::Denied => "554 5.7.1 <",
+        }
+    }
+}
+
+impl Recipient {
+    /// Its command.
+    pub(super) fn command(&self) -> String {
+        let mut command = format!("RCPT TO:<{}>", self.address);
+        if self.notify == 1 {
+            command.push_str(" NOTIFY=NEVER");
+        } else if self.notify > 1 {
+            let words = [(2, "SUCCESS"), (4, "FAILURE"), (8, "DELAY")];
+            let words: Vec<&str> =
+                words.iter().filter(|(bit, _)| self.notify & bit != 0).map(|(_, word)| *word).collect();
+            command = format!("{command} NOTIFY={}", words.join(","));
+        }
+        if let Some(original) = &self.original {
+            command = format!("{command} ORCPT=rfc822;{}", xtext(original));
+        }
+        command + "\r\n"
+    }
+
+    /// The addresses that take its place, by its domain and by the generation of tables; without one it stays.
+    pub(super) fn aliases(&self, generation: u64) -> Option<Vec<String>> {
+        alias(&self.address, generation).map(|value| value.split(',').map(str::to_owned).collect())
+    }
+}
+
+/// What tables of aliases say of an address: those of a local-part with `a` become another, with `b` two, with `c` one that
+/// tells the generation of tables.
+pub(super) fn alias(address: &str, generation: u64) -> Option<String> {
+    let (kind, rest) = address.split_at_checked(1)?;
+    let local = rest.split_once('@')?.0;
+    if !local.starts_with(|first: char| first.is_ascii_digit()) {
+        return None;
+    }
+    match kind {
+        "a" => Some(format!("t{local}@{DOMAIN}")),
+        "b" => Some(format!("t{local}@{DOMAIN},w{local}@{DOMAIN}")),
+        "c" => Some(format!("t{local}-g{generation}@{DOMAIN}")),
+        _ => None,
+    }
+}
+
+/// The domain that mail is taken for.
+pub(super) const DOMAIN: &str = "example.com";
+/// A domain that only a table has.
+pub(super) const TABLE_DOMAIN: &str = "table.example";
+
+/// RFC 3461 §4.
+fn xtext(text: &str) -> String {
+    let is_plain = |octet: u8| (33..=126).contains(&octet) && octet != b'+' && octet != b'=';
+    text.bytes()
+        .map(|octet| if is_plain(octet) { char::from(octet).to_string() } else { format!("+{octet:02X}") })
+        .collect()
 }
 
 impl Message {
-    /// Message `number`, of about `size` octets.
-    pub(super) fn new(number: usize, size: usize, random: &mut Random) -> Self {
-        let count = if random.one_in(12) { random.between(5, 30) } else { random.between(1, 3) };
-        let recipients = (0..count).map(|index| format!("u{number}-{index}@example.com")).collect();
-        let mut content = format!("{NUMBER_FIELD}{number}\r\nSubject: message {number}\r\n");
-        if random.one_in(4) {
-            content.push_str("X-Folded: of several\r\n\tlines, ");
-            content.push_str(&"and long ".repeat(random.index(60)));
-            content.push_str("\r\n");
+    /// Message `number`, of about `size` bytes, by a client that may say all that `is_extended` (EHLO) lets it say, and
+    /// send it in chunks of BDAT if `is_chunked`.
+    pub(super) fn new(
+        number: usize,
+        size: usize,
+        manner: &Manner,
+        (is_extended, is_chunked): (bool, bool),
+        random: &mut Random,
+    ) -> Self {
+        let mut message = Self::plain(number, 0, random);
+        message.recipients = recipients(number, manner, is_extended, random);
+        let is_binary = is_chunked && random.one_in(8);
+        if is_extended {
+            if random.one_in(6) {
+                message.ret = Some(*random.pick(&["FULL", "HDRS"]));
+            }
+            if random.one_in(6) {
+                message.envelope_id = Some(format!("id {number}=+{}", random.below(1000)));
+            }
+            message.body = match random.below(6) {
+                _ if is_binary => Some(Body::Binary),
+                0 => Some(Body::SevenBit),
+                1 => Some(Body::EightBit),
+                _ => None,
+            };
+            if random.one_in(8) {
+                message.smtputf8 = true;
+                message.sender = format!("ß{number}@client.example");
+                message.recipients[0].address = format!("ü{}", message.recipients[0].address);
+            }
         }
-        content.push_str("\r\n");
-        let mut content = content.into_bytes();
-        let header_size = content.len();
+        let size = match random.below(40) {
+            0 if manner.message_size_limit < 100_000 => manner.message_size_limit,
+            1 if manner.message_size_limit < 100_000 => manner.message_size_limit + 1,
+            _ => size as u64,
+        };
+        message.fill(number, usize::try_from(size).unwrap_or(usize::MAX), manner, is_binary, random);
+        // Chunks count as they are sent.
+        let octets = if is_chunked { message.chunked().len() } else { message.content.len() } as u64;
+        if octets > manner.message_size_limit {
+            message.refusal = Some("552 5.3.4 ");
+        } else if is_extended && random.one_in(5) {
+            message.declared_size = Some(octets);
+        }
+        message
+    }
+
+    /// One without anything out of the ordinary.
+    pub(super) fn plain(number: usize, size: usize, random: &mut Random) -> Self {
+        let recipients = (0..random.between(1, 3)).map(|index| Recipient {
+            address: format!("u{number}-{index}@{DOMAIN}"),
+            ..Recipient::default()
+        });
+        let mut message = Self {
+            recipients: recipients.collect(),
+            sender: if random.one_in(10) { String::new() } else { format!("s{number}@client.example") },
+            ..Self::default()
+        };
+        message.begin(number);
+        message.end_header_section();
+        message.lines(number, size, 120, random);
+        message
+    }
+
+    fn begin(&mut self, number: usize) {
+        self.content = format!("{NUMBER_FIELD}{number}\r\nSubject: message {number}\r\n").into_bytes();
+    }
+
+    fn end_header_section(&mut self) {
+        self.content.extend_from_slice(b"\r\n");
+        self.header_size = self.content.len();
+    }
+
+    fn lines(&mut self, number: usize, size: usize, length_max: usize, random: &mut Random) {
         let mut line = 0;
-        while content.len() < size {
+        while self.content.len() < size {
             // Dots at the front of lines are what clients have to stuff.
             let dots = ["", "", "", ".", "..", "...x"][random.index(6)];
-            content.extend_from_slice(format!("{dots}{number} {line} ").as_bytes());
-            let length = random.index(120);
-            content.extend_from_slice(&TEXT[..length]);
-            content.extend_from_slice(b"\r\n");
+            self.content.extend_from_slice(format!("{dots}{number} {line} ").as_bytes());
+            let mut length = random.index(length_max);
+            while length > 0 {
+                let part = length.min(TEXT.len());
+                self.content.extend_from_slice(&TEXT[..part]);
+                length -= part;
+            }
+            self.content.extend_from_slice(b"\r\n");
             line += 1;
         }
-        let sender = if random.one_in(10) { String::new() } else { format!("s{number}@client.example") };
-        Self { sender, recipients, content, header_size }
+    }
+
+    /// Writes its content: of exactly `size` bytes, or as few more as its header section asks for.
+    fn fill(&mut self, number: usize, size: usize, manner: &Manner, is_binary: bool, random: &mut Random) {
+        self.begin(number);
+        let hops = if random.one_in(10) { random.between(0, u64::from(manner.hopcount_limit)) } else { 0 };
+        for hop in 0..hops {
+            self.content.extend_from_slice(format!("Received: from hop{hop}\r\n").as_bytes());
+        }
+        // Ours is one of them.
+        if hops + 1 >= u64::from(manner.hopcount_limit) {
+            self.refusal = Some("554 5.4.0 ");
+        }
+        let mut kept = self.content.clone();
+        let fields = match random.below(12) {
+            0 => 1 + random.index(5),
+            1..=3 => 1,
+            _ => 0,
+        };
+        for _ in 0..fields {
+            let field = field(manner, random);
+            kept.extend_from_slice(&cut(&field, manner.header_size_limit));
+            self.content.extend_from_slice(&field);
+        }
+        self.end_header_section();
+        let length_max = if random.one_in(8) || size > 100_000 { 6000 } else { 120 };
+        // The last line makes it exact.
+        self.lines(number, size.saturating_sub(length_max + 60), length_max, random);
+        if let Some(left) = size.checked_sub(self.content.len() + 2) {
+            self.content.resize(self.content.len() + left, b'e');
+            self.content.extend_from_slice(b"\r\n");
+        }
+        if is_binary {
+            // Line ends are data, and so is everything else.
+            for _ in 0..random.index(20) {
+                let place = self.header_size + random.index(self.content.len() - self.header_size + 1);
+                let odd = *random.pick::<&[u8]>(&[b"\n", b"\r", b"\0", b"\xff\xfe", b"\n.\n", b"\r\n.\r\n"]);
+                self.content.splice(place..place, odd.iter().copied());
+            }
+        } else {
+            self.has_bare_newlines = random.one_in(10);
+        }
+        kept.extend_from_slice(b"\r\n");
+        if kept.len() != self.header_size || kept != self.content[..self.header_size] {
+            kept.extend_from_slice(&self.content[self.header_size..]);
+            self.kept = Some(kept);
+        }
+    }
+
+    /// What has to stand in the queue after the trace field.
+    pub(super) fn stored(&self) -> &[u8] {
+        self.kept.as_deref().unwrap_or(&self.content)
+    }
+
+    /// MAIL.
+    pub(super) fn mail(&self) -> String {
+        let mut command = format!("MAIL FROM:<{}>", self.sender);
+        if let Some(size) = self.declared_size {
+            command = format!("{command} SIZE={size}");
+        }
+        if let Some(body) = self.body {
+            command = format!("{command} BODY={}", body.word());
+        }
+        if self.smtputf8 {
+            command.push_str(" SMTPUTF8");
+        }
+        if let Some(ret) = self.ret {
+            command = format!("{command} RET={ret}");
+        }
+        if let Some(id) = &self.envelope_id {
+            command = format!("{command} ENVID={}", xtext(id));
+        }
+        command + "\r\n"
     }
 
     /// The content as it goes over the wire with DATA, its end included.
     pub(super) fn stuffed(&self) -> Vec<u8> {
         let mut wire = Vec::with_capacity(self.content.len() + 64);
-        for line in self.content.split_inclusive(|octet| *octet == b'\n') {
+        for (index, line) in self.content.split_inclusive(|octet| *octet == b'\n').enumerate() {
             if line.starts_with(b".") {
                 wire.push(b'.');
             }
-            wire.extend_from_slice(line);
+            match line.strip_suffix(b"\r\n") {
+                Some(line) if self.is_bare(index) => {
+                    wire.extend_from_slice(line);
+                    wire.push(b'\n');
+                }
+                _ => wire.extend_from_slice(line),
+            }
+        }
+        // After a bare LF the dot would be none.
+        if wire.ends_with(b"\n") && !wire.ends_with(b"\r\n") {
+            wire.pop();
+            wire.extend_from_slice(b"\r\n");
         }
         wire.extend_from_slice(b".\r\n");
         wire
+    }
+
+    /// The content as it goes over the wire in chunks.
+    pub(super) fn chunked(&self) -> Vec<u8> {
+        if !self.has_bare_newlines {
+            return self.content.clone();
+        }
+        let mut wire = Vec::with_capacity(self.content.len());
+        for (index, line) in self.content.split_inclusive(|octet| *octet == b'\n').enumerate() {
+            match line.strip_suffix(b"\r\n") {
+                Some(line) if self.is_bare(index) => {
+                    wire.extend_from_slice(line);
+                    wire.push(b'\n');
+                }
+                _ => wire.extend_from_slice(line),
+            }
+        }
+        wire
+    }
+
+    const fn is_bare(&self, line: usize) -> bool {
+        self.has_bare_newlines && line % 5 == 3
     }
 
     /// Makes it what a server has to take it for when its dots are not stuffed; returns what goes over the wire, and
@@ -70,7 +386,7 @@ impl Message {
         (wire, end)
     }
 
-    /// Makes it what a server has to take it for when a client says that it has only `size` octets.
+    /// Makes it what a server has to take it for when a client says that it has only `size` bytes.
     pub(super) fn cut(&mut self, size: usize) {
         self.content.truncate(size);
         if !self.content.ends_with(b"\r\n") {
@@ -81,12 +397,109 @@ impl Message {
         }
     }
 
-    /// The number of the message whose content this is, behind the trace field.
+    /// The number of the message whose content this is, after the trace field.
     pub(super) fn number_of(content: &[u8]) -> Option<usize> {
         let digits = content.strip_prefix(NUMBER_FIELD.as_bytes())?;
         let end = digits.iter().position(|octet| *octet == b'\r')?;
         std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
     }
+}
+
+/// As many as the world has, some of them twice, some not ours.
+fn recipients(number: usize, manner: &Manner, is_extended: bool, random: &mut Random) -> Vec<Recipient> {
+    let count = match random.below(24) {
+        0 => random.magnitude(1, manner.recipients_max),
+        1 | 2 => random.between(5, 30).min(manner.recipients_max),
+        _ => random.between(1, 3),
+    };
+    let has_wishes = is_extended && random.one_in(3);
+    let mut recipients: Vec<Recipient> = Vec::new();
+    let mut denied = 0;
+    for index in 0..count {
+        let kind = if manner.has_tables { *random.pick(&["u", "u", "a", "b", "c"]) } else { "u" };
+        let domain = if manner.has_tables && random.one_in(4) { TABLE_DOMAIN } else { DOMAIN };
+        let mut recipient =
+            Recipient { address: format!("{kind}{number}-{index}@{domain}"), ..Recipient::default() };
+        if random.one_in(20) && denied < 2 {
+            denied += 1;
+            recipient.address = format!("u{number}-{index}@elsewhere.example");
+            recipient.answer = Answer::Denied;
+        } else if random.one_in(20)
+            && let Some(other) = recipients.iter().find(|other| other.answer == Answer::Taken)
+        {
+            recipient = other.clone();
+            if random.one_in(2) {
+                recipient.address = recipient.address.replace("example", "EXAMPLE");
+            }
+            if is_extended && random.one_in(4) {
+                recipient.notify = 4;
+            }
+        } else if has_wishes {
+            recipient.notify =
+                if random.one_in(8) { 1 } else { u8::try_from(2 * random.below(8)).unwrap_or(0) };
+            if random.one_in(2) {
+                recipient.original = Some(format!("first{number}-{index}+x=y@origin.example"));
+            }
+        }
+        recipients.push(recipient);
+    }
+    if recipients.iter().all(|recipient| recipient.answer == Answer::Denied) {
+        recipients.push(Recipient { address: format!("u{number}-last@{DOMAIN}"), ..Recipient::default() });
+    }
+    // Denied ones count for nothing, unless there are too many already.
+    let mut taken = 0;
+    for recipient in &mut recipients {
+        if taken >= manner.recipient_limit {
+            recipient.answer = Answer::Surplus;
+        } else if recipient.answer == Answer::Taken {
+            taken += 1;
+        }
+    }
+    recipients
+}
+
+/// A field that is long, in one line or folded.
+fn field(manner: &Manner, random: &mut Random) -> Vec<u8> {
+    let most = manner.header_size_limit as u64 * 5 / 4;
+    let size = random.magnitude(20, manner.field_size.min(most).max(40));
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let length_max = if random.one_in(3) { size + 1 } else { 1 + random.index(200) };
+    let mut field = b"X-Long: of several".to_vec();
+    while field.len() < size {
+        field.extend_from_slice(random.pick::<&[u8]>(&[b"\r\n\t", b"\r\n ", b"\r\n  ", b"\r\n\t\t"]));
+        let mut length = 1 + random.index(length_max);
+        while length > 0 {
+            let part = length.min(TEXT.len());
+            // A line of blanks alone is another matter.
+            field.push(b'x');
+            field.extend_from_slice(&TEXT[..part]);
+            length -= part;
+        }
+    }
+    field.extend_from_slice(b"\r\n");
+    field
+}
+
+/// A field as it is kept: up to so many bytes with each line end counted as one, or up to a line end in the last tenth
+/// of them.
+fn cut(field: &[u8], limit: usize) -> Vec<u8> {
+    let text = String::from_utf8_lossy(field);
+    let lines: Vec<&str> = text.split_terminator("\r\n").collect();
+    let mut kept: Vec<&str> = Vec::new();
+    let mut counted = 0;
+    for line in lines {
+        let before = counted + usize::from(!kept.is_empty());
+        if before + line.len() > limit {
+            let is_near = !kept.is_empty() && counted * 10 >= limit * 9;
+            if !is_near {
+                kept.push(&line[..limit.saturating_sub(before)]);
+            }
+            break;
+        }
+        kept.push(line);
+        counted = before + line.len();
+    }
+    (kept.join("\r\n") + "\r\n").into_bytes()
 }
 
 /// The first field, up to the number.
@@ -101,7 +514,7 @@ mod tests {
 
     #[test]
     fn unstuffed_dots_lose_one_or_end_it() {
-        let mut message = Message::new(7, 0, &mut Random::new(1, "message"));
+        let mut message = Message::plain(7, 0, &mut Random::new(1, "message"));
         message.content = b"..a\r\n.b\r\n.\r\nrest\r\n".to_vec();
         assert_eq!(message.stuffed(), b"...a\r\n..b\r\n..\r\nrest\r\n.\r\n");
         assert_eq!(message.leave_unstuffed(), (b"..a\r\n.b\r\n.\r\nrest\r\n.\r\n".to_vec(), 12));
@@ -110,11 +523,29 @@ mod tests {
 
     #[test]
     fn a_message_tells_its_number() {
-        let message = Message::new(4711, 3000, &mut Random::new(1, "message"));
+        let message = Message::plain(4711, 3000, &mut Random::new(1, "message"));
         assert_eq!(Message::number_of(&message.content), Some(4711));
         assert!(
             message.content.len() >= 3000
                 && message.content[message.header_size - 4..].starts_with(b"\r\n\r\n")
         );
+    }
+
+    #[test]
+    fn long_fields_are_cut() {
+        assert_eq!(cut(b"A: 456789\r\n\tbc\r\n", 100), b"A: 456789\r\n\tbc\r\n");
+        assert_eq!(cut(b"A: 456789\r\n\tbc\r\n", 9), b"A: 456789\r\n");
+        assert_eq!(cut(b"A: 456789\r\n\tbc\r\n", 12), b"A: 456789\r\n\tb\r\n");
+        assert_eq!(cut(b"A: 456789\r\n", 4), b"A: 4\r\n");
+    }
+
+    #[test]
+    fn a_size_at_the_limit_is_exact() {
+        let manner = Manner { message_size_limit: 30_000, ..Manner::default() };
+        let mut random = Random::new(3, "message");
+        let sizes: Vec<usize> = (0..400)
+            .map(|number| Message::new(number, 500, &manner, (true, false), &mut random).content.len())
+            .collect();
+        assert!(sizes.contains(&30_000) && sizes.contains(&30_001));
     }
 }

@@ -30,6 +30,7 @@
 
 mod client;
 mod command;
+mod evidence;
 mod ledger;
 mod life;
 mod message;
@@ -43,6 +44,7 @@ use std::rc::Rc;
 use mailrace_io::Disk;
 use mailrace_io::sim::{Crash, Fault, Random, Trace, World};
 
+use crate::queue_reader::Damage;
 use ledger::Ledger;
 use life::{End, Life};
 use plan::Plan;
@@ -211,13 +213,20 @@ impl Run {
                     self.report.lives += 1;
                     self.ledger.note_damage(&world.take_corruptions());
                     world.set_faults_off(true);
-                    let found = self.ledger.check(&world.disk())?;
+                    let account = self.ledger.check(&world.disk())?;
+                    let found = account.messages;
                     world.set_faults_off(self.is_calm);
                     if life.report.messages != found as u64 {
                         return Err(format!(
                             "the start found {} messages, there are {found}",
                             life.report.messages
                         ));
+                    }
+                    let is_told = |seen: &&Damage| {
+                        life.report.damage.iter().any(|told| told.path.ends_with(&seen.name))
+                    };
+                    if let Some(untold) = account.damage.iter().find(|seen| !is_told(seen)) {
+                        return Err(format!("the start does not report damage: {untold}"));
                     }
                     if !life.report.damage.is_empty() && !self.ledger.is_damaged {
                         return Err(format!("damage is reported where none is: {:?}", life.report.damage));
@@ -245,7 +254,13 @@ impl Run {
         crash: Option<(Crash, u64)>,
     ) -> Result<(), String> {
         life.invite(clients, &mut self.ledger);
+        if crash.is_none() && self.random.one_in(3) {
+            life.end_early();
+        }
         let mut end = life.run(&mut self.ledger)?;
+        if end == End::Quiet {
+            end = life.rest(&mut self.ledger)?;
+        }
         if end == End::Quiet && crash.is_none() {
             end = life.drain(&mut self.ledger)?;
         }
@@ -285,6 +300,7 @@ impl Run {
         }
         life.mark_all(&mut self.ledger);
         life.run(&mut self.ledger)?;
+        life.rest(&mut self.ledger)?;
         if life.drain(&mut self.ledger)? != End::Drained {
             return Err("workers do not end, though nothing is wrong".to_owned());
         }
@@ -292,7 +308,7 @@ impl Run {
         life.tidy();
         drop(life);
         world.finish();
-        let found = self.ledger.check(&world.disk())?;
+        let found = self.ledger.check(&world.disk())?.messages;
         if found > 0 && !self.ledger.is_damaged {
             return Err(format!("{found} messages are in the queue after all were marked as done"));
         }

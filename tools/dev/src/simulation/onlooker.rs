@@ -5,6 +5,8 @@ use std::io;
 use mailrace_io::sim::{SimDisk, SimFile};
 use mailrace_io::{Disk, FileKind};
 
+use crate::queue_reader::Files;
+
 /// A disk that is only looked at.
 #[derive(Clone, Debug)]
 pub(super) struct Onlooker(SimDisk);
@@ -70,3 +72,32 @@ impl Disk for Onlooker {
         Ok(())
     }
 }
+
+impl Files for Onlooker {
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.0.list(SEGMENTS)
+    }
+
+    fn read_all(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let file = match self.0.open(&format!("{SEGMENTS}/{name}"), FileKind::Buffered) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            result => result?,
+        };
+        let size = usize::try_from(self.0.size(&file)?).unwrap_or(usize::MAX);
+        let mut octets = vec![0; size];
+        let count = self.0.read_at(&file, &mut octets, 0)?;
+        octets.truncate(count);
+        Ok(Some(octets))
+    }
+
+    fn read(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let file = self.0.open(&format!("{SEGMENTS}/{name}"), FileKind::Buffered)?;
+        let mut octets = vec![0; length];
+        if self.0.read_at(&file, &mut octets, offset)? < length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(octets)
+    }
+}
+
+const SEGMENTS: &str = "segments";

@@ -34,12 +34,75 @@ pub(super) struct Plan {
     pub(super) worker: Arc<WorkerSettings>,
     /// Workers and clients of each life.
     pub(super) lives: Vec<(usize, usize)>,
-    /// Octets of the largest messages.
-    pub(super) sizes: u64,
+    pub(super) manner: Manner,
     /// How often operators do something, in microseconds.
     pub(super) operator_period: u64,
     /// How long the keeper of segments and the mover take at most.
     pub(super) service_time: Duration,
+}
+
+/// What clients of a world are like, and what bounds they meet there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    /// Bytes of the largest messages, more or less.
+    pub(super) sizes: u64,
+    pub(super) message_size_limit: u64,
+    /// Recipients of a message at most that a client asks for.
+    pub(super) recipients_max: u64,
+    /// Recipients of a message at most that a server takes.
+    pub(super) recipient_limit: usize,
+    pub(super) header_size_limit: usize,
+    /// Bytes of the longest fields, more or less.
+    pub(super) field_size: u64,
+    pub(super) hopcount_limit: u32,
+    /// Recipients are looked up in tables.
+    pub(super) has_tables: bool,
+    /// How long a client may be silent before it must be ended, whatever the server has to do besides.
+    pub(super) silence_max: Duration,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self {
+            sizes: 60_000,
+            message_size_limit: 1 << 20,
+            recipients_max: 30,
+            recipient_limit: 1000,
+            header_size_limit: 102_400,
+            field_size: 4000,
+            hopcount_limit: 50,
+            has_tables: false,
+            silence_max: Duration::from_secs(1000),
+        }
+    }
+}
+
+impl Manner {
+    fn new(spool: &spool::Settings, is_heavy: bool, random: &mut Random) -> Self {
+        let defaults = Self::default();
+        let limit = spool.message_size_limit;
+        // An envelope has to fit into a batch.
+        let recipients_most = (spool.block_size as u64 / 200).min(1200);
+        let header_size_limit = if random.one_in(3) { random.magnitude(300, 8000) } else { 102_400 };
+        let hopcount_limit = if random.one_in(4) { random.between(2, 8) } else { 50 };
+        let recipient_limit =
+            if random.one_in(4) { random.between(1, 40) } else { 1000.min(recipients_most) };
+        Self {
+            sizes: if is_heavy {
+                random.magnitude(60_000, 3 << 20)
+            } else {
+                // A content may be a little larger than it was asked to be.
+                random.magnitude(500, 60_000).min(limit - 2000)
+            },
+            message_size_limit: limit,
+            recipients_max: recipients_most.max(4),
+            recipient_limit: usize::try_from(recipient_limit).unwrap_or(1),
+            header_size_limit: usize::try_from(header_size_limit).unwrap_or(usize::MAX),
+            field_size: if is_heavy || random.one_in(6) { 120_000 } else { 6000 },
+            hopcount_limit: u32::try_from(hopcount_limit).unwrap_or(50),
+            ..defaults
+        }
+    }
 }
 
 impl Plan {
@@ -48,9 +111,11 @@ impl Plan {
         let mut random = Random::new(seed, "plan");
         let random = &mut random;
         let size = |random: &mut Random, low, high| usize::try_from(random.magnitude(low, high)).unwrap_or(0);
+        // Large messages and envelopes cost time: a share of worlds has them.
+        let is_heavy = Random::new(seed, "weight").one_in(HEAVY_SHARE);
         let blocks = size(random, 2, 5);
         let block_size = 8192 * size(random, 1, 4);
-        let spool = spool::Settings {
+        let mut spool = spool::Settings {
             segment_size: (64 << 10) * random.magnitude(1, 3),
             spare_segments: size(random, 1, 4),
             kept_segments: random.index(5),
@@ -60,7 +125,13 @@ impl Plan {
             queue_minfree: 0,
             message_size_limit: if random.one_in(4) { 40_000 } else { 1 << 20 },
         };
-        let conditions = Conditions {
+        if is_heavy {
+            spool.block_size = 65_536 * size(random, 1, 4);
+            spool.segment_size = (1 << 20) * random.magnitude(1, 4);
+            spool.message_size_limit = 10_240_000;
+        }
+        let mut manner = Manner::new(&spool, is_heavy, random);
+        let mut conditions = Conditions {
             is_direct: !random.one_in(4),
             capacity: if random.one_in(6) {
                 spool.segment_size * random.between(3, 12) + (60 << 10)
@@ -74,12 +145,17 @@ impl Plan {
             latency: Duration::from_micros(random.magnitude(20, 50_000)),
             write_time: Duration::from_micros(random.magnitude(20, 20_000)),
         };
-        let worker = worker_settings(spool.message_size_limit, &conditions, random);
+        if is_heavy {
+            conditions.receive_buffer_size = size(random, 2048, 32_768);
+            conditions.capacity = conditions.capacity.max(64 << 20);
+        }
+        let worker = worker_settings(&manner, &conditions, random);
+        manner.silence_max = worker.smtpd_timeout * 2 + SILENCE_EXTRA;
         let count = 1 + random.index(4);
         let mut lives = Vec::new();
         for _ in 0..count {
             let workers = 1 + random.index(3);
-            let clients = size(random, 1, 12);
+            let clients = if is_heavy { size(random, 1, 4) } else { size(random, 1, 12) };
             lives.push((workers, options.clients.map_or(clients, |most| clients.min(most))));
         }
         lives.truncate(options.lives.unwrap_or(usize::MAX));
@@ -89,15 +165,19 @@ impl Plan {
             spool,
             worker: Arc::new(worker),
             lives,
-            // A content may be a little larger than it was asked to be.
-            sizes: random.magnitude(500, 60_000).min(spool.message_size_limit - 2000),
+            manner,
             operator_period: random.magnitude(200, 2_000_000),
             service_time: Duration::from_micros(random.magnitude(50, 500_000)),
         }
     }
 }
 
-fn worker_settings(message_size_limit: u64, conditions: &Conditions, random: &mut Random) -> WorkerSettings {
+/// One in so many worlds has large messages.
+const HEAVY_SHARE: u64 = 24;
+/// What a client that owes may be made to wait, and what other clients may hold up.
+const SILENCE_EXTRA: Duration = Duration::from_secs(400);
+
+fn worker_settings(manner: &Manner, conditions: &Conditions, random: &mut Random) -> WorkerSettings {
     let names = ["example.com"].into_iter().collect();
     let destinations = Arc::new(Destinations {
         relay_domains: Domains { names, ..Domains::default() },
@@ -105,12 +185,18 @@ fn worker_settings(message_size_limit: u64, conditions: &Conditions, random: &mu
     });
     WorkerSettings {
         smtp: smtp::Settings {
-            message_size_limit,
+            message_size_limit: manner.message_size_limit,
+            smtpd_recipient_limit: u32::try_from(manner.recipient_limit).unwrap_or(u32::MAX),
             smtpd_error_sleep_time_ms: u32::try_from(random.magnitude(1, 5000)).unwrap_or(1),
             destinations: Arc::clone(&destinations),
             ..smtp::Settings::default()
         },
-        cleanup: cleanup::Settings { destinations, ..cleanup::Settings::default() },
+        cleanup: cleanup::Settings {
+            destinations,
+            header_size_limit: manner.header_size_limit,
+            hopcount_limit: manner.hopcount_limit,
+            ..cleanup::Settings::default()
+        },
         mynetworks: Networks::default(),
         own_addresses: Vec::new(),
         host_names: Default::default(),

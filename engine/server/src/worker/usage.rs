@@ -1,0 +1,55 @@
+//! Owns what a worker holds at a moment, so that a test can tell whether all of it is needed.
+
+use mailrace_io::Disk;
+
+use super::engine::Engine;
+
+/// What a worker holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Open connections.
+    pub connections: usize,
+    /// Bytes of content, envelopes and input in memory.
+    pub memory: usize,
+    /// Connections that wait for room in the spool, for an answer of a table, or to be read from again.
+    pub waiting: usize,
+    /// Connections that clients are charged with.
+    pub charged: usize,
+    /// A message of this machine is under way.
+    pub is_submitting: bool,
+    /// Marks are under way.
+    pub is_marking: bool,
+    /// Nothing is read, for want of memory.
+    pub is_choked: bool,
+    /// What its spool holds.
+    pub spool: mailrace_spool::Usage,
+}
+
+impl Usage {
+    /// Whether nobody wants anything of the worker, and it holds nothing.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl<D: Disk> Engine<D> {
+    pub(super) fn usage(&self) -> Usage {
+        let is_open = |id: &&mailrace_io::ConnectionId| {
+            let connection = self.connections.get(id.slot as usize).and_then(Option::as_ref);
+            connection.is_some_and(|connection| connection.id == **id)
+        };
+        Usage {
+            connections: self.connections.iter().flatten().count(),
+            memory: self.memory,
+            waiting: self.waiting_for_spool.iter().filter(is_open).count()
+                + self.waiting_for_answer.values().flatten().filter(is_open).count()
+                + self.paused.iter().filter(is_open).count(),
+            charged: self.accounts.connected(),
+            is_submitting: self.submission.is_some(),
+            is_marking: !self.markings.is_empty(),
+            is_choked: self.is_choked,
+            spool: self.spool.usage(),
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Owns what a spool holds at a moment, so that a test can tell whether all of it is needed.
+
+use mailrace_io::Disk;
+
+use super::SegmentSpool;
+
+/// What a spool holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Blocks that gather records or are being written; an empty one that gathers does not count.
+    pub blocks: usize,
+    /// Messages and marks that are not settled.
+    pub unsettled: usize,
+    /// Segments that are held for the parts of messages that are not in the queue: those that are coming in or being moved.
+    pub parts_of_drafts: usize,
+    /// A message is being moved.
+    pub is_moving: bool,
+}
+
+impl<D: Disk> SegmentSpool<D> {
+    /// What it holds. It goes through all messages for each segment: for tests.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let gathers_nothing = self.gathering.as_ref().is_some_and(|batch| batch.records == 0);
+        let batches = self.gathering.iter().chain(&self.sealed).chain(self.under_way.values());
+        let pending: usize = batches.map(|batch| batch.pending.len()).sum();
+        let of_queue = |sequence: u64| {
+            self.index.iter().filter(|(_, entry)| (entry.first..=entry.last).contains(&sequence)).count()
+        };
+        let parts =
+            self.segments.iter().map(|(sequence, segment)| segment.parts.abs_diff(of_queue(*sequence)));
+        Usage {
+            blocks: self.blocks_in_use() - usize::from(gathers_nothing),
+            unsettled: pending + self.behind.len() + self.undone.len() + self.settled.len(),
+            parts_of_drafts: parts.sum(),
+            is_moving: self.moves.stage.is_some(),
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! A second reader of queues, written from `docs/queue-format.md` alone.
+//!
+//! It shares no code with the engine: not its record types, not its checksums' call, not its order of doing things. What
+//! both read alike is what the page says; where they differ, one of the three is mistaken. The simulator takes its account
+//! with it, and `mailrace-dev read-queue` offers it to operators of the proof tools.
+//!
+//! [`read`] goes through all segments once and keeps where records are; [`Reading::message`] then reads one message, and
+//! checks all of its sums again.
+
+mod envelope;
+mod segment;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+pub use envelope::{Envelope, Recipient};
+pub use segment::{FRONT as HEADER_SIZE, Files, record_headers};
+use segment::{Kind, Record, Segment};
+
+/// A place that was whole once and is not now.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Damage {
+    /// File name in the directory of segments.
+    pub name: String,
+    /// Bytes from its start.
+    pub offset: u64,
+    /// What is damaged.
+    pub what: &'static str,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} at {}: {}", self.name, self.offset, self.what)
+    }
+}
+
+/// What a queue holds.
+#[derive(Debug, Default)]
+pub struct Reading {
+    segments: BTreeMap<u64, Segment>,
+    /// Messages in the queue, by the number of their id.
+    pub messages: BTreeMap<u64, Found>,
+    /// Places that were whole once.
+    pub damage: Vec<Damage>,
+    /// Messages of which more than one whole copy is there, because they were moved.
+    pub moved: usize,
+}
+
+/// A message in the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Whether it is parked.
+    pub is_held: bool,
+    /// Bytes of its content.
+    pub size: u64,
+    /// Sequence and offset of each of its records, the first one first.
+    chain: Vec<Place>,
+}
+
+/// Sequence of a segment, and offset in it.
+type Place = (u64, u32);
+
+/// All of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// What the first bytes of its last record say.
+    pub envelope: Envelope,
+    /// Its content.
+    pub content: Vec<u8>,
+}
+
+/// Why a queue or a message cannot be read.
+#[derive(Debug)]
+pub enum ReadError {
+    /// The system did not let it.
+    System(io::Error),
+    /// A segment is of a version of the format that this reader does not know.
+    Version(String, u32),
+    /// What is there is not what the format says.
+    Format(&'static str),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System(error) => write!(formatter, "{error}"),
+            Self::Version(name, version) => {
+                write!(formatter, "{name}: version {version} of the format is not known to this reader")
+            }
+            Self::Format(what) => formatter.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+/// Reads what all segments together say.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn read(files: &impl Files) -> Result<Reading, ReadError> {
+    let mut reading = Reading::default();
+    let mut names = files.names()?;
+    names.retain(|name| name.ends_with(".seg"));
+    names.sort();
+    for name in names {
+        let Some(octets) = files.read_all(&name)? else { continue };
+        let Some(segment) = segment::scan(&name, &octets, &mut reading.damage)? else { continue };
+        if reading.segments.contains_key(&segment.sequence) {
+            let what = "another segment has the same sequence";
+            reading.damage.push(Damage { name, offset: 0, what });
+            continue;
+        }
+        reading.segments.insert(segment.sequence, segment);
+    }
+    reading.join();
+    reading.find_damage();
+    Ok(reading)
+}
+
+impl Reading {
+    /// Puts messages together from their records, and marks onto them.
+    fn join(&mut self) {
+        let mut done = BTreeSet::new();
+        for record in self.records() {
+            if record.1.kind == Kind::Done {
+                done.insert(record.1.id);
+            }
+        }
+        let mut found = BTreeMap::new();
+        let mut states: BTreeMap<u64, Place> = BTreeMap::new();
+        let mut moved = 0;
+        for (place, record) in self.records() {
+            match record.kind {
+                Kind::Message if !done.contains(&record.id) => {
+                    let Some(chain) = self.chain(place, record) else { continue };
+                    let message = Found { is_held: record.is_held, size: record.content_size, chain };
+                    moved += usize::from(found.insert(record.id, message).is_some());
+                    states.insert(record.id, place);
+                }
+                Kind::Hold | Kind::Release if states.contains_key(&record.id) => {
+                    if let Some(message) = found.get_mut(&record.id) {
+                        message.is_held = record.kind == Kind::Hold;
+                    }
+                }
+                _ => {}
+            }
+        }
+        (self.messages, self.moved) = (found, moved);
+    }
+
+    /// All whole records, in the order of segments' sequences and of offsets.
+    fn records(&self) -> impl Iterator<Item = (Place, &Record)> {
+        self.segments.values().flat_map(|segment| {
+            segment.records.iter().map(|(offset, record)| ((segment.sequence, *offset), record))
+        })
+    }
+
+    fn record(&self, (sequence, offset): Place) -> Option<&Record> {
+        self.segments.get(&sequence)?.records.get(&offset)
+    }
+
+    /// Follows a message's records from its last one to its first; none if one is missing.
+    fn chain(&self, end: Place, last: &Record) -> Option<Vec<Place>> {
+        let mut chain = vec![end];
+        let mut record = last;
+        while record.previous.0 != 0 {
+            let before = self.record(record.previous)?;
+            let fits = before.kind == Kind::Chunk
+                && before.id == record.id
+                && before.part.checked_add(1) == Some(record.part)
+                && before.content_size <= record.content_size;
+            if !fits {
+                return None;
+            }
+            chain.push(record.previous);
+            record = before;
+        }
+        chain.reverse();
+        (record.part == 0).then_some(chain)
+    }
+
+    /// A batch that another batch of its worker knew to be durable was whole once.
+    fn find_damage(&mut self) {
+        let ranges: Vec<(u32, u64, u64)> = self
+            .segments
+            .values()
+            .flat_map(|segment| &segment.batches)
+            .map(|batch| (batch.worker, batch.from, batch.through))
+            .collect();
+        let was_durable = |worker: u32, number: u64| {
+            ranges.iter().any(|(of, from, through)| *of == worker && (*from..=*through).contains(&number))
+        };
+        for segment in self.segments.values() {
+            for batch in &segment.batches {
+                let end = batch.offset + batch.length;
+                let whole =
+                    segment.records.keys().filter(|offset| (batch.offset..end).contains(*offset)).count();
+                if whole < batch.records as usize && was_durable(batch.worker, batch.number) {
+                    self.damage.push(Damage {
+                        name: segment.name.clone(),
+                        offset: u64::from(batch.offset),
+                        what: "records of a durable batch are missing",
+                    });
+                }
+            }
+        }
+    }
+
+    /// Reads one message.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn message(&self, files: &impl Files, id: u64) -> Result<Message, ReadError> {
+        let found = self.messages.get(&id).ok_or(ReadError::Format("there is no such message"))?;
+        let mut content = Vec::new();
+        let mut envelope = Vec::new();
+        for (sequence, offset) in &found.chain {
+            let (Some(segment), Some(record)) =
+                (self.segments.get(sequence), self.record((*sequence, *offset)))
+            else {
+                return Err(ReadError::Format("a record is gone"));
+            };
+            let start = u64::from(*offset) + segment::HEADER as u64;
+            let payload = files.read(&segment.name, start, record.length as usize)?;
+            if segment::sum(&payload, segment.salt) != record.payload_sum {
+                return Err(ReadError::Format("a record has changed since it was read"));
+            }
+            let (front, rest) = payload
+                .split_at_checked(record.envelope_length as usize)
+                .ok_or(ReadError::Format("an envelope is longer than its record"))?;
+            if record.kind == Kind::Message {
+                envelope.extend_from_slice(front);
+            }
+            content.extend_from_slice(rest);
+            if content.len() as u64 != record.content_size {
+                return Err(ReadError::Format("a record counts other bytes of content than are there"));
+            }
+        }
+        let envelope =
+            Envelope::read(&envelope).ok_or(ReadError::Format("an envelope is not what the format says"))?;
+        Ok(Message { envelope, content })
+    }
+}
+
+/// Digits of a queue id's text.
+const DIGITS: &[u8; 52] = b"0123456789BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz";
+
+/// The text of a queue id's number.
+#[must_use]
+pub fn id_text(number: u64) -> String {
+    let mut text = [b'0'; 12];
+    let mut rest = number;
+    for place in text.iter_mut().rev() {
+        *place = DIGITS[usize::try_from(rest % 52).unwrap_or(0)];
+        rest /= 52;
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// The number of a queue id's text.
+#[must_use]
+pub fn id_number(text: &str) -> Option<u64> {
+    if text.len() != 12 {
+        return None;
+    }
+    text.bytes().try_fold(0u64, |number, octet| {
+        let digit = DIGITS.iter().position(|digit| *digit == octet)?;
+        number.checked_mul(52)?.checked_add(digit as u64)
+    })
+}
+
+/// The segments of a queue directory.
+#[derive(Debug)]
+pub struct Directory<'a>(pub &'a Path);
+
+impl Files for Directory<'_> {
+    fn names(&self) -> io::Result<Vec<String>> {
+        let entries = std::fs::read_dir(self.0.join("segments"))?;
+        entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    }
+
+    fn read_all(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match std::fs::read(self.0.join("segments").join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    fn read(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        use std::os::unix::fs::FileExt as _;
+        let mut octets = vec![0; length];
+        std::fs::File::open(self.0.join("segments").join(name))?.read_exact_at(&mut octets, offset)?;
+        Ok(octets)
+    }
+}
