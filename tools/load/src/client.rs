@@ -1,14 +1,16 @@
-//! Owns what is known of one connection: what it is in the middle of, and which replies are awaited.
+//! What is known of one connection: what it is in the middle of, and which replies are awaited.
 
 use std::collections::VecDeque;
 
 use mailrace_io::{ConnectionId, Instant};
 
-use crate::reply::ReplyReader;
+use crate::reply::{Extensions, ReplyReader};
 
 /// One of the connections; after QUIT its place is used for the next one.
 #[derive(Debug, Default)]
 pub(crate) struct Client {
+    /// Where it is between two connections.
+    pub(crate) stage: Stage,
     /// The connection, once made.
     pub(crate) connection: Option<ConnectionId>,
     /// Finds replies.
@@ -21,11 +23,13 @@ pub(crate) struct Client {
     pub(crate) next: Option<Action>,
     /// A send is under way.
     pub(crate) is_sending: bool,
+    /// What is used of what the server offers.
+    pub(crate) uses: Extensions,
     /// The transaction that is being spoken of.
     pub(crate) current: Option<Transaction>,
-    /// With pipelining: the one whose commands went behind the current one's content.
+    /// With pipelining: the one whose commands went after the current one's content.
     pub(crate) upcoming: Option<Transaction>,
-    /// Octets of the current content that were handed over.
+    /// Bytes of the current content that were handed over.
     pub(crate) content_sent: usize,
     /// Content is being sent: its end has not been handed over.
     pub(crate) is_in_content: bool,
@@ -37,6 +41,34 @@ pub(crate) struct Client {
     pub(crate) connect_started: Instant,
     /// When the end of content was handed over.
     pub(crate) content_ended: Instant,
+    /// When the send under way started.
+    pub(crate) send_started: Instant,
+    /// Since when the next reply has been awaited.
+    pub(crate) waiting_since: Instant,
+    /// EHLO or HELO was accepted.
+    pub(crate) is_proven: bool,
+    /// A message was accepted on this connection, or it is being left in good order.
+    pub(crate) is_of_use: bool,
+    /// Connections in a row that were of no use.
+    pub(crate) failures: u32,
+}
+
+/// Where a client is between two connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// It waits for its turn to connect.
+    #[default]
+    Queued,
+    /// It connects.
+    Connecting,
+    /// Connecting takes too long and counts as failed, but has not ended.
+    Overdue,
+    /// It pauses after a connection that failed.
+    Resting,
+    /// It is connected.
+    Open,
+    /// It has nothing left to do.
+    Done,
 }
 
 /// One message on its way.
@@ -46,11 +78,13 @@ pub(crate) struct Transaction {
     pub(crate) number: u64,
     /// When MAIL was sent.
     pub(crate) started: Instant,
-    /// MAIL was sent behind another message's content, so that its latency says nothing.
+    /// MAIL was sent after another message's content, so that its latency says nothing.
     pub(crate) is_behind_content: bool,
+    /// MAIL was accepted.
+    pub(crate) is_open: bool,
     /// Recipients asked for.
     pub(crate) recipients_asked: u32,
-    /// Recipients taken.
+    /// Recipients accepted.
     pub(crate) recipients_taken: u32,
 }
 
@@ -60,7 +94,9 @@ pub(crate) enum Awaited {
     /// The connection.
     Greeting,
     /// EHLO.
-    Hello,
+    Ehlo,
+    /// HELO, where EHLO was refused.
+    Helo,
     /// MAIL.
     Mail,
     /// RCPT.
@@ -79,7 +115,9 @@ pub(crate) enum Awaited {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// EHLO.
-    Hello,
+    Ehlo,
+    /// HELO.
+    Helo,
     /// MAIL of a new message (with pipelining also its RCPT and DATA), or QUIT when there is none.
     Transaction,
     /// RCPT.
@@ -100,11 +138,38 @@ impl Client {
         self.awaited.clear();
         self.next = None;
         self.is_sending = false;
+        self.uses = Extensions::default();
         self.current = None;
         self.upcoming = None;
         self.content_sent = 0;
         self.is_in_content = false;
         self.due = None;
+        self.is_proven = false;
+        self.is_of_use = false;
+    }
+
+    /// Since when the client has waited for the server; `None` while it is the client's turn.
+    pub(crate) fn waits_since(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Connecting => Some(self.connect_started),
+            Stage::Open if self.is_sending => Some(self.send_started),
+            Stage::Open => {
+                let awaited = self.awaited.front()?;
+                let is_own_turn = *awaited == Awaited::Content && self.is_in_content;
+                (!is_own_turn).then_some(self.waiting_since)
+            }
+            Stage::Queued | Stage::Overdue | Stage::Resting | Stage::Done => None,
+        }
+    }
+
+    /// The phase of the dialogue that the next reply belongs to.
+    pub(crate) fn phase(&self) -> &'static str {
+        self.awaited.front().map_or("idle", |awaited| awaited.phase())
+    }
+
+    /// The current message's content was sent to its end, and no reply to it has come.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        !self.is_in_content && self.awaited.contains(&Awaited::Content)
     }
 }
 
@@ -114,6 +179,21 @@ impl Awaited {
         match self {
             Self::Data => code == 354,
             _ => code / 100 == 2,
+        }
+    }
+
+    /// The name of this phase of the dialogue in reports.
+    pub(crate) const fn phase(self) -> &'static str {
+        match self {
+            Self::Greeting => "greeting",
+            Self::Ehlo => "ehlo",
+            Self::Helo => "helo",
+            Self::Mail => "mail",
+            Self::Recipient => "rcpt",
+            Self::Data => "data",
+            Self::Content => "end_of_data",
+            Self::Reset => "rset",
+            Self::Quit => "quit",
         }
     }
 }

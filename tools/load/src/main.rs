@@ -9,10 +9,12 @@ mod hostile;
 mod message;
 mod options;
 mod reply;
+mod retry;
 mod run;
 mod statistics;
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -26,6 +28,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use options::Options;
 use run::Load;
+use statistics::Cause;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -41,45 +44,35 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all messages were accepted.
+/// Whether all went well.
 fn run(options: Options) -> Result<bool, Box<dyn std::error::Error>> {
     let Some(server) = options.server() else { return Err("which server? (ADDR:PORT)".into()) };
     if let Some(cpu) = options.cpu {
         let mut set = CpuSet::new();
-        set.set(cpu);
+        set.set(cpu.into());
         sched_setaffinity(None, &set).map_err(|error| format!("cannot run on processor {cpu}: {error}"))?;
     }
     raise_open_files();
     let stop = stop_on_signal()?;
-    if let Some(count) = options.hostile {
-        let duration = options.duration.map(Duration::from_secs_f64);
-        let report = hostile::run(server, count, &options.kinds, duration, &stop)?;
-        let mut out = std::io::stdout().lock();
-        if options.json {
-            serde_json::to_writer(&mut out, &report)?;
-            writeln!(out)?;
-        } else {
-            writeln!(
-                out,
-                "{} connections in {:.1} s: {} ended by the server, {} reset, {} open at the end; {} octets taken",
-                report.connections,
-                report.seconds,
-                report.ended_by_server,
-                report.resets,
-                report.open,
-                report.octets
-            )?;
-        }
-        return Ok(report.connections > 0);
+    match options.hostile {
+        Some(count) => be_hostile(server, count, &options, &stop),
+        None => send(server, options, stop),
     }
+}
+
+fn send(
+    server: SocketAddr,
+    options: Options,
+    stop: Arc<AtomicBool>,
+) -> Result<bool, Box<dyn std::error::Error>> {
     // Replies are short: the buffers are for idle connections' greetings to come all at once.
     let io = Uring::new(Settings { connections: options.connections, ..Settings::default() })?;
     let is_json = options.json;
     let is_idle = options.idle.is_some();
-    let statistics = Load::new(io, server, options, stop).run()?;
+    let (statistics, end) = Load::new(io, server, options, stop).run();
     let cpu = clock_gettime(ClockId::ProcessCPUTime);
     let cpu = Duration::new(cpu.tv_sec.unsigned_abs(), u32::try_from(cpu.tv_nsec).unwrap_or(0));
-    let report = statistics.report(cpu);
+    let report = statistics.report(cpu, end);
     let mut out = std::io::stdout().lock();
     if is_json {
         serde_json::to_writer(&mut out, &report)?;
@@ -87,9 +80,48 @@ fn run(options: Options) -> Result<bool, Box<dyn std::error::Error>> {
     } else {
         write!(out, "{report}")?;
     }
+    let is_complete = match report.end.cause {
+        Cause::Done | Cause::Duration => true,
+        Cause::Signal => report.end.not_begun == 0,
+        Cause::GaveUp | Cause::Failed => false,
+    };
+    let is_accepted = report.failed == 0 && report.recipients.refused == 0;
     let is_reached = report.connections_failed == 0 || report.messages > 0;
     let is_held = !is_idle || report.connections_lost + report.connections_failed == 0;
-    Ok(report.failed == 0 && is_reached && is_held)
+    Ok(is_complete && is_accepted && is_reached && is_held)
+}
+
+fn be_hostile(
+    server: SocketAddr,
+    count: u32,
+    options: &Options,
+    stop: &AtomicBool,
+) -> Result<bool, Box<dyn std::error::Error>> {
+    let Options { ref kinds, duration, patience, .. } = *options;
+    let report = hostile::run(server, &hostile::Plan { count, kinds, duration, patience }, stop)?;
+    let mut out = std::io::stdout().lock();
+    if options.json {
+        serde_json::to_writer(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        writeln!(
+            out,
+            "{} connections made in {:.1} s, {} could not be made: {} ended by the server, {} reset, {} open at the end; \
+             {} bytes sent",
+            report.connections,
+            report.seconds,
+            report.connections_failed,
+            report.ended_by_server,
+            report.resets,
+            report.open,
+            report.octets
+        )?;
+        if let Some(reason) = &report.reason {
+            writeln!(out, "ended early: {reason}")?;
+        }
+    }
+    let is_complete = matches!(report.end, Cause::Duration | Cause::Signal);
+    Ok(is_complete && report.connections > 0)
 }
 
 /// Each connection takes a descriptor; the hard limit is what may be had without asking.

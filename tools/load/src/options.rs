@@ -1,16 +1,25 @@
-//! Owns the command line.
+//! The command line.
 
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{Parser, ValueEnum};
+use mailrace_quantity::{size, time};
 
 use crate::hostile::Kind;
 
 /// Sends mail to an SMTP server in a closed loop from one thread, and says how fast it was taken.
 ///
-/// Each connection sends its messages one after the other: the next one starts when the last was answered.
-/// Exit status: 0; 1 when a message was not accepted or the server could not be reached; 2 for a wrong
-/// command line.
+/// Each connection sends its messages one after the other: the next one starts when the last was answered. PIPELINING and
+/// CHUNKING are used where they are asked for and the server offers them; a server that refuses EHLO gets HELO.
+///
+/// Times are written as 500ms, 5s, 2m or 1h, and count seconds without a unit. Sizes count bytes, and take the units K, M
+/// and G (1024 of the one before).
+///
+/// It ends by itself, and prints its report however it ends. Exit status: 0; 1 when a message or a recipient was not
+/// accepted, when messages were not sent, or when the server could not be reached; 2 for an invalid command line.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "mailrace-load", version)]
 pub(crate) struct Options {
@@ -20,46 +29,52 @@ pub(crate) struct Options {
     /// The server, ADDR:PORT (the same as without the option's name)
     #[arg(long, value_name = "ADDR:PORT", value_parser = address, conflicts_with = "server")]
     to: Option<SocketAddr>,
-    /// Connections at once
+    /// Number of connections at once
     #[arg(short, long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_000))]
     pub(crate) connections: u32,
-    /// Messages to send in all [default: 10000, or without end with --duration]
+    /// Number of messages to send in all [default: 10000, or without end with --duration]
     #[arg(short, long, value_name = "N")]
     pub(crate) messages: Option<u64>,
-    /// Start no message later than so many seconds after the start (of counting, with --warmup)
-    #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
-    pub(crate) duration: Option<f64>,
-    /// Messages on each connection before QUIT; 0: as many as there are
+    /// Start no message later than TIME after the start (of counting, with --warmup): 500ms, 5s, 2m, 1h; seconds without a
+    /// unit. Messages under way may end within --timeout
+    #[arg(short, long, value_name = "TIME", value_parser = time)]
+    pub(crate) duration: Option<Duration>,
+    /// Number of messages on each connection before QUIT; 0: no limit
     #[arg(short, long, value_name = "N", default_value_t = 1)]
     pub(crate) per_connection: u64,
-    /// Send MAIL, RCPT and DATA in one go, together with the end of the message before (RFC 2920)
+    /// Send MAIL, RCPT and DATA in one go, together with the end of the message before (RFC 2920), where the server offers
+    /// PIPELINING
     #[arg(long)]
     pub(crate) pipelining: bool,
-    /// Octets of content (header section and body, CRLF line ends); units K, M, G
-    #[arg(short, long, value_name = "OCTETS", default_value = "4096", value_parser = octets)]
+    /// Bytes of content (header section and body, CRLF line ends); units K, M, G
+    #[arg(short, long, value_name = "BYTES", default_value = "4096", value_parser = size)]
     pub(crate) size: usize,
-    /// Take the sizes in turn instead, such as 1K,4K,4K,64K
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = octets, conflicts_with = "size")]
+    /// Take these sizes in turn instead, in bytes, with units K, M, G, such as 1K,4K,4K,64K
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = size, conflicts_with = "size")]
     pub(crate) sizes: Vec<usize>,
-    /// Recipients of each message
+    /// Number of recipients of each message
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) recipients: u32,
-    /// Reverse-path; {n} becomes the message's number
-    #[arg(long, value_name = "ADDRESS", default_value = "sender@example.org")]
+    #[arg(
+        long, value_name = "ADDRESS", default_value = "sender@example.org",
+        help = literal("Reverse-path; {n} becomes the message's number")
+    )]
     pub(crate) sender: String,
-    /// Forward-path; {n} becomes the recipient's number, counted over all messages
-    #[arg(long, value_name = "ADDRESS", default_value = "recipient{n}@example.com")]
+    #[arg(
+        long, value_name = "ADDRESS", default_value = "recipient{n}@example.com",
+        help = literal("Forward-path; {n} becomes the recipient's number, counted over all messages")
+    )]
     pub(crate) recipient: String,
-    /// Send content with BDAT instead of DATA (RFC 3030)
+    /// Send content with BDAT instead of DATA (RFC 3030), where the server offers CHUNKING
     #[arg(long)]
     pub(crate) bdat: bool,
     /// The name in EHLO
     #[arg(long, value_name = "NAME", default_value = "load.example.org")]
     pub(crate) helo: String,
-    /// Send content at so many octets a second on each connection (slow clients); units K, M, G
-    #[arg(long, value_name = "OCTETS", value_parser = octets)]
+    /// Send content at this rate on each connection (slow clients), in bytes a second; units K, M, G
+    #[arg(long, value_name = "BYTES", value_parser = size)]
     pub(crate) rate: Option<usize>,
-    /// Slow clients: short for --connections N --messages N, with --rate 64K unless given
+    /// Number of slow clients: short for --connections N --messages N, with --rate 64K unless given
     #[arg(long, value_name = "N", conflicts_with_all = ["messages", "idle"], value_parser = clap::value_parser!(u32).range(1..=65_000))]
     pub(crate) slow: Option<u32>,
     /// Send no mail: open N connections, say EHLO, and hold them until --duration or a signal
@@ -72,25 +87,50 @@ pub(crate) struct Options {
     /// Only these kinds of bad clients
     #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "hostile")]
     pub(crate) kinds: Vec<Kind>,
-    /// Connect from these addresses of this machine, one connection from each in turn, so that the server sees so many
-    /// clients; on loopback 127.0.0.0/8 may be had without further ado (Linux 6.11 or newer)
+    /// Connect from these addresses of this machine, one connection from each in turn, so that the server sees as many
+    /// clients; on loopback all of 127.0.0.0/8 works as it is (Linux 6.11 or newer)
     #[arg(long, value_name = "ADDR[/BITS]", value_parser = network, conflicts_with = "hostile")]
     pub(crate) source: Option<Network>,
-    /// Messages sent before counting starts
+    /// Number of messages sent before counting starts
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) warmup: u64,
-    /// Run on this processor only
-    #[arg(long, value_name = "N")]
-    pub(crate) cpu: Option<usize>,
+    /// The longest wait for a connection, for a reply, and for the server to read what was sent; the connection is given up
+    /// then. 500ms, 5s, 2m, 1h; seconds without a unit
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
+    pub(crate) timeout: Duration,
+    /// End when for so long every connection was refused, or lost before a message was accepted on it. 500ms, 5s, 2m, 1h;
+    /// seconds without a unit
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = time)]
+    pub(crate) patience: Duration,
+    /// Run on the processor with this number only
+    #[arg(long, value_name = "CPU", value_parser = clap::value_parser!(u16).range(..1024))]
+    pub(crate) cpu: Option<u16>,
     /// Print the result as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
 }
 
+/// A help text in which clap keeps `{n}`, which it would otherwise replace by a line end.
+fn literal(text: &str) -> String {
+    text.replace("{n}", &format!("{{{KEEPER}n}}"))
+}
+
+/// The help as it is to be shown.
+fn shown(help: &str) -> String {
+    help.replace(KEEPER, "")
+}
+
 impl Options {
     /// Reads the command line, or ends the process with a usage message.
     pub(crate) fn from_command_line() -> Self {
-        Self::parse().resolved()
+        match Self::try_parse() {
+            Ok(options) => options.resolved(),
+            Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+                let _ = write!(std::io::stdout(), "{}", shown(&error.to_string()));
+                std::process::exit(0)
+            }
+            Err(error) => error.exit(),
+        }
     }
 
     /// Spells short forms out.
@@ -142,7 +182,7 @@ impl Network {
 
 fn network(text: &str) -> Result<Network, String> {
     let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
-    let address: IpAddr = address.parse().map_err(|error| format!("{error} (ADDR[/BITS] is wanted)"))?;
+    let address: IpAddr = address.parse().map_err(|error| format!("{error} (expected ADDR[/BITS])"))?;
     let (mapped, size) = match address {
         IpAddr::V4(address) => (address.to_ipv6_mapped(), 32),
         IpAddr::V6(address) => (address, 128),
@@ -154,43 +194,19 @@ fn network(text: &str) -> Result<Network, String> {
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
-    let mut found = text.to_socket_addrs().map_err(|error| format!("{error} (ADDR:PORT is wanted)"))?;
+    let mut found = text.to_socket_addrs().map_err(|error| format!("{error} (expected ADDR:PORT)"))?;
     found.next().ok_or_else(|| "no address by that name".to_owned())
 }
 
-fn octets(text: &str) -> Result<usize, String> {
-    let (number, unit) = match text.find(|character: char| !character.is_ascii_digit()) {
-        Some(at) => text.split_at(at),
-        None => (text, ""),
-    };
-    let factor = match unit.trim_end_matches(['B', 'b']).trim_end_matches(['I', 'i']) {
-        "" => 1,
-        "K" | "k" => 1 << 10,
-        "M" | "m" => 1 << 20,
-        "G" | "g" => 1 << 30,
-        _ => return Err(format!("unknown unit {unit} (K, M and G are known)")),
-    };
-    let number: usize = number.parse().map_err(|_| "a number of octets is wanted".to_owned())?;
-    match number.checked_mul(factor) {
-        Some(octets @ 1..=SIZE_MAX) => Ok(octets),
-        _ => Err(format!("1 to {SIZE_MAX} octets can be sent")),
-    }
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if (0.0..=SECONDS_MAX).contains(&seconds) => Ok(seconds),
-        _ => Err(format!("a number of seconds from 0 to {SECONDS_MAX} is wanted")),
-    }
-}
-
+/// Stands between the characters of `{n}` in help texts, and is not shown (U+2060, word joiner).
+const KEEPER: char = '\u{2060}';
 const MESSAGES_DEFAULT: u64 = 10_000;
 const SLOW_RATE: usize = 64 << 10;
-const SIZE_MAX: usize = 4 << 30;
-const SECONDS_MAX: f64 = 1e7;
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     fn parse(arguments: &str) -> Result<Options, clap::Error> {
@@ -216,6 +232,45 @@ mod tests {
         assert!(parse("127.0.0.1:25 -s 0").is_err());
         assert!(parse("127.0.0.1:25 -s 5X").is_err());
         assert!(parse("127.0.0.1:25 -s 99999999999G").is_err());
+    }
+
+    #[test]
+    fn times_take_units() {
+        for (text, time) in
+            [("5", 5.0), ("5s", 5.0), ("0.3", 0.3), ("300ms", 0.3), ("2m", 120.0), ("1h", 3600.0)]
+        {
+            let options =
+                parse(&format!("127.0.0.1:25 --duration {text} --timeout {text} --patience {text}")).unwrap();
+            let time = Duration::from_secs_f64(time);
+            assert_eq!(
+                (options.duration, options.timeout, options.patience),
+                (Some(time), time, time),
+                "{text}"
+            );
+        }
+        assert!(parse("127.0.0.1:25 --duration 5x").is_err());
+    }
+
+    /// Every option that takes a quantity names its unit, and no placeholder is lost in print.
+    #[test]
+    fn the_help_names_units_and_placeholders() {
+        let mut command = Options::command();
+        for help in [command.render_help().to_string(), command.render_long_help().to_string()] {
+            let help = shown(&help);
+            assert!(help.contains("{n} becomes the message's number"), "{help}");
+            assert!(help.contains("{n} becomes the recipient's number"), "{help}");
+        }
+        for argument in command.get_arguments() {
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default().to_lowercase();
+            let names = argument.get_value_names().unwrap_or_default();
+            let unit = match names.first().map(clap::builder::Str::as_str) {
+                Some("TIME") => "seconds without a unit",
+                Some("BYTES") => "bytes",
+                Some("N") if argument.get_id() != "idle" && argument.get_id() != "hostile" => "number of",
+                _ => continue,
+            };
+            assert!(help.contains(unit), "{}: {help}", argument.get_id());
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Owns what is counted, and how it is told.
+//! What is counted, and how it is reported.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use mailrace_io::Instant;
 use serde::Serialize;
 
-use crate::reply::Reply;
+use crate::reply::{Reply, UNINTELLIGIBLE};
 
 /// Counts and latencies since counting started.
 #[derive(Debug)]
@@ -19,7 +19,13 @@ pub(crate) struct Statistics {
     pub(crate) accepted: u64,
     /// Messages that were refused, or lost with their connection.
     pub(crate) failed: u64,
-    /// Octets of content of the accepted messages.
+    /// Of the failed ones those whose content was sent and never answered: the server may have them.
+    pub(crate) unknown: u64,
+    /// Recipients of accepted messages.
+    pub(crate) recipients_accepted: u64,
+    /// Recipients that were refused in a transaction whose MAIL was accepted.
+    pub(crate) recipients_refused: u64,
+    /// Bytes of content of the accepted messages.
     pub(crate) octets: u64,
     /// Connections made.
     pub(crate) connections: u64,
@@ -27,8 +33,11 @@ pub(crate) struct Statistics {
     pub(crate) connections_failed: u64,
     /// Connections that ended otherwise than by our QUIT.
     pub(crate) connections_lost: u64,
+    /// Connections on which something that was wanted had to be done without.
+    pub(crate) without: Without,
     replies: [u64; 6],
     unexpected: BTreeMap<u16, Unexpected>,
+    errors: Errors,
     /// Connect to 220.
     pub(crate) connect: Latency,
     /// MAIL to its 250, where it was not sent behind content.
@@ -38,6 +47,20 @@ pub(crate) struct Statistics {
     /// MAIL to the 250 of the content.
     pub(crate) transaction: Latency,
 }
+
+/// Connections on which something that was wanted had to be done without, as the server does not offer it.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Without {
+    /// EHLO: HELO was sent instead.
+    pub(crate) ehlo: u64,
+    /// PIPELINING: each command waited for the reply to the one before.
+    pub(crate) pipelining: u64,
+    /// CHUNKING: content was sent with DATA.
+    pub(crate) chunking: u64,
+}
+
+/// What went wrong, by phase of the dialogue and kind; both have fixed names.
+type Errors = BTreeMap<&'static str, BTreeMap<&'static str, u64>>;
 
 /// Durations in nanoseconds.
 #[derive(Debug)]
@@ -59,12 +82,17 @@ impl Statistics {
             last: now,
             accepted: 0,
             failed: 0,
+            unknown: 0,
+            recipients_accepted: 0,
+            recipients_refused: 0,
             octets: 0,
             connections: 0,
             connections_failed: 0,
             connections_lost: 0,
+            without: Without::default(),
             replies: [0; 6],
             unexpected: BTreeMap::new(),
+            errors: Errors::new(),
             connect: Latency::new(),
             mail: Latency::new(),
             end_of_data: Latency::new(),
@@ -84,24 +112,36 @@ impl Statistics {
         }
     }
 
-    /// A reply came that was not wanted.
-    pub(crate) fn unexpected(&mut self, reply: &Reply<'_>) {
+    /// A reply came in `phase` that was not wanted.
+    pub(crate) fn unexpected(&mut self, phase: &'static str, reply: &Reply<'_>) {
         self.unexpected
             .entry(reply.code)
-            .or_insert_with(|| Unexpected {
-                count: 0,
-                example: String::from_utf8_lossy(reply.line).into_owned(),
-            })
+            .or_insert_with(|| Unexpected { count: 0, example: printable(reply.line) })
             .count += 1;
+        let class = match reply.code {
+            UNINTELLIGIBLE => "garbage",
+            421 => "421",
+            400..=499 => "4xx",
+            500..=599 => "5xx",
+            _ => "unexpected",
+        };
+        self.error(phase, class);
+    }
+
+    /// Something of this kind went wrong in `phase`.
+    pub(crate) fn error(&mut self, phase: &'static str, class: &'static str) {
+        *self.errors.entry(phase).or_default().entry(class).or_default() += 1;
     }
 
     /// The figures for people and programs.
-    pub(crate) fn report(&self, cpu: Duration) -> Report {
+    pub(crate) fn report(&self, cpu: Duration, end: End) -> Report {
         let seconds = self.last.since(self.started).as_secs_f64();
         let [unintelligible, _, replies_2xx, replies_3xx, replies_4xx, replies_5xx] = self.replies;
         Report {
             messages: self.accepted,
             failed: self.failed,
+            unknown: self.unknown,
+            recipients: Recipients { accepted: self.recipients_accepted, refused: self.recipients_refused },
             seconds,
             messages_per_second: if seconds > 0.0 { self.accepted as f64 / seconds } else { 0.0 },
             octets: self.octets,
@@ -111,6 +151,9 @@ impl Statistics {
             connections_lost: self.connections_lost,
             replies: Replies { replies_2xx, replies_3xx, replies_4xx, replies_5xx, unintelligible },
             unexpected: self.unexpected.clone(),
+            errors: self.errors.clone(),
+            without: self.without,
+            end,
             latency_us: Latencies {
                 connect: self.connect.percentiles(),
                 mail: self.mail.percentiles(),
@@ -155,11 +198,15 @@ pub(crate) struct Report {
     pub(crate) messages: u64,
     /// Messages not accepted.
     pub(crate) failed: u64,
+    /// Of these the ones whose content was sent and never answered.
+    pub(crate) unknown: u64,
+    /// Recipients.
+    pub(crate) recipients: Recipients,
     /// From the start of counting to the last message's answer.
     pub(crate) seconds: f64,
     /// Accepted messages each second.
     pub(crate) messages_per_second: f64,
-    /// Octets of content.
+    /// Bytes of content.
     pub(crate) octets: u64,
     /// Processor time of this program.
     pub(crate) client_cpu_seconds: f64,
@@ -171,7 +218,49 @@ pub(crate) struct Report {
     pub(crate) connections_lost: u64,
     replies: Replies,
     unexpected: BTreeMap<u16, Unexpected>,
+    errors: Errors,
+    without: Without,
+    /// How the run ended.
+    #[serde(flatten)]
+    pub(crate) end: End,
     latency_us: Latencies,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct End {
+    /// Why.
+    #[serde(rename = "end")]
+    pub(crate) cause: Cause,
+    /// What went wrong, where that is the cause.
+    pub(crate) reason: Option<String>,
+    /// Messages of `--messages` that were not begun.
+    pub(crate) not_begun: u64,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Cause {
+    /// All there was to do was done.
+    Done,
+    /// `--duration` was over.
+    Duration,
+    /// SIGINT or SIGTERM came.
+    Signal,
+    /// No connection was of use for longer than `--patience`.
+    GaveUp,
+    /// The kernel interface failed.
+    Failed,
+}
+
+/// Recipients, counted one by one.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Recipients {
+    /// Of accepted messages.
+    pub(crate) accepted: u64,
+    /// Refused, though MAIL was accepted.
+    pub(crate) refused: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -234,8 +323,42 @@ impl std::fmt::Display for Report {
             replies.replies_5xx,
             replies.unintelligible
         )?;
+        writeln!(
+            out,
+            "recipients: {} accepted, {} refused",
+            self.recipients.accepted, self.recipients.refused
+        )?;
         for unexpected in self.unexpected.values() {
             writeln!(out, "unexpected, {} times: {}", unexpected.count, unexpected.example)?;
+        }
+        for (phase, classes) in &self.errors {
+            let classes: Vec<String> =
+                classes.iter().map(|(class, count)| format!("{class} {count}")).collect();
+            writeln!(out, "errors in {phase}: {}", classes.join(", "))?;
+        }
+        if self.unknown > 0 {
+            writeln!(
+                out,
+                "{} messages were sent and never answered: the server may have them",
+                self.unknown
+            )?;
+        }
+        for (count, what) in [
+            (self.without.ehlo, "HELO was sent, since EHLO was refused"),
+            (self.without.pipelining, "each command waited for its reply: PIPELINING is not offered"),
+            (self.without.chunking, "content was sent with DATA: CHUNKING is not offered"),
+        ] {
+            if count > 0 {
+                writeln!(out, "on {count} connections {what}")?;
+            }
+        }
+        match (self.end.cause, &self.end.reason) {
+            (Cause::Done | Cause::Duration, _) => {}
+            (Cause::Signal, _) => writeln!(out, "ended by a signal")?,
+            (_, reason) => writeln!(out, "ended early: {}", reason.as_deref().unwrap_or("unknown reason"))?,
+        }
+        if self.end.not_begun > 0 {
+            writeln!(out, "{} messages were not begun", self.end.not_begun)?;
         }
         let latencies = [
             ("connect to 220", &self.latency_us.connect),
@@ -261,6 +384,15 @@ impl std::fmt::Display for Report {
     }
 }
 
+/// A line as it can be shown on a terminal: control characters replaced, and cut where it is long.
+pub(crate) fn printable(line: &[u8]) -> String {
+    let line = &line[..line.len().min(SHOWN_MAX)];
+    let replaced = |character: char| if character.is_control() { '?' } else { character };
+    String::from_utf8_lossy(line).chars().map(replaced).collect()
+}
+
+/// Bytes of a reply that are shown.
+const SHOWN_MAX: usize = 200;
 const LATENCY_MAX_NS: u64 = 3_600_000_000_000;
 
 #[cfg(test)]
@@ -275,9 +407,13 @@ mod tests {
         statistics.end_of_data.record(Duration::from_micros(250));
         statistics.replied(250);
         statistics.replied(0);
-        statistics.unexpected(&Reply { code: 451, line: b"451 4.3.0 no" });
-        statistics.unexpected(&Reply { code: 451, line: b"451 4.3.0 again" });
-        let report = statistics.report(Duration::ZERO);
+        let reply = |line| Reply { code: 451, line, earlier: &[] };
+        statistics.unexpected("data", &reply(b"451 4.3.0 no"));
+        statistics.unexpected("data", &reply(b"451 4.3.0 again"));
+        let report = statistics.report(
+            Duration::ZERO,
+            End { cause: Cause::GaveUp, reason: Some("gone".to_owned()), not_begun: 7 },
+        );
         assert!((report.messages_per_second - 50.0).abs() < 1e-9);
         let json: serde_json::Value = serde_json::to_value(&report).unwrap();
         assert_eq!(json["replies"]["2xx"], 1);
@@ -287,6 +423,20 @@ mod tests {
         let p50 = json["latency_us"]["end_of_data"]["p50"].as_f64().unwrap();
         assert!((p50 - 250.0).abs() < 1.0, "{p50}");
         assert!(json["latency_us"]["mail"].is_null());
-        assert!(report.to_string().contains("451 4.3.0 no"));
+        assert_eq!(json["errors"]["data"]["4xx"], 2);
+        assert_eq!((&json["end"], &json["not_begun"]), (&"gave_up".into(), &7.into()));
+        let text = report.to_string();
+        for part in
+            ["451 4.3.0 no", "errors in data: 4xx 2", "ended early: gone", "7 messages were not begun"]
+        {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_says_cannot_drive_a_terminal() {
+        assert_eq!(printable(b"250 \x1b[2J\x00\x07\r ok"), "250 ?[2J??? ok");
+        assert_eq!(printable(&[b'x'; 4096]).len(), SHOWN_MAX);
+        assert_eq!(printable("\u{9b}31m".as_bytes()), "?31m");
     }
 }

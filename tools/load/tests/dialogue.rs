@@ -16,7 +16,7 @@ struct Seen {
     pipelined: usize,
 }
 
-/// How it answers: a verb and the reply that is to be given instead of the usual one.
+/// How it answers: a verb or a whole command, and the reply that is to be given instead of the usual one.
 type Answers = &'static [(&'static str, &'static str)];
 
 fn server(answers: Answers) -> (SocketAddr, Arc<Mutex<Seen>>) {
@@ -58,12 +58,13 @@ fn serve(stream: TcpStream, answers: Answers, seen: &Mutex<Seen>) -> Option<()> 
             seen.lock().unwrap().contents.push(content);
         }
         let usual = match verb.as_str() {
-            "EHLO" => "250-mx\r\n250 CHUNKING",
+            "EHLO" => "250-mx\r\n250-PIPELINING\r\n250 CHUNKING",
             "DATA" => "354 go on",
             "QUIT" => "221 bye",
             _ => "250 ok",
         };
-        let reply = answers.iter().find(|(of, _)| *of == verb).map_or(usual, |(_, reply)| reply);
+        let reply =
+            answers.iter().find(|(of, _)| *of == verb || *of == command).map_or(usual, |(_, reply)| reply);
         out.write_all(format!("{reply}\r\n").as_bytes()).ok()?;
         if verb == "QUIT" || reply.starts_with("421") {
             return None;
@@ -172,6 +173,53 @@ fn chunks_hold_exactly_what_they_announce() {
 }
 
 #[test]
+fn only_what_the_server_offers_is_used() {
+    let (address, seen) = server(&[("EHLO", "250-mx\r\n250 SIZE 1000000")]);
+    let (status, report) = load(address, "-c 1 -m 3 -p 0 --pipelining --bdat --recipients 2");
+    let seen = seen.lock().unwrap();
+    assert_eq!((status, report["messages"].as_u64()), (0, Some(3)));
+    assert_eq!(seen.pipelined, 0);
+    let one = ["MAIL", "RCPT", "RCPT", "DATA"];
+    let expected: Vec<&str> = ["EHLO"].into_iter().chain(one).chain(one).chain(one).chain(["QUIT"]).collect();
+    assert_eq!(verbs(&seen), expected);
+    assert_eq!(report["without"], serde_json::json!({ "ehlo": 0, "pipelining": 1, "chunking": 1 }));
+}
+
+#[test]
+fn a_server_without_extensions_gets_helo() {
+    for refusal in ["500 what", "502 5.5.1 not here", "550 no"] {
+        let answers: Answers = match refusal {
+            "500 what" => &[("EHLO", "500 what")],
+            "502 5.5.1 not here" => &[("EHLO", "502-5.5.1 not\r\n502 5.5.1 here")],
+            _ => &[("EHLO", "550 no"), ("HELO", "250-PIPELINING\r\n250 CHUNKING")],
+        };
+        let (address, seen) = server(answers);
+        let (status, report) = load(address, "-c 1 -m 2 -p 0 --pipelining --bdat --helo client.example");
+        let seen = seen.lock().unwrap();
+        assert_eq!((status, report["messages"].as_u64()), (0, Some(2)), "{report}");
+        assert_eq!(seen.commands[..2], ["EHLO client.example", "HELO client.example"]);
+        assert_eq!((verbs(&seen)[2..5].join(" "), seen.pipelined), ("MAIL RCPT DATA".to_owned(), 0));
+        assert_eq!(report["without"]["ehlo"], 1);
+    }
+    let (address, _) = server(&[("EHLO", "502 no"), ("HELO", "502 no")]);
+    let (status, report) = load(address, "-c 1 -m 2 --patience 200ms");
+    assert_eq!((status, &report["end"]), (1, &"gave_up".into()));
+}
+
+#[test]
+fn recipients_are_refused_one_by_one() {
+    for arguments in ["", "--pipelining", "--bdat", "--bdat --pipelining"] {
+        let (address, seen) =
+            server(&[("RCPT TO:<r1@x>", "550 5.1.1 no"), ("RCPT TO:<r5@x>", "452 4.5.3 later")]);
+        let (status, report) =
+            load(address, &format!("-c 1 -m 2 -p 0 --recipients 3 --recipient r{{n}}@x {arguments}"));
+        assert_eq!(report["recipients"], serde_json::json!({ "accepted": 4, "refused": 2 }), "{report}");
+        assert_eq!((status, &report["messages"], &report["failed"]), (1, &2.into(), &0.into()), "{report}");
+        assert!(seen.lock().unwrap().contents.iter().all(|content| content.len() == 4096));
+    }
+}
+
+#[test]
 fn refusals_are_counted_and_the_connection_goes_on() {
     let cases: [(Answers, &str, &str); 5] = [
         (&[("MAIL", "450 4.1.0 later")], "450", "-p 0"),
@@ -188,6 +236,8 @@ fn refusals_are_counted_and_the_connection_goes_on() {
         assert_eq!(report["messages"], 0, "{answers:?}");
         assert_eq!(report["failed"], 4, "{answers:?}");
         assert_eq!(report["unexpected"][code]["count"], 4, "{answers:?}");
+        let is_of_recipients = answers[0].0 == "RCPT";
+        assert_eq!(report["recipients"]["refused"], if is_of_recipients { 4 } else { 0 }, "{answers:?}");
         assert_eq!(report["connections"], 1, "{answers:?}");
         assert_eq!(verbs(&seen.lock().unwrap()).last().unwrap(), "QUIT", "{answers:?}");
         if arguments.ends_with("--pipelining") {
@@ -237,7 +287,7 @@ fn slow_content_takes_its_time() {
 #[test]
 fn idle_connections_say_hello_and_nothing_more() {
     let (address, seen) = server(&[]);
-    let (status, report) = load(address, "--idle 5 --duration 0.3");
+    let (status, report) = load(address, "--idle 5 --duration 300ms");
     assert_eq!(status, 0);
     assert_eq!(report["connections"], 5);
     assert_eq!(verbs(&seen.lock().unwrap()), ["EHLO"; 5]);

@@ -5,10 +5,11 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod line_end;
 mod sink;
 
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use mailrace_io::uring::{Settings, Uring};
+use mailrace_quantity::milliseconds;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -39,18 +41,22 @@ struct Options {
     /// Write each message to DIR: content to ID.eml with CRLF line ends, envelope to ID.json
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
-    /// Answer the end of content so many milliseconds late
-    #[arg(long, value_name = "MS", default_value_t = 0)]
-    delay: u32,
-    /// End after so many messages
+    /// Refuse with 550 a message in whose content a line ends with a bare LF, a bare CR stands, or the last line has no CRLF
+    /// (RFC 5321 2.3.8), and with 500 such a command; slower, as it looks at each byte
+    #[arg(long)]
+    strict: bool,
+    /// Answer the end of content after TIME: 200ms, 5s, 2m, 1h; milliseconds without a unit
+    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = milliseconds)]
+    delay: Duration,
+    /// End after this number of messages
     #[arg(long, value_name = "N")]
     messages: Option<u64>,
-    /// Connections at once
+    /// Number of connections at once
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=65_000))]
     connections: u32,
-    /// Run on this processor only
-    #[arg(long, value_name = "N")]
-    cpu: Option<usize>,
+    /// Run on the processor with this number only
+    #[arg(long, value_name = "CPU", value_parser = clap::value_parser!(u16).range(..1024))]
+    cpu: Option<u16>,
     /// Print the counts as one JSON object
     #[arg(long)]
     json: bool,
@@ -69,34 +75,32 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(cpu) = options.cpu {
         let mut set = CpuSet::new();
-        set.set(cpu);
+        set.set(cpu.into());
         sched_setaffinity(None, &set).map_err(|error| format!("cannot run on processor {cpu}: {error}"))?;
     }
     if let Some(directory) = &options.store {
-        std::fs::create_dir_all(directory)?;
+        std::fs::create_dir_all(directory)
+            .map_err(|error| format!("cannot make the directory {}: {error}", directory.display()))?;
     }
     // Each connection takes a descriptor; where the limit stays, the ring says what is missing.
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     let stop = Arc::new(AtomicBool::new(false));
     let io = Uring::new(Settings { connections: options.connections, ..Settings::default() })?;
-    let socket = Socket::new(Domain::for_address(options.listen), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.bind(&options.listen.into())?;
-    socket.listen(LISTEN_BACKLOG)?;
-    let listener = std::net::TcpListener::from(socket);
+    let listener =
+        listen(options.listen).map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
     let address = listener.local_addr()?;
     let mut sink = Sink::new(io, listener, options.connections);
     sink.store_in(options.store.clone());
-    sink.answer_after(Duration::from_millis(u64::from(options.delay)));
+    sink.answer_after(options.delay);
+    sink.be_strict(options.strict);
     sink.end_after(options.messages);
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     eprintln!("mailrace-sink ready: {address}");
-    let counts = sink.run(&stop)?;
+    let (counts, result) = sink.run(&stop);
     let mut out = std::io::stdout().lock();
     if options.json {
         serde_json::to_writer(&mut out, &counts)?;
@@ -104,11 +108,27 @@ fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     } else {
         writeln!(
             out,
-            "{} sessions, {} messages, {} recipients, {} octets",
+            "{} sessions, {} messages, {} recipients, {} bytes",
             counts.sessions, counts.messages, counts.recipients, counts.octets
         )?;
+        if counts.not_stored + counts.refused > 0 {
+            writeln!(
+                out,
+                "{} messages could not be stored, {} were refused for their line ends",
+                counts.not_stored, counts.refused
+            )?;
+        }
     }
-    Ok(())
+    Ok(result?)
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    Ok(socket.into())
 }
 
 const LISTEN_BACKLOG: i32 = 4096;

@@ -1,4 +1,4 @@
-//! Owns the loop: completions in, sessions fed, replies out.
+//! The loop: completions in, sessions fed, replies out.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mailrace_core::queue_id::QueueIdSource;
-use mailrace_core::smtp::Settings;
+use mailrace_core::smtp::{Settings, Verdict};
 use mailrace_core::{Envelope, Origin, QueueId, Timestamp};
 use mailrace_io::{Completion, ConnectionId, Instant, Io, IoError, Operation, ReceiveEnd, Token};
 use serde::Serialize;
@@ -27,6 +27,7 @@ pub(crate) struct Sink<I: Io> {
     ids: QueueIdSource,
     store: Option<PathBuf>,
     delay: Duration,
+    is_strict: bool,
     messages_max: u64,
     counts: Counts,
 }
@@ -41,6 +42,8 @@ pub(crate) struct Counts {
     pub(crate) octets: u64,
     /// Messages that could not be stored; they were answered with 451.
     pub(crate) not_stored: u64,
+    /// Messages that strict mode refused for their line ends; they were answered with 550.
+    pub(crate) refused: u64,
 }
 
 impl<I: Io> Sink<I> {
@@ -55,6 +58,7 @@ impl<I: Io> Sink<I> {
             ids: QueueIdSource::new(0, Timestamp::default()),
             store: None,
             delay: Duration::ZERO,
+            is_strict: false,
             messages_max: u64::MAX,
             counts: Counts::default(),
         }
@@ -68,15 +72,22 @@ impl<I: Io> Sink<I> {
         self.delay = delay;
     }
 
+    /// Refuses line ends other than CRLF.
+    pub(crate) const fn be_strict(&mut self, is_strict: bool) {
+        self.is_strict = is_strict;
+    }
+
     pub(crate) fn end_after(&mut self, messages: Option<u64>) {
         self.messages_max = messages.unwrap_or(u64::MAX);
     }
 
-    /// Serves until `stop` is set or there were enough messages.
-    ///
-    /// # Errors
-    /// When the ring failed.
-    pub(crate) fn run(mut self, stop: &AtomicBool) -> Result<Counts, IoError> {
+    /// Serves until `stop` is set, there were enough messages or the ring failed.
+    pub(crate) fn run(mut self, stop: &AtomicBool) -> (Counts, Result<(), IoError>) {
+        let result = self.serve(stop);
+        (self.counts, result)
+    }
+
+    fn serve(&mut self, stop: &AtomicBool) -> Result<(), IoError> {
         let mut completions = Vec::new();
         while !stop.load(Ordering::Relaxed) && self.counts.messages < self.messages_max {
             let tick = self.io.now().after(TICK);
@@ -89,8 +100,7 @@ impl<I: Io> Sink<I> {
         }
         // What was answered in the last turn is to leave.
         let now = self.now();
-        self.io.wait(Some(now), &mut completions)?;
-        Ok(self.counts)
+        self.io.wait(Some(now), &mut completions)
     }
 
     fn now(&mut self) -> Instant {
@@ -110,7 +120,7 @@ impl<I: Io> Sink<I> {
         match completion {
             Completion::Accepted { connection, peer } => {
                 self.counts.sessions += 1;
-                let mut client = Client::new(connection, Origin::new(peer.ip(), peer.port()));
+                let mut client = Client::new(connection, Origin::new(peer.ip(), peer.port()), self.is_strict);
                 let wall = self.wall();
                 client.greet(&self.settings, wall);
                 self.clients[connection.slot as usize] = Some(client);
@@ -194,20 +204,31 @@ impl<I: Io> Sink<I> {
         let Some(client) = self.clients.get_mut(connection.slot as usize).and_then(Option::as_mut) else {
             return;
         };
-        let is_kept = match (&self.store, client.session.envelope()) {
-            (Some(directory), Some(envelope)) => store(directory, id, envelope, &client.content)
-                .map_err(|error| eprintln!("mailrace-sink: {}: {error}", directory.display()))
-                .is_ok(),
-            _ => true,
-        };
-        if is_kept {
-            self.counts.messages += 1;
-            self.counts.octets += client.content_size;
-            self.counts.recipients += client.session.envelope().map_or(0, |it| it.recipients.len() as u64);
+        let verdict = if let Some(fault) = client.line_end_fault() {
+            self.counts.refused += 1;
+            let reply = format!("550 5.5.2 Error: {fault} of the content; lines end with <CR><LF>");
+            Verdict::Refused { reason: "line_end", reply: reply.into_bytes().into() }
         } else {
-            self.counts.not_stored += 1;
-        }
-        if let Outcome::Delay(milliseconds) = client.verdict(&self.settings, wall, is_kept.then_some(id)) {
+            let stored = match (&self.store, client.session.envelope()) {
+                (Some(directory), Some(envelope)) => store(directory, id, envelope, &client.content),
+                _ => Ok(()),
+            };
+            match stored {
+                Ok(()) => {
+                    self.counts.messages += 1;
+                    self.counts.octets += client.content_size;
+                    self.counts.recipients +=
+                        client.session.envelope().map_or(0, |it| it.recipients.len() as u64);
+                    Verdict::Queued(id)
+                }
+                Err(error) => {
+                    self.counts.not_stored += 1;
+                    eprintln!("mailrace-sink: {error}");
+                    Verdict::QueueWriteFailed
+                }
+            }
+        };
+        if let Outcome::Delay(milliseconds) = client.verdict(&self.settings, wall, verdict) {
             self.call_back(connection, Duration::from_millis(u64::from(milliseconds)));
         }
     }
@@ -271,13 +292,18 @@ impl<I: Io> Sink<I> {
     }
 }
 
-/// Writes content and envelope; the envelope last, so that its presence tells that the content is whole.
-fn store(directory: &Path, id: QueueId, envelope: &Envelope, content: &[u8]) -> std::io::Result<()> {
-    let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+/// Writes content and envelope; the envelope last, so that its presence tells that the content is whole. An error names
+/// the file.
+fn store(directory: &Path, id: QueueId, envelope: &Envelope, content: &[u8]) -> Result<(), String> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let recipients: Vec<String> = envelope.recipients.iter().map(|it| text(&it.address)).collect();
     let json = serde_json::json!({ "sender": text(&envelope.sender), "recipients": recipients });
-    std::fs::write(directory.join(format!("{id}.eml")), content)?;
-    std::fs::write(directory.join(format!("{id}.json")), format!("{json}\n"))
+    let write = |name: String, bytes: &[u8]| {
+        let path = directory.join(name);
+        std::fs::write(&path, bytes).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    write(format!("{id}.eml"), content)?;
+    write(format!("{id}.json"), format!("{json}\n").as_bytes())
 }
 
 /// How late a signal may be seen.

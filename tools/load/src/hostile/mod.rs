@@ -1,4 +1,4 @@
-//! Owns bad clients: as many connections as asked for, of all kinds in turn, from addresses of their own.
+//! Bad clients: as many connections as asked for, of all kinds in turn, from addresses of their own.
 //!
 //! Unlike the load test this is about what a server bears, so it has an event loop of its own over plain sockets: those
 //! can be bound to an address, left unread and reset.
@@ -20,29 +20,41 @@ use socket2::{Domain, Protocol, Socket, Type};
 pub(crate) use kind::Kind;
 use kind::Next;
 
+use crate::reply::UNINTELLIGIBLE;
+use crate::retry::Retry;
+use crate::statistics::Cause;
+
 /// What came of it.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
     /// Connections that were made.
     pub(crate) connections: u64,
+    /// Connections that could not be made.
+    pub(crate) connections_failed: u64,
     /// Connections that the server ended.
     pub(crate) ended_by_server: u64,
     /// Connections that were reset.
     pub(crate) resets: u64,
     /// Replies that were read, by their codes.
     pub(crate) replies: BTreeMap<u16, u64>,
-    /// Octets that the server took.
+    /// Bytes that the server took.
     pub(crate) octets: u64,
     /// Connections that are open at the end.
     pub(crate) open: u64,
     /// How long it ran.
     pub(crate) seconds: f64,
+    /// Why it ended.
+    pub(crate) end: Cause,
+    /// What went wrong, where that is why.
+    pub(crate) reason: Option<String>,
 }
 
 struct Client {
     kind: Kind,
     source: IpAddr,
     stream: Option<TcpStream>,
+    /// When connecting started, until the connection is made.
+    connecting_since: Option<Instant>,
     /// Steps of this connection so far.
     step: u64,
     /// A number that each connection has one more of than the one before.
@@ -62,37 +74,67 @@ struct Hostile {
     server: SocketAddr,
     clients: Vec<Client>,
     due: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// Clients with more to read than one turn allows.
+    unread: Vec<usize>,
+    /// Connecting, when it fails.
+    retry: Retry,
+    last_failure: Option<String>,
+    has_given_up: bool,
+    started: Instant,
     report: Report,
 }
 
-/// Runs `count` bad clients of these kinds in turn until `duration` is over or `stop` is set.
+/// Which clients, and for how long.
+pub(crate) struct Plan<'p> {
+    /// Number of clients.
+    pub(crate) count: u32,
+    /// Their kinds, in turn.
+    pub(crate) kinds: &'p [Kind],
+    /// How long, unless a signal comes before.
+    pub(crate) duration: Option<Duration>,
+    /// All ends when for so long no connection could be made.
+    pub(crate) patience: Duration,
+}
+
+/// Runs bad clients until their time is over, `stop` is set or the server is gone. What the server makes of connections,
+/// once they are made, ends nothing: it may defend itself.
 ///
 /// # Errors
-/// When no connection can be made at all, or events cannot be waited for.
-pub(crate) fn run(
-    server: SocketAddr,
-    count: u32,
-    kinds: &[Kind],
-    duration: Option<Duration>,
-    stop: &AtomicBool,
-) -> io::Result<Report> {
+/// When there are no events to wait for.
+pub(crate) fn run(server: SocketAddr, plan: &Plan<'_>, stop: &AtomicBool) -> io::Result<Report> {
     let started = Instant::now();
-    let end = duration.map(|duration| started + duration);
+    let end = plan.duration.map(|duration| started + duration);
+    let report = Report {
+        connections: 0,
+        connections_failed: 0,
+        ended_by_server: 0,
+        resets: 0,
+        replies: BTreeMap::new(),
+        octets: 0,
+        open: 0,
+        seconds: 0.0,
+        end: Cause::Duration,
+        reason: None,
+    };
     let mut hostile = Hostile {
         epoll: epoll::create(CreateFlags::CLOEXEC)?,
         server,
         clients: Vec::new(),
         due: BinaryHeap::new(),
-        report: Report::default(),
+        unread: Vec::new(),
+        retry: Retry::new(plan.patience),
+        last_failure: None,
+        has_given_up: false,
+        started,
+        report,
     };
-    for index in 0..count as usize {
-        let kind = kinds[index % kinds.len()];
-        let source = source(server, index / CONNECTIONS_OF_ONE);
+    for index in 0..plan.count as usize {
         let due = started + RAMP * u32::try_from(index).unwrap_or(0);
         let client = Client {
-            kind,
-            source,
+            kind: plan.kinds[index % plan.kinds.len()],
+            source: source(server, index / CONNECTIONS_OF_ONE),
             stream: None,
+            connecting_since: None,
             step: 0,
             // All states and lies are there from the start.
             life: index as u64,
@@ -105,12 +147,24 @@ pub(crate) fn run(
         hostile.due.push(Reverse((due, index)));
     }
     let mut events = Vec::with_capacity(EVENTS_AT_ONCE);
-    while !stop.load(Ordering::Relaxed) && end.is_none_or(|end| Instant::now() < end) {
-        hostile.turn(&mut events)?;
-    }
-    hostile.report.open = hostile.clients.iter().filter(|client| client.stream.is_some()).count() as u64;
-    hostile.report.seconds = started.elapsed().as_secs_f64();
-    Ok(hostile.report)
+    let (cause, reason) = loop {
+        if stop.load(Ordering::Relaxed) {
+            break (Cause::Signal, None);
+        }
+        if end.is_some_and(|end| Instant::now() >= end) {
+            break (Cause::Duration, None);
+        }
+        if hostile.has_given_up {
+            break (Cause::GaveUp, hostile.last_failure.take());
+        }
+        if let Err(error) = hostile.turn(&mut events) {
+            break (Cause::Failed, Some(error.to_string()));
+        }
+    };
+    let is_open = |client: &&Client| client.stream.is_some() && client.connecting_since.is_none();
+    let open = hostile.clients.iter().filter(is_open).count() as u64;
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(Report { open, seconds, end: cause, reason, ..hostile.report })
 }
 
 /// An address of the client with this number: of the loopback network, where the server is there, else the system's
@@ -126,14 +180,22 @@ fn source(server: SocketAddr, client: usize) -> IpAddr {
 
 impl Hostile {
     fn turn(&mut self, events: &mut Vec<epoll::Event>) -> io::Result<()> {
-        let timeout = rustix::time::Timespec { tv_sec: 0, tv_nsec: TICK.subsec_nanos().into() };
+        let unread = std::mem::take(&mut self.unread);
+        let pause = if unread.is_empty() { TICK } else { Duration::ZERO };
+        let timeout = rustix::time::Timespec { tv_sec: 0, tv_nsec: pause.subsec_nanos().into() };
         match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
+        for index in unread {
+            self.readable(index);
+        }
         for event in events.drain(..) {
             let index = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
             let flags = event.flags;
+            if self.clients[index].connecting_since.is_some() && !self.is_connected(index, flags) {
+                continue;
+            }
             let client = &self.clients[index];
             if flags.intersects(EventFlags::HUP | EventFlags::ERR) && !client.kind.reads(client.step) {
                 self.ended(index);
@@ -167,34 +229,80 @@ impl Hostile {
         self.due.push(Reverse((due, index)));
     }
 
+    /// The clock of [`Retry`].
+    fn clock(&self, time: Instant) -> mailrace_io::Instant {
+        mailrace_io::Instant::default().after(time.saturating_duration_since(self.started))
+    }
+
     fn connect(&mut self, index: usize) {
-        let client = &mut self.clients[index];
-        match open(client.source, self.server) {
-            Ok(socket) => {
-                let flags = EventFlags::IN | EventFlags::OUT;
-                let data = EventData::new_u64(index as u64);
-                if epoll::add(&self.epoll, socket.as_fd(), data, flags | EventFlags::ET).is_ok() {
-                    client.stream = Some(socket.into());
-                    client.step = 0;
-                    client.rest.clear();
-                    client.line.clear();
-                    // The greeting is waited for.
-                    client.next = Next::Asked;
-                    self.report.connections += 1;
-                    return;
-                }
+        let began = Instant::now();
+        let now = self.clock(began);
+        if let Some(next) = self.retry.next_attempt() {
+            if now < next {
+                return self.call_back(index, next.since(now));
             }
-            Err(error) => {
-                let is_known = matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::AddrInUse);
-                if !is_known && self.report.connections == 0 {
-                    let _ = writeln!(io::stderr(), "mailrace-load: connecting to {}: {error}", self.server);
+            self.retry.attempted(now, random());
+        }
+        let client = &mut self.clients[index];
+        let made = open(client.source, self.server).and_then(|socket| {
+            let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+            epoll::add(&self.epoll, socket.as_fd(), EventData::new_u64(index as u64), flags)?;
+            Ok(socket)
+        });
+        match made {
+            Ok(socket) => {
+                client.stream = Some(socket.into());
+                client.connecting_since = Some(began);
+                client.step = 0;
+                client.rest.clear();
+                client.line.clear();
+                // The greeting is waited for.
+                client.next = Next::Asked;
+            }
+            Err(error) => self.not_connected(index, began, &error),
+        }
+    }
+
+    /// Whether the connection is made; it may have failed, may need more time, or may have ended already.
+    fn is_connected(&mut self, index: usize, flags: EventFlags) -> bool {
+        let client = &mut self.clients[index];
+        let (Some(stream), Some(began)) = (&client.stream, client.connecting_since) else { return false };
+        let error = stream.take_error().unwrap_or_else(Some);
+        let is_made = stream.peer_addr().is_ok();
+        match error {
+            // It was made, and was reset before this was seen.
+            Some(error) if error.kind() != ErrorKind::ConnectionReset => {
+                client.stream = None;
+                client.connecting_since = None;
+                self.not_connected(index, began, &error);
+                false
+            }
+            None if !is_made && !flags.intersects(EventFlags::HUP | EventFlags::ERR) => false,
+            _ => {
+                client.connecting_since = None;
+                self.report.connections += 1;
+                self.retry.succeeded();
+                if !is_made {
+                    self.ended(index);
                 }
+                is_made
             }
         }
+    }
+
+    fn not_connected(&mut self, index: usize, began: Instant, error: &io::Error) {
+        let reason = format!("connecting to {}: {error}", self.server);
+        if self.last_failure.is_none() {
+            let _ = writeln!(io::stderr(), "mailrace-load: {reason}");
+        }
+        self.last_failure = Some(reason);
+        self.report.connections_failed += 1;
+        let (began, now) = (self.clock(began), self.clock(Instant::now()));
+        self.has_given_up |= self.retry.failed(began, now, random());
         self.call_back(index, REST);
     }
 
-    /// Reads all that is there; the server may have ended the connection.
+    /// Reads what is there, within reason; the server may have ended the connection.
     fn readable(&mut self, index: usize) {
         let client = &mut self.clients[index];
         if !client.kind.reads(client.step) {
@@ -203,7 +311,14 @@ impl Hostile {
         let Some(stream) = client.stream.as_mut() else { return };
         let mut memory = [0; 4096];
         let mut has_reply = false;
+        let mut reads = 0;
         loop {
+            // A server that sends faster than this reads must not keep the others waiting.
+            if reads == READS_AT_ONCE {
+                self.unread.push(index);
+                break;
+            }
+            reads += 1;
             match stream.read(&mut memory) {
                 Ok(0) => return self.ended(index),
                 Ok(count) => {
@@ -214,7 +329,7 @@ impl Hostile {
                         if *octet != b'\n' {
                             continue;
                         }
-                        // The last line of a reply has no hyphen behind its code.
+                        // The last line of a reply has no hyphen after its code.
                         if let Some(code) = code_of(&client.line) {
                             *self.report.replies.entry(code).or_default() += 1;
                             has_reply = true;
@@ -235,6 +350,7 @@ impl Hostile {
     fn writable(&mut self, index: usize) {
         let client = &self.clients[index];
         if client.stream.is_some()
+            && client.connecting_since.is_none()
             && (client.next == Next::Sent || !client.rest.is_empty())
             && client.due.is_none()
         {
@@ -294,8 +410,21 @@ impl Hostile {
 
 /// The code of a line that ends a reply.
 fn code_of(line: &[u8]) -> Option<u16> {
-    let (code, rest) = line.split_at_checked(3)?;
-    (rest.first() != Some(&b'-')).then(|| std::str::from_utf8(code).ok()?.parse().ok()).flatten()
+    match line {
+        [_, _, _, b'-', ..] => None,
+        [a @ b'2'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9', ..] => {
+            Some(u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0'))
+        }
+        _ => Some(UNINTELLIGIBLE),
+    }
+}
+
+/// For pauses that are not to be equal.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without it the pauses are equal, which only makes the pace less even.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK);
+    u64::from_ne_bytes(bytes)
 }
 
 /// A connection that is being made.
@@ -320,8 +449,10 @@ const RAMP: Duration = Duration::from_micros(200);
 const REST: Duration = Duration::from_secs(1);
 /// How late the end may be seen.
 const TICK: Duration = Duration::from_millis(20);
-/// Octets of a reply's line that are looked at.
+/// Bytes of a reply's line that are looked at.
 const LINE_MAX: usize = 64;
 const EVENTS_AT_ONCE: usize = 1024;
+/// Reads of a client before others have their turn.
+const READS_AT_ONCE: usize = 16;
 /// Steps of a client before others have their turn.
 const STEPS_AT_ONCE: usize = 16;

@@ -1,4 +1,4 @@
-//! Owns sending: commands, pipelined groups and content, one send at a time for each connection.
+//! Sends: commands, pipelined groups and content, one send at a time for each connection.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -26,26 +26,28 @@ impl<I: Io> Load<I> {
         let mut memory = self.take_memory();
         let client = &mut self.clients[index as usize];
         match action {
-            Action::Hello => {
+            Action::Ehlo => {
                 let _ = write!(memory, "EHLO {}\r\n", self.options.helo);
-                client.awaited.push_back(Awaited::Hello);
+                client.awaited.push_back(Awaited::Ehlo);
+            }
+            Action::Helo => {
+                let _ = write!(memory, "HELO {}\r\n", self.options.helo);
+                client.awaited.push_back(Awaited::Helo);
             }
             Action::Reset => {
                 memory.extend_from_slice(b"RSET\r\n");
                 client.awaited.push_back(Awaited::Reset);
             }
             Action::Recipient => self.append_recipient(index, false, &mut memory),
-            Action::Data if !self.options.bdat => {
+            Action::Data if !client.uses.chunking => {
                 memory.extend_from_slice(b"DATA\r\n");
                 client.awaited.push_back(Awaited::Data);
             }
             Action::Data | Action::Content => return self.begin_content(index, memory),
             Action::Transaction => {
                 self.append_transaction(index, false, &mut memory);
-                if self.options.bdat
-                    && self.options.pipelining
-                    && self.clients[index as usize].current.is_some()
-                {
+                let client = &self.clients[index as usize];
+                if client.uses.chunking && client.uses.pipelining && client.current.is_some() {
                     return self.begin_content(index, memory);
                 }
             }
@@ -61,6 +63,7 @@ impl<I: Io> Load<I> {
         if client.messages_left == 0 || !has_more {
             memory.extend_from_slice(b"QUIT\r\n");
             client.awaited.push_back(Awaited::Quit);
+            client.is_of_use = true;
             return;
         }
         client.messages_left -= 1;
@@ -68,6 +71,7 @@ impl<I: Io> Load<I> {
             number: self.next_number,
             started: self.now,
             is_behind_content,
+            is_open: false,
             recipients_asked: 0,
             recipients_taken: 0,
         };
@@ -81,11 +85,12 @@ impl<I: Io> Load<I> {
         } else {
             client.current = Some(transaction);
         }
-        if self.options.pipelining {
+        let uses = client.uses;
+        if uses.pipelining {
             for _ in 0..self.options.recipients {
                 self.append_recipient(index, is_behind_content, memory);
             }
-            if !self.options.bdat {
+            if !uses.chunking {
                 memory.extend_from_slice(b"DATA\r\n");
                 self.clients[index as usize].awaited.push_back(Awaited::Data);
             }
@@ -111,8 +116,9 @@ impl<I: Io> Load<I> {
         client.awaited.push_back(Awaited::Content);
         client.is_in_content = true;
         client.content_sent = 0;
+        let is_chunked = client.uses.chunking;
         let length = self.messages[self.size_index(transaction.number)].content().len();
-        if self.options.bdat {
+        if is_chunked {
             let _ = write!(memory, "BDAT {length} LAST\r\n");
         } else if transaction.recipients_taken == 0 {
             // 354 although no recipient was taken: nothing but the end may be sent (RFC 2920 §3.1).
@@ -121,7 +127,7 @@ impl<I: Io> Load<I> {
         self.send_content(index, memory);
     }
 
-    /// Appends the next octets of content, and behind its end what may follow at once, and sends all.
+    /// Appends the next bytes of content, and after its end what may follow at once, and sends all.
     fn send_content(&mut self, index: u32, mut memory: Vec<u8>) {
         let Some(transaction) = self.clients[index as usize].current else { return };
         let message = &self.messages[self.size_index(transaction.number)];
@@ -130,7 +136,7 @@ impl<I: Io> Load<I> {
         let at_once = self.options.rate.map_or(CHUNK, |rate| (rate / TICKS_PER_SECOND).clamp(1, CHUNK));
         let start = memory.len();
         if client.content_sent == 0 && !left.is_empty() {
-            // The first octets hold the number, which is written in one go.
+            // The first bytes hold the number, which is written in one go.
             let count = left.len().min(at_once.max(message.head_length()));
             memory.extend_from_slice(&left[..count]);
             message.set_number(&mut memory, start, transaction.number);
@@ -143,9 +149,9 @@ impl<I: Io> Load<I> {
         if client.content_sent == message.content().len() {
             client.is_in_content = false;
             client.content_ended = self.now;
-            if !self.options.bdat {
+            if !client.uses.chunking {
                 memory.extend_from_slice(b".\r\n");
-                if self.options.pipelining {
+                if client.uses.pipelining {
                     self.append_transaction(index, true, &mut memory);
                 }
             }
@@ -159,7 +165,18 @@ impl<I: Io> Load<I> {
         let client = &mut self.clients[index as usize];
         if let Some(connection) = client.connection {
             client.is_sending = true;
+            client.send_started = self.now;
+            self.touch(index);
             self.io.submit(token(index), Operation::Send(connection, memory));
+        }
+    }
+
+    /// A send starts or is over: replies are waited for from now on. Not so where content is sent slowly, which takes its
+    /// time whatever the server does.
+    pub(super) fn touch(&mut self, index: u32) {
+        let client = &mut self.clients[index as usize];
+        if !(client.is_in_content && self.options.rate.is_some()) {
+            client.waiting_since = self.now;
         }
     }
 
@@ -179,7 +196,7 @@ fn append_numbered(template: &str, number: u64, memory: &mut Vec<u8>) {
     }
 }
 
-/// Octets of content in one send.
+/// Bytes of content in one send.
 const CHUNK: usize = 256 * 1024;
 const TICKS_PER_SECOND: usize = 10;
 const PACE: Duration = Duration::from_millis(100);
