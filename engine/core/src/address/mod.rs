@@ -12,6 +12,7 @@ pub use destination::{DOMAIN_SIZE_MAX, Destinations, DomainSet, Domains};
 pub use list::{AddressList, Part};
 pub(crate) use list::{plain_addresses, write_internal, write_tokens};
 pub use path::{PathError, is_domain, literal_address, split_path};
+pub(crate) use path::word_size;
 pub use quote::{quote_onto, quoted, quoted_local_part, split_domain, unquoted};
 pub use rewrite::{RewriteContext, RewriteRules, RewriteStep, Rewriting, rewrite, rewrite_by_steps};
 pub(crate) use rewrite::{is_complete, respelled, rewrite_tokens};

@@ -76,24 +76,31 @@ fn plain_path(argument: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// The octets up to a blank outside of quotes and brackets.
 fn first_word(argument: &[u8]) -> Result<(&[u8], &[u8]), PathError> {
+    let (size, is_closed) = word_size(argument);
+    if !is_closed {
+        return Err(PathError);
+    }
+    Ok(argument.split_at_checked(size).unwrap_or((argument, b"")))
+}
+
+/// Bytes of the word at the front of `text`, up to a blank outside of quotes and angle brackets, and whether all of
+/// these are closed. Postfix splits commands so.
+pub(crate) fn word_size(text: &[u8]) -> (usize, bool) {
     let mut at = 0;
     let (mut depth, mut is_in_quotes) = (0_usize, false);
-    while let Some(octet) = argument.get(at) {
+    while let Some(octet) = text.get(at) {
         match octet {
             b'\\' => at += 1,
             b'"' => is_in_quotes = !is_in_quotes,
             _ if is_in_quotes => {}
             b'<' => depth += 1,
             b'>' => depth = depth.saturating_sub(1),
-            b' ' | b'\t' if depth == 0 => break,
+            b' ' | b'\t' if depth == 0 => return (at, true),
             _ => {}
         }
         at += 1;
     }
-    if depth > 0 || is_in_quotes {
-        return Err(PathError);
-    }
-    Ok(argument.split_at_checked(at).unwrap_or((argument, b"")))
+    (text.len(), depth == 0 && !is_in_quotes)
 }
 
 /// What an address literal in brackets says (RFC 5321 §4.1.3); `None` if it is none.

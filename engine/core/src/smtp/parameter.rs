@@ -1,8 +1,12 @@
-//! Owns the parameters of MAIL and RCPT (RFC 1870, 3030, 3461, 6152, 6531).
+//! The parameters of MAIL and RCPT (RFC 1870, 3030, 3461, 4954, 6152, 6531, 6533).
+//!
+//! As lenient as Postfix where clients in the field depart from the grammar: lower-case hex digits and `=` in xtext,
+//! words of NOTIFY twice or empty, AUTH from clients that were not offered it.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use crate::address::word_size;
 use crate::envelope::{BodyType, Envelope, Notify, Recipient, Return};
 
 /// Why a parameter is refused.
@@ -12,8 +16,12 @@ pub(super) enum ParameterError<'a> {
     Unsupported(&'a [u8]),
     /// 501 5.5.4: SIZE is no number.
     SizeSyntax,
-    /// 552 5.3.4: SIZE is more than 64 bits, or more than the limit.
+    /// 552 5.3.4: SIZE is more than a file can have.
+    SizeOverflow,
+    /// 552 5.3.4: SIZE is more than the limit.
     SizeTooBig,
+    /// 503 5.5.4: a second AUTH that names an identity.
+    SecondAuth,
     /// 501 5.5.4.
     Ret,
     /// 501 5.5.4.
@@ -34,17 +42,21 @@ pub(super) struct Offer {
 }
 
 /// Reads the parameters of MAIL into `envelope`.
+///
+/// Of BODY and SIZE the last one counts. The value of AUTH is not kept: a client that did not authenticate cannot vouch
+/// for an identity (RFC 4954 §5).
 pub(super) fn mail<'a>(
     parameters: &'a [u8],
     offer: Offer,
     envelope: &mut Envelope,
 ) -> Result<(), ParameterError<'a>> {
+    let mut has_identity = false;
     for parameter in split(parameters) {
         let unsupported = Err(ParameterError::Unsupported(parameter));
         let (name, value) = name_and_value(parameter);
         let mut memory = [0; NAME_SIZE_MAX];
         match (lower(name, &mut memory), value) {
-            (b"size", Some(value)) => envelope.declared_size = Some(size(value, offer)?),
+            (b"size", Some(value)) => envelope.declared_size = Some(size(value)?),
             (b"body", Some(value)) if value.eq_ignore_ascii_case(b"7BIT") => {
                 envelope.body = BodyType::SevenBit
             }
@@ -55,6 +67,8 @@ pub(super) fn mail<'a>(
                 envelope.body = BodyType::BinaryMime;
             }
             (b"smtputf8", None) => envelope.smtputf8 = true,
+            (b"auth", Some(_)) if has_identity => return Err(ParameterError::SecondAuth),
+            (b"auth", Some(value)) => has_identity = value != b"<>",
             (b"ret", Some(value)) => {
                 let ret = match value {
                     value if value.eq_ignore_ascii_case(b"FULL") => Return::Full,
@@ -73,6 +87,10 @@ pub(super) fn mail<'a>(
             }
             _ => return unsupported,
         }
+    }
+    let limit = offer.message_size_limit;
+    if limit > 0 && envelope.declared_size.is_some_and(|size| size > limit) {
+        return Err(ParameterError::SizeTooBig);
     }
     Ok(())
 }
@@ -101,11 +119,20 @@ pub(super) fn rcpt<'a>(parameters: &'a [u8], recipient: &mut Recipient) -> Resul
     Ok(())
 }
 
-/// Octets of the longest name of a parameter that is known.
+/// Bytes of the longest known parameter name.
 const NAME_SIZE_MAX: usize = 8;
 
+/// Splits at blanks. As in Postfix, quotes and angle brackets hold a word together, to the end of the line if they are
+/// left open.
 pub(super) fn split(parameters: &[u8]) -> impl Iterator<Item = &[u8]> {
-    parameters.split(|octet| matches!(octet, b' ' | b'\t')).filter(|parameter| !parameter.is_empty())
+    let mut rest = parameters;
+    core::iter::from_fn(move || {
+        rest = rest.trim_ascii_start();
+        let (size, _) = word_size(rest);
+        let (word, behind) = rest.split_at_checked(size).unwrap_or((rest, b""));
+        rest = behind;
+        (!word.is_empty()).then_some(word)
+    })
 }
 
 fn name_and_value(parameter: &[u8]) -> (&[u8], Option<&[u8]>) {
@@ -115,7 +142,7 @@ fn name_and_value(parameter: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-/// `name` in lower case; empty if it is longer than any that is known.
+/// `name` in lower case; empty if it is longer than any known name.
 fn lower<'a>(name: &[u8], memory: &'a mut [u8; NAME_SIZE_MAX]) -> &'a [u8] {
     let Some(place) = memory.get_mut(..name.len()) else { return b"" };
     place.copy_from_slice(name);
@@ -123,50 +150,42 @@ fn lower<'a>(name: &[u8], memory: &'a mut [u8; NAME_SIZE_MAX]) -> &'a [u8] {
     place
 }
 
-fn size<'a>(value: &[u8], offer: Offer) -> Result<u64, ParameterError<'a>> {
+fn size<'a>(value: &[u8]) -> Result<u64, ParameterError<'a>> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(ParameterError::SizeSyntax);
     }
     let size =
         value.iter().try_fold(0u64, |size, digit| size.checked_mul(10)?.checked_add(u64::from(digit - b'0')));
-    let size = size.ok_or(ParameterError::SizeTooBig)?;
-    if offer.message_size_limit > 0 && size > offer.message_size_limit {
-        return Err(ParameterError::SizeTooBig);
-    }
-    Ok(size)
+    size.filter(|size| i64::try_from(*size).is_ok()).ok_or(ParameterError::SizeOverflow)
 }
 
-/// RFC 3461 §4.1; `None` if a word is unknown, twice, or NEVER is not alone.
+/// RFC 3461 §4.1; `None` without any word, with an unknown one, or when NEVER is not the only one.
 fn notify(value: &[u8]) -> Option<Notify> {
     let mut all = Notify::default();
-    for word in value.split(|octet| *octet == b',') {
-        let one = match word {
+    for word in value.split(|octet| *octet == b',').filter(|word| !word.is_empty()) {
+        all = all.with(match word {
             word if word.eq_ignore_ascii_case(b"NEVER") => Notify::NEVER,
             word if word.eq_ignore_ascii_case(b"SUCCESS") => Notify::SUCCESS,
             word if word.eq_ignore_ascii_case(b"FAILURE") => Notify::FAILURE,
             word if word.eq_ignore_ascii_case(b"DELAY") => Notify::DELAY,
             _ => return None,
-        };
-        if all.contains(one) || all.contains(Notify::NEVER) || (one == Notify::NEVER && !all.is_empty()) {
-            return None;
-        }
-        all = all.with(one);
+        });
     }
-    Some(all)
+    let is_possible = !all.is_empty() && (all == Notify::NEVER || !all.contains(Notify::NEVER));
+    is_possible.then_some(all)
 }
 
-/// `type;xtext` (RFC 3461 §4.2), decoded.
+/// `type;xtext` (RFC 3461 §4.2), or `utf-8;` and text that may have `\x{HEX}` in it (RFC 6533 §3), decoded.
+///
+/// The address may be any octets, even none: whoever writes it into a report or a command encodes it.
 fn original_recipient(value: &[u8]) -> Option<Box<[u8]>> {
     let place = memchr::memchr(b';', value)?;
     let (kind, address) = (value.get(..place)?, value.get(place + 1..)?);
-    let is_kind =
-        !kind.is_empty() && kind.iter().all(|octet| octet.is_ascii_alphanumeric() || *octet == b'-');
-    // RFC 6533 §3: an address of type utf-8 may come as UTF-8.
-    let address =
-        xtext(address).filter(|address| !address.is_empty() && !address.iter().any(u8::is_ascii_control))?;
-    if !is_kind {
+    if kind.is_empty() {
         return None;
     }
+    let address =
+        if kind.eq_ignore_ascii_case(b"utf-8") { unicode_text(address) } else { xtext(address) }?;
     let mut original = Vec::with_capacity(kind.len() + 1 + address.len());
     original.extend_from_slice(kind);
     original.push(b';');
@@ -174,34 +193,53 @@ fn original_recipient(value: &[u8]) -> Option<Box<[u8]>> {
     Some(original.into())
 }
 
-/// Decodes xtext (RFC 3461 §4); UTF-8 is let through. `None` if it is none.
+/// Decodes xtext (RFC 3461 §4); everything but a `+` that no two hex digits follow stands for itself.
 fn xtext(value: &[u8]) -> Option<Box<[u8]>> {
     let mut out = Vec::with_capacity(value.len());
     let mut rest = value;
     while let Some((octet, behind)) = rest.split_first() {
         rest = behind;
-        match octet {
-            b'+' => {
-                let (digits, behind) = rest.split_at_checked(2)?;
-                rest = behind;
-                let [high, low] = digits else { return None };
-                let digit = |octet: &u8| match octet {
-                    b'0'..=b'9' => Some(octet - b'0'),
-                    b'A'..=b'F' => Some(octet - b'A' + 10),
-                    _ => None,
-                };
-                out.push(digit(high)? << 4 | digit(low)?);
-            }
-            b'=' => return None,
-            33..=126 | 128.. => out.push(*octet),
-            _ => return None,
+        if *octet != b'+' {
+            out.push(*octet);
+            continue;
         }
+        let (digits, behind) = rest.split_at_checked(2)?;
+        rest = behind;
+        let number = digits.iter().try_fold(0, |number, digit| Some(number << 4 | hex_digit(*digit)?))?;
+        out.push(u8::try_from(number).ok()?);
     }
     Some(out.into())
 }
 
+/// Decodes `\x{HEX}` (utf-8-addr-xtext and utf-8-addr-unitext of RFC 6533 §3); everything else stands for itself.
+/// `None` if a number is no character.
+fn unicode_text(value: &[u8]) -> Option<Box<[u8]>> {
+    const OPEN: &[u8] = b"\\x{";
+    let mut out = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let Some(place) = memchr::memmem::find(rest, OPEN) {
+        out.extend_from_slice(rest.get(..place)?);
+        let digits = rest.get(place + OPEN.len()..)?;
+        let end = memchr::memchr(b'}', digits)?;
+        let mut number = 0_u32;
+        for digit in digits.get(..end)? {
+            number = number.checked_mul(16)?.checked_add(hex_digit(*digit)?)?;
+        }
+        let character = char::from_u32(number)?;
+        out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        rest = digits.get(end + 1..)?;
+    }
+    out.extend_from_slice(rest);
+    Some(out.into())
+}
+
+fn hex_digit(digit: u8) -> Option<u32> {
+    char::from(digit).to_digit(16)
+}
+
+/// Whether there is text, and none of it beyond printable ASCII.
 fn is_printable(octets: &[u8]) -> bool {
-    octets.iter().all(|octet| (32..127).contains(octet))
+    !octets.is_empty() && octets.iter().all(|octet| (32..127).contains(octet))
 }
 
 #[cfg(test)]
@@ -221,23 +259,33 @@ mod tests {
         assert!(envelope.smtputf8);
         assert_eq!(envelope.ret, Some(Return::Headers));
         assert_eq!(envelope.envelope_id.as_deref(), Some(&b"QQ+1"[..]));
-        let cases: [(&[u8], ParameterError<'_>); 16] = [
+        let cases: [(&[u8], ParameterError<'_>); 26] = [
             (b"SIZE=", ParameterError::SizeSyntax),
             (b"SIZE=-1", ParameterError::SizeSyntax),
             (b"SIZE=12k", ParameterError::SizeSyntax),
             (b"SIZE=1001", ParameterError::SizeTooBig),
-            (b"SIZE=99999999999999999999999", ParameterError::SizeTooBig),
+            (b"SIZE=1 SIZE=1001", ParameterError::SizeTooBig),
+            (b"SIZE=1001 FOO", ParameterError::Unsupported(b"FOO")),
+            (b"SIZE=9223372036854775807", ParameterError::SizeTooBig),
+            (b"SIZE=9223372036854775808", ParameterError::SizeOverflow),
+            (b"SIZE=99999999999999999999999", ParameterError::SizeOverflow),
             (b"SIZE", ParameterError::Unsupported(b"SIZE")),
             (b"SMTPUTF8=yes", ParameterError::Unsupported(b"SMTPUTF8=yes")),
             (b"BODY=9BIT", ParameterError::Unsupported(b"BODY=9BIT")),
             (b"FOO=bar", ParameterError::Unsupported(b"FOO=bar")),
+            (b"FOO=\"a b\" SIZE=1", ParameterError::Unsupported(b"FOO=\"a b\"")),
             (b"NOTIFY=NEVER", ParameterError::Unsupported(b"NOTIFY=NEVER")),
+            (b"AUTH", ParameterError::Unsupported(b"AUTH")),
+            (b"AUTH=a AUTH=a", ParameterError::SecondAuth),
+            (b"AUTH=a AUTH=<>", ParameterError::SecondAuth),
+            (b"AUTH= AUTH=<>", ParameterError::SecondAuth),
             (b"RET=SOME", ParameterError::Ret),
             (b"RET=", ParameterError::Ret),
             (b"RET=FULL RET=HDRS", ParameterError::Ret),
+            (b"ENVID=", ParameterError::EnvelopeId),
             (b"ENVID=a ENVID=b", ParameterError::EnvelopeId),
             (b"ENVID=a+0A", ParameterError::EnvelopeId),
-            (b"ENVID=a+b", ParameterError::EnvelopeId),
+            (b"ENVID=a+g", ParameterError::EnvelopeId),
         ];
         for (given, error) in cases {
             assert_eq!(mail(given, OFFER, &mut Envelope::default()), Err(error));
@@ -245,7 +293,21 @@ mod tests {
         let offer = Offer { has_binarymime: false, message_size_limit: 0 };
         assert_eq!(mail(b"SIZE=5000", offer, &mut envelope), Ok(()));
         assert!(mail(b"BODY=BINARYMIME", offer, &mut envelope).is_err());
-        assert_eq!(mail(b"BODY=BINARYMIME", OFFER, &mut envelope), Ok(()));
+        assert_eq!(mail(b"BODY=BINARYMIME", OFFER, &mut Envelope::default()), Ok(()));
+        for given in ["AUTH=<>", "auth=joe+40example.net", "AUTH=", "AUTH=<> AUTH=<>", "AUTH=<> AUTH=a", "AUTH=+zz"] {
+            assert_eq!(mail(given.as_bytes(), OFFER, &mut Envelope::default()), Ok(()), "{given}");
+        }
+        for (given, id) in [
+            ("ENVID=X400:+20[/PRMD+3dOne/C+3dXX/;H-1]", "X400: [/PRMD=One/C=XX/;H-1]"),
+            ("ENVID=a=b=", "a=b="),
+            ("ENVID=+2b+2B", "++"),
+            ("ENVID=a\"b c\"d RET=FULL", "a\"b c\"d"),
+            ("ENVID=\"a b", "\"a b"),
+        ] {
+            let mut envelope = Envelope::default();
+            assert_eq!(mail(given.as_bytes(), OFFER, &mut envelope), Ok(()), "{given}");
+            assert_eq!(envelope.envelope_id.as_deref(), Some(id.as_bytes()), "{given}");
+        }
     }
 
     #[test]
@@ -255,12 +317,22 @@ mod tests {
         assert_eq!(rcpt(all, &mut recipient), Ok(()));
         assert_eq!(recipient.notify.bits(), 14);
         assert_eq!(recipient.dsn_original.as_deref(), Some(&b"rfc822;user+x@example.com"[..]));
+        for (given, bits) in [
+            ("NOTIFY=FAILURE,FAILURE", 4),
+            ("NOTIFY=NEVER,never", 1),
+            ("NOTIFY=,SUCCESS,,delay,", 10),
+        ] {
+            let mut recipient = Recipient::default();
+            assert_eq!(rcpt(given.as_bytes(), &mut recipient), Ok(()), "{given}");
+            assert_eq!(recipient.notify.bits(), bits, "{given}");
+        }
         for given in [
             "NOTIFY=",
+            "NOTIFY=,",
             "NOTIFY=NEVER,SUCCESS",
             "NOTIFY=SUCCESS,NEVER",
-            "NOTIFY=DELAY,DELAY",
             "NOTIFY=X",
+            "NOTIFY=DELAY=1",
             "NOTIFY=NEVER NOTIFY=NEVER",
         ] {
             assert_eq!(
@@ -269,13 +341,31 @@ mod tests {
                 "{given}"
             );
         }
+        for (given, original) in [
+            ("ORCPT=rfc822;SRS0=ab=cd=example.net=joe@example.com", "rfc822;SRS0=ab=cd=example.net=joe@example.com"),
+            ("ORCPT=RFC822;user+2btag+3d@example.com", "RFC822;user+tag=@example.com"),
+            ("ORCPT=rfc822;", "rfc822;"),
+            ("ORCPT=rfc822;a+0a", "rfc822;a\n"),
+            ("ORCPT=rfc822;\"a b\"@c", "rfc822;\"a b\"@c"),
+            ("ORCPT=x_y;a;b", "x_y;a;b"),
+            ("ORCPT=utf-8;\u{e9}@c", "utf-8;\u{e9}@c"),
+            ("ORCPT=UTF-8;\\x{e9}+2b\\x@c", "UTF-8;\u{e9}+2b\\x@c"),
+        ] {
+            let mut recipient = Recipient::default();
+            assert_eq!(rcpt(given.as_bytes(), &mut recipient), Ok(()), "{given}");
+            assert_eq!(recipient.dsn_original.as_deref(), Some(original.as_bytes()), "{given}");
+        }
         for given in [
             "ORCPT=",
             "ORCPT=user@example.com",
             "ORCPT=rfc822;a+QQ",
+            "ORCPT=rfc822;a+",
+            "ORCPT=rfc822;a+4",
             "ORCPT=;a",
-            "ORCPT=rfc822;",
-            "ORCPT=r;a=b",
+            "ORCPT=utf-8;\\x{110000}",
+            "ORCPT=utf-8;\\x{d800}",
+            "ORCPT=utf-8;\\x{41",
+            "ORCPT=rfc822;a ORCPT=rfc822;a",
         ] {
             let refused = rcpt(given.as_bytes(), &mut Recipient::default());
             assert_eq!(refused, Err(ParameterError::OriginalRecipient), "{given}");

@@ -869,13 +869,19 @@ impl Session {
                     &[b"555 5.5.4 Unsupported option: ", &reply::echo(option)],
                 );
             }
-            ParameterError::SizeTooBig => {
+            ParameterError::SizeTooBig | ParameterError::SizeOverflow => {
                 self.errors += 1;
-                let text: &[u8] = b"552 5.3.4 Message size exceeds fixed limit";
+                let text: &[u8] = match error {
+                    ParameterError::SizeOverflow => {
+                        b"552 5.3.4 Message size exceeds file system imposed limit"
+                    }
+                    _ => b"552 5.3.4 Message size exceeds fixed limit",
+                };
                 self.refuse(context, replies, verb.name(), "too_big", &[text], None, None);
                 return self.next(context, replies);
             }
             ParameterError::SizeSyntax => b"501 5.5.4 Bad message size syntax",
+            ParameterError::SecondAuth => b"503 5.5.4 Error: multiple AUTH= options",
             ParameterError::Ret => b"501 5.5.4 Bad RET parameter syntax",
             ParameterError::EnvelopeId => b"501 5.5.4 Bad ENVID parameter syntax",
             ParameterError::Notify => b"501 5.5.4 Error: Bad NOTIFY parameter syntax",
