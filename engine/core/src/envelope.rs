@@ -85,6 +85,10 @@ pub struct Envelope {
     pub envelope_id: Option<Box<[u8]>>,
     /// SIZE= of MAIL in octets (RFC 1870).
     pub declared_size: Option<u64>,
+    /// The first line of the content is taken as it is: one that begins with a blank continues our trace field, and none
+    /// is looked at as a line of a mailbox file. So does Postfix with content that came by BDAT, or in which a stuffed
+    /// dot or a CR came first. Not kept in the queue.
+    pub has_raw_start: bool,
     /// `transport:destination` of a check's FILTER.
     pub content_filter: Option<Box<[u8]>>,
     /// The address of a check's REDIRECT, in internal form: everything goes there.

@@ -187,6 +187,7 @@ fn check_envelope(source: &mut Source<'_>) {
         ret: source.some(|source| if source.octet() % 2 == 1 { Return::Full } else { Return::Headers }),
         envelope_id: source.some(|source| source.text().into()),
         declared_size: source.some(Source::number),
+        has_raw_start: false,
         content_filter: source.some(|source| source.text().into()),
         redirect: source.some(|source| source.text().into()),
         submitter: source.some(|source| {

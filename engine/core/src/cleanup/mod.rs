@@ -260,13 +260,23 @@ impl Cleanup {
         is_whole: bool,
     ) -> Result<Part<'a>, Halt> {
         let settings = surroundings.settings;
+        let size_max = settings.header_size_limit + settings.line_length_limit;
         let mut output = Output::new(surroundings.arena, input);
-        if self.phase == Phase::Start {
-            self.is_structure_followed = settings.follows_structure(surroundings.envelope);
-            self.received(surroundings, &mut output)?;
-            self.phase = Phase::Top;
-        }
         let mut at = 0;
+        if self.phase == Phase::Start {
+            let is_raw = surroundings.envelope.has_raw_start;
+            let Some(continuation) = continuation(input, is_whole, if is_raw { size_max } else { 0 }) else {
+                return Ok(output.part(0, false));
+            };
+            self.is_structure_followed = settings.follows_structure(surroundings.envelope);
+            self.received(surroundings, &mut output, input.get(..continuation.size).unwrap_or_default())?;
+            at = continuation.size;
+            self.phase = match continuation.is_whole {
+                false => Phase::Cut,
+                true if is_raw => Phase::Lines,
+                true => Phase::Top,
+            };
+        }
         loop {
             let rest = input.get(at..).unwrap_or_default();
             match self.phase {
@@ -334,7 +344,6 @@ impl Cleanup {
                 Item::Incomplete => {
                     // A CR at the end may be half of a line end.
                     let seen = rest.strip_suffix(b"\r").unwrap_or(rest);
-                    let size_max = settings.header_size_limit + settings.line_length_limit;
                     let (Some(_), Some((name_size, colon))) = (cut_place(seen, size_max), field_name(rest))
                     else {
                         return Ok(output.part(at, false));
@@ -350,16 +359,26 @@ impl Cleanup {
         }
     }
 
-    /// Adds our trace field, which checks may see like any other.
+    /// Adds our trace field, which checks may see like any other; `continuation`: lines of the content that continue it.
     fn received<'a>(
         &mut self,
         surroundings: &mut Surroundings<'_, 'a>,
         output: &mut Output<'a>,
+        continuation: &[u8],
     ) -> Result<(), Halt> {
         let settings = surroundings.settings;
-        let mut raw = ArenaVec::with_capacity_in(320, surroundings.arena);
+        let mut raw = ArenaVec::with_capacity_in(320 + continuation.len(), surroundings.arena);
         let host = Host { name: &settings.myhostname, software: &settings.mail_name, zone: &settings.zone };
         write_received(&mut raw, host, surroundings.origin, surroundings.envelope, self.id);
+        raw.extend_from_slice_copy(continuation);
+        if !continuation.is_empty()
+            && let Item::Field(field) = next_item(raw.clone().into_bump_slice(), true)
+        {
+            let (arena, size_max) = (surroundings.arena, settings.header_size_limit);
+            let text = logical(arena, &field, size_max, settings.line_length_limit);
+            raw.clear();
+            raw.extend_from_slice_copy(emitted(arena, text, size_max));
+        }
         self.own_field(surroundings, output, raw.into_bump_slice())
     }
 
@@ -567,6 +586,44 @@ fn next_item_with(input: &[u8], is_whole: bool, name_size_max: usize) -> Item<'_
         }
         item => item,
     }
+}
+
+/// Lines at the front of content that begin with a blank.
+struct Continuation {
+    /// Bytes of these lines; or all there is, if there is more than may be kept.
+    size: usize,
+    /// The last line is whole, and no further one follows.
+    is_whole: bool,
+}
+
+/// `None`: more input has to tell. `size_max`: with more input than this, what there is has to do; 0: no line is one.
+fn continuation(input: &[u8], is_whole: bool, size_max: usize) -> Option<Continuation> {
+    let mut size = 0;
+    if size_max > 0 {
+        loop {
+            match input.get(size) {
+                Some(b' ' | b'\t') => {}
+                Some(_) => break,
+                None if is_whole => break,
+                // The line end stays in front of what tells whether the field goes on.
+                None if input.len() > size_max => {
+                    return Some(Continuation { size: size.saturating_sub(2), is_whole: false });
+                }
+                None => return None,
+            }
+            match input.get(size..).and_then(find_crlf) {
+                Some(line) => size += line + 2,
+                None if is_whole => size = input.len(),
+                None if input.len() > size_max => {
+                    // A CR at the end may be half of a line end.
+                    let size = input.len() - usize::from(input.ends_with(b"\r"));
+                    return Some(Continuation { size, is_whole: false });
+                }
+                None => return None,
+            }
+        }
+    }
+    Some(Continuation { size, is_whole: true })
 }
 
 /// A field that nothing changed.

@@ -194,6 +194,28 @@ fn odd_tops() {
     assert_eq!(case().rest("A: b"), "A: b\r\n");
 }
 
+/// Postfix puts an empty line before content that begins with a blank, but not where it came by BDAT or where the blank
+/// was a CR or followed a stuffed dot.
+#[test]
+fn a_raw_start_continues_the_trace_field() {
+    let mut case = case();
+    case.envelope.has_raw_start = true;
+    assert_eq!(
+        case.rest(" folded\r\n\tagain\r\nA: b\r\n\r\nx\r\n"),
+        " folded\r\n\tagain\r\nA: b\r\n\r\nx\r\n"
+    );
+    assert_eq!(case.rest(" \r\n"), " \r\n");
+    assert_eq!(case.rest(" x\0y"), " x\r\n");
+    assert_eq!(case.rest("A: b\r\n\r\n x\r\n"), "A: b\r\n\r\n x\r\n");
+    assert_eq!(case.rest("From a@b Mon\r\nSubject: x\r\n"), "\r\nFrom a@b Mon\r\nSubject: x\r\n");
+    case.settings.header_size_limit = 400;
+    let end = "A: b\r\n\r\n x\r\n";
+    for long in [alloc::format!(" {}\r\n", "x".repeat(9000)), " x\r\n".repeat(2000)] {
+        let rest = case.rest(&alloc::format!("{long}{end}"));
+        assert!(rest.starts_with(" x") && rest.ends_with(end) && rest.len() < 400, "{rest}");
+    }
+}
+
 #[test]
 fn forty_eight_hops_pass_and_one_more_does_not() {
     let field = "Received: from a by b; date\r\n";

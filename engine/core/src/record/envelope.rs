@@ -240,6 +240,7 @@ mod tests {
                 ret: Some(Return::Headers),
                 envelope_id: id.map(Into::into),
                 declared_size: declared,
+                has_raw_start: false,
                 content_filter: filter.clone().map(Into::into),
                 redirect: filter.map(Into::into),
                 submitter: user_id.map(|user_id| Box::new(Submitter { user_id, full_name: Vec::new() })),

@@ -1,5 +1,9 @@
 //! Owns how content is read off the wire: line ends, dots, and where it stops (RFC 5321 §4.1.1.4, §4.5.2).
 //!
+//! CRs that are no part of a line end become blanks, as in Postfix (`cleanup_replace_stray_cr_lf`). Of the CRs before
+//! an LF one belongs to the line end; where bare newlines are accepted, all of them do. An empty line with a CR too
+//! many is therefore a line with a blank, and does not end a header section.
+//!
 //! Most content is clean: CRLF after each line, no CR or LF anywhere else. Such a stretch is found with two
 //! vectorised looks at it and handed out as it lies in the receive buffer. Anything else goes octet by octet.
 
@@ -13,6 +17,10 @@ pub(super) struct Decoder {
     /// Whether dots mean something: DATA, not BDAT.
     has_dots: bool,
     saw_bare_newline: bool,
+    /// Something was handed out.
+    has_begun: bool,
+    /// The content begins with a stuffed dot, or with a CR that became a blank.
+    has_odd_start: bool,
     /// Octets that go line by line: those behind a look that found something odd. Else content that is odd all over would
     /// cost a look at a whole window for each of its lines.
     odd: usize,
@@ -29,8 +37,10 @@ enum Place {
     DotCr { after_bare: bool },
     /// Further on.
     Middle,
-    /// Behind so many CRs that were not handed out.
-    Cr { count: u16 },
+    /// Behind so many CRs that were not handed out; more than one only where bare newlines are accepted.
+    Cr { count: u64 },
+    /// Inside a line, with so many blanks to hand out for CRs.
+    Blanks { count: u64 },
 }
 
 /// What a step found.
@@ -45,7 +55,7 @@ pub(super) enum Decoded<'a> {
 }
 
 const CRLF: &[u8] = b"\r\n";
-/// For so many CRs in a row; further ones are no part of a line end.
+/// Blanks that are handed out at once.
 const BLANKS: &[u8] = &[b' '; 64];
 /// Octets that are looked at before anything is handed out.
 const WINDOW: usize = 8192;
@@ -53,7 +63,15 @@ const WINDOW: usize = 8192;
 impl Decoder {
     pub(super) const fn new(bare_newline: BareNewline, has_dots: bool) -> Self {
         let place = Place::Start { after_bare: false };
-        Self { place, bare_newline, has_dots, saw_bare_newline: false, odd: 0 }
+        Self {
+            place,
+            bare_newline,
+            has_dots,
+            saw_bare_newline: false,
+            has_begun: false,
+            has_odd_start: false,
+            odd: 0,
+        }
     }
 
     /// Whether a line ended in a bare LF where that is to be refused.
@@ -61,11 +79,23 @@ impl Decoder {
         self.saw_bare_newline && self.bare_newline == BareNewline::Reject
     }
 
-    /// The line end that the last line lacks.
-    pub(super) const fn finish(&mut self) -> &'static [u8] {
+    /// Whether what was handed out first did not come first, so that Postfix saw another first octet.
+    pub(super) const fn has_odd_start(&self) -> bool {
+        self.has_odd_start
+    }
+
+    /// What the last line lacks, piece by piece until there is none: blanks for CRs at its end, and its line end.
+    pub(super) fn finish(&mut self) -> &'static [u8] {
+        if let Place::Cr { count } = self.place {
+            self.place = Place::Blanks { count };
+        }
         match self.place {
-            Place::Middle | Place::Cr { .. } => CRLF,
-            Place::Start { .. } | Place::Dot { .. } | Place::DotCr { .. } => b"",
+            Place::Blanks { count } => self.blanks(count),
+            Place::Middle => {
+                self.place = Place::Start { after_bare: false };
+                CRLF
+            }
+            Place::Start { .. } | Place::Dot { .. } | Place::DotCr { .. } | Place::Cr { .. } => b"",
         }
     }
 
@@ -86,6 +116,7 @@ impl Decoder {
                         self.odd = self.odd.saturating_sub(size.max(1));
                     }
                     if size > 0 {
+                        self.has_begun = true;
                         return (consumed + size, Decoded::Piece(rest.get(..size).unwrap_or_default()));
                     }
                     consumed += 1;
@@ -102,17 +133,22 @@ impl Decoder {
                     }
                     b'\n' => {
                         consumed += 1;
-                        // Where it ends nothing, such a line is dropped: to whoever wrote it, it was no text.
+                        // Where it ends nothing, such a line is dropped: to its writer it was no text.
                         let _ = self.bare_line_end();
                         if self.bare_newline == BareNewline::Accept {
                             return (consumed, Decoded::End);
                         }
                     }
                     // The dot was stuffed.
-                    _ => self.place = Place::Middle,
+                    _ => {
+                        self.has_odd_start |= !self.has_begun;
+                        self.place = Place::Middle;
+                    }
                 },
                 Place::DotCr { after_bare } => {
                     if octet != b'\n' {
+                        // A dot and more than one CR end nothing, whatever the mode.
+                        self.has_odd_start |= !self.has_begun;
                         self.place = Place::Cr { count: 1 };
                         continue;
                     }
@@ -122,28 +158,34 @@ impl Decoder {
                     }
                     self.place = Place::Start { after_bare: false };
                 }
-                // All CRs before an LF are of the line end, as in Postfix; but a dot and more than one end nothing.
                 Place::Cr { .. } if octet == b'\n' => {
+                    self.has_begun = true;
                     self.place = Place::Start { after_bare: false };
                     return (consumed + 1, Decoded::Piece(CRLF));
                 }
-                Place::Cr { count } if octet == b'\r' && usize::from(count) < BLANKS.len() => {
+                Place::Cr { count } if octet == b'\r' && self.bare_newline == BareNewline::Accept => {
                     self.place = Place::Cr { count: count + 1 };
                     consumed += 1;
                 }
-                Place::Cr { count } => {
-                    // A CR without LF is written as a blank (Postfix: cleanup_replace_stray_cr_lf), so that nobody
-                    // behind us can take it for a line end.
-                    self.place = Place::Middle;
-                    let blanks = BLANKS.get(..usize::from(count)).unwrap_or_default();
-                    return (consumed, Decoded::Piece(blanks));
-                }
+                // A blank cannot be taken for a line end by what reads the message after us.
+                Place::Cr { count } => self.place = Place::Blanks { count },
+                Place::Blanks { count } => return (consumed, Decoded::Piece(self.blanks(count))),
             }
         }
         (consumed, Decoded::Nothing)
     }
 
+    fn blanks(&mut self, count: u64) -> &'static [u8] {
+        self.has_odd_start |= !self.has_begun;
+        self.has_begun = true;
+        let size = usize::try_from(count).unwrap_or(usize::MAX).min(BLANKS.len());
+        let left = count - size as u64;
+        self.place = if left > 0 { Place::Blanks { count: left } } else { Place::Middle };
+        BLANKS.get(..size).unwrap_or_default()
+    }
+
     fn bare_line_end(&mut self) -> &'static [u8] {
+        self.has_begun = true;
         self.saw_bare_newline = true;
         self.place = Place::Start { after_bare: true };
         CRLF
@@ -222,8 +264,13 @@ mod tests {
             assert_eq!(used, part.len());
             given += part.len();
         }
-        out.extend_from_slice(decoder.finish());
-        (out, None, decoder.saw_bare_newline)
+        loop {
+            let octets = decoder.finish();
+            if octets.is_empty() {
+                return (out, None, decoder.saw_bare_newline);
+            }
+            out.extend_from_slice(octets);
+        }
     }
 
     /// The same from the rules, a line after the other.
@@ -233,12 +280,9 @@ mod tests {
             let end = input[start..].iter().position(|octet| *octet == b'\n').map(|place| start + place);
             let next = end.map_or(input.len(), |end| end + 1);
             let line = &input[start..end.unwrap_or(input.len())];
-            let (line, is_bare) = match (end, line.strip_suffix(b"\r")) {
-                (Some(_), Some(line)) => (line, false),
-                (Some(_), None) => (line, true),
-                (None, Some(line)) => (line, false),
-                (None, None) => (line, false),
-            };
+            let has_cr = end.is_some() && line.ends_with(b"\r");
+            let is_bare = end.is_some() && !has_cr;
+            let line = if has_cr { &line[..line.len() - 1] } else { line };
             saw_bare |= is_bare;
             let was_after_bare = after_bare;
             after_bare = is_bare;
@@ -249,15 +293,16 @@ mod tests {
                 }
                 continue;
             }
-            if has_dots
-                && end.is_none()
-                && (input.ends_with(b"\n.") || input.ends_with(b"\n.\r") || input == b"." || input == b".\r")
-            {
+            if has_dots && end.is_none() && matches!(line, b"." | b".\r") {
                 break;
             }
             let line = if has_dots { line.strip_prefix(b".").unwrap_or(line) } else { line };
-            let end = line.iter().rposition(|octet| *octet != b'\r').map_or(0, |last| last + 1);
-            let line = if is_bare { line } else { &line[..end] };
+            let line = match (has_cr, mode) {
+                (true, BareNewline::Accept) => {
+                    &line[..line.iter().rposition(|octet| *octet != b'\r').map_or(0, |last| last + 1)]
+                }
+                _ => line,
+            };
             out.extend(line.iter().map(|octet| if *octet == b'\r' { b' ' } else { *octet }));
             out.extend_from_slice(CRLF);
         }
@@ -266,7 +311,7 @@ mod tests {
 
     fn octets() -> impl Strategy<Value = Vec<u8>> {
         let parts = prop::sample::select(
-            &["\r\n", "\r\n", "\n", "\r", ".", "..", "a", "text ", "\r\n.", "\r\n.\r\n"][..],
+            &["\r\n", "\r\n", "\n", "\r", "\r\r\n", ".", "..", "a", "text ", "\r\n.", "\r\n.\r\n"][..],
         );
         prop::collection::vec(parts, 0..24).prop_map(|parts| parts.concat().into_bytes())
     }
@@ -289,6 +334,81 @@ mod tests {
             let (out, ..) = decode(Decoder::new(mode, true), &input, 4096);
             let odd = out.windows(2).filter(|pair| (pair[0] == b'\r') != (pair[1] == b'\n')).count();
             prop_assert_eq!(odd, 0);
+        }
+    }
+
+    fn content(mode: BareNewline, has_dots: bool, input: &str) -> alloc::string::String {
+        let (out, ..) = decode(Decoder::new(mode, has_dots), input.as_bytes(), usize::MAX);
+        for piece in 1..input.len() {
+            assert_eq!(
+                decode(Decoder::new(mode, has_dots), input.as_bytes(), piece).0,
+                out,
+                "{piece} {input:?}"
+            );
+        }
+        alloc::string::String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn one_cr_belongs_to_a_line_end_and_others_are_blanks() {
+        for (input, data, chunk) in [
+            ("a\r\r\nb\r\n", "a \r\nb\r\n", "a \r\nb\r\n"),
+            ("A: b\r\n\r\r\nC: d\r\n", "A: b\r\n \r\nC: d\r\n", "A: b\r\n \r\nC: d\r\n"),
+            ("a\r\r\r\r\n", "a   \r\n", "a   \r\n"),
+            ("a\rb\r\n", "a b\r\n", "a b\r\n"),
+            (".\r\r\na\r\n", " \r\na\r\n", ". \r\na\r\n"),
+            (".\ra\r\n", " a\r\n", ". a\r\n"),
+            ("a\r", "a \r\n", "a \r\n"),
+            ("a\r\r", "a  \r\n", "a  \r\n"),
+            ("\r", " \r\n", " \r\n"),
+            ("\r\n", "\r\n", "\r\n"),
+        ] {
+            for mode in [BareNewline::Normalize, BareNewline::Reject] {
+                assert_eq!(content(mode, true, input), data, "{input:?}");
+                assert_eq!(content(mode, false, input), chunk, "{input:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn all_crs_belong_to_a_line_end_where_bare_newlines_are_accepted() {
+        for (input, data, chunk) in [
+            ("a\r\r\nb\r\n", "a\r\nb\r\n", "a\r\nb\r\n"),
+            ("A: b\r\n\r\r\nC: d\r\n", "A: b\r\n\r\nC: d\r\n", "A: b\r\n\r\nC: d\r\n"),
+            ("a\r\rb\r\n", "a  b\r\n", "a  b\r\n"),
+            ("a\r\n.\r\r\nb\r\n", "a\r\n\r\nb\r\n", "a\r\n.\r\nb\r\n"),
+            ("a\r\n.\r\rb\r\n", "a\r\n  b\r\n", "a\r\n.  b\r\n"),
+            ("a\r\r", "a  \r\n", "a  \r\n"),
+        ] {
+            assert_eq!(content(BareNewline::Accept, true, input), data, "{input:?}");
+            assert_eq!(content(BareNewline::Accept, false, input), chunk, "{input:?}");
+        }
+        let many = alloc::format!("a{}", "\r".repeat(1000));
+        assert_eq!(content(BareNewline::Accept, true, &alloc::format!("{many}\n")), "a\r\n");
+        assert_eq!(content(BareNewline::Accept, true, &many), alloc::format!("a{}\r\n", " ".repeat(1000)));
+    }
+
+    #[test]
+    fn an_odd_start_is_known_with_the_first_piece() {
+        for (input, is_odd) in [
+            ("\rA: b\r\n", true),
+            ("\r\r\nA: b\r\n", true),
+            (". A: b\r\n", true),
+            (".\r\r\n", true),
+            ("\r\n\rA: b\r\n", false),
+            ("A: b\r\n.c\r\n", false),
+            (" A: b\r\n", false),
+            ("\n\rA: b\r\n", false),
+        ] {
+            for piece in 1..=input.len() {
+                let mut decoder = Decoder::new(BareNewline::Normalize, true);
+                let is_found = input.as_bytes().chunks(piece).any(|part| {
+                    let (_, decoded) = decoder.step(part);
+                    matches!(decoded, Decoded::Piece(_))
+                });
+                assert!(is_found, "{input:?}");
+                assert_eq!(decoder.has_odd_start(), is_odd, "{input:?}");
+            }
         }
     }
 

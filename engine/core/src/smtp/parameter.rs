@@ -184,8 +184,7 @@ fn original_recipient(value: &[u8]) -> Option<Box<[u8]>> {
     if kind.is_empty() {
         return None;
     }
-    let address =
-        if kind.eq_ignore_ascii_case(b"utf-8") { unicode_text(address) } else { xtext(address) }?;
+    let address = if kind.eq_ignore_ascii_case(b"utf-8") { unicode_text(address) } else { xtext(address) }?;
     let mut original = Vec::with_capacity(kind.len() + 1 + address.len());
     original.extend_from_slice(kind);
     original.push(b';');
@@ -294,7 +293,9 @@ mod tests {
         assert_eq!(mail(b"SIZE=5000", offer, &mut envelope), Ok(()));
         assert!(mail(b"BODY=BINARYMIME", offer, &mut envelope).is_err());
         assert_eq!(mail(b"BODY=BINARYMIME", OFFER, &mut Envelope::default()), Ok(()));
-        for given in ["AUTH=<>", "auth=joe+40example.net", "AUTH=", "AUTH=<> AUTH=<>", "AUTH=<> AUTH=a", "AUTH=+zz"] {
+        for given in
+            ["AUTH=<>", "auth=joe+40example.net", "AUTH=", "AUTH=<> AUTH=<>", "AUTH=<> AUTH=a", "AUTH=+zz"]
+        {
             assert_eq!(mail(given.as_bytes(), OFFER, &mut Envelope::default()), Ok(()), "{given}");
         }
         for (given, id) in [
@@ -317,11 +318,9 @@ mod tests {
         assert_eq!(rcpt(all, &mut recipient), Ok(()));
         assert_eq!(recipient.notify.bits(), 14);
         assert_eq!(recipient.dsn_original.as_deref(), Some(&b"rfc822;user+x@example.com"[..]));
-        for (given, bits) in [
-            ("NOTIFY=FAILURE,FAILURE", 4),
-            ("NOTIFY=NEVER,never", 1),
-            ("NOTIFY=,SUCCESS,,delay,", 10),
-        ] {
+        for (given, bits) in
+            [("NOTIFY=FAILURE,FAILURE", 4), ("NOTIFY=NEVER,never", 1), ("NOTIFY=,SUCCESS,,delay,", 10)]
+        {
             let mut recipient = Recipient::default();
             assert_eq!(rcpt(given.as_bytes(), &mut recipient), Ok(()), "{given}");
             assert_eq!(recipient.notify.bits(), bits, "{given}");
@@ -342,7 +341,10 @@ mod tests {
             );
         }
         for (given, original) in [
-            ("ORCPT=rfc822;SRS0=ab=cd=example.net=joe@example.com", "rfc822;SRS0=ab=cd=example.net=joe@example.com"),
+            (
+                "ORCPT=rfc822;SRS0=ab=cd=example.net=joe@example.com",
+                "rfc822;SRS0=ab=cd=example.net=joe@example.com",
+            ),
             ("ORCPT=RFC822;user+2btag+3d@example.com", "RFC822;user+tag=@example.com"),
             ("ORCPT=rfc822;", "rfc822;"),
             ("ORCPT=rfc822;a+0a", "rfc822;a\n"),

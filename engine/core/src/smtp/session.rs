@@ -627,6 +627,7 @@ impl Session {
                     is_first = true;
                     transaction.chunking = Chunking::Open;
                     transaction.decoder = Decoder::new(bare_newline, false);
+                    transaction.envelope.has_raw_start = true;
                 }
                 None
             }
@@ -651,6 +652,7 @@ impl Session {
             return (0, None);
         };
         let (used, decoded) = transaction.decoder.step(input);
+        transaction.envelope.has_raw_start |= transaction.decoder.has_odd_start();
         match decoded {
             Decoded::Nothing => (used, Some(Event::NeedInput)),
             Decoded::Piece(_) if refused.is_some() => (used, None),
@@ -761,13 +763,11 @@ impl Session {
             if let Some(transaction) = self.transaction.as_mut()
                 && transaction.envelope.body != BodyType::BinaryMime
             {
-                let line_end = transaction.decoder.finish();
-                if !line_end.is_empty() {
-                    // The next call finds the chunk at its end again, and the decoder at a line's start.
-                    let _ = transaction.decoder.step(b"\n");
-                    transaction.decoder = Decoder::new(BareNewline::Accept, false);
+                let rest = transaction.decoder.finish();
+                if !rest.is_empty() {
+                    // The next call finds the chunk at its end again.
                     self.mode = Mode::Chunk { size, left: 0, is_last, refused: None };
-                    return Some(Event::Content(line_end));
+                    return Some(Event::Content(rest));
                 }
             }
             self.mode = Mode::Verdict { is_chunked: true };

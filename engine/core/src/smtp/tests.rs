@@ -281,6 +281,29 @@ fn bare_newlines_end_nothing() {
     assert!(player.play(&[EHLO, "NOOP\n"]).replies.ends_with("250 2.0.0 Ok\r\n"));
 }
 
+/// Another system that keeps the CR must not see another header section.
+#[test]
+fn a_line_with_a_cr_too_many_is_not_empty() {
+    let text = "A: b\r\n\r\r\nC: d\r\n\r\nx\r\r\ny\r";
+    let expected = "A: b\r\n \r\nC: d\r\n\r\nx \r\ny \r\n";
+    let size = text.len();
+    let chunk = alloc::format!("BDAT {size} LAST\r\n{text}");
+    let data = alloc::format!("{text}\r\n.\r\n");
+    for piece in [1, 2, 3, 5, usize::MAX] {
+        let player = Player { piece, ..Player::default() };
+        assert_eq!(player.play(&[EHLO, ENVELOPE, "DATA\r\n", &data]).messages, [expected]);
+        assert_eq!(player.play(&[EHLO, ENVELOPE, &chunk]).messages, [expected]);
+        for cut in 0..size {
+            let (front, back) = text.split_at(cut.max(1));
+            let chunks = alloc::format!("BDAT {}\r\n{front}BDAT {} LAST\r\n{back}", front.len(), back.len());
+            assert_eq!(player.play(&[EHLO, ENVELOPE, &chunks]).messages, [expected], "{cut}");
+        }
+        let trusted = Player { piece, is_trusted: true, ..Player::default() };
+        let messages = trusted.play(&[EHLO, ENVELOPE, "DATA\r\n", &data]).messages;
+        assert_eq!(messages, ["A: b\r\n\r\nC: d\r\n\r\nx\r\ny\r\n"]);
+    }
+}
+
 #[test]
 fn limits_are_told() {
     let mut player = Player::default();
