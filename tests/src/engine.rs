@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -140,11 +141,20 @@ impl Engine {
         }
     }
 
+    /// Where its metrics are, which it must have been told to serve.
+    #[must_use]
+    pub fn metrics_address(&self) -> &str {
+        let address = |line: &'_ String| {
+            let start = line.find("metrics at http://")? + "metrics at http://".len();
+            Some(start..line.find("/metrics")?)
+        };
+        self.lines.iter().find_map(|line| line.get(address(line)?)).unwrap()
+    }
+
     /// What its metrics are, which it must have been told to serve.
     #[must_use]
     pub fn metrics(&self) -> String {
-        let address = self.lines.iter().find_map(|line| line.strip_prefix("mailrace: metrics at http://"));
-        let address = address.and_then(|address| address.strip_suffix("/metrics")).unwrap();
+        let address = self.metrics_address();
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         let mut text = String::new();
@@ -171,6 +181,23 @@ impl Engine {
             self.lines.push(std::mem::take(&mut rest));
         }
         self.child.wait().unwrap()
+    }
+
+    /// Waits for its end and reads nothing of its standard error; `None` if it goes on for longer than `limit`.
+    pub fn wait_unread(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let start = Instant::now();
+        loop {
+            match self.child.try_wait().unwrap() {
+                None if start.elapsed() < limit => std::thread::yield_now(),
+                status => return status,
+            }
+        }
+    }
+
+    /// Closes the pipe that is its standard error.
+    pub fn close_errors(&mut self) {
+        let (reader, _) = std::io::pipe().unwrap();
+        self.errors = BufReader::new(ChildStderr::from(std::os::fd::OwnedFd::from(reader)));
     }
 
     /// Ends it as an operator does.

@@ -25,7 +25,7 @@ fn log_lines_can_be_json() {
     client.say("RCPT TO:<b@elsewhere.example>", "554 5.7.1 ");
     let line: serde_json::Value = serde_json::from_str(&engine.line_with("relay_denied")).unwrap();
     assert_eq!(line["event"], "reject");
-    assert_eq!(line["to"], "b@elsewhere.example");
+    assert_eq!(line["to"], serde_json::json!(["b@elsewhere.example"]));
     engine.stop();
 }
 

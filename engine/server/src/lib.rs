@@ -1,5 +1,7 @@
 //! The programs' glue: configuration, log, metrics, services and commands around the engine's crates.
 #![forbid(unsafe_code)]
+// Whatever reads standard error may stop reading: a running engine reports through its log, which waits for nothing.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod command;
 pub mod config;

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +26,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::config::{
     ConfigErrors, Configuration, EngineSettings, IoChoice, Sources, Tables, own_processors, zone_now,
 };
-use crate::log::{self, LogWriter};
+use crate::log::{self, Log, panics};
 use crate::maildrop::Maildrop;
 use crate::metrics::{Metrics, WorkerNumbers};
 use crate::registration;
@@ -163,6 +164,7 @@ struct Current {
     in_force: Mutex<InForce>,
     workers: Workers,
     lookups: Lookups,
+    log: Log,
     spool: Arc<Shared>,
     /// What was last said of it.
     trouble: Mutex<Option<String>>,
@@ -190,20 +192,22 @@ impl Current {
         let (next, tables) = match next {
             Ok(next) => next,
             Err(errors) => {
-                eprintln!("mailrace: not reloaded, the configuration is wrong:\n{errors}");
+                self.log
+                    .error("reload_failed", "not reloaded, the configuration is wrong:")
+                    .list("errors", errors.0);
                 return;
             }
         };
         let mut in_force = self.in_force();
         let old = &in_force.configuration;
         if (&next.engine, &next.queue) != (&old.engine, &old.queue) {
-            eprintln!("mailrace: [engine] and [queue] stay as they are until the next start");
+            self.log.warning("restart_needed", "[engine] and [queue] stay as they are until the next start");
         }
         let (engine, queue) = (old.engine.clone(), old.queue.clone());
         in_force.configuration = Configuration { engine, queue, ..next };
-        in_force.put_tables(tables);
+        in_force.put_tables(tables, &self.log);
         self.apply(&in_force);
-        eprintln!("mailrace: reloaded");
+        self.log.info("reloaded", "reloaded");
     }
 
     /// Looks whether files of tables or the time zone have changed, and puts what is new into force. A table that is
@@ -215,13 +219,14 @@ impl Current {
         if in_force.have_settled() {
             match in_force.configuration.open_tables(&self.lookups, &in_force.tables) {
                 Ok(tables) => {
-                    in_force.put_tables(tables);
+                    in_force.put_tables(tables, &self.log);
                     self.apply(&in_force);
-                    eprintln!("mailrace: lookup tables reloaded");
+                    self.log.info("tables_reloaded", "lookup tables reloaded");
                 }
                 Err(errors) => {
                     in_force.seen = in_force.seen.now();
-                    eprintln!("mailrace: lookup tables not reloaded, the old ones stay:\n{errors}");
+                    let message = "lookup tables not reloaded, the old ones stay:";
+                    self.log.error("tables_not_reloaded", message).list("errors", errors.0);
                 }
             }
         }
@@ -238,8 +243,11 @@ impl Current {
         let mut said = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         match &now {
             _ if *said == now => {}
-            Some(trouble) => eprintln!("mailrace: the queue takes no mail: {trouble}"),
-            None => eprintln!("mailrace: the queue takes mail again"),
+            Some(trouble) => {
+                let message = format_args!("the queue takes no mail: {trouble}");
+                self.log.error("queue_unavailable", message).text("reason", trouble);
+            }
+            None => drop(self.log.info("queue_available", "the queue takes mail again")),
         }
         *said = now;
     }
@@ -268,32 +276,67 @@ impl InForce {
         is_settled
     }
 
-    fn put_tables(&mut self, tables: Tables) {
-        tables.notes.iter().for_each(|note| eprintln!("mailrace: {note}"));
+    fn put_tables(&mut self, tables: Tables, log: &Log) {
+        report_notes(log, &tables.notes);
         self.seen = tables.files.clone();
         self.tables = tables;
     }
 }
 
-/// Runs the engine until SIGTERM or SIGINT, and drains it.
+/// Runs the engine until SIGTERM or SIGINT, and drains it. Everything that it reports goes to the log, [`StartError`] too.
 ///
 /// # Errors
 /// [`StartError`] when it does not start.
 pub fn serve(sources: Sources) -> Result<(), StartError> {
-    let configuration = Configuration::load(&sources).map_err(StartError::Configuration)?;
+    let configuration = Configuration::load(&sources);
+    let (format, memory) = match &configuration {
+        Ok(configuration) => (configuration.engine.log_format, log_memory(configuration)),
+        Err(_) => (sources.log_format(), LOG_MEMORY_OF_ERRORS),
+    };
+    let log = log::start(format, memory).map_err(system("start a thread"))?;
+    panics::report_to(log.clone());
+    let result = configuration
+        .map_err(StartError::Configuration)
+        .and_then(|configuration| run(sources, &configuration, &log));
+    match &result {
+        Ok(()) => drop(log.info("stopped", "stopped")),
+        Err(StartError::Configuration(errors)) => {
+            log.error("start_failed", "the configuration is wrong:").list("errors", &errors.0);
+        }
+        Err(error) => drop(log.error("start_failed", error)),
+    }
+    log.stop();
+    result
+}
+
+/// Bytes of lines that may wait, of all workers together.
+fn log_memory(configuration: &Configuration) -> usize {
+    let of_each = usize::try_from(configuration.engine.log_memory.0).unwrap_or(usize::MAX);
+    of_each.saturating_mul(usize::from(configuration.workers(own_processors().len())))
+}
+
+/// The same where the configuration has errors: these are all that is logged.
+const LOG_MEMORY_OF_ERRORS: usize = 4 << 20;
+
+fn report_notes(log: &Log, notes: &[String]) {
+    notes.iter().for_each(|note| drop(log.warning("configuration_note", note)));
+}
+
+/// The life of an engine whose configuration is right.
+fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(), StartError> {
     let lookups = Lookups::default();
+    lookups.log_to(log.clone());
     let tables =
         configuration.open_tables(&lookups, &Tables::default()).map_err(StartError::Configuration)?;
-    for note in configuration.notes.iter().chain(&tables.notes) {
-        eprintln!("mailrace: {note}");
-    }
+    report_notes(log, &configuration.notes);
+    report_notes(log, &tables.notes);
     // From here on a signal waits for its handling.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(system("handle signals"))?;
     let processors = own_processors();
     let count = configuration.workers(processors.len());
     configuration.check_memory(count).map_err(StartError::Configuration)?;
     let settings = Arc::new(configuration.worker_settings(count, &tables));
-    let kernel = Kernel::choose(configuration.engine.io);
+    let kernel = Kernel::choose(configuration.engine.io, log);
     raise_open_files(kernel, count, &settings)?;
     let directory = &configuration.queue.directory;
     let disk =
@@ -304,21 +347,20 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
     let Opened { spools, keeper, mover, report, shared, lock } =
         mailrace_spool::open(&disk, &spool_settings, count, seed)
             .map_err(|source| StartError::Queue { path: directory.clone(), source })?;
-    say_recovery(&report);
+    report_recovery(log, &report);
     // Whoever finds the engine listening may submit.
     let maildrop = Maildrop::of(disk.root());
     let is_made = maildrop.make();
     if let Some(config) = &sources.file
         && let Err(error) = registration::publish(config, disk.root())
     {
-        eprintln!("mailrace: sendmail -C {} may not find this queue: {error}", config.display());
+        let message = format_args!("sendmail -C {} may not find this queue: {error}", config.display());
+        log.warning("registration_failed", message)
+            .text("file", config.as_os_str().as_bytes())
+            .text("reason", error.to_string());
     }
     let mut listeners = listen(&configuration.engine, count)?;
     let addresses = listeners.first().map(|sockets| addresses_of(sockets)).unwrap_or_default();
-    let log_memory =
-        usize::try_from(configuration.engine.log_memory.0).unwrap_or(usize::MAX) * usize::from(count);
-    let (log, logger) =
-        log::start(configuration.engine.log_format, log_memory).map_err(system("start a thread"))?;
 
     let numbers: Vec<Arc<WorkerNumbers>> = (0..count).map(|_| Arc::default()).collect();
     let (started, starts) = channel::bounded(usize::from(count));
@@ -373,7 +415,7 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
         workers: numbers,
         submissions: Arc::clone(&submissions),
         spool: Arc::clone(&shared),
-        lines_lost: logger.lines_lost(),
+        lines_lost: log.lines_lost(),
         io: kernel.name(),
     };
     let current = Arc::new(Current {
@@ -387,6 +429,7 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
         }),
         workers: workers.clone(),
         lookups,
+        log: log.clone(),
         spool: Arc::clone(&shared),
         trouble: Mutex::default(),
     });
@@ -396,6 +439,7 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
         registry: metrics.into_registry(),
         control: disk.root().join(services::CONTROL_SOCKET),
         workers: workers.clone(),
+        log: log.clone(),
         refresh: {
             let current = Arc::clone(&current);
             Box::new(move || current.refresh())
@@ -404,20 +448,31 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
     })
     .map_err(system("start a thread"))?;
     let pickup = is_made
-        .and_then(|()| services::start_pickup(&maildrop, workers.clone(), submissions))
+        .and_then(|()| services::start_pickup(&maildrop, workers.clone(), submissions, log.clone()))
         .inspect_err(|error| {
-            eprintln!("mailrace: no local submission: cannot use {}: {error}", maildrop.path().display());
+            let path = maildrop.path();
+            let message = format_args!("no local submission: cannot use {}: {error}", path.display());
+            log.error("submission_unavailable", message)
+                .text("path", path.as_os_str().as_bytes())
+                .text("reason", error.to_string());
         })
         .ok();
 
-    eprintln!(
-        "mailrace ready: listening on {}, {count} worker{}, queue in {} with {} message{}",
-        addresses.join(" "),
-        if count == 1 { "" } else { "s" },
-        disk.root().display(),
-        report.messages,
-        if report.messages == 1 { "" } else { "s" },
-    );
+    log.info(
+        "ready",
+        format_args!(
+            "mailrace ready: listening on {}, {count} worker{}, queue in {} with {} message{}",
+            addresses.join(" "),
+            if count == 1 { "" } else { "s" },
+            disk.root().display(),
+            report.messages,
+            if report.messages == 1 { "" } else { "s" },
+        ),
+    )
+    .array("listen", &addresses)
+    .number("workers", u64::from(count))
+    .text("queue", disk.root().as_os_str().as_bytes())
+    .number("messages", report.messages);
     for signal in signals.forever() {
         if signal == SIGHUP {
             current.reload();
@@ -428,26 +483,29 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
     // What it has in hand it leaves for the next start, or sees through with the workers.
     pickup.iter().for_each(Pickup::stop);
     workers.tell(|| Control::Drain);
-    drain(threads);
+    drain(threads, log);
     pickup.into_iter().for_each(Pickup::join);
     keeper_stop.store(true, Ordering::Relaxed);
     keeper_thread.thread().unpark();
     let _ = keeper_thread.join();
     // It may be gone already, and the next start replaces it.
     let _ = std::fs::remove_file(disk.root().join(services::CONTROL_SOCKET));
-    logger.stop();
     drop(lock);
-    eprintln!("mailrace: stopped");
     Ok(())
 }
 
-fn drain(threads: Vec<JoinHandle<()>>) {
+fn drain(threads: Vec<JoinHandle<()>>, log: &Log) {
     for thread in threads {
         if thread.join().is_err() {
-            eprintln!("mailrace: a worker panicked");
-            std::process::exit(EXIT_SOFTWARE);
+            give_up(log);
         }
     }
+}
+
+/// Ends the process because a worker failed. What it had accepted is durable; the next start recovers it.
+fn give_up(log: &Log) -> ! {
+    log.stop();
+    std::process::exit(EXIT_SOFTWARE);
 }
 
 /// EX_SOFTWARE of sysexits.h.
@@ -465,16 +523,17 @@ impl Kernel {
     ///
     /// Only a ring that is forbidden or not there is a reason for epoll. What a limit stands in the way of has a remedy in
     /// the hands of whoever set the limit, which a slower start would hide: then the start fails, and names it.
-    fn choose(choice: IoChoice) -> Self {
+    fn choose(choice: IoChoice, log: &Log) -> Self {
         match choice {
             IoChoice::Ring => Self::Ring,
             IoChoice::Epoll => Self::Epoll,
             IoChoice::Auto => match Uring::new(TRIAL) {
                 Err(error) if error.is_ring_missing() => {
-                    eprintln!(
-                        "mailrace: warning: epoll is used, which takes more processor time: {error}; or set io = \"epoll\" in \
-                         [engine] to be content with it"
+                    let message = format_args!(
+                        "epoll is used, which takes more processor time: {error}; or set io = \"epoll\" in [engine] to be \
+                         content with it"
                     );
+                    log.warning("epoll", message).text("reason", error.to_string());
                     Self::Epoll
                 }
                 // What else is wrong a worker's own will meet, too.
@@ -510,7 +569,7 @@ struct Seat {
     spool: SegmentSpool<OsDisk>,
     shared: Arc<Shared>,
     settings: Arc<WorkerSettings>,
-    log: LogWriter,
+    log: Log,
     numbers: Arc<WorkerNumbers>,
     controls: Receiver<Control>,
 }
@@ -560,17 +619,21 @@ fn work_on<I: Io<Disk = OsDisk>>(
     for listener in seat.listeners {
         io.submit(mailrace_io::Token::default(), mailrace_io::Operation::Accept(listener));
     }
-    let telemetry = Telemetry::new(seat.log, seat.numbers);
+    let telemetry = Telemetry::new(seat.log.writer(), seat.numbers);
     let worker = Worker::new(io, seat.spool, seat.shared, seat.settings, telemetry, seat.controls, slots);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run()));
     match result {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            eprintln!("mailrace: worker {index} ended: {error}");
-            std::process::exit(EXIT_SOFTWARE);
+            let message = format_args!("worker {index} ended: {error}");
+            seat.log
+                .error("worker_failed", message)
+                .number("worker", index as u64)
+                .text("reason", error.to_string());
+            give_up(&seat.log);
         }
-        // Its message is on standard error. What it had accepted is durable; the next start recovers it.
-        Err(_) => std::process::exit(EXIT_SOFTWARE),
+        // The hook has reported it.
+        Err(_) => give_up(&seat.log),
     }
 }
 
@@ -603,21 +666,30 @@ fn raise_open_files(kernel: Kernel, workers: u16, settings: &WorkerSettings) -> 
 /// Files that are not connections: segments, listeners, rings, what wakes workers.
 const OTHER_FILES: u64 = 1024;
 
-fn say_recovery(report: &RecoveryReport) {
+fn report_recovery(log: &Log, report: &RecoveryReport) {
     if report.segments > 0 {
-        eprintln!(
-            "mailrace: recovered {} messages, {} octets, from {} segments",
+        let message = format_args!(
+            "recovered {} messages, {} octets, from {} segments",
             report.messages, report.octets, report.segments
         );
+        log.info("recovered", message)
+            .number("messages", report.messages)
+            .number("octets", report.octets)
+            .number("segments", report.segments as u64);
     }
     for damage in &report.damage {
-        eprintln!(
-            "mailrace: {}, offset {}: {}; what is whole there is in the queue",
+        let message = format_args!(
+            "{}, offset {}: {}; what is whole there is in the queue",
             damage.path, damage.offset, damage.what
         );
+        log.error("damage", message)
+            .text("path", &damage.path)
+            .number("offset", damage.offset)
+            .text("what", damage.what);
     }
     if !report.is_direct {
-        eprintln!("mailrace: the queue's file system has no direct writes: they go through the page cache");
+        let message = "the queue's file system has no direct writes: they go through the page cache";
+        log.warning("no_direct_writes", message);
     }
 }
 

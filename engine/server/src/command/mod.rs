@@ -1,4 +1,9 @@
 //! Owns the subcommands of `mailrace`: a file for each. Here errors meet people.
+#![expect(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "commands end, and people read what they print"
+)]
 
 mod check;
 mod clean;
@@ -103,7 +108,9 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { status, text }) => {
-            eprintln!("mailrace: {text}");
+            if !text.is_empty() {
+                eprintln!("mailrace: {text}");
+            }
             ExitCode::from(status)
         }
     }
@@ -113,11 +120,17 @@ pub fn run() -> ExitCode {
 #[derive(Debug)]
 struct Failure {
     status: u8,
+    /// What to print on standard error; empty if it was reported already.
     text: String,
 }
 
 impl Failure {
     fn new(status: u8, text: impl ToString) -> Self {
         Self { status, text: text.to_string() }
+    }
+
+    /// One whose reason was reported already.
+    const fn reported(status: u8) -> Self {
+        Self { status, text: String::new() }
     }
 }

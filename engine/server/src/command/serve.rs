@@ -24,10 +24,9 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { configuration, listen, queue, io } = arguments;
     let sources = Sources { listen, queue, io, ..configuration.sources() };
+    // The log has the reason.
     serve(sources).map_err(|error| match error {
-        StartError::Configuration(errors) => {
-            Failure::new(EXIT_CONFIG, format!("the configuration is wrong:\n{errors}"))
-        }
-        error => Failure::new(EXIT_UNAVAILABLE, error),
+        StartError::Configuration(_) => Failure::reported(EXIT_CONFIG),
+        _ => Failure::reported(EXIT_UNAVAILABLE),
     })
 }

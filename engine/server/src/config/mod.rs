@@ -23,7 +23,7 @@ use mailrace_core::lookup::Maps;
 use crate::tables::{Files, Lookups, OpenTables, Opener, RemoteSettings};
 use document::{Document, Raw, Section};
 use reader::{Known, Machine, Reader};
-use value::{Refusal, is_table};
+use value::{Refusal, Setting, is_table};
 
 pub use choice::{Backend, IoChoice, LogFormat};
 pub use engine::EngineSettings;
@@ -49,6 +49,23 @@ pub struct Sources {
     pub io: Option<String>,
     /// `NAME=VALUE` each; replaces what the file says.
     pub set: Vec<String>,
+}
+
+impl Sources {
+    /// The log's format as far as it can be read: where a configuration has errors, they are logged.
+    #[must_use]
+    pub fn log_format(&self) -> LogFormat {
+        let mut document = Document::default();
+        if let Some(path) = &self.file {
+            // What is wrong with it is found where all of it is read.
+            let _ = document.read_file(path);
+        }
+        for (name, value) in self.set.iter().filter_map(|setting| setting.split_once('=')) {
+            document.set("--set", name.trim(), value.trim());
+        }
+        let given = document.get(Section::Engine, "log_format");
+        given.and_then(|given| LogFormat::read(&given.raw).ok()).unwrap_or_default()
+    }
 }
 
 /// All settings, checked.

@@ -68,10 +68,6 @@ impl Waiting {
         let _ = self.spare.push(bundle);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.bundles.is_empty()
-    }
-
     /// Lines that found no room, since the start.
     pub(super) fn lines_lost(&self) -> u64 {
         self.lines_lost.load(Ordering::Relaxed)

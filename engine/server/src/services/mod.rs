@@ -6,6 +6,7 @@ mod scrape;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::mpsc;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 use tokio::task::LocalSet;
 
+use crate::log::Log;
 use crate::process::Workers;
 
 pub(crate) use control::{CONTROL_SOCKET, Request};
@@ -28,6 +30,7 @@ pub(crate) struct Services {
     /// The path of the control socket.
     pub(crate) control: PathBuf,
     pub(crate) workers: Workers,
+    pub(crate) log: Log,
     /// Looks at things that nobody tells of, such as the time zone.
     pub(crate) refresh: Box<dyn Fn() + Send>,
     /// How often.
@@ -39,20 +42,23 @@ pub(crate) struct Services {
 /// # Errors
 /// No thread could be started.
 pub(crate) fn start(services: Services) -> io::Result<()> {
-    let Services { has_ring, metrics_listen, registry, control, workers, refresh, refresh_period } = services;
+    let Services { has_ring, metrics_listen, registry, control, workers, log, refresh, refresh_period } =
+        services;
     if let Err(error) = control::start(&control, workers) {
-        eprintln!("mailrace: no control socket: cannot listen on {}: {error}", control.display());
+        let message = format_args!("no control socket: cannot listen on {}: {error}", control.display());
+        log.error("control_unavailable", message)
+            .text("path", control.as_os_str().as_bytes())
+            .text("reason", error.to_string());
     }
     let listener = metrics_listen.and_then(|address| match listen(address) {
         Ok(listener) => {
             let address = listener.local_addr().unwrap_or(address);
-            eprintln!("mailrace: metrics at http://{address}/metrics");
+            log.info("metrics", format_args!("metrics at http://{address}/metrics"))
+                .text("address", address.to_string());
             Some(listener)
         }
         Err(error) => {
-            eprintln!(
-                "mailrace: no metrics: cannot listen on {address}: {error}; set metrics_listen in [engine] to another address, or to \"\""
-            );
+            report_no_metrics(&log, address, &error);
             None
         }
     });
@@ -62,7 +68,7 @@ pub(crate) fn start(services: Services) -> io::Result<()> {
     let work = async move {
         // Whoever started it waits for this.
         let _ = tell.send(());
-        run(listener, registry, refresh, refresh_period).await;
+        run(listener, registry, log, refresh, refresh_period).await;
     };
     if has_ring {
         thread.spawn(move || tokio_uring::start(work))?;
@@ -74,6 +80,15 @@ pub(crate) fn start(services: Services) -> io::Result<()> {
     has_begun.recv().map_err(|_| io::Error::other("it has no ring of its own"))
 }
 
+fn report_no_metrics(log: &Log, address: SocketAddr, error: &io::Error) {
+    let message = format_args!(
+        "no metrics: cannot listen on {address}: {error}; set metrics_listen in [engine] to another address, or to \"\""
+    );
+    log.error("metrics_unavailable", message)
+        .text("address", address.to_string())
+        .text("reason", error.to_string());
+}
+
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
@@ -83,11 +98,12 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 async fn run(
     listener: Option<TcpListener>,
     registry: Registry,
+    log: Log,
     refresh: Box<dyn Fn() + Send>,
     refresh_period: Duration,
 ) {
     if let Some(listener) = listener {
-        tokio::task::spawn_local(scrape::run(listener, Rc::new(registry)));
+        tokio::task::spawn_local(scrape::run(listener, Rc::new(registry), log));
     }
     loop {
         tokio::time::sleep(refresh_period).await;

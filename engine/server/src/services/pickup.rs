@@ -24,7 +24,7 @@ use rustix::fs::inotify::{self, WatchFlags};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::log::now;
+use crate::log::{Log, now};
 use crate::maildrop::{Maildrop, UNFINISHED, is_message};
 use crate::metrics::Cell;
 use crate::process::Workers;
@@ -59,6 +59,7 @@ pub(crate) struct SubmissionNumbers {
 pub(crate) struct Pickup {
     stop: Arc<Stop>,
     thread: JoinHandle<()>,
+    log: Log,
 }
 
 #[derive(Debug)]
@@ -75,6 +76,7 @@ pub(crate) fn start(
     maildrop: &Maildrop,
     workers: Workers,
     numbers: Arc<SubmissionNumbers>,
+    log: Log,
 ) -> io::Result<Pickup> {
     let directory = rustix::fs::open(
         maildrop.path(),
@@ -105,9 +107,10 @@ pub(crate) fn start(
         worker: 0,
         deferred: HashMap::new(),
         taken: HashSet::new(),
+        log: log.clone(),
     };
     let thread = std::thread::Builder::new().name("pickup".to_owned()).spawn(move || round.run())?;
-    Ok(Pickup { stop, thread })
+    Ok(Pickup { stop, thread, log })
 }
 
 impl Pickup {
@@ -121,7 +124,7 @@ impl Pickup {
     /// Waits until the message under way is settled and its file removed. The workers must have been told to drain.
     pub(crate) fn join(self) {
         if self.thread.join().is_err() {
-            eprintln!("mailrace: the pickup panicked");
+            self.log.error("submission_unavailable", "the thread for local submission panicked");
         }
     }
 }
@@ -139,6 +142,7 @@ struct Round {
     deferred: HashMap<String, Instant>,
     /// Messages that are in the queue though their files could not be removed.
     taken: HashSet<String>,
+    log: Log,
 }
 
 /// What to do with a file.
@@ -185,7 +189,9 @@ impl Round {
         let names = match self.names() {
             Ok(names) => names,
             Err(error) => {
-                eprintln!("mailrace: cannot read the maildrop: {error}");
+                self.log
+                    .error("maildrop_unreadable", format_args!("cannot read the maildrop: {error}"))
+                    .text("reason", error.to_string());
                 return false;
             }
         };
@@ -230,7 +236,11 @@ impl Round {
         };
         let age = now().unix_seconds().saturating_sub(u64::try_from(of_file.st_mtime).unwrap_or(0));
         if age > UNFINISHED_TIME_MAX.as_secs() && self.remove(name).is_ok() {
-            eprintln!("mailrace: maildrop/{name}: nobody has finished it for a day, removed");
+            let reason = "unfinished for 24 h";
+            self.log
+                .info("maildrop_removed", format_args!("maildrop/{name}: {reason}, removed"))
+                .text("file", name)
+                .text("reason", reason);
         }
     }
 
@@ -247,7 +257,11 @@ impl Round {
             Verdict::Refuse(reason) => {
                 self.numbers.refused.add(1);
                 if let Some(reason) = reason {
-                    eprintln!("mailrace: maildrop/{name}: refused, kept as {name}{REFUSED}: {reason}");
+                    let message = format_args!("maildrop/{name}: refused, kept as {name}{REFUSED}: {reason}");
+                    self.log
+                        .warning("maildrop_refused", message)
+                        .text("file", name)
+                        .text("reason", reason.as_str());
                 }
                 let refused = format!("{name}{REFUSED}");
                 rustix::fs::renameat(&self.directory, name, &self.directory, refused).map_err(Into::into)
@@ -260,10 +274,19 @@ impl Round {
             Verdict::Gone => return true,
         };
         if let Err(error) = &result {
-            eprintln!("mailrace: maildrop/{name}: cannot remove or rename it: {error}; it is tried again");
+            self.report_retry(name, "remove or rename", error);
             self.deferred.insert(name.to_owned(), Instant::now() + PERIOD);
         }
         result.is_ok()
+    }
+
+    fn report_retry(&self, name: &str, operation: &str, error: &io::Error) {
+        let message = format_args!("maildrop/{name}: cannot {operation} it: {error}; it is tried again");
+        self.log
+            .warning("maildrop_retry", message)
+            .text("file", name)
+            .text("operation", operation)
+            .text("reason", error.to_string());
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -279,7 +302,7 @@ impl Round {
             Err(OpenError::Gone) => return Verdict::Gone,
             Err(OpenError::Foreign(reason)) => return Verdict::Refuse(Some(reason.to_owned())),
             Err(OpenError::System(error)) => {
-                eprintln!("mailrace: maildrop/{name}: cannot open it: {error}; it is tried again");
+                self.report_retry(name, "open", &error);
                 return Verdict::Keep;
             }
         };
@@ -296,7 +319,7 @@ impl Round {
             Ok(SubmissionState::Deferred | SubmissionState::Taken) => Verdict::Keep,
             Err(TakeError::Submission(error)) => Verdict::Refuse(Some(error.to_string())),
             Err(TakeError::System(error)) => {
-                eprintln!("mailrace: maildrop/{name}: cannot read it: {error}; it is tried again");
+                self.report_retry(name, "read", &error);
                 Verdict::Keep
             }
         }

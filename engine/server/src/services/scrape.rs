@@ -7,6 +7,7 @@ use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::log::Log;
 use crate::metrics::text_of;
 
 /// Octets of a request at most.
@@ -17,11 +18,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SCRAPERS_MAX: usize = 64;
 
 /// Answers whoever comes to `listener`, which does not block.
-pub(super) async fn run(listener: std::net::TcpListener, registry: Rc<Registry>) {
+pub(super) async fn run(listener: std::net::TcpListener, registry: Rc<Registry>, log: Log) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
-            eprintln!("mailrace: no metrics: {error}");
+            log.error("metrics_unavailable", format_args!("no metrics: {error}"))
+                .text("reason", error.to_string());
             return;
         }
     };

@@ -6,16 +6,13 @@ use std::time::Duration;
 
 use mailrace_core::cleanup::{self, Notice};
 use mailrace_core::smtp::{Observer, Reject};
-use mailrace_core::{Envelope, Origin, Protocol, QueueId, Timestamp};
+use mailrace_core::{Envelope, Origin, Protocol, QueueId, Recipient, Timestamp};
 use mailrace_spool::Stats;
 
 use super::incoming::Incoming;
 use super::submission::SubmissionStart;
-use crate::log::{Line, LogWriter, decimal};
+use crate::log::{Level, Line, LogWriter, decimal};
 use crate::metrics::{RejectCells, WorkerNumbers};
-
-/// Recipients that stand in a message's log line.
-const RECIPIENTS_LOGGED: usize = 50;
 
 /// One worker's log and numbers.
 #[derive(Debug)]
@@ -73,7 +70,9 @@ impl Telemetry {
     /// A client has too many connections.
     pub(super) fn too_many_connections(&mut self, origin: &Origin) {
         self.rejects.count(&self.numbers, "too_many_connections");
-        client(&mut self.log.line(self.wall, None, "warning: too many connections"), origin);
+        let log = &mut self.log;
+        let mut line = log.trouble(Level::Warning, self.wall, "too_many_connections", "too many connections");
+        client(&mut line, origin);
     }
 
     /// A client owes, and waits.
@@ -92,7 +91,8 @@ impl Telemetry {
 
     pub(super) fn accept_failed(&mut self, error: &std::io::Error) {
         self.numbers.accept_failures.add(1);
-        self.log.line(self.wall, None, "warning: accept failed").text("error", error.to_string().as_bytes());
+        let mut line = self.log.trouble(Level::Warning, self.wall, "accept_failed", "accept failed");
+        line.text("error", error.to_string().as_bytes());
     }
 
     pub(super) fn batch_written(&mut self, octets: usize, result: &std::io::Result<()>) {
@@ -100,7 +100,8 @@ impl Telemetry {
             Ok(()) => self.numbers.batch_written(octets),
             Err(error) => {
                 self.numbers.write_failures.add(1);
-                let mut line = self.log.line(self.wall, None, "error: a write to the queue failed");
+                let message = "a write to the queue failed";
+                let mut line = self.log.trouble(Level::Error, self.wall, "write_failed", message);
                 line.text("error", error.to_string().as_bytes()).number("octets", octets as u64);
             }
         }
@@ -122,13 +123,29 @@ impl Telemetry {
         self.numbers.committed(latency);
         let mut line = self.log.line(self.wall, Some(message.id), "queued");
         line.address("from", &envelope.sender);
-        for recipient in envelope.recipients.iter().take(RECIPIENTS_LOGGED) {
-            line.address("to", &recipient.address);
-        }
+        let listed = line.addresses("to", addresses(&envelope.recipients));
         line.number("nrcpt", envelope.recipients.len() as u64).number("size", message.size);
         source(&mut line, origin, envelope);
         line.text("message-id", message.message_id())
             .number("commit_us", u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+        drop(line);
+        self.further_recipients(
+            Some(message.id),
+            None,
+            envelope.recipients.get(listed..).unwrap_or_default(),
+        );
+    }
+
+    /// Logs the recipients that the line about their message has no room for.
+    fn further_recipients(&mut self, id: Option<QueueId>, file: Option<&str>, mut recipients: &[Recipient]) {
+        while !recipients.is_empty() {
+            let mut line = self.log.line(self.wall, id, "recipients");
+            if let Some(file) = file {
+                line.text("file", file.as_bytes());
+            }
+            let listed = line.addresses("to", addresses(recipients));
+            recipients = recipients.get(listed..).unwrap_or_default();
+        }
     }
 
     /// A message that was submitted on this machine was not taken: `event` is `reject` or `deferred`.
@@ -140,11 +157,13 @@ impl Telemetry {
     ) {
         let mut line = self.log.line(self.wall, None, event);
         line.text("file", submission.name.as_bytes()).text("reply", reply);
-        line.address("from", &submission.envelope.sender);
-        for recipient in submission.envelope.recipients.iter().take(RECIPIENTS_LOGGED) {
-            line.address("to", &recipient.address);
-        }
-        source(&mut line, &submission.origin, &submission.envelope);
+        let SubmissionStart { envelope, origin, .. } = submission;
+        line.address("from", &envelope.sender);
+        let listed = line.addresses("to", addresses(&envelope.recipients));
+        source(&mut line, origin, envelope);
+        drop(line);
+        let rest = envelope.recipients.get(listed..).unwrap_or_default();
+        self.further_recipients(None, Some(&submission.name), rest);
     }
 
     /// Counts a refusal.
@@ -177,6 +196,10 @@ impl Telemetry {
     pub(super) fn flush(&mut self) {
         self.log.flush();
     }
+}
+
+fn addresses(recipients: &[Recipient]) -> impl Iterator<Item = &[u8]> {
+    recipients.iter().map(|recipient| &*recipient.address)
 }
 
 /// Who the client is, or the user of this machine.
@@ -242,7 +265,7 @@ impl Observer for Telemetry {
             line.address("from", sender);
         }
         if let Some(recipient) = reject.recipient {
-            line.address("to", recipient);
+            line.addresses("to", [recipient]);
         }
         client(&mut line, origin);
     }
@@ -257,16 +280,15 @@ pub(super) struct CheckLog<'a> {
 impl cleanup::Observer for CheckLog<'_> {
     fn noticed(&mut self, notice: &Notice<'_>) {
         let Telemetry { log, wall, .. } = self.telemetry;
-        let text = notice.text.get(..NOTICE_SIZE_MAX).unwrap_or(notice.text);
         let mut line = log.line(*wall, Some(self.id), notice.action);
-        line.text(notice.subject, text);
+        line.text_up_to(notice.subject, notice.text, NOTICE_SIZE_MAX);
         if !notice.argument.is_empty() {
             line.text("text", notice.argument);
         }
     }
 }
 
-/// Octets of a field or line in a log line.
+/// Bytes of a field or line in a log line of text, as in Postfix.
 const NOTICE_SIZE_MAX: usize = 200;
 
 #[cfg(test)]

@@ -146,6 +146,12 @@ pub struct Engine {
     reader: Option<JoinHandle<()>>,
 }
 
+/// Whether a line of the log has a queue id, or says that it has none.
+fn is_about_mail(line: &str) -> bool {
+    let id = line.split_once("Z mailrace: ").and_then(|(_, rest)| rest.split_once(": "));
+    id.is_some_and(|(id, _)| id == "NOQUEUE" || QueueId::parse(id.as_bytes()).is_some())
+}
+
 impl Engine {
     /// Starts it on a queue, on a port that the kernel picks.
     ///
@@ -188,8 +194,8 @@ impl Engine {
             let said = Arc::clone(&said);
             move || {
                 for line in errors.lines().map_while(Result::ok) {
-                    // The log's own lines begin with the time; there are many.
-                    if line.starts_with("mailrace: ") {
+                    // There are many about mail.
+                    if !is_about_mail(&line) {
                         let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
                         if said.len() < LINES_MAX {
                             said.push(line);
@@ -224,7 +230,7 @@ impl Engine {
         self.child.try_wait().ok().flatten()
     }
 
-    /// What it said, but for its log.
+    /// What it said, but for lines about mail.
     #[must_use]
     pub fn said(&self) -> Vec<String> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()

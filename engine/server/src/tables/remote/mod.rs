@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use cache::{Cache, Known};
 use client::{Client, client};
 
-use crate::log::printable;
+use crate::log::{Log, printable};
 
 use super::{Spec, TableError};
 
@@ -66,6 +66,7 @@ pub struct Lookups(Arc<Shared>);
 struct Shared {
     runtime: Mutex<Option<Handle>>,
     tell: OnceLock<Box<dyn Fn(Ticket) + Send + Sync>>,
+    log: OnceLock<Log>,
     next_ticket: AtomicU64,
 }
 
@@ -92,6 +93,29 @@ impl Lookups {
             let _ = sender.send(ticket);
         });
         receiver
+    }
+
+    /// From now on servers that do not answer are reported in `log`, and not on standard error. Only the first call counts.
+    pub(crate) fn log_to(&self, log: Log) {
+        let _ = self.0.log.set(log);
+    }
+
+    /// Reports that the server of `table` does not answer, for `reason`, or answers again.
+    fn report(&self, table: &str, reason: Option<&str>) {
+        // The server may have written it.
+        let reason = reason.map(printable);
+        let message = match &reason {
+            Some(reason) => format!("{table}: {reason}; mail that needs it gets 451 4.3.0 until it answers"),
+            None => format!("{table}: answers again"),
+        };
+        match (self.0.log.get(), reason) {
+            (Some(log), Some(reason)) => {
+                log.error("table_unavailable", message).text("table", table).text("reason", reason);
+            }
+            (Some(log), None) => drop(log.info("table_available", message).text("table", table)),
+            // A command for people.
+            (None, _) => report_directly(&message),
+        }
     }
 
     fn ticket(&self) -> Ticket {
@@ -135,6 +159,7 @@ pub(super) struct RemoteTable {
 
 /// What a table's connections and those who ask share.
 struct Memory {
+    lookups: Lookups,
     /// As configured.
     table: String,
     settings: RemoteSettings,
@@ -163,6 +188,7 @@ impl RemoteTable {
         })?;
         let (questions, receiver) = mpsc::channel(QUESTIONS_MAX);
         let memory = Arc::new(Memory {
+            lookups: lookups.clone(),
             table: spec.text.to_owned(),
             settings,
             cache: Mutex::new(Cache::new(settings.memory)),
@@ -212,21 +238,21 @@ impl Memory {
         let time = if answer.is_ok() { self.settings.memory_time } else { FAILURE_TIME };
         match &answer {
             Ok(_) if self.is_failing.swap(false, Ordering::Relaxed) => {
-                eprintln!("mailrace: {}: answers again", self.table);
+                self.lookups.report(&self.table, None);
             }
             Err(reason) if !self.is_failing.swap(true, Ordering::Relaxed) => {
-                // The server may have written it.
-                let reason = printable(reason);
-                eprintln!(
-                    "mailrace: {}: {reason}; mail that needs it gets 451 4.3.0 until it answers",
-                    self.table
-                );
+                self.lookups.report(&self.table, Some(reason));
             }
             _ => {}
         }
         let value = answer.map(|value| value.map(Vec::into_boxed_slice)).map_err(drop);
         self.cache().remember(key, value, Instant::now() + time);
     }
+}
+
+#[expect(clippy::print_stderr, reason = "commands have no log")]
+fn report_directly(message: &str) {
+    eprintln!("mailrace: {message}");
 }
 
 /// One connection's life: it ends when nobody can ask any more and all who did have their answer.

@@ -1,0 +1,411 @@
+//! Lines about mail, as workers write them.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use mailrace_core::message::date::Civil;
+use mailrace_core::{QueueId, Timestamp};
+
+use super::value::{self, JSON_SIZE_MAX, TEXT_SIZE_MAX, decimal};
+use super::waiting::Waiting;
+use super::{Level, LogFormat};
+
+/// Bytes of a line's list of addresses at most; further ones go into further lines. Collectors cut long lines: journald
+/// at 48 KiB.
+const LIST_SIZE_MAX: usize = 24 * 1024;
+
+/// A thread's end of the log.
+#[derive(Debug)]
+pub struct LogWriter {
+    waiting: Arc<Waiting>,
+    format: LogFormat,
+    pub(super) buffer: Vec<u8>,
+    pub(super) lines: u64,
+    stamp: Stamp,
+}
+
+impl Clone for LogWriter {
+    /// Another end of the same log, with nothing in it.
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.waiting), self.format)
+    }
+}
+
+impl LogWriter {
+    /// One whose lines nobody reads, for an engine that is simulated.
+    #[must_use]
+    pub fn unread() -> Self {
+        Self::new(Arc::new(Waiting::with_bundles(1, 0)), LogFormat::Text)
+    }
+
+    pub(super) const fn new(waiting: Arc<Waiting>, format: LogFormat) -> Self {
+        Self { waiting, format, buffer: Vec::new(), lines: 0, stamp: Stamp::new() }
+    }
+
+    pub(super) const fn format(&self) -> LogFormat {
+        self.format
+    }
+
+    /// Begins a line about a message, or about none (`NOQUEUE`). It ends when it is dropped.
+    pub fn line(&mut self, wall: Timestamp, id: Option<QueueId>, event: &'static str) -> Line<'_> {
+        self.begin(wall, id, event, "", event)
+    }
+
+    /// Begins a line about what an operator should change. `event`: its name in JSON; `message`: the same for people.
+    pub(crate) fn trouble(
+        &mut self,
+        level: Level,
+        wall: Timestamp,
+        event: &'static str,
+        message: &'static str,
+    ) -> Line<'_> {
+        let mut line = self.begin(wall, None, event, level.prefix(), message);
+        if line.writer.format == LogFormat::Json {
+            line.text("level", level.name().as_bytes()).text("message", message.as_bytes());
+        }
+        line
+    }
+
+    fn begin(
+        &mut self,
+        wall: Timestamp,
+        id: Option<QueueId>,
+        event: &'static str,
+        prefix: &'static str,
+        message: &'static str,
+    ) -> Line<'_> {
+        self.lines += 1;
+        let id = id.map(QueueId::text);
+        let id = id.as_ref().map_or(&b"NOQUEUE"[..], |id| id);
+        let pieces: [&[u8]; 6] = match self.format {
+            LogFormat::Text => [b" mailrace: ", id, b": ", prefix.as_bytes(), message.as_bytes(), b""],
+            LogFormat::Json => [b"\",\"id\":\"", id, b"\",\"event\":\"", event.as_bytes(), b"\"", b""],
+        };
+        if self.format == LogFormat::Json {
+            self.buffer.extend_from_slice(b"{\"time\":\"");
+        }
+        self.stamp.push(&mut self.buffer, wall);
+        pieces.iter().for_each(|piece| self.buffer.extend_from_slice(piece));
+        Line {
+            writer: self,
+            is_first: true,
+            unshown: Unshown::default(),
+            #[cfg(debug_assertions)]
+            keys: vec!["time", "id", "event"],
+        }
+    }
+
+    /// Adds the time, as lines begin with it.
+    pub(super) fn push_time(&mut self, wall: Timestamp) {
+        self.stamp.push(&mut self.buffer, wall);
+    }
+
+    /// Bytes of lines that were not handed over yet.
+    #[must_use]
+    pub const fn gathered(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Hands the lines over to the thread that writes them; drops and counts them when too much waits there.
+    pub fn flush(&mut self) {
+        if self.buffer.is_empty() {
+            return;
+        }
+        let bundle = std::mem::replace(&mut self.buffer, self.waiting.spare());
+        self.waiting.hand_over(bundle, std::mem::take(&mut self.lines));
+    }
+}
+
+/// Formats times; the date is formatted once a second.
+#[derive(Debug)]
+pub(super) struct Stamp {
+    second: u64,
+    /// The date and time of `second`, up to the point.
+    text: String,
+}
+
+impl Stamp {
+    pub(super) const fn new() -> Self {
+        Self { second: u64::MAX, text: String::new() }
+    }
+
+    /// Adds `wall` as RFC 3339 has it, in microseconds.
+    pub(super) fn push(&mut self, buffer: &mut Vec<u8>, wall: Timestamp) {
+        if wall.unix_seconds() != self.second {
+            self.second = wall.unix_seconds();
+            let Civil { year, month, day, hour, minute, second, .. } = Civil::new(wall, 0);
+            self.text.clear();
+            let _ = write!(self.text, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+        }
+        buffer.extend_from_slice(self.text.as_bytes());
+        // Seven digits, of which the first gives way to the point.
+        let mut digits = [0; 20];
+        let fraction = decimal(1_000_000 + wall.unix_microseconds() % 1_000_000, &mut digits);
+        buffer.push(b'.');
+        buffer.extend_from_slice(fraction.get(1..).unwrap_or_default());
+        buffer.push(b'Z');
+    }
+}
+
+/// What JSON strings of a line do not say of their values, as the members of objects.
+#[derive(Debug, Default)]
+pub(super) struct Unshown {
+    /// Names of values that were cut, with their sizes.
+    sizes: Vec<u8>,
+    /// Names of values that are not UTF-8, with their bytes.
+    bytes: Vec<u8>,
+}
+
+impl Unshown {
+    /// Adds `value` to the line as a JSON string, and notes what it does not show.
+    pub(super) fn push_json(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        name: &str,
+        index: Option<usize>,
+        value: &[u8],
+        size_max: usize,
+    ) {
+        let shown = value::push_json(buffer, value, size_max);
+        let member = |members: &mut Vec<u8>| {
+            members.extend_from_slice(if members.is_empty() { b"\"" } else { b",\"" });
+            members.extend_from_slice(name.as_bytes());
+            if let Some(index) = index {
+                members.push(b'.');
+                members.extend_from_slice(decimal(index as u64, &mut [0; 20]));
+            }
+            members.extend_from_slice(b"\":");
+        };
+        if shown.part.len() < value.len() {
+            member(&mut self.sizes);
+            self.sizes.extend_from_slice(decimal(value.len() as u64, &mut [0; 20]));
+        }
+        if !shown.is_exact {
+            member(&mut self.bytes);
+            self.bytes.push(b'"');
+            value::push_hex(&mut self.bytes, shown.part);
+            self.bytes.push(b'"');
+        }
+    }
+
+    /// Ends the line's object.
+    pub(super) fn end(&self, buffer: &mut Vec<u8>) {
+        for (name, members) in [("sizes", &self.sizes), ("bytes", &self.bytes)] {
+            if !members.is_empty() {
+                for piece in [b",\"", name.as_bytes(), b"\":{", members, b"}"] {
+                    buffer.extend_from_slice(piece);
+                }
+            }
+        }
+        buffer.extend_from_slice(b"}\n");
+    }
+}
+
+/// A line being written. No key is added twice.
+#[derive(Debug)]
+pub struct Line<'a> {
+    writer: &'a mut LogWriter,
+    is_first: bool,
+    unshown: Unshown,
+    #[cfg(debug_assertions)]
+    keys: Vec<&'static str>,
+}
+
+impl Line<'_> {
+    /// Adds bytes from outside.
+    pub fn text(&mut self, name: &'static str, value: &[u8]) -> &mut Self {
+        self.text_up_to(name, value, TEXT_SIZE_MAX)
+    }
+
+    /// Adds bytes from outside; a line of text has `size_max` of them.
+    pub fn text_up_to(&mut self, name: &'static str, value: &[u8], size_max: usize) -> &mut Self {
+        self.key(name);
+        let buffer = &mut self.writer.buffer;
+        match self.writer.format {
+            LogFormat::Text => value::push_text(buffer, value, size_max),
+            LogFormat::Json => self.unshown.push_json(buffer, name, None, value, JSON_SIZE_MAX),
+        }
+        self
+    }
+
+    /// Adds an address; in text with brackets.
+    pub fn address(&mut self, name: &'static str, value: &[u8]) -> &mut Self {
+        self.key(name);
+        self.push_address(name, None, value);
+        self
+    }
+
+    /// Adds a list of addresses: in JSON an array, in text each with the name. Returns the number of them that it took:
+    /// the rest needs another line.
+    pub fn addresses<'v>(&mut self, name: &'static str, values: impl IntoIterator<Item = &'v [u8]>) -> usize {
+        let end = self.writer.buffer.len() + LIST_SIZE_MAX;
+        let mut count = 0;
+        if self.writer.format == LogFormat::Json {
+            self.key(name);
+            self.writer.buffer.push(b'[');
+        }
+        for value in values {
+            match self.writer.format {
+                LogFormat::Json if count > 0 => self.writer.buffer.push(b','),
+                LogFormat::Json => {}
+                LogFormat::Text => self.separate(name),
+            }
+            self.push_address(name, Some(count), value);
+            count += 1;
+            if self.writer.buffer.len() >= end {
+                break;
+            }
+        }
+        if self.writer.format == LogFormat::Json {
+            self.writer.buffer.push(b']');
+        }
+        count
+    }
+
+    /// Adds a number.
+    pub fn number(&mut self, name: &'static str, value: u64) -> &mut Self {
+        self.key(name);
+        self.writer.buffer.extend_from_slice(decimal(value, &mut [0; 20]));
+        self
+    }
+
+    fn push_address(&mut self, name: &'static str, index: Option<usize>, value: &[u8]) {
+        let buffer = &mut self.writer.buffer;
+        match self.writer.format {
+            LogFormat::Json => self.unshown.push_json(buffer, name, index, value, JSON_SIZE_MAX),
+            LogFormat::Text => {
+                buffer.push(b'<');
+                value::push_text(buffer, value, TEXT_SIZE_MAX);
+                buffer.push(b'>');
+            }
+        }
+    }
+
+    fn key(&mut self, name: &'static str) {
+        #[cfg(debug_assertions)]
+        {
+            debug_assert!(!self.keys.contains(&name), "{name} is there already");
+            self.keys.push(name);
+        }
+        self.separate(name);
+    }
+
+    fn separate(&mut self, name: &'static str) {
+        let [before, after] = match self.writer.format {
+            LogFormat::Text if self.is_first => [": ", "="],
+            LogFormat::Text => [", ", "="],
+            LogFormat::Json => [",\"", "\":"],
+        };
+        for piece in [before, name, after] {
+            self.writer.buffer.extend_from_slice(piece.as_bytes());
+        }
+        self.is_first = false;
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        match self.writer.format {
+            LogFormat::Text => self.writer.buffer.push(b'\n'),
+            LogFormat::Json => self.unshown.end(&mut self.writer.buffer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn writer(format: LogFormat, size_max: usize) -> LogWriter {
+        LogWriter::new(Arc::new(Waiting::new(size_max)), format)
+    }
+
+    const WALL: Timestamp = Timestamp::from_unix_microseconds(1_700_000_000_000_042);
+
+    fn write_one(writer: &mut LogWriter) {
+        writer
+            .line(WALL, None, "reject")
+            .address("from", b"a\"b\r\n\xff@example.com")
+            .number("size", 7)
+            .text("helo", "grün\u{1}\u{2028}\u{202e}\u{9b}\\".as_bytes());
+    }
+
+    #[test]
+    fn a_line_of_text_is_harmless() {
+        let mut writer = writer(LogFormat::Text, 1000);
+        write_one(&mut writer);
+        let line = String::from_utf8(writer.buffer.clone()).unwrap();
+        assert_eq!(
+            line,
+            "2023-11-14T22:13:20.000042Z mailrace: NOQUEUE: reject: from=<a\"b???@example.com>, size=7, helo=grün????\\\n"
+        );
+    }
+
+    #[test]
+    fn a_line_of_json_says_all_of_each_value() {
+        let mut writer = writer(LogFormat::Json, 1000);
+        write_one(&mut writer);
+        let line: Value = serde_json::from_slice(&writer.buffer).unwrap();
+        let wanted = json!({
+            "time": "2023-11-14T22:13:20.000042Z",
+            "id": "NOQUEUE",
+            "event": "reject",
+            "from": "a\"b\r\n\u{fffd}@example.com",
+            "size": 7,
+            "helo": "grün\u{1}\u{2028}\u{202e}\u{9b}\\",
+            "bytes": {"from": "6122620d0aff406578616d706c652e636f6d"},
+        });
+        assert_eq!(line, wanted);
+    }
+
+    #[test]
+    fn recipients_are_an_array() {
+        let mut writer = writer(LogFormat::Json, 1000);
+        let recipients: [&[u8]; 3] = [b"a@example.com", b"\x80@example.com", b"c@example.com"];
+        assert_eq!(writer.line(WALL, None, "queued").addresses("to", recipients), 3);
+        let line: Value = serde_json::from_slice(&writer.buffer).unwrap();
+        assert_eq!(line["to"], json!(["a@example.com", "\u{fffd}@example.com", "c@example.com"]));
+        assert_eq!(line["bytes"], json!({"to.1": "80406578616d706c652e636f6d"}));
+        let mut writer = self::writer(LogFormat::Json, 1000);
+        assert_eq!(writer.line(WALL, None, "queued").addresses("to", []), 0);
+        let line: Value = serde_json::from_slice(&writer.buffer).unwrap();
+        assert_eq!(line["to"], json!([]));
+    }
+
+    #[test]
+    fn a_list_that_is_long_goes_on_in_another_line() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let recipient = [b'x'; 500];
+            let mut writer = writer(format, 1000);
+            let taken =
+                writer.line(WALL, None, "queued").addresses("to", std::iter::repeat_n(&recipient[..], 100));
+            assert!((48..=50).contains(&taken), "{taken}");
+            assert!(writer.gathered() < LIST_SIZE_MAX + 2000);
+        }
+    }
+
+    #[test]
+    fn long_values_are_cut_and_their_size_is_there() {
+        let mut writer = writer(LogFormat::Json, 1000);
+        writer.line(WALL, None, "warning").text_up_to("header", &[b'x'; 100_000], 200);
+        let line: Value = serde_json::from_slice(&writer.buffer).unwrap();
+        assert_eq!(line["header"].as_str().unwrap().len(), JSON_SIZE_MAX);
+        assert_eq!(line["sizes"], json!({"header": 100_000}));
+        let mut writer = self::writer(LogFormat::Text, 1000);
+        writer.line(WALL, None, "warning").text_up_to("header", &[b'x'; 100_000], 200);
+        assert!(String::from_utf8(writer.buffer).unwrap().ends_with("xxx...\n"));
+    }
+
+    #[test]
+    fn lines_without_room_are_counted() {
+        let mut writer = writer(LogFormat::Text, 300);
+        for _ in 0..10 {
+            write_one(&mut writer);
+            writer.flush();
+        }
+        assert_eq!(writer.waiting.lines_lost(), 8);
+        assert_eq!(std::iter::from_fn(|| writer.waiting.take()).count(), 2);
+    }
+}
