@@ -4,6 +4,7 @@
 pub mod error;
 pub mod journal_fs;
 pub mod licences;
+pub mod mutation;
 pub mod program;
 pub mod proof;
 pub mod queue_reader;

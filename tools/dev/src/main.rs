@@ -14,7 +14,7 @@ use mailrace_dev::proof::powercut::Kind;
 use mailrace_dev::proof::{kill9, powercut};
 use mailrace_dev::sanitize::{MIRI, Outcome, Run, SANITIZE};
 use mailrace_dev::simulation::{self, Bug, Options};
-use mailrace_dev::{journal_fs, licences};
+use mailrace_dev::{journal_fs, licences, mutation, queue_reader};
 use mailrace_io::sim::Fault;
 
 /// The project's own chores.
@@ -51,6 +51,9 @@ enum Chore {
         /// Threads
         #[arg(long, value_name = "COUNT", default_value_t = 1)]
         jobs: usize,
+        /// Of a violation say the seed, and what is wrong; do not make it smaller
+        #[arg(long)]
+        brief: bool,
         #[command(flatten)]
         world: World,
     },
@@ -64,6 +67,27 @@ enum Chore {
         events: usize,
         #[command(flatten)]
         world: World,
+    },
+    /// Plant bugs in a copy of the source, one after the other, and see that each is found
+    Mutate {
+        /// Which; without a name all
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+        /// Where the copy is made and built
+        #[arg(long, value_name = "DIR", default_value = "target/mutations")]
+        directory: PathBuf,
+        /// Threads of the simulator
+        #[arg(long, value_name = "COUNT", default_value_t = 1)]
+        jobs: usize,
+    },
+    /// List what a queue directory holds, read by a program that shares no code with the engine, and check all sums
+    ReadQueue {
+        /// The queue directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Write the content of this message instead
+        #[arg(value_name = "ID")]
+        id: Option<String>,
     },
     /// Cut the power of the disk under a loaded engine; count what was lost, damaged or made up. As root
     Powercut {
@@ -169,9 +193,11 @@ fn main() -> ExitCode {
         Chore::Sanitize => return watched(SANITIZE),
         Chore::Miri => return watched(MIRI),
         Chore::Licences => return write_licences(),
-        Chore::Simulate { seeds, first, jobs, world } => {
-            return simulation::simulate(first, seeds, jobs, &world.into());
+        Chore::Simulate { seeds, first, jobs, brief, world } => {
+            return simulation::simulate(first, seeds, jobs, &world.into(), brief);
         }
+        Chore::Mutate { names, directory, jobs } => return planted(&names, &directory, jobs),
+        Chore::ReadQueue { directory, id } => return queue_reader::command(&directory, id.as_deref()),
         Chore::Replay { seed, events, world } => return simulation::replay(seed, &world.into(), events),
         Chore::JournalFs { action: JournalFs::Up { directory, size } } => {
             journal_fs::up(&directory, size << 20)
@@ -182,6 +208,21 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mailrace-dev: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all bugs are found.
+fn planted(names: &[String], directory: &std::path::Path, jobs: usize) -> ExitCode {
+    // The copy is built from within.
+    let result = std::path::absolute(directory)
+        .map_err(|error| mutation::MutationError::File(directory.to_owned(), error))
+        .and_then(|directory| mutation::mutate(names, &directory, jobs, &mut say));
+    match result {
+        Ok(are_found) => ExitCode::from(u8::from(!are_found)),
         Err(error) => {
             eprintln!("mailrace-dev: {error}");
             ExitCode::FAILURE

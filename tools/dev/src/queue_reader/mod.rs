@@ -7,7 +7,9 @@
 //! [`read`] goes through all segments once and keeps where records are; [`Reading::message`] then reads one message, and
 //! checks all of its sums again.
 
+mod command;
 mod envelope;
+mod manifest;
 mod segment;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +17,9 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+pub use command::command;
 pub use envelope::{Envelope, Recipient};
+use manifest::Manifest;
 pub use segment::{FRONT as HEADER_SIZE, Files, record_headers};
 use segment::{Kind, Record, Segment};
 
@@ -108,25 +112,90 @@ impl From<io::Error> for ReadError {
 /// [`ReadError`].
 pub fn read(files: &impl Files) -> Result<Reading, ReadError> {
     let mut reading = Reading::default();
+    let manifest = match files.manifest()? {
+        Some(octets) => Manifest::read(&octets)?,
+        None => None,
+    };
     let mut names = files.names()?;
     names.retain(|name| name.ends_with(".seg"));
     names.sort();
     for name in names {
         let Some(octets) = files.read_all(&name)? else { continue };
         let Some(segment) = segment::scan(&name, &octets, &mut reading.damage)? else { continue };
-        if reading.segments.contains_key(&segment.sequence) {
-            let what = "another segment has the same sequence";
-            reading.damage.push(Damage { name, offset: 0, what });
-            continue;
-        }
-        reading.segments.insert(segment.sequence, segment);
+        reading.place(segment, manifest.as_ref());
     }
     reading.join();
     reading.find_damage();
+    match &manifest {
+        Some(manifest) => reading.compare_manifest(manifest),
+        None if reading.segments.values().any(|segment| segment.version >= 2) => {
+            let what = "there is no whole manifest";
+            reading.damage.push(Damage { name: MANIFEST.to_owned(), offset: 0, what });
+        }
+        None => {}
+    }
     Ok(reading)
 }
 
+const MANIFEST: &str = "manifest";
+
 impl Reading {
+    /// Keeps a segment if it counts.
+    fn place(&mut self, segment: Segment, manifest: Option<&Manifest>) {
+        let entry = manifest.and_then(|manifest| manifest.entry(segment.sequence));
+        let is_new = manifest.is_none_or(|manifest| segment.sequence >= manifest.next_sequence);
+        let is_listed = entry.is_some_and(|entry| entry.salt == segment.salt && entry.state != b'E');
+        if !(is_new || is_listed) {
+            return;
+        }
+        let is_named = entry.is_some_and(|entry| entry.name == segment.name);
+        let known = self.segments.get(&segment.sequence).map(|known| known.name.clone());
+        let other = match known {
+            Some(known) if is_named => known,
+            Some(_) => segment.name.clone(),
+            None => String::new(),
+        };
+        if !other.is_empty() {
+            let what = "another segment has the same sequence";
+            self.damage.push(Damage { name: other.clone(), offset: 0, what });
+        }
+        if other != segment.name {
+            self.segments.insert(segment.sequence, segment);
+        }
+    }
+
+    /// What the manifest says must be there.
+    fn compare_manifest(&mut self, manifest: &Manifest) {
+        for entry in &manifest.entries {
+            let must_be = entry.state == b'O' || (entry.state == b'C' && entry.whole > 0);
+            let segment = self.segments.get(&entry.sequence).filter(|segment| segment.salt == entry.salt);
+            let Some(segment) = segment else {
+                if must_be {
+                    let what = "the segment is missing, was emptied, or another is in its place";
+                    self.damage.push(Damage { name: entry.name.clone(), offset: 0, what });
+                }
+                continue;
+            };
+            let is_before = |offset: &&u32| u64::from(**offset) < entry.end;
+            let before = segment.records.keys().filter(is_before).count() as u64;
+            if matches!(entry.state, b'O' | b'C') && before < entry.whole {
+                let what = "records are missing";
+                self.damage.push(Damage { name: segment.name.clone(), offset: 0, what });
+            }
+            if entry.state == b'C' && segment.records.len() as u64 > before {
+                let what = "the manifest is older than a segment";
+                self.damage.push(Damage { name: MANIFEST.to_owned(), offset: 0, what });
+            }
+        }
+        let is_unlisted = |segment: &Segment| {
+            segment.version >= 2 && !segment.records.is_empty() && manifest.entry(segment.sequence).is_none()
+        };
+        if self.segments.values().any(is_unlisted) {
+            let what = "a segment with records is not listed";
+            self.damage.push(Damage { name: MANIFEST.to_owned(), offset: 0, what });
+        }
+    }
+
     /// Puts messages together from their records, and marks onto them.
     fn join(&mut self) {
         let mut done = BTreeSet::new();
@@ -283,6 +352,13 @@ pub fn id_number(text: &str) -> Option<u64> {
 pub struct Directory<'a>(pub &'a Path);
 
 impl Files for Directory<'_> {
+    fn manifest(&self) -> io::Result<Option<Vec<u8>>> {
+        match std::fs::read(self.0.join(MANIFEST)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
     fn names(&self) -> io::Result<Vec<String>> {
         let entries = std::fs::read_dir(self.0.join("segments"))?;
         entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()

@@ -9,6 +9,12 @@ use super::{Damage, ReadError};
 
 /// The files of a queue's directory of segments.
 pub trait Files {
+    /// The manifest beside the directory; none if there is none.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn manifest(&self) -> io::Result<Option<Vec<u8>>>;
+
     /// Their names.
     ///
     /// # Errors
@@ -34,6 +40,7 @@ pub(super) struct Segment {
     pub(super) name: String,
     pub(super) sequence: u64,
     pub(super) salt: u64,
+    pub(super) version: u32,
     pub(super) batches: Vec<Batch>,
     /// Whole records by offset.
     pub(super) records: BTreeMap<u32, Record>,
@@ -57,6 +64,7 @@ pub(super) enum Kind {
     Done,
     Hold,
     Release,
+    Other,
 }
 
 #[derive(Debug)]
@@ -84,11 +92,11 @@ pub(super) fn sum(octets: &[u8], seed: u64) -> u64 {
     XxHash3_64::oneshot_with_seed(seed, octets)
 }
 
-fn u32_of(octets: &[u8], at: usize) -> u32 {
+pub(super) fn u32_of(octets: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(octets[at..at + 4].try_into().expect("four bytes are four bytes"))
 }
 
-fn u64_of(octets: &[u8], at: usize) -> u64 {
+pub(super) fn u64_of(octets: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(octets[at..at + 8].try_into().expect("eight bytes are eight bytes"))
 }
 
@@ -105,19 +113,29 @@ pub(super) fn scan(
     }
     let is_whole =
         front.len() == FRONT && front.starts_with(b"MAILRACE") && sum(&front[..40], 0) == u64_of(front, 40);
-    if !is_whole {
+    let version = if is_whole { u32_of(front, 8) } else { 0 };
+    if version > 2 {
+        return Err(ReadError::Version(name.to_owned(), version));
+    }
+    if !is_whole || (version == 2 && sum(&front[..56], 0) != u64_of(front, 56)) {
         note(0, "the header of the segment is damaged");
         return Ok(None);
     }
-    if u32_of(front, 8) != 1 {
-        return Err(ReadError::Version(name.to_owned(), u32_of(front, 8)));
+    if version == 2 && u64_of(front, 48) != 0 {
+        return Err(ReadError::Version(name.to_owned(), version));
     }
     let (sequence, salt, size) = (u64_of(front, 16), u64_of(front, 24), u64_of(front, 32));
     if (octets.len() as u64) < size {
         note(octets.len() as u64, "the file is shorter than its header says");
     }
-    let mut segment =
-        Segment { name: name.to_owned(), sequence, salt, batches: Vec::new(), records: BTreeMap::new() };
+    let mut segment = Segment {
+        name: name.to_owned(),
+        sequence,
+        salt,
+        version,
+        batches: Vec::new(),
+        records: BTreeMap::new(),
+    };
     let mut at = FRONT;
     while let Some(head) = octets.get(at..at + HEADER) {
         let offset = u32::try_from(at).map_err(|_| ReadError::Format("a segment is larger than 4 GiB"))?;
@@ -159,10 +177,11 @@ fn record(head: &[u8], payload: &[u8], salt: u64) -> Option<Record> {
     let kind = match (head[4], payload) {
         (b'C', _) => Kind::Chunk,
         (b'M', _) => Kind::Message,
-        (b'K', [b'D']) => Kind::Done,
-        (b'K', [b'H']) => Kind::Hold,
-        (b'K', [b'R']) => Kind::Release,
-        _ => return None,
+        (b'K', [b'D', ..]) => Kind::Done,
+        (b'K', [b'H', ..]) => Kind::Hold,
+        (b'K', [b'R', ..]) => Kind::Release,
+        // Whole, and none of this version.
+        _ => Kind::Other,
     };
     Some(Record {
         kind,

@@ -80,9 +80,10 @@ fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
     value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lives through `count` seeds from `first` on, on `jobs` threads, and says what came of them.
+/// Lives through `count` seeds from `first` on, on `jobs` threads, and says what came of them; `is_brief`: of a violation
+/// no more than what is wrong.
 #[must_use]
-pub fn simulate(first: u64, count: u64, jobs: usize, options: &Options) -> ExitCode {
+pub fn simulate(first: u64, count: u64, jobs: usize, options: &Options, is_brief: bool) -> ExitCode {
     let start = Instant::now();
     let rate =
         |done: u64| done * 1000 / u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
@@ -99,8 +100,10 @@ pub fn simulate(first: u64, count: u64, jobs: usize, options: &Options) -> ExitC
         rate(done)
     );
     tell(&report);
-    if let Some(found) = &found {
-        tell_violation(found.seed, options, &found.violation);
+    match &found {
+        Some(found) if is_brief => println!("seed {}: {}", found.seed, found.violation),
+        Some(found) => tell_violation(found.seed, options, &found.violation),
+        None => {}
     }
     ExitCode::from(u8::from(found.is_some()))
 }

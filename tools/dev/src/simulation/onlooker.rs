@@ -12,6 +12,19 @@ use crate::queue_reader::Files;
 pub(super) struct Onlooker(SimDisk);
 
 impl Onlooker {
+    /// All of a file, if it is there.
+    fn all_of(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        let file = match self.0.open(path, FileKind::Buffered) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            result => result?,
+        };
+        let size = usize::try_from(self.0.size(&file)?).unwrap_or(usize::MAX);
+        let mut octets = vec![0; size];
+        let count = self.0.read_at(&file, &mut octets, 0)?;
+        octets.truncate(count);
+        Ok(Some(octets))
+    }
+
     pub(super) fn new(disk: &SimDisk) -> Self {
         Self(disk.clone())
     }
@@ -74,20 +87,16 @@ impl Disk for Onlooker {
 }
 
 impl Files for Onlooker {
+    fn manifest(&self) -> io::Result<Option<Vec<u8>>> {
+        self.all_of("manifest")
+    }
+
     fn names(&self) -> io::Result<Vec<String>> {
         self.0.list(SEGMENTS)
     }
 
     fn read_all(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        let file = match self.0.open(&format!("{SEGMENTS}/{name}"), FileKind::Buffered) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            result => result?,
-        };
-        let size = usize::try_from(self.0.size(&file)?).unwrap_or(usize::MAX);
-        let mut octets = vec![0; size];
-        let count = self.0.read_at(&file, &mut octets, 0)?;
-        octets.truncate(count);
-        Ok(Some(octets))
+        self.all_of(&format!("{SEGMENTS}/{name}"))
     }
 
     fn read(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {

@@ -1,0 +1,20 @@
+//! The planted bugs can be planted; whether they are found is `mailrace-dev mutate`'s to say (docs/simulation.md).
+
+use std::collections::BTreeSet;
+
+use mailrace_dev::mutation::{ALL, root};
+
+#[test]
+fn each_text_is_found_once_and_changed() {
+    let stale: Vec<String> = ALL
+        .iter()
+        .filter_map(|mutation| mutation.apply(&root()).err())
+        .map(|error| error.to_string())
+        .collect();
+    assert!(stale.is_empty(), "{}", stale.join("\n"));
+    for mutation in ALL {
+        assert_ne!(mutation.before, mutation.after, "{}", mutation.name);
+    }
+    let names: BTreeSet<&str> = ALL.iter().map(|mutation| mutation.name).collect();
+    assert_eq!(names.len(), ALL.len(), "two bugs have one name");
+}
