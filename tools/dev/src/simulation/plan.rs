@@ -57,6 +57,8 @@ pub(super) struct Manner {
     pub(super) hopcount_limit: u32,
     /// Recipients are looked up in tables.
     pub(super) has_tables: bool,
+    /// No client is made to wait for what others or it itself have done.
+    pub(super) is_prompt: bool,
     /// How long a client may be silent before it must be ended, whatever the server has to do besides.
     pub(super) silence_max: Duration,
 }
@@ -72,6 +74,7 @@ impl Default for Manner {
             field_size: 4000,
             hopcount_limit: 50,
             has_tables: false,
+            is_prompt: false,
             silence_max: Duration::from_secs(1000),
         }
     }
@@ -150,6 +153,7 @@ impl Plan {
             conditions.capacity = conditions.capacity.max(64 << 20);
         }
         let worker = worker_settings(&manner, &conditions, random);
+        manner.is_prompt = worker.client_allowance.is_zero();
         manner.silence_max = worker.smtpd_timeout * 2 + SILENCE_EXTRA;
         let count = 1 + random.index(4);
         let mut lives = Vec::new();

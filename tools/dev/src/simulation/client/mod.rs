@@ -100,6 +100,8 @@ pub(super) struct Client {
     /// Goes away after so many octets.
     octets_left: Option<usize>,
     is_over: bool,
+    /// It does not wait for what others do.
+    is_prompt: bool,
     /// How long the server may be before it ends one that is silent.
     silence_max: Duration,
     /// Messages that it was told are queued.
@@ -181,6 +183,7 @@ impl Client {
             is_permitted: false,
             octets_left: None,
             is_over: false,
+            is_prompt: manner.is_prompt,
             silence_max: manner.silence_max,
             accepted: 0,
             numbers: Vec::new(),
@@ -227,6 +230,9 @@ impl Client {
         let gives_up = self.is_awaiting && self.gives_up <= now;
         if gives_up && self.is_silent && !peer.is_closed() && !world.is_over() {
             return Err("a client that says nothing more is not ended".to_owned());
+        }
+        if gives_up && self.is_prompt && !self.is_loose && !self.is_deaf && !world.is_over() {
+            return Err(format!("a client waits in vain for {:?}", self.expected));
         }
         if peer.is_closed() || gives_up {
             peer.reset();
