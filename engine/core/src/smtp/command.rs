@@ -42,19 +42,9 @@ impl Verb {
         }
     }
 
-    /// Whether a client may send more only after the reply (RFC 2920 §3.1).
+    /// Whether a client may send more only after the reply (RFC 2920 §3.1), where Postfix insists on it.
     pub(super) const fn ends_group(self) -> bool {
-        matches!(
-            self,
-            Self::Helo
-                | Self::Ehlo
-                | Self::Data
-                | Self::Vrfy
-                | Self::Expn
-                | Self::Noop
-                | Self::Help
-                | Self::Starttls
-        )
+        matches!(self, Self::Helo | Self::Ehlo | Self::Data | Self::Vrfy | Self::Noop)
     }
 
     /// Whether it does nothing for a message (`smtpd_junk_command_limit`).

@@ -21,11 +21,11 @@ use crate::lookup::LookupError;
 pub fn is_destination_permitted(settings: &Settings, address: &[u8]) -> Result<bool, LookupError> {
     let destinations = &settings.destinations;
     resolve(settings, address, |target| {
-        if target.is_local {
-            return Ok(!target.local.is_empty());
-        }
         if target.local.is_empty() || is_routed(target.local) {
             return Ok(false);
+        }
+        if target.is_local {
+            return Ok(true);
         }
         Ok(destinations.relay_domains.contains(target.domain)?
             || destinations.virtual_alias_domains.contains(target.domain)?)
@@ -199,6 +199,31 @@ mod tests {
             ("@here.example", false),
         ] {
             let answer = is_destination_permitted(&settings(), address.as_bytes());
+            assert_eq!(answer, Ok(is_permitted), "{address}");
+        }
+    }
+
+    /// What we do not take for routing, the next system may.
+    #[test]
+    fn routing_that_is_not_undone_is_refused_at_our_domains_too() {
+        let mut settings = settings();
+        let rewriting = Arc::make_mut(&mut settings.rewriting);
+        rewriting.rules.allow_percent_hack = false;
+        rewriting.rules.swap_bangpath = false;
+        for (address, is_permitted) in [
+            ("user%evil.example@here.example", false),
+            ("user%evil.example@localhost", false),
+            ("user%evil.example@[127.0.0.1]", false),
+            ("user%evil.example@example.com", false),
+            ("user%100@here.example", false),
+            ("evil.example!user@here.example", false),
+            ("evil.example!user", false),
+            ("user%evil.example", false),
+            ("user@evil.example@here.example", false),
+            ("user@example.com@here.example", true),
+            ("user@here.example", true),
+        ] {
+            let answer = is_destination_permitted(&settings, address.as_bytes());
             assert_eq!(answer, Ok(is_permitted), "{address}");
         }
     }

@@ -31,6 +31,7 @@ pub struct Session {
     /// The beginning of a command line whose end has not come yet.
     carry: Vec<u8>,
     mode: Mode,
+    chunking: Chunking,
     errors: u32,
     junk: u32,
     /// Octets of a line that is too long, since the last one that counted as an error.
@@ -75,6 +76,7 @@ impl Session {
             transaction: None,
             carry: Vec::new(),
             mode: Mode::Command,
+            chunking: Chunking::None,
             errors: 0,
             junk: 0,
             overlong_size: 0,
@@ -143,6 +145,7 @@ impl Session {
     ) -> Event<'static> {
         let is_chunked = matches!(self.mode, Mode::Verdict { is_chunked: true });
         self.mode = Mode::Command;
+        self.chunking = Chunking::None;
         let Some(transaction) = self.transaction.take() else { return Event::NeedInput };
         let refusal: (&str, &[u8]) = match &verdict {
             Verdict::Queued(id) => {
@@ -318,8 +321,7 @@ impl Session {
             Command::BadUtf8 => return self.error(context, replies, &[b"500 5.5.2 Error: bad UTF-8 syntax"]),
         };
         let may_pipeline = self.origin.protocol == Protocol::Esmtp && !verb.ends_group();
-        if has_more && !may_pipeline && verb != Verb::Quit && context.settings.smtpd_forbid_unauth_pipelining
-        {
+        if has_more && !may_pipeline && context.settings.smtpd_forbid_unauth_pipelining {
             let stage = verb.name();
             self.refuse(context, replies, stage, "unauthorized_pipelining", &[SYNCHRONIZATION], None, None);
             return self.close();
@@ -376,7 +378,7 @@ impl Session {
         let event = self.reset();
         let settings = context.settings;
         if verb == Verb::Helo {
-            self.origin.protocol = Protocol::Smtp;
+            // After EHLO this changes the name only, as in Postfix: the client still knows our extensions.
             reply(context, replies, &[b"250 ", &settings.myhostname]);
             return self.next_or(context, replies, event);
         }
@@ -414,12 +416,11 @@ impl Session {
         if settings.smtpd_helo_required && !self.has_greeted {
             return self.error(context, replies, &[b"503 5.5.1 Error: send HELO/EHLO first"]);
         }
-        if let Some(transaction) = &self.transaction {
-            let text: &[u8] = match transaction.chunking {
-                Chunking::None => b"503 5.5.1 Error: nested MAIL command",
-                Chunking::Open | Chunking::Failed => b"503 5.5.1 Error: MAIL after BDAT",
-            };
-            return self.error(context, replies, &[text]);
+        if self.transaction.is_some() {
+            return self.error(context, replies, &[b"503 5.5.1 Error: nested MAIL command"]);
+        }
+        if self.chunking != Chunking::None {
+            return self.error(context, replies, &[b"503 5.5.1 Error: MAIL after BDAT"]);
         }
         let Some(argument) =
             command::after(argument, b"FROM:").filter(|argument| !argument.trim_ascii().is_empty())
@@ -446,9 +447,7 @@ impl Session {
         self.transaction = Some(Box::new(Transaction {
             envelope,
             recipients_memory: 0,
-            refused_recipients: 0,
             surplus_recipients: 0,
-            chunking: Chunking::None,
             decoder: Decoder::new(bare_newline, true),
             content_size: 0,
             chunks_size: 0,
@@ -461,13 +460,12 @@ impl Session {
         let Some(transaction) = self.transaction.as_mut() else {
             return self.error(context, replies, &[b"503 5.5.1 Error: need MAIL command"]);
         };
-        if transaction.chunking != Chunking::None {
+        if self.chunking != Chunking::None {
             return self.error(context, replies, &[b"503 5.5.1 Error: RCPT after BDAT"]);
         }
         let Some(argument) =
             command::after(argument, b"TO:").filter(|argument| !argument.trim_ascii().is_empty())
         else {
-            transaction.refused_recipients += 1;
             return self.error(context, replies, &[b"501 5.5.4 Syntax: RCPT TO:<address>"]);
         };
         let is_utf8 = transaction.envelope.smtputf8;
@@ -475,15 +473,11 @@ impl Session {
             Ok((path, parameters)) if !path.is_empty() && has_destination(settings, &path, is_utf8) => {
                 (path, parameters)
             }
-            _ => {
-                transaction.refused_recipients += 1;
-                return self.error(context, replies, &[b"501 5.1.3 Bad recipient address syntax"]);
-            }
+            _ => return self.error(context, replies, &[b"501 5.1.3 Bad recipient address syntax"]),
         };
         let typed = argument.get(..argument.len() - parameters.len()).unwrap_or_default();
         let mut recipient = Recipient::default();
         if let Err(error) = parameter::rcpt(parameters, &mut recipient) {
-            transaction.refused_recipients += 1;
             return self.refuse_parameter(context, replies, Verb::Rcpt, error);
         }
         if transaction.envelope.recipients.len() >= settings.smtpd_recipient_limit as usize {
@@ -534,11 +528,6 @@ impl Session {
             }
         };
         self.errors += 1;
-        if verb == Verb::Rcpt
-            && let Some(transaction) = self.transaction.as_mut()
-        {
-            transaction.refused_recipients += 1;
-        }
         let typed = typed.trim_ascii();
         let bare = typed.strip_prefix(b"<").and_then(|typed| typed.strip_suffix(b">")).unwrap_or(typed);
         self.refuse_recipient(context, replies, verb, reason, &[front, &reply::echo(bare), back], bare);
@@ -569,19 +558,14 @@ impl Session {
     }
 
     fn data(&mut self, context: &mut Context<'_>, argument: &[u8], replies: &mut Vec<u8>) -> Outcome {
+        if self.chunking != Chunking::None {
+            return self.error(context, replies, &[b"503 5.5.1 Error: DATA after BDAT"]);
+        }
         let Some(transaction) = self.transaction.as_mut() else {
             return self.error(context, replies, &[b"503 5.5.1 Error: need RCPT command"]);
         };
-        if transaction.chunking != Chunking::None {
-            return self.error(context, replies, &[b"503 5.5.1 Error: DATA after BDAT"]);
-        }
         if transaction.envelope.recipients.is_empty() {
-            let text: &[u8] = if transaction.refused_recipients > 0 {
-                b"554 5.5.1 Error: no valid recipients"
-            } else {
-                b"503 5.5.1 Error: need RCPT command"
-            };
-            return self.error(context, replies, &[text]);
+            return self.error(context, replies, &[b"554 5.5.1 Error: no valid recipients"]);
         }
         if !argument.is_empty() {
             return self.error(context, replies, &[b"501 5.5.4 Syntax: DATA"]);
@@ -605,38 +589,33 @@ impl Session {
         };
         let limit = context.settings.message_size_limit;
         let bare_newline = self.bare_newline(context.settings);
-        let mut is_first = false;
-        let mut is_abandoned = false;
+        let chunking = self.chunking;
         let refused = match self.transaction.as_mut() {
+            _ if size == 0 && !is_last => Some(Refused::NullChunk),
+            _ if chunking == Chunking::Failed => Some(Refused::AfterError),
             None => Some(Refused::NeedRecipient),
-            Some(transaction) if transaction.chunking == Chunking::Failed => Some(Refused::AfterError),
             Some(transaction) if transaction.envelope.recipients.is_empty() => {
-                transaction.chunking = Chunking::Failed;
-                let has_refused = transaction.refused_recipients > 0;
-                Some(if has_refused { Refused::NoValidRecipients } else { Refused::NeedRecipient })
+                Some(Refused::NoValidRecipients)
             }
-            Some(_) if size == 0 && !is_last => Some(Refused::NullChunk),
             Some(transaction) if limit > 0 && size > limit.saturating_sub(transaction.chunks_size) => {
-                is_abandoned = transaction.chunking == Chunking::Open;
-                transaction.chunking = Chunking::Failed;
                 Some(Refused::TooBig)
             }
             Some(transaction) => {
                 transaction.chunks_size = transaction.chunks_size.saturating_add(size);
-                if transaction.chunking == Chunking::None {
-                    is_first = true;
-                    transaction.chunking = Chunking::Open;
+                if chunking == Chunking::None {
                     transaction.decoder = Decoder::new(bare_newline, false);
                     transaction.envelope.has_raw_start = true;
                 }
                 None
             }
         };
+        self.chunking = if refused.is_some() { Chunking::Failed } else { Chunking::Open };
         self.mode = Mode::Chunk { size, left: size, is_last, refused };
-        if is_first {
-            return Outcome::Event(Event::ContentBegin);
+        match (chunking, refused) {
+            (Chunking::None, None) => Outcome::Event(Event::ContentBegin),
+            (Chunking::Open, Some(_)) => Outcome::Event(Event::ContentAbandon),
+            _ => Outcome::Next,
         }
-        if is_abandoned { Outcome::Event(Event::ContentAbandon) } else { Outcome::Next }
     }
 
     fn take_data<'a>(
@@ -730,8 +709,8 @@ impl Session {
         }
         let (used, decoded) = transaction.decoder.step(part);
         if transaction.decoder.is_refused() {
-            transaction.chunking = Chunking::Failed;
             left_after(used, Some(Refused::BareNewline));
+            self.chunking = Chunking::Failed;
             return (used, Some(Event::ContentAbandon));
         }
         left_after(used, None);
@@ -774,6 +753,9 @@ impl Session {
             return Some(Event::ContentEnd);
         };
         self.errors += 1;
+        if is_last {
+            self.chunking = Chunking::None;
+        }
         let transaction = if is_last { self.transaction.take() } else { None };
         let transaction = transaction.as_deref();
         match refused {
@@ -804,8 +786,9 @@ impl Session {
 
     /// Ends the transaction; the caller is to drop content that it has.
     fn reset(&mut self) -> Option<Event<'static>> {
-        let transaction = self.transaction.take()?;
-        (transaction.chunking == Chunking::Open).then_some(Event::ContentAbandon)
+        self.transaction = None;
+        let chunking = core::mem::replace(&mut self.chunking, Chunking::None);
+        (chunking == Chunking::Open).then_some(Event::ContentAbandon)
     }
 
     /// A reply that refuses nothing.

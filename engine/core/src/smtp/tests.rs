@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::address::{Destinations, Domains};
+use crate::envelope::Protocol;
 use crate::lookup::{LookupError, LookupTable, Maps, Ticket};
 use crate::{Origin, QueueId, Timestamp};
 use alloc::sync::Arc;
@@ -176,7 +177,7 @@ fn replies_in_every_order() {
         (&[ENVELOPE, "MAIL FROM:<b@c.example>\r\n", "DATA now\r\n"], "250 250 503 501"),
         (
             &["MAIL FROM:<a@b.example>\r\n", "DATA\r\n", "RCPT TO:<x@evil.example>\r\n", "DATA\r\n"],
-            "250 503 554 554",
+            "250 554 554 554",
         ),
         (
             &[
@@ -194,9 +195,34 @@ fn replies_in_every_order() {
             &[ENVELOPE, "BDAT 2000\r\n", &"x".repeat(2000), "BDAT 3\r\nabc", "BDAT 3 LAST\r\nabc", ENVELOPE],
             "250 250 552 551 551 250 250",
         ),
-        (&[ENVELOPE, "BDAT 0\r\n", "BDAT 3 LAST\r\nabc"], "250 250 551 250"),
+        (&[ENVELOPE, "BDAT 0\r\n", "BDAT 3 LAST\r\nabc", ENVELOPE], "250 250 551 551 250 250"),
+        // Postfix discards what follows a refused chunk, whatever the client says in between.
+        (
+            &[
+                ENVELOPE,
+                "BDAT 3\r\nabc",
+                "BDAT 0\r\n",
+                "BDAT 3\r\nabc",
+                "RCPT TO:<user@example.com>\r\n",
+                "MAIL FROM:<>\r\n",
+                "DATA\r\n",
+                "NOOP\r\n",
+                "BDAT 0\r\n",
+                "BDAT 0 LAST\r\n",
+                ENVELOPE,
+                "BDAT 3 LAST\r\nabc",
+            ],
+            "250 250 250 551 551 503 503 503 250 551 551 250 250 250",
+        ),
+        (
+            &[ENVELOPE, "BDAT 0\r\n", "RSET\r\n", "BDAT 0\r\n", EHLO, ENVELOPE],
+            "250 250 551 250 551 250 250 250",
+        ),
+        (&["BDAT 3\r\nabc", "MAIL FROM:<>\r\n", "DATA\r\n", "BDAT 3\r\nabc"], "503 503 503 551"),
+        (&["BDAT 3 LAST\r\nabc", "BDAT 3 LAST\r\nabc", ENVELOPE], "503 503 250 250"),
+        (&["MAIL FROM:<>\r\n", "BDAT 3\r\nabc", "RCPT TO:<user@example.com>\r\n"], "250 554 503"),
         (&[ENVELOPE, "BDAT x\r\n"], "250 250 521"),
-        (&["MAIL FROM:<a@b.example>\r\n", "BDAT 12 LAST\r\nRSET\r\nNOOP\r\n", ENVELOPE], "250 503 250 250"),
+        (&["MAIL FROM:<a@b.example>\r\n", "BDAT 12 LAST\r\nRSET\r\nNOOP\r\n", ENVELOPE], "250 554 250 250"),
         (
             &[
                 "MAIL\r\n",
@@ -237,6 +263,53 @@ fn replies_in_every_order() {
         let played = player.codes(&groups);
         assert_eq!(played.strip_prefix("250 "), Some(codes), "{groups:?}");
     }
+}
+
+/// Clients say HELO after EHLO out of habit and go on in groups: to Postfix they are ESMTP clients still.
+#[test]
+fn helo_after_ehlo_takes_no_extension_away() {
+    let mut player = Player::default();
+    let group = alloc::format!("RSET\r\n{ENVELOPE}DATA\r\n");
+    let groups = [EHLO, "HELO other.example.net\r\n", &group, "x\r\n.\r\n"];
+    assert_eq!(player.codes(&groups), "250 250 250 250 250 354 250");
+    let mut session = Session::new(Origin::default(), false);
+    let (mut notes, mut replies) = (Notes::default(), Vec::new());
+    let mut context = Context {
+        settings: &player.settings,
+        wall: Timestamp::default(),
+        is_storage_low: false,
+        observer: &mut notes,
+    };
+    for (line, protocol, helo) in [
+        ("HELO a\r\n", Protocol::Smtp, "a"),
+        ("EHLO b\r\n", Protocol::Esmtp, "b"),
+        ("HELO c\r\n", Protocol::Esmtp, "c"),
+        ("EHLO\r\n", Protocol::Esmtp, "c"),
+    ] {
+        session.feed(&mut context, line.as_bytes(), &mut replies);
+        assert_eq!((session.origin().protocol, &*session.origin().helo), (protocol, helo.as_bytes()));
+    }
+    for (groups, codes, is_closed) in [
+        (&["HELO c\r\n", ENVELOPE][..], "250 554", true),
+        (&["HELO c\r\n", EHLO, ENVELOPE], "250 250 250 250", false),
+        (&["EHLO\r\n", ENVELOPE], "501 554", true),
+        (&[EHLO, "EHLO\r\n", ENVELOPE], "250 501 250 250", false),
+        (&[EHLO, "HELO c\r\nNOOP\r\n"], "250 554", true),
+        (&[EHLO, "NOOP\r\nNOOP\r\n"], "250 554", true),
+        (&[EHLO, "VRFY u@example.com\r\nNOOP\r\n"], "250 554", true),
+        (&[EHLO, "DATA\r\nRSET\r\n"], "250 554", true),
+        (&[EHLO, "RSET\r\nHELP\r\nEXPN x\r\nSTARTTLS\r\nNOOP\r\n"], "250 250 214 502 502 250", false),
+        (&[EHLO, "XYZZY\r\nNOOP\r\n"], "250 500 250", false),
+        (&[EHLO, "QUIT\r\nNOOP\r\n"], "250 221", true),
+        (&["QUIT\r\nNOOP\r\n"], "554", true),
+        (&["HELO c\r\n", "RSET\r\nNOOP\r\n"], "250 554", true),
+    ] {
+        assert_eq!(player.codes(groups), codes, "{groups:?}");
+        assert_eq!(player.play(groups).is_closed, is_closed, "{groups:?}");
+    }
+    player.settings.smtpd_forbid_unauth_pipelining = false;
+    assert_eq!(player.codes(&["HELO c\r\n", ENVELOPE]), "250 250 250");
+    assert_eq!(player.codes(&[EHLO, "NOOP\r\nVRFY u@example.com\r\nHELO c\r\n"]), "250 250 252 250");
 }
 
 #[test]

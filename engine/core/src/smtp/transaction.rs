@@ -9,11 +9,8 @@ pub(super) struct Transaction {
     pub(super) envelope: Envelope,
     /// Octets of memory that its recipients hold.
     pub(super) recipients_memory: usize,
-    /// Recipients that were refused.
-    pub(super) refused_recipients: u32,
     /// Recipients that came after the limit.
     pub(super) surplus_recipients: u32,
-    pub(super) chunking: Chunking,
     pub(super) decoder: Decoder,
     /// Octets of content handed out.
     pub(super) content_size: u64,
@@ -21,23 +18,23 @@ pub(super) struct Transaction {
     pub(super) chunks_size: u64,
 }
 
-/// How far BDAT has come (RFC 3030).
+/// How far BDAT has come (RFC 3030), inside a transaction or without one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Chunking {
     /// No BDAT yet.
     None,
     /// Chunks are coming in.
     Open,
-    /// A chunk was refused: nothing more is taken.
+    /// A chunk was refused. Further ones are discarded, up to the last one, RSET, HELO or EHLO.
     Failed,
 }
 
 /// Why content is read and dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// BDAT, and nobody to send to.
+    /// BDAT outside a transaction.
     NeedRecipient,
-    /// BDAT, and no recipient was accepted.
+    /// BDAT without recipients.
     NoValidRecipients,
     /// BDAT after one that was refused.
     AfterError,
