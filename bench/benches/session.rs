@@ -102,23 +102,30 @@ fn transaction(criterion: &mut Criterion) {
 /// Content that is nothing like mail: each of its lines is a step of the session.
 fn odd_content(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("odd_content");
-    for (name, unit) in
-        [("bare_lf", &b"\n"[..]), ("short_lines_bare_lf", b"a\n"), ("bare_cr", b"\r"), ("dots", b".\r\n..")]
-    {
+    // What is repeated, and how many bytes of content the session hands out for it.
+    for (name, unit, handed_out) in [
+        ("bare_lf", &b"\n"[..], 2),
+        ("short_lines_bare_lf", b"a\n", 3),
+        ("bare_cr", b"\r", 1),
+        ("dots", b"..\r\n", 3),
+    ] {
         let mut client = Client::new();
         let commands = b"MAIL FROM:<a@example.net>\r\nRCPT TO:<alice@example.com>\r\nDATA\r\n";
-        let data = [unit.repeat((64 << 10) / unit.len()), b"x\r\n.\r\n".to_vec()].concat();
+        let count = SIZE / unit.len();
+        let data = [unit.repeat(count), b"x\r\n.\r\n".to_vec()].concat();
         group.throughput(Throughput::Bytes(data.len() as u64));
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 client.replies.clear();
                 client.send(black_box(commands));
-                client.send(black_box(&data))
+                assert_eq!(client.send(black_box(&data)), count * handed_out + b"x\r\n".len());
             });
         });
     }
     group.finish();
 }
+
+const SIZE: usize = 64 << 10;
 
 criterion_group!(benches, commands, transaction, odd_content);
 criterion_main!(benches);

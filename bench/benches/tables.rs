@@ -35,7 +35,7 @@ fn million(criterion: &mut Criterion) {
     drop(text);
     let mut kinds = vec!["texthash"];
     for kind in ["lmdb", "cdb"] {
-        let made = std::process::Command::new("postmap")
+        let made = mailrace_dev::program::command("postmap")
             .args(["-c", "/etc/postfix", &format!("{kind}:{}", file.display())])
             .status();
         match made {

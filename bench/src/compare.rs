@@ -26,14 +26,19 @@ pub struct Plan {
     /// How often each.
     pub rounds: u32,
     /// Length of one run.
-    pub seconds: f64,
+    pub seconds: Duration,
     /// The load generator's processor.
     pub load_cpu: Option<usize>,
     /// How the servers are started.
     pub setting: Setting,
     /// Names of servers to leave out.
     pub without: Vec<String>,
+    /// Whether to print the project's targets.
+    pub has_targets: bool,
 }
+
+/// The names of all servers that can be compared.
+pub const CONTENDERS: [&str; 5] = [CANNED_ONLY, CANNED, Kernel::Ring.name(), Kernel::Epoll.name(), POSTFIX];
 
 /// One run of one server.
 #[derive(Clone, Debug, Serialize)]
@@ -87,7 +92,7 @@ pub fn compare(plan: &Plan, stop: &AtomicBool) -> Result<Vec<Outcome>, BenchErro
     let mut contenders = start_all(plan)?;
     for contender in &mut contenders {
         let workload = plan.workloads.first().map(|it| it.load.clone()).unwrap_or_default();
-        load::run(contender.address(), &workload, WARM_UP_SECONDS, plan.load_cpu)?;
+        load::run(contender.address(), &workload, WARM_UP_TIME, plan.load_cpu)?;
     }
     let mut outcomes = Vec::new();
     for workload in &plan.workloads {
@@ -95,9 +100,8 @@ pub fn compare(plan: &Plan, stop: &AtomicBool) -> Result<Vec<Outcome>, BenchErro
         let mut probes = Vec::new();
         for round in 0..plan.rounds {
             if workload.probe {
-                let time = Duration::from_secs_f64(plan.seconds / 2.0);
                 let directory = plan.setting.directory.join("probe");
-                probes.push(probe::durable_writes(directory, time, plan.setting.cpu)?.p50_us);
+                probes.push(probe::durable_writes(directory, plan.seconds / 2, plan.setting.cpu)?.p50_us);
             }
             // Nobody is always first.
             let count = contenders.len();
@@ -110,7 +114,8 @@ pub fn compare(plan: &Plan, stop: &AtomicBool) -> Result<Vec<Outcome>, BenchErro
             }
         }
         let outcome = Outcome::new(workload, runs, probes);
-        print(&outcome, &workload.target);
+        let target = if plan.has_targets { workload.target } else { Target::default() };
+        print(&outcome, &target);
         outcomes.push(outcome);
     }
     Ok(outcomes)
@@ -120,7 +125,7 @@ fn start_all(plan: &Plan) -> Result<Vec<Box<dyn Contender>>, BenchError> {
     let is_wanted = |name: &str| !plan.without.iter().any(|other| other == name);
     let setting = &plan.setting;
     let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
-    if is_wanted("canned") {
+    if is_wanted(CANNED_ONLY) {
         contenders.push(Box::new(Canned::start(setting, false)?));
     }
     if is_wanted(CANNED) {
@@ -307,17 +312,42 @@ fn print(outcome: &Outcome, target: &Target) {
 }
 
 fn print_ratio(name: &str, ratio: Option<Range>, target: Option<f64>, is_upper: bool) {
-    let Some(ratio) = ratio else { return };
+    if let Some(ratio) = ratio {
+        println!("{}", ratio_line(name, ratio, target, is_upper));
+    }
+}
+
+fn ratio_line(name: &str, ratio: Range, target: Option<f64>, is_upper: bool) -> String {
     let verdict = target.map(|target| {
         let is_met = if is_upper { ratio.median <= target } else { ratio.median >= target };
         let bound = if is_upper { "at most" } else { "at least" };
         format!("  target {bound} {target}: {}", if is_met { "met" } else { "NOT MET" })
     });
-    println!("  {name}: {ratio}{}", verdict.unwrap_or_default());
+    format!("  {name}: {ratio}{}", verdict.unwrap_or_default())
 }
 
+const CANNED_ONLY: &str = "canned";
 const CANNED: &str = "canned-durable";
 const POSTFIX: &str = "postfix";
-const WARM_UP_SECONDS: f64 = 0.5;
+const WARM_UP_TIME: Duration = Duration::from_millis(500);
 const SETTLE_STEP: Duration = Duration::from_millis(100);
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_shown_when_there_are_any() {
+        let ratio = Range { median: 1.5, min: 1.4, max: 1.6 };
+        assert_eq!(ratio_line("x", ratio, None, true), "  x: 1.50 (1.40-1.60)");
+        assert_eq!(
+            ratio_line("x", ratio, Some(1.4), true),
+            "  x: 1.50 (1.40-1.60)  target at most 1.4: NOT MET"
+        );
+        assert_eq!(
+            ratio_line("x", ratio, Some(1.4), false),
+            "  x: 1.50 (1.40-1.60)  target at least 1.4: met"
+        );
+    }
+}

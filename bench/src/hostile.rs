@@ -27,9 +27,9 @@ pub struct Plan {
     /// Runs without and with bad clients.
     pub rounds: u32,
     /// Length of each run.
-    pub seconds: f64,
+    pub seconds: Duration,
     /// How long bad clients are there before the run with them begins.
-    pub settle: f64,
+    pub settle: Duration,
     /// How the server is started.
     pub setting: Setting,
     /// The load generators' processor.
@@ -76,12 +76,13 @@ pub fn measure(plan: &Plan, stop: &AtomicBool) -> Result<Report, BenchError> {
             return Err(BenchError::Stopped);
         }
         without.push(run(&mut server, plan)?);
-        let _hostile = Hostile::start(server.address(), plan)?;
+        let mut hostile = Hostile::start(server.address(), plan)?;
         let before = cpu_time(server.pid());
-        sleep(Duration::from_secs_f64(plan.settle));
+        sleep(plan.settle);
         let used = cpu_time(server.pid()).saturating_sub(before);
-        alone.push(used.as_secs_f64() / plan.settle);
+        alone.push(used.as_secs_f64() / plan.settle.as_secs_f64().max(f64::EPSILON));
         with.push(run(&mut server, plan)?);
+        hostile.are_there()?;
     }
     let ratios = |of: fn(&Run) -> f64| {
         let ratios = with.iter().zip(&without).map(move |(with, without)| of(with) / of(without));
@@ -126,6 +127,19 @@ impl Hostile {
             command.args(["--kinds", &plan.kinds.join(",")]);
         }
         spawn(command.stdin(Stdio::null()).stdout(Stdio::null()), plan.load_cpu).map(Self)
+    }
+}
+
+impl Hostile {
+    /// Fails when they have ended by themselves: what was measured meanwhile was measured without them.
+    fn are_there(&mut self) -> Result<(), BenchError> {
+        match self.0.try_wait().map_err(BenchError::at("waiting for mailrace-load"))? {
+            None => Ok(()),
+            Some(status) => Err(BenchError::Failed {
+                program: "mailrace-load --hostile".to_owned(),
+                message: format!("ended before its time: {status}"),
+            }),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod error;
 pub mod hostile;
 pub mod load;
 pub mod memory;
+pub mod noise;
 pub mod place;
 pub mod probe;
 pub mod process;

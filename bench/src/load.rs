@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -49,11 +50,15 @@ impl LoadReport {
 pub fn run(
     server: SocketAddr,
     arguments: &[String],
-    seconds: f64,
+    time: Duration,
     cpu: Option<usize>,
 ) -> Result<LoadReport, BenchError> {
     let mut command = Command::new(sibling("mailrace-load")?);
-    command.arg(server.to_string()).args(arguments).args(["--duration", &seconds.to_string(), "--json"]);
+    command.arg(server.to_string()).args(arguments).args([
+        "--duration",
+        &time.as_secs_f64().to_string(),
+        "--json",
+    ]);
     let child = spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()), cpu)?;
     let output = child.wait_with_output().map_err(BenchError::at("waiting for mailrace-load"))?;
     let failed = |message: String| BenchError::Failed { program: "mailrace-load".to_owned(), message };

@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use clap::Parser;
 use mailrace_bench::canned::{Canned, Log};
+use mailrace_bench::compare::CONTENDERS;
 use mailrace_bench::contender::Setting;
 use mailrace_bench::error::BenchError;
+use mailrace_bench::noise::Ticks;
 use mailrace_bench::place::Place;
-use mailrace_bench::{compare, hostile, memory, probe, workload};
+use mailrace_bench::{compare, hostile, memory, noise, probe, workload};
 use mailrace_io::OsDisk;
 use mailrace_io::uring::{Settings, Uring};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
 fn canned(options: &CannedOptions) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(cpu) = options.cpu {
         let mut set = CpuSet::new();
-        set.set(cpu);
+        set.set(cpu.into());
         sched_setaffinity(None, &set)?;
     }
     raise_open_files();
@@ -86,9 +87,14 @@ fn compare(options: CompareOptions) -> Result<(), Box<dyn std::error::Error>> {
         }
         workloads.retain(|workload| options.workload.contains(&workload.name));
     }
+    if CONTENDERS.iter().all(|name| options.without.iter().any(|other| other == name)) {
+        return Err("every server is left out".into());
+    }
     build_programs()?;
+    noise::warn_if_busy();
     let stop = stop_on_signal()?;
     let place = make_place(&options.place)?;
+    let ticks = Ticks::now();
     let plan = compare::Plan {
         workloads,
         rounds: options.rounds,
@@ -96,8 +102,10 @@ fn compare(options: CompareOptions) -> Result<(), Box<dyn std::error::Error>> {
         load_cpu: options.place.load_cpu(),
         setting: setting(&options.place, place.directory()),
         without: options.without,
+        has_targets: options.targets,
     };
     let outcomes = compare::compare(&plan, &stop)?;
+    noise::warn_if_stolen(&ticks);
     write_json(options.json.as_deref(), &outcomes)
 }
 
@@ -136,9 +144,11 @@ fn memory(options: MemoryOptions) -> Result<(), Box<dyn std::error::Error>> {
 
 fn hostile(options: HostileOptions) -> Result<(), Box<dyn std::error::Error>> {
     build_programs()?;
+    noise::warn_if_busy();
     raise_open_files();
     let stop = stop_on_signal()?;
     let place = make_place(&options.place)?;
+    let ticks = Ticks::now();
     let plan = hostile::Plan {
         hostile: options.hostile,
         kinds: options.kinds,
@@ -150,6 +160,7 @@ fn hostile(options: HostileOptions) -> Result<(), Box<dyn std::error::Error>> {
         load_cpu: options.place.load_cpu(),
     };
     let report = hostile::measure(&plan, &stop)?;
+    noise::warn_if_stolen(&ticks);
     for (name, runs) in [("without", &report.without), ("with", &report.with)] {
         for run in runs {
             println!(
@@ -167,9 +178,10 @@ fn hostile(options: HostileOptions) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn probe(options: &ProbeOptions) -> Result<(), Box<dyn std::error::Error>> {
+    noise::warn_if_busy();
     let place = make_place(&options.place)?;
-    let time = Duration::from_secs_f64(options.seconds);
-    let report = probe::durable_writes(place.directory().join("probe"), time, options.place.server_cpu())?;
+    let report =
+        probe::durable_writes(place.directory().join("probe"), options.seconds, options.place.server_cpu())?;
     println!("one durable 4 KiB overwrite: p50 {:.0} us, p99 {:.0} us", report.p50_us, report.p99_us);
     Ok(())
 }

@@ -52,7 +52,7 @@ pub fn measure(plan: &Plan, stop: &AtomicBool) -> Result<Report, BenchError> {
     let server = Mailrace::start(&plan.setting, Kernel::Ring)?;
     // The first clients make it touch what it uses anyway.
     let first = ["--connections", "64", "--messages", "2000"].map(str::to_owned);
-    load::run(server.address(), &first, 10.0, plan.load_cpu)?;
+    load::run(server.address(), &first, Duration::from_secs(10), plan.load_cpu)?;
     sleep(SETTLE_TIME);
     let base = memory(server.pid())?;
     let idle = with_idle(&server, plan, stop)?;

@@ -1,9 +1,13 @@
-//! Owns the command line.
+//! The command line.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
+use mailrace_bench::compare::CONTENDERS;
+use mailrace_quantity::time;
 
 /// Measures Mailrace beside what bounds it and what it replaces.
 #[derive(Debug, Parser)]
@@ -32,15 +36,18 @@ pub(crate) struct CompareOptions {
     /// Only this workload (can be repeated); all of bench/workloads.toml otherwise
     #[arg(long, value_name = "NAME")]
     pub(crate) workload: Vec<String>,
-    /// Runs of each server and workload
+    /// Number of runs of each server and workload
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: u32,
-    /// Length of each run
-    #[arg(long, value_name = "S", default_value_t = 2.0)]
-    pub(crate) seconds: f64,
-    /// Leave a server out: canned, canned-durable, mailrace, mailrace-epoll, postfix (can be repeated)
-    #[arg(long, value_name = "NAME")]
+    /// Length of each run: 500ms, 2s, 1m; seconds without a unit
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time)]
+    pub(crate) seconds: Duration,
+    /// Leave a server out (can be repeated)
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(CONTENDERS))]
     pub(crate) without: Vec<String>,
+    /// Print the targets that the project has set itself, and whether they are met
+    #[arg(long)]
+    pub(crate) targets: bool,
     /// Write every run and the ratios to FILE
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -50,17 +57,17 @@ pub(crate) struct CompareOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct MemoryOptions {
-    /// Idle connections
+    /// Number of idle connections
     #[arg(long, value_name = "N", default_value_t = 15_000)]
     pub(crate) idle: u32,
-    /// Slow connections, with a message each
+    /// Number of slow connections, with a message each
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub(crate) slow: u32,
-    /// Octets of a slow message
-    #[arg(long, value_name = "OCTETS", default_value = "49M")]
+    /// Bytes of a slow message; units K, M, G
+    #[arg(long, value_name = "BYTES", default_value = "49M")]
     pub(crate) slow_size: String,
-    /// Octets a second on each slow connection
-    #[arg(long, value_name = "OCTETS", default_value = "1M")]
+    /// Bytes a second on each slow connection; units K, M, G
+    #[arg(long, value_name = "BYTES", default_value = "1M")]
     pub(crate) slow_rate: String,
     /// Write the figures to FILE
     #[arg(long, value_name = "FILE")]
@@ -71,24 +78,24 @@ pub(crate) struct MemoryOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct HostileOptions {
-    /// Bad clients' connections
+    /// Number of bad clients' connections
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=65_000))]
     pub(crate) hostile: u32,
     /// Only these kinds of bad clients
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) kinds: Vec<String>,
-    /// Connections of good clients
+    /// Number of connections of good clients
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=5_000))]
     pub(crate) connections: u32,
-    /// Runs without and with bad clients
+    /// Number of runs without and with bad clients
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: u32,
-    /// Length of each run
-    #[arg(long, value_name = "S", default_value_t = 5.0)]
-    pub(crate) seconds: f64,
-    /// How long bad clients are there before the run with them
-    #[arg(long, value_name = "S", default_value_t = 20.0)]
-    pub(crate) settle: f64,
+    /// Length of each run: 500ms, 2s, 1m; seconds without a unit
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time)]
+    pub(crate) seconds: Duration,
+    /// How long bad clients are there before the run with them: 500ms, 2s, 1m; seconds without a unit
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = time)]
+    pub(crate) settle: Duration,
     /// Write every run and the ratios to FILE
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -98,9 +105,9 @@ pub(crate) struct HostileOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct ProbeOptions {
-    /// How long
-    #[arg(long, value_name = "S", default_value_t = 2.0)]
-    pub(crate) seconds: f64,
+    /// How long: 500ms, 2s, 1m; seconds without a unit
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time)]
+    pub(crate) seconds: Duration,
     #[command(flatten)]
     pub(crate) place: PlaceOptions,
 }
@@ -147,12 +154,12 @@ pub(crate) struct CannedOptions {
     /// Copy content to a log in DIR, and answer when it is durable
     #[arg(long, value_name = "DIR")]
     pub(crate) durable: Option<PathBuf>,
-    /// Connections at once
+    /// Number of connections at once
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub(crate) connections: u32,
-    /// Run on this processor only
-    #[arg(long, value_name = "N")]
-    pub(crate) cpu: Option<usize>,
+    /// Run on the processor with this number only
+    #[arg(long, value_name = "CPU", value_parser = clap::value_parser!(u16).range(..1024))]
+    pub(crate) cpu: Option<u16>,
     /// The listener's congestion control, such as reno
     #[arg(long, value_name = "NAME")]
     pub(crate) congestion_control: Option<String>,

@@ -19,7 +19,25 @@ pub fn cpu_time(root: u32) -> Duration {
     sum
 }
 
-/// Anonymous resident memory of a process in octets: what it allocated, without its program and files.
+/// A process's name and the processor time that it has used itself.
+#[derive(Clone, Debug)]
+pub struct Usage {
+    /// As the kernel has it: at most 15 bytes.
+    pub name: String,
+    /// Of all its threads.
+    pub time: Duration,
+}
+
+/// All processes that this one may see.
+pub fn usages() -> HashMap<u32, Usage> {
+    let usage = |pid: u32| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned();
+        Some((pid, Usage { name, time: scheduled(pid) }))
+    };
+    all().into_keys().filter_map(usage).collect()
+}
+
+/// Anonymous resident memory of a process in bytes: what it allocated, without its program and files.
 pub fn anonymous_memory(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status_field(&status, "RssAnon:")

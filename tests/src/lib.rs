@@ -10,7 +10,7 @@ pub mod passes;
 mod smtp;
 
 pub use engine::{Engine, Finished, load_generator, program, run};
-pub use obstacle::{available, skip};
+pub use obstacle::{available, has_postfix, skip, skip_on_this_machine};
 pub use smtp::Client;
 
 use std::path::{Path, PathBuf};

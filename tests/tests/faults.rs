@@ -18,7 +18,7 @@ use mailrace_dev::proof::sender::Session;
 use mailrace_dev::rig::cache::Export;
 use mailrace_dev::rig::device::{LoopDevice, Mount, Place, make_ext4, require_root};
 use mailrace_io::sim::Random;
-use mailrace_tests::{Client, Directory, available, program, skip};
+use mailrace_tests::{Client, Directory, available, program, skip, skip_on_this_machine};
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
 /// Which messages are whose.
@@ -475,8 +475,7 @@ fn in_content(address: SocketAddr) -> std::io::Result<TcpStream> {
 #[test]
 fn out_of_memory_the_engine_is_killed_and_nothing_accepted_is_lost() {
     let Some(group) = Group::new() else {
-        eprintln!("SKIPPED: this machine lets nobody make a control group for memory");
-        return;
+        return skip_on_this_machine("no control group for memory can be made here");
     };
     let directory = Directory::new();
     let mut bench = Bench::new(&directory.path().join("queue"), &[]);

@@ -1,6 +1,6 @@
 //! How it starts, and how it says that it cannot.
 
-use mailrace_tests::{Client, Directory, Engine, run};
+use mailrace_tests::{Client, Directory, Engine, run, skip_on_this_machine};
 
 #[test]
 fn a_wrong_configuration_is_refused_with_its_line() {
@@ -55,8 +55,7 @@ fn a_queue_directory_that_cannot_be_made_is_refused() {
 fn ipv4_and_ipv6_clients_are_served() {
     let directory = Directory::new();
     if std::net::TcpListener::bind("[::1]:0").is_err() {
-        eprintln!("skipped: this machine has no IPv6");
-        return;
+        return skip_on_this_machine("it has no IPv6");
     }
     let arguments = ["--listen", "[::1]:0", "--set", "smtpd_peername_lookup=no"];
     let engine = Engine::start(&directory, &arguments);

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::Command;
 use std::sync::mpsc::{self, Receiver, Sender};
 
-use mailrace_tests::{Client, Directory, Engine, run};
+use mailrace_dev::program::command;
+use mailrace_tests::{Client, Directory, Engine, run, skip};
 use serde_json::Value;
 
 /// To whom the last message in the queue goes.
@@ -185,15 +185,16 @@ fn tables_of_postmap_are_read() {
     // Its configuration is nobody's.
     let _ = directory.write("main.cf", "compatibility_level = 3.6\n");
     for kind in ["lmdb", "cdb"] {
-        let made = Command::new("postmap")
+        let made = command("postmap")
             .args(["-c", directory.path().to_str().unwrap(), &format!("{kind}:virtual")])
             .current_dir(directory.path())
             .output();
         match made {
             Ok(made) if made.status.success() => {}
             other => {
-                assert!(std::env::var_os("CI").is_none(), "postmap failed: {other:?}");
-                eprintln!("SKIPPED: tables of kind {kind} need the packages postfix and postfix-{kind}");
+                skip(&format!(
+                    "tables of kind {kind} need the packages postfix and postfix-{kind}: {other:?}"
+                ));
                 continue;
             }
         }

@@ -1,0 +1,35 @@
+//! What the command line refuses before anything is built or started.
+#![expect(clippy::unwrap_used, reason = "a test that fails")]
+
+use std::process::Command;
+
+fn refusal(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_mailrace-bench")).args(arguments).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_server_that_there_is_not_cannot_be_left_out() {
+    let (status, text) = refusal(&["compare", "--without", "posfix"]);
+    assert_eq!(status, Some(2), "{text}");
+    for name in ["posfix", "canned", "canned-durable", "mailrace", "mailrace-epoll", "postfix"] {
+        assert!(text.contains(name), "{text}");
+    }
+}
+
+#[test]
+fn all_servers_cannot_be_left_out() {
+    let without = ["canned", "canned-durable", "mailrace", "mailrace-epoll", "postfix"];
+    let arguments: Vec<&str> =
+        ["compare"].into_iter().chain(without.into_iter().flat_map(|name| ["--without", name])).collect();
+    assert_eq!(refusal(&arguments), (Some(1), "mailrace-bench: every server is left out\n".to_owned()));
+}
+
+#[test]
+fn times_take_units() {
+    for text in ["1y", "-1s", "s"] {
+        let (status, text) = refusal(&["compare", &format!("--seconds={text}")]);
+        assert_eq!(status, Some(2), "{text}");
+        assert!(text.contains("such as 500ms, 5s"), "{text}");
+    }
+}
