@@ -109,8 +109,16 @@ impl Kernel {
 
     pub(super) fn check_ended(&self) {
         let is_close = |operation: &(Token, Operation)| matches!(operation.1, Operation::Close(_));
-        let is_end = |operation: &(Token, Operation)| {
-            is_close(operation) || matches!(operation.1, Operation::StopAccepting)
+        let closed: Vec<ConnectionId> =
+            self.queued.iter().filter_map(|(_, operation)| closes(operation)).collect();
+        // What it wanted of connections that it closes in the same breath is of no use to it.
+        let is_end = |operation: &(Token, Operation)| match &operation.1 {
+            Operation::Close(_) | Operation::StopAccepting => true,
+            Operation::Receive(id)
+            | Operation::ReceiveSome(id)
+            | Operation::StopReceiving(id)
+            | Operation::Send(id, _) => closed.contains(id),
+            _ => false,
         };
         assert!(self.queued.iter().all(is_end), "operations were queued by a worker that ended");
         let is_write = |due: &Due| matches!(due, Due::Write(_));
@@ -123,6 +131,10 @@ impl Kernel {
         let open = self.places.iter().filter(|(link, _)| link.is_some()).count();
         assert!(open <= closing, "a worker ended with {open} connections, {closing} of which it closes");
     }
+}
+
+const fn closes(operation: &Operation) -> Option<ConnectionId> {
+    if let Operation::Close(id) = operation { Some(*id) } else { None }
 }
 
 impl State {

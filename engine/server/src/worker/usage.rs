@@ -11,7 +11,7 @@ pub struct Usage {
     pub connections: usize,
     /// Bytes of content, envelopes and input in memory.
     pub memory: usize,
-    /// Connections that wait for room in the spool, for an answer of a table, or to be read from again.
+    /// Connections that wait for room in the spool or to be read from again, and questions that any waits for.
     pub waiting: usize,
     /// Connections that clients are charged with.
     pub charged: usize,
@@ -35,16 +35,10 @@ impl Usage {
 
 impl<D: Disk> Engine<D> {
     pub(super) fn usage(&self) -> Usage {
-        let is_open = |id: &&mailrace_io::ConnectionId| {
-            let connection = self.connections.get(id.slot as usize).and_then(Option::as_ref);
-            connection.is_some_and(|connection| connection.id == **id)
-        };
         Usage {
             connections: self.connections.iter().flatten().count(),
             memory: self.memory,
-            waiting: self.waiting_for_spool.iter().filter(is_open).count()
-                + self.waiting_for_answer.values().flatten().filter(is_open).count()
-                + self.paused.iter().filter(is_open).count(),
+            waiting: self.waiting_for_spool.len() + self.waiting_for_answer.len() + self.paused.len(),
             charged: self.accounts.connected(),
             is_submitting: self.submission.is_some(),
             is_marking: !self.markings.is_empty(),

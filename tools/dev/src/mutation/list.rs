@@ -50,8 +50,8 @@ pub const ALL: &[Mutation] = &[
         name: "helo-stays",
         what: "the name of the first EHLO stays for later ones",
         file: SESSION,
-        before: "        self.origin.helo = name",
-        after: "        let first = core::mem::take(&mut self.origin.helo);\n        self.origin.helo = if !first.is_empty() { first } else { name",
+        before: "        self.origin.helo = name.iter().take(DOMAIN_SIZE_MAX).map(keep).collect();\n",
+        after: "        if !self.has_greeted {\n            self.origin.helo = name.iter().take(DOMAIN_SIZE_MAX).map(keep).collect();\n        }\n",
         check: Seeds(200),
     },
     Mutation {

@@ -13,6 +13,7 @@ use super::client::Client;
 use super::ledger::Ledger;
 use super::plan::Plan;
 use super::planted::{PlantedDisk, PlantedIo};
+use super::tables::Tables;
 
 /// How a life ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,7 @@ pub(super) struct Life<'a> {
     /// When its workers are asked to end, whatever their clients are at.
     drain_at: Option<Instant>,
     pub(super) clients: Vec<Client>,
+    tables: Tables,
     jobs: Vec<Job>,
     answers: Receiver<(usize, Marked)>,
     answer: Sender<(usize, Marked)>,
@@ -83,6 +85,7 @@ enum Actor {
     Keeper,
     Mover,
     Operator,
+    Tables,
     Client(usize),
 }
 
@@ -104,18 +107,22 @@ impl<'a> Life<'a> {
         workers: usize,
         mut random: Random,
         bug: Option<super::Bug>,
+        generation: u64,
     ) -> Result<Self, String> {
         let seed = if bug == Some(super::Bug::SaltRepeated) { 7 } else { random.bits() };
         let count = u16::try_from(workers).map_err(|error| error.to_string())?;
         let Opened { spools, keeper, mover, report, shared, lock } =
             open(disk, &plan.spool, count, seed).map_err(|error| error.to_string())?;
         let mut seats = Vec::new();
+        let manner = plan.tables.unwrap_or_default();
+        let tables = Tables::new(world, manner, Random::new(random.bits(), "tables"));
+        let settings = Arc::new(tables.settings(plan, generation));
         for (io, spool) in world.boot(workers).into_iter().zip(spools) {
             let io = PlantedIo::new(io, bug);
             let waker = io.waker();
             shared.add_waker(waker.clone());
             let (controls, receiver) = channel::unbounded();
-            let (settings, slots) = (Arc::clone(&plan.worker), plan.conditions.slots);
+            let (settings, slots) = (Arc::clone(&settings), plan.conditions.slots);
             let worker =
                 Worker::new(io, spool, Arc::clone(&shared), settings, Telemetry::unread(), receiver, slots);
             seats.push(Seat { worker: Some(worker), controls, waker });
@@ -135,6 +142,7 @@ impl<'a> Life<'a> {
             has_operator: true,
             drain_at: None,
             clients: Vec::new(),
+            tables,
             jobs: Vec::new(),
             answers,
             answer,
@@ -167,8 +175,9 @@ impl<'a> Life<'a> {
     }
 
     /// No operator does anything any more.
-    pub(super) const fn dismiss_operator(&mut self) {
+    pub(super) fn dismiss_operator(&mut self) {
         self.has_operator = false;
+        self.tables.calm();
     }
 
     /// Goes on until all clients are gone.
@@ -196,11 +205,15 @@ impl<'a> Life<'a> {
         self.go_on(ledger, Goal::Drained)
     }
 
-    fn ask_to_end(&mut self) {
+    fn tell_all(&self, control: impl Fn() -> Control) {
         for seat in &self.seats {
-            let _ = seat.controls.send(Control::Drain);
+            let _ = seat.controls.send(control());
             seat.waker.wake();
         }
+    }
+
+    fn ask_to_end(&mut self) {
+        self.tell_all(|| Control::Drain);
         (self.has_operator, self.drain_at) = (false, None);
     }
 
@@ -285,6 +298,7 @@ impl<'a> Life<'a> {
         }
         consider(Some(self.keeper_wakes), Actor::Keeper);
         consider(Some(self.mover_wakes), Actor::Mover);
+        consider(self.tables.next_event(), Actor::Tables);
         consider(self.has_operator.then_some(self.operator_wakes), Actor::Operator);
         for (index, client) in self.clients.iter().enumerate() {
             consider(client.next_event(), Actor::Client(index));
@@ -325,6 +339,12 @@ impl<'a> Life<'a> {
                 self.operate(ledger);
                 Ok(())
             }
+            Actor::Tables => {
+                for ticket in self.tables.answer(now) {
+                    self.tell_all(|| Control::Answered(ticket));
+                }
+                Ok(())
+            }
             Actor::Client(index) => self.clients[index].step(self.world, ledger),
         }
     }
@@ -334,8 +354,22 @@ impl<'a> Life<'a> {
         now.after(Duration::from_nanos(self.random.between(1, most)))
     }
 
+    /// Goes on with other settings: tables of another generation, and another bound of memory.
+    fn reload(&mut self, ledger: &mut Ledger) {
+        ledger.generation += 1;
+        self.world.note("settings are reloaded, generation {}", [ledger.generation, 0, 0]);
+        let mut settings = self.tables.settings(self.plan, ledger.generation);
+        settings.content_memory =
+            usize::try_from(self.random.magnitude(8_000, 1 << 20)).unwrap_or(usize::MAX);
+        let settings = Arc::new(settings);
+        self.tell_all(|| Control::Reload(Arc::clone(&settings)));
+    }
+
     /// Marks a message: mostly as done, as its delivery would.
     fn operate(&mut self, ledger: &mut Ledger) {
+        if self.plan.reloads > 0 && self.random.below(1000) < self.plan.reloads {
+            self.reload(ledger);
+        }
         let markable = ledger.markable();
         if markable.is_empty() {
             return;

@@ -409,6 +409,7 @@ impl Message {
 fn recipients(number: usize, manner: &Manner, is_extended: bool, random: &mut Random) -> Vec<Recipient> {
     let count = match random.below(24) {
         0 => random.magnitude(1, manner.recipients_max),
+        3..=6 if manner.has_crowds => random.between(30, manner.recipients_max.max(30)),
         1 | 2 => random.between(5, 30).min(manner.recipients_max),
         _ => random.between(1, 3),
     };

@@ -38,6 +38,7 @@ mod onlooker;
 mod plan;
 mod planted;
 mod shrink;
+mod tables;
 
 use std::rc::Rc;
 
@@ -208,7 +209,8 @@ impl Run {
             }
             let random = Random::new(self.random.bits(), "life");
             self.ledger.failures_before = world.disk_failures();
-            match Life::begin(world, plan, &self.disk, workers, random, self.bug) {
+            let generation = self.ledger.generation;
+            match Life::begin(world, plan, &self.disk, workers, random, self.bug, generation) {
                 Ok(life) => {
                     self.report.lives += 1;
                     self.ledger.note_damage(&world.take_corruptions());

@@ -11,6 +11,7 @@ use mailrace_io::sim::{Conditions, Fault, Faults, Random};
 use mailrace_spool as spool;
 
 use super::Bug;
+use super::tables::TableManner;
 
 /// What a run is to leave out, so that less happens in it; and the bug that is planted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +36,12 @@ pub(super) struct Plan {
     /// Workers and clients of each life.
     pub(super) lives: Vec<(usize, usize)>,
     pub(super) manner: Manner,
+    /// Recipients are looked up in such tables.
+    pub(super) tables: Option<TableManner>,
+    /// Each field and line is looked up, and nothing is found.
+    pub(super) has_checks: bool,
+    /// Of a thousand turns of the operator, how many reload.
+    pub(super) reloads: u64,
     /// How often operators do something, in microseconds.
     pub(super) operator_period: u64,
     /// How long the keeper of segments and the mover take at most.
@@ -51,6 +58,8 @@ pub(super) struct Manner {
     pub(super) recipients_max: u64,
     /// Recipients of a message at most that a server takes.
     pub(super) recipient_limit: usize,
+    /// Many messages have as many.
+    pub(super) has_crowds: bool,
     pub(super) header_size_limit: usize,
     /// Bytes of the longest fields, more or less.
     pub(super) field_size: u64,
@@ -70,6 +79,7 @@ impl Default for Manner {
             message_size_limit: 1 << 20,
             recipients_max: 30,
             recipient_limit: 1000,
+            has_crowds: false,
             header_size_limit: 102_400,
             field_size: 4000,
             hopcount_limit: 50,
@@ -128,12 +138,18 @@ impl Plan {
             queue_minfree: 0,
             message_size_limit: if random.one_in(4) { 40_000 } else { 1 << 20 },
         };
+        let has_crowds = Random::new(seed, "crowds").one_in(CROWD_SHARE);
+        if has_crowds {
+            spool.block_size = 262_144;
+            spool.segment_size = 1 << 20;
+        }
         if is_heavy {
             spool.block_size = 65_536 * size(random, 1, 4);
             spool.segment_size = (1 << 20) * random.magnitude(1, 4);
             spool.message_size_limit = 10_240_000;
         }
         let mut manner = Manner::new(&spool, is_heavy, random);
+        manner.has_crowds = has_crowds;
         let mut conditions = Conditions {
             is_direct: !random.one_in(4),
             capacity: if random.one_in(6) {
@@ -162,6 +178,12 @@ impl Plan {
             let clients = if is_heavy { size(random, 1, 4) } else { size(random, 1, 12) };
             lives.push((workers, options.clients.map_or(clients, |most| clients.min(most))));
         }
+        let tables = random.one_in(3).then(|| TableManner {
+            delay: (!random.one_in(4)).then(|| Duration::from_micros(random.magnitude(20, 20_000_000))),
+            memory_time: Duration::from_millis(random.magnitude(30_000, 1_000_000)),
+            failures: if random.one_in(3) { random.magnitude(1, 30) } else { 0 },
+        });
+        manner.has_tables = tables.is_some();
         lives.truncate(options.lives.unwrap_or(usize::MAX));
         Self {
             conditions,
@@ -170,6 +192,9 @@ impl Plan {
             worker: Arc::new(worker),
             lives,
             manner,
+            tables,
+            has_checks: Random::new(seed, "checks").one_in(6),
+            reloads: if random.one_in(3) { random.magnitude(1, 200) } else { 0 },
             operator_period: random.magnitude(200, 2_000_000),
             service_time: Duration::from_micros(random.magnitude(50, 500_000)),
         }
@@ -178,6 +203,8 @@ impl Plan {
 
 /// One in so many worlds has large messages.
 const HEAVY_SHARE: u64 = 24;
+/// One in so many has messages with hundreds of recipients.
+const CROWD_SHARE: u64 = 12;
 /// What a client that owes may be made to wait, and what other clients may hold up.
 const SILENCE_EXTRA: Duration = Duration::from_secs(400);
 
