@@ -26,6 +26,11 @@ const SLOW_FACTOR: u32 = 400;
 /// How long a connection waits that was not accepted.
 const REFUSED: std::time::Duration = std::time::Duration::from_millis(200);
 
+/// Of a place in the connection table; it begins anew after that.
+const GENERATION_MAX: u32 = 0x00ff_ffff;
+/// Some begin shortly before that.
+const FIRST_GENERATIONS: [u32; 3] = [0, GENERATION_MAX, GENERATION_MAX - 2];
+
 /// One worker's side of the kernel.
 #[derive(Debug)]
 pub(super) struct Kernel {
@@ -77,7 +82,7 @@ impl Kernel {
             next_due: 0,
             files: Slab::new(),
             is_accepting: true,
-            places: vec![(None, 0); conditions.slots],
+            places: (0..conditions.slots).map(|slot| (None, FIRST_GENERATIONS[slot % 3])).collect(),
             is_lent: vec![false; usize::from(conditions.receive_buffers)],
             free: (0..conditions.receive_buffers).rev().collect(),
             woken: Arc::default(),
@@ -198,7 +203,7 @@ impl State {
         let index = kernel.open_link(id, "a close");
         let (link, generation) = &mut kernel.places[id.slot as usize];
         *link = None;
-        *generation = (*generation + 1) & 0x00ff_ffff;
+        *generation = (*generation + 1) & GENERATION_MAX;
         let now = self.now;
         let arrival = Self::soon(now, self.conditions.latency, &mut self.network_random);
         if let Some(Send { token, memory, .. }) = self.links[index].send.take() {

@@ -120,8 +120,44 @@ impl Ledger {
 
     /// Messages that an operator can mark.
     pub(super) fn markable(&self) -> Vec<usize> {
-        let is_markable = |record: &Record| record.presence == Presence::Once && !record.is_marking;
-        (0..self.records.len()).filter(|number| is_markable(&self.records[*number])).collect()
+        (0..self.records.len()).filter(|number| self.is_markable(*number)).collect()
+    }
+
+    pub(super) fn is_markable(&self, number: usize) -> bool {
+        let record = &self.records[number];
+        record.presence == Presence::Once && !record.is_marking && record.id.is_some()
+    }
+
+    /// Those to which a mark would make a difference, as the last look at the queue had it.
+    pub(super) fn markable_by(&self, mark: Mark) -> Vec<usize> {
+        let makes_difference = |number: &usize| match mark {
+            Mark::Done => true,
+            Mark::Hold => self.records[*number].may_be_incoming,
+            Mark::Release => self.records[*number].may_be_held,
+        };
+        self.markable().into_iter().filter(makes_difference).collect()
+    }
+
+    /// A mark of all messages is settled.
+    pub(super) fn end_marks(
+        &mut self,
+        numbers: &[usize],
+        mark: Mark,
+        marked: u64,
+        failed: u64,
+    ) -> Result<(), String> {
+        if marked + failed != numbers.len() as u64 && !self.is_damaged {
+            let count = numbers.len();
+            return Err(format!("{marked} messages were marked, {failed} were not, and there are {count}"));
+        }
+        for number in numbers {
+            self.records[*number].is_marking = false;
+            // Of which it failed is not told.
+            if failed == 0 && marked == numbers.len() as u64 {
+                self.end_mark(*number, mark, 1, 0)?;
+            }
+        }
+        Ok(())
     }
 
     /// A mark is asked for; which message to name.

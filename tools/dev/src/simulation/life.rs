@@ -60,7 +60,9 @@ struct Seat {
 
 /// A mark that was asked for.
 struct Job {
-    message: usize,
+    /// One, or all to which it makes a difference.
+    messages: Vec<usize>,
+    is_all: bool,
     mark: Mark,
     /// Workers that have not answered.
     unanswered: usize,
@@ -164,6 +166,20 @@ impl<'a> Life<'a> {
         for worker in 0..self.seats.len() {
             let random = Random::new(self.random.bits(), "client");
             self.clients.push(Client::honest(self.world, ledger, random, worker, &self.plan.manner));
+        }
+    }
+
+    /// Asks for marks of some messages, or of all, as a command does that runs alone.
+    pub(super) fn command(&mut self, ledger: &mut Ledger) {
+        let markable = ledger.markable();
+        let mark = *self.random.pick(&[Mark::Done, Mark::Hold, Mark::Release]);
+        if self.random.one_in(3) && mark != Mark::Done {
+            return self.ask_all(ledger, mark);
+        }
+        for number in markable {
+            if self.random.one_in(3) {
+                self.ask(ledger, number, mark);
+            }
         }
     }
 
@@ -374,18 +390,40 @@ impl<'a> Life<'a> {
         if markable.is_empty() {
             return;
         }
-        let number = *self.random.pick(&markable);
-        let mark = match self.random.below(8) {
-            0 => Mark::Hold,
-            1 => Mark::Release,
-            _ => Mark::Done,
-        };
-        self.ask(ledger, number, mark);
+        // Where segments are to empty, one message in nine stays until the end.
+        let stays = |number: usize| self.plan.is_sparse && number.is_multiple_of(9);
+        let repeats = if self.plan.is_sparse { 4 } else { 1 };
+        for _ in 0..repeats {
+            let number = *self.random.pick(&markable);
+            let mark = match self.random.below(8) {
+                0 => Mark::Hold,
+                1 => Mark::Release,
+                _ if stays(number) => continue,
+                _ => Mark::Done,
+            };
+            if ledger.is_markable(number) {
+                self.ask(ledger, number, mark);
+            }
+        }
     }
 
     fn ask(&mut self, ledger: &mut Ledger, number: usize, mark: Mark) {
         let Some(id) = ledger.begin_mark(number, mark) else { return };
         self.world.note("message {} is to be marked", [number as u64, 0, 0]);
+        self.send_mark(mark, Selection::One(id), vec![number]);
+    }
+
+    /// While no message is coming in.
+    fn ask_all(&mut self, ledger: &mut Ledger, mark: Mark) {
+        let numbers = ledger.markable_by(mark);
+        self.world.note("{} messages are to be marked", [numbers.len() as u64, 0, 0]);
+        for number in &numbers {
+            ledger.begin_mark(*number, mark);
+        }
+        self.send_mark(mark, Selection::All, numbers);
+    }
+
+    fn send_mark(&mut self, mark: Mark, selection: Selection, messages: Vec<usize>) {
         let job = self.jobs.len();
         let seats: Vec<&Seat> = self.seats.iter().filter(|seat| seat.worker.is_some()).collect();
         for seat in &seats {
@@ -393,10 +431,11 @@ impl<'a> Life<'a> {
             let answer = Answer::new(move |marked| {
                 let _ = answer.send((job, marked));
             });
-            let _ = seat.controls.send(Control::Mark { mark, selection: Selection::One(id), answer });
+            let _ = seat.controls.send(Control::Mark { mark, selection, answer });
             seat.waker.wake();
         }
-        self.jobs.push(Job { message: number, mark, unanswered: seats.len(), marked: Marked::default() });
+        let (unanswered, is_all) = (seats.len(), selection == Selection::All);
+        self.jobs.push(Job { messages, is_all, mark, unanswered, marked: Marked::default() });
     }
 
     fn take_answers(&mut self, ledger: &mut Ledger) -> Result<(), String> {
@@ -407,11 +446,15 @@ impl<'a> Life<'a> {
             job.marked.failures += marked.failures;
             if job.unanswered == 0 {
                 let Marked { messages, failures } = job.marked;
-                self.world.note(
-                    "message {} is marked: {} done, {} failed",
-                    [job.message as u64, messages, failures],
-                );
-                ledger.end_mark(job.message, job.mark, messages, failures)?;
+                if job.is_all {
+                    self.world.note("messages are marked: {} done, {} failed", [messages, failures, 0]);
+                    ledger.end_marks(&job.messages, job.mark, messages, failures)?;
+                    continue;
+                }
+                let number = job.messages[0];
+                self.world
+                    .note("message {} is marked: {} done, {} failed", [number as u64, messages, failures]);
+                ledger.end_mark(number, job.mark, messages, failures)?;
             }
         }
         if self.jobs.iter().all(|job| job.unanswered == 0) {

@@ -68,6 +68,10 @@ pub struct Report {
     pub refused: u64,
     /// Messages whose mark `done` was answered.
     pub done: u64,
+    /// Messages that had been moved when the queue was looked at.
+    pub moved: u64,
+    /// Reloads of settings.
+    pub reloads: u64,
     /// Processes that were killed.
     pub kills: u64,
     /// Losses of power.
@@ -86,6 +90,8 @@ impl Report {
         self.accepted += other.accepted;
         self.refused += other.refused;
         self.done += other.done;
+        self.moved += other.moved;
+        self.reloads += other.reloads;
         self.kills += other.kills;
         self.power_cuts += other.power_cuts;
         self.operations += other.operations;
@@ -134,6 +140,7 @@ pub fn live(seed: u64, options: &Options, is_traced: bool) -> Outcome {
     report.accepted = ledger.accepted;
     report.refused = ledger.refused;
     report.done = ledger.done;
+    (report.moved, report.reloads) = (ledger.moved, ledger.generation);
     report.operations = world.operations();
     report.faults = world.fault_counts();
     Outcome { report, trace: world.trace(), violation: violation.err() }
@@ -165,6 +172,9 @@ impl Run {
         for (workers, clients) in self.plan.lives.clone() {
             let crash = self.draw_crash();
             self.live_once(workers, clients, crash)?;
+            if self.random.one_in(4) {
+                self.command()?;
+            }
         }
         self.end_well()
     }
@@ -247,6 +257,17 @@ impl Run {
             }
         }
         unreachable!("the attempts have no end of their own")
+    }
+
+    /// A command on the queue while no engine runs: it marks some messages, or all, and ends.
+    fn command(&mut self) -> Result<(), String> {
+        let crash = self.draw_crash();
+        self.world.set_fuse(crash.map(|(_, operations)| operations));
+        let (world, plan) = (self.world.clone(), Rc::clone(&self.plan));
+        let mut life = self.start(&world, &plan, 1, crash.map(|(crash, _)| crash))?;
+        life.dismiss_operator();
+        life.command(&mut self.ledger);
+        self.work(&mut life, 0, crash)
     }
 
     fn work(

@@ -42,6 +42,8 @@ pub(super) struct Plan {
     pub(super) has_checks: bool,
     /// Of a thousand turns of the operator, how many reload.
     pub(super) reloads: u64,
+    /// Segments empty but for few messages.
+    pub(super) is_sparse: bool,
     /// How often operators do something, in microseconds.
     pub(super) operator_period: u64,
     /// How long the keeper of segments and the mover take at most.
@@ -150,6 +152,11 @@ impl Plan {
         }
         let mut manner = Manner::new(&spool, is_heavy, random);
         manner.has_crowds = has_crowds;
+        // Many small messages in small segments, of which some are left here and there: those are moved.
+        let is_sparse = !is_heavy && Random::new(seed, "sparse").one_in(SPARSE_SHARE);
+        if is_sparse {
+            manner.sizes = manner.sizes.min(3000);
+        }
         let mut conditions = Conditions {
             is_direct: !random.one_in(4),
             capacity: if random.one_in(6) {
@@ -175,7 +182,11 @@ impl Plan {
         let mut lives = Vec::new();
         for _ in 0..count {
             let workers = 1 + random.index(3);
-            let clients = if is_heavy { size(random, 1, 4) } else { size(random, 1, 12) };
+            let clients = match (is_heavy, is_sparse) {
+                (true, _) => size(random, 1, 4),
+                (_, true) => size(random, 8, 12),
+                _ => size(random, 1, 12),
+            };
             lives.push((workers, options.clients.map_or(clients, |most| clients.min(most))));
         }
         let tables = random.one_in(3).then(|| TableManner {
@@ -195,7 +206,8 @@ impl Plan {
             tables,
             has_checks: Random::new(seed, "checks").one_in(6),
             reloads: if random.one_in(3) { random.magnitude(1, 200) } else { 0 },
-            operator_period: random.magnitude(200, 2_000_000),
+            operator_period: random.magnitude(200, if is_sparse { 20_000 } else { 2_000_000 }),
+            is_sparse,
             service_time: Duration::from_micros(random.magnitude(50, 500_000)),
         }
     }
@@ -205,6 +217,8 @@ impl Plan {
 const HEAVY_SHARE: u64 = 24;
 /// One in so many has messages with hundreds of recipients.
 const CROWD_SHARE: u64 = 12;
+/// One in so many has small messages in segments that empty.
+const SPARSE_SHARE: u64 = 8;
 /// What a client that owes may be made to wait, and what other clients may hold up.
 const SILENCE_EXTRA: Duration = Duration::from_secs(400);
 

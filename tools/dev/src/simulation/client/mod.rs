@@ -411,6 +411,12 @@ impl Client {
     }
 
     fn reply(&mut self, line: &str, world: &World, ledger: &mut Ledger) -> Result<(), String> {
+        if line.starts_with("421 4.3.2 ")
+            && !self.is_loose
+            && let Some((Expected::Verdict(number, None), _)) = self.expected.front()
+        {
+            return Err(format!("a drain ended a session in the middle of message {number}"));
+        }
         if line.starts_with("421 ") {
             // Whatever was expected: it is the end.
             self.acts.clear();

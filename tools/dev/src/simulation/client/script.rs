@@ -51,7 +51,8 @@ impl Client {
     }
 
     pub(super) fn hello(&mut self, is_extended: bool) {
-        self.is_extended = is_extended;
+        // HELO after EHLO changes the name only.
+        self.is_extended |= is_extended;
         self.helo = format!("host{}.example", self.random.below(1000));
         let verb = if is_extended { "EHLO" } else { "HELO" };
         let line = format!("{verb} {}\r\n", self.helo).into_bytes();
@@ -128,7 +129,7 @@ impl Client {
     /// Says something between two chunks that changes nothing.
     fn interrupt(&mut self) {
         match self.random.below(8) {
-            0 => self.err("MAIL FROM:<other@client.example>\r\n", "503 5.5.1 Error: MAIL after BDAT\r\n"),
+            0 => self.err("MAIL FROM:<other@client.example>\r\n", "503 5.5.1 Error: nested MAIL command\r\n"),
             1 => self.err("RCPT TO:<other@example.com>\r\n", "503 5.5.1 Error: RCPT after BDAT\r\n"),
             2 => self.err("DATA\r\n", "503 5.5.1 Error: DATA after BDAT\r\n"),
             3 => self.err("STARTTLS\r\n", "502 5.5.1 Error: command not implemented\r\n"),
