@@ -263,8 +263,11 @@ fn a_signal_ends_a_submission_without_a_trace() {
         Signal::VTALARM,
     ] {
         let mut child = interrupted(&directory, &[]);
+        // Its end would be the message's end.
+        let input = child.stdin.take();
         kill_process(Pid::from_child(&child), signal).unwrap();
         let status = child.wait().unwrap();
+        drop(input);
         assert_eq!((status.code(), dropped(&directory)), (Some(75), vec![]), "{signal:?}: {status:?}");
     }
     // The caller gone, and its end of the pipe with it: what came is a message, as in Postfix.
@@ -448,29 +451,86 @@ fn what_may_not_enter_is_kept_and_said() {
     let _ = directory.write("checks", "/^Subject: bad/ REJECT not here\n");
     let mut running = engine(&directory);
     accepted(&sendmail(&directory, &["b@localhost"], "Subject: bad\n\n"));
-    let line = running.line_with(": reject: file=");
+    let line = running.line_with(": error: submission refused: file=");
     for part in ["reply=550 5.7.1 not here,", "to=<b@localhost>", "uid="] {
         assert!(line.contains(part), "{part}: {line}");
     }
-    wait_until_gone(&directory, |name| !name.ends_with(".refused"));
-    let refused = dropped(&directory);
-    assert!(
-        refused.len() == 1 && line.contains(refused[0].trim_end_matches(".refused")),
-        "{refused:?}: {line}"
-    );
+    wait_until_gone(&directory, |_| true);
+    // The list has it, and why.
+    let listed = directory.messages();
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    let id = listed[0]["id"].as_str().unwrap().to_owned();
+    assert!(line.contains(&format!("file={id},")), "{id}: {line}");
+    for (key, value) in [
+        ("state", json!("refused")),
+        ("reason", json!("550 5.7.1 not here")),
+        ("recipients", json!(["b@localhost"])),
+    ] {
+        assert_eq!(listed[0][key], value, "{listed:?}");
+    }
+    assert!(running.queue(&["list"]).output.trim_end().ends_with(" -> b@localhost (550 5.7.1 not here)"));
+    assert_eq!(running.queue(&["cat", &id]).output, "Subject: bad\n\n");
+    let envelope_of = running.queue(&["cat", "--envelope", &id]).output;
+    assert!(envelope_of.contains("\"user_id\":"), "{envelope_of}");
+    let hold = running.queue(&["hold", &id]);
+    assert!(hold.status.code() == Some(65) && hold.errors.contains("cannot be put on hold"), "{hold:?}");
     // What is wrong for now stays, and is tried again.
     accepted(&sendmail(&directory, &["one@example.com"], MESSAGE));
     let line = running.line_with(": deferred: ");
     assert!(line.contains("reply=451 4.6.0 Alias expansion error,"), "{line}");
     running.stop();
-    assert_eq!(dropped(&directory).len(), 2);
+    assert_eq!(dropped(&directory).len(), 1);
     let text = fs::read_to_string(directory.path().join("mailrace.toml")).unwrap();
     let _ = directory.write("mailrace.toml", &text.replace("two=one", "two=three"));
     let mut running = engine(&directory);
     let id = queued(&mut running);
     assert_eq!(envelope(&running, &id)["recipients"], json!(["three@example.com"]));
+    wait_until_gone(&directory, |_| true);
     running.stop();
-    assert_eq!(dropped(&directory), refused);
+    assert_eq!(directory.messages().len(), 2);
+}
+
+/// What was refused is tried again when it is released, and goes when it is deleted.
+#[test]
+fn refused_submissions_are_released_and_deleted() {
+    let directory = configured_with_queue("header_checks = [\"regexp:checks\"]\n");
+    let _ = directory.write("checks", "/^Subject: bad/ REJECT not here\n");
+    let mut running = engine(&directory);
+    for number in 0..3 {
+        let to = format!("u{number}@localhost");
+        accepted(&sendmail(&directory, &[&to], "Subject: bad\n\n"));
+        running.line_with("submission refused");
+    }
+    wait_until_gone(&directory, |_| true);
+    running.stop();
+    let ids = |directory: &Directory| -> Vec<String> {
+        directory.messages().iter().map(|it| it["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let refused = ids(&directory);
+    let [one, two, three] = refused.as_slice() else { panic!("{refused:?}") };
+    // Without an engine too.
+    let deleted = directory.queue(&["delete", one, &"0".repeat(32)]);
+    assert_eq!(deleted.status.code(), Some(65), "{deleted:?}");
+    assert!(deleted.output.contains("1 set aside deleted"), "{deleted:?}");
+    assert!(deleted.errors.contains(&format!("no submission {}", "0".repeat(32))), "{deleted:?}");
+    assert_eq!(ids(&directory), [two.as_str(), three]);
+    // Released to the same checks it is refused again, to others it is queued.
+    let mut running = engine(&directory);
+    accepted(&running.queue(&["release", two]));
+    running.line_with("submission refused");
+    wait_until_gone(&directory, |_| true);
+    running.stop();
+    assert_eq!(ids(&directory).len(), 2);
+    let _ = directory.write("checks", "/^Subject: other/ REJECT\n");
+    let mut running = engine(&directory);
+    accepted(&running.queue(&["release", three]));
+    let id = queued(&mut running);
+    assert_eq!(envelope(&running, &id)["recipients"], json!(["u2@localhost"]));
+    wait_until_gone(&directory, |_| true);
+    running.stop();
+    // ALL is about the queue.
+    accepted(&directory.queue(&["delete", "ALL"]));
+    assert_eq!(ids(&directory), [two.as_str()]);
 }
 
 #[test]
@@ -502,16 +562,35 @@ fn files_that_are_no_submissions_are_put_aside() {
     // Neither is a name of a message.
     fs::write(maildrop(&directory).join("0123.refused"), "x").unwrap();
     fs::write(maildrop(&directory).join(format!("{}.new", "8".repeat(32))), "x").unwrap();
+    // An earlier release has refused it.
+    fs::write(maildrop(&directory).join(format!("{}.refused", "9".repeat(32))), &good).unwrap();
 
     let running = engine(&directory);
-    wait_until_gone(&directory, |name| name.len() == 32);
+    wait_until_gone(&directory, |name| name.len() == 32 && !name.starts_with('7'));
+    wait_until_gone(&directory, |name| name.starts_with('9'));
     running.stop();
-    let names = dropped(&directory);
-    for digit in '1'..='7' {
-        assert!(names.contains(&format!("{}.refused", digit.to_string().repeat(32))), "{digit}: {names:?}");
-    }
-    assert_eq!(names.len(), 9, "{names:?}");
-    assert_eq!(directory.messages().len(), 1);
+    // Others may hold something; a directory does not even look like a message.
+    let left = ["0123.refused".to_owned(), "7".repeat(32), format!("{}.new", "8".repeat(32))];
+    assert_eq!(dropped(&directory), left);
+    let reasons: Vec<(String, String, String)> = directory
+        .messages()
+        .iter()
+        .filter(|it| !it["reason"].is_null())
+        .map(|it| ["id", "state", "reason"].map(|key| it[key].as_str().unwrap().to_owned()).into())
+        .collect();
+    let wanted = [
+        ('1', "corrupt", "it is no drop file"),
+        ('2', "corrupt", "it is damaged"),
+        ('3', "corrupt", "it is damaged"),
+        ('5', "corrupt", "it has another name too"),
+        ('9', "refused", "refused by an earlier release"),
+    ];
+    let wanted = wanted
+        .map(|(digit, state, reason)| (digit.to_string().repeat(32), state.to_owned(), reason.to_owned()));
+    assert_eq!(reasons, wanted);
+    // Links are gone, and what they led to is there.
+    assert!(secrets.iter().all(|secret| fs::read(secret).unwrap() == good));
+    assert_eq!(directory.messages().len(), 1 + wanted.len());
 }
 
 /// A user that is not root.
@@ -701,4 +780,142 @@ fn normal(content: &[u8], id: &str) -> String {
         _ => line.to_owned(),
     });
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Another user has filled the maildrop with what no engine can take. Mail of others is taken at once, the log stays short,
+/// and what holds nothing is gone.
+#[test]
+fn one_user_cannot_stop_the_mail_of_others() {
+    const FILES: u64 = 4000;
+    if !rustix::process::geteuid().is_root() {
+        return skip("only root can be two users");
+    }
+    let directory = configured_with_queue("");
+    engine(&directory).stop();
+    let path = maildrop(&directory);
+    for number in 0..FILES {
+        let name = |kind: char| path.join(format!("{kind}{number:031x}"));
+        symlink("x", name('0')).unwrap();
+        fs::write(name('1'), "x").unwrap();
+        fs::write(name('2'), "").unwrap();
+        fs::create_dir(path.join(format!("1{number:031x}.refused"))).unwrap();
+        for kind in ['1', '2'] {
+            chown(name(kind), Some(NOBODY), Some(NOBODY)).unwrap();
+            fs::set_permissions(name(kind), fs::Permissions::from_mode(0o0)).unwrap();
+        }
+    }
+    // Before the engine comes and after.
+    accepted(&sendmail(&directory, &["before@localhost"], MESSAGE));
+    let mut running = engine(&directory);
+    accepted(&sendmail(&directory, &["after@localhost"], MESSAGE));
+    let first = running.line_with(": queued: ");
+    let second = running.line_with(": queued: ");
+    assert!([&first, &second].iter().any(|line| line.contains("to=<before@localhost>")), "{first}{second}");
+    wait_until_gone(&directory, |name| name.len() == 32 && !name.starts_with('2'));
+    running.signal(Signal::TERM);
+    running.line_with("mailrace: stopped");
+    let lines = running
+        .lines
+        .iter()
+        .filter(|line| line.contains("uid=65534") || line.contains("removed from"))
+        .count();
+    assert!(lines <= 150, "{lines} lines");
+    running.wait();
+    // Each bad file is set aside once; one that is empty may be written to yet.
+    assert_eq!(directory.messages().len() as u64, FILES + 2);
+    assert_eq!(dropped(&directory).iter().filter(|name| name.len() == 32).count() as u64, FILES);
+}
+
+/// More messages wait for a server that does not answer than may be under way. Another that does not need it comes after
+/// them, of the same user, and is queued while all of them wait.
+#[test]
+fn mail_that_waits_for_a_table_holds_up_no_other() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    let lines = format!(
+        "virtual_alias_maps = [\"regexp:known\", \"socketmap:inet:127.0.0.1:{port}:v\"]\n\
+         [engine]\nlookup_timeout = \"60s\"\nsubmissions_in_flight = 4\n"
+    );
+    let directory = configured_with_queue(&lines);
+    let _ = directory.write("known", "/^good@localhost$/ good@localhost\n/^root@/ root@localhost\n");
+    engine(&directory).stop();
+    for number in 0..20 {
+        accepted(&sendmail(
+            &directory,
+            &["-f", "root@localhost", &format!("slow{number}@localhost")],
+            MESSAGE,
+        ));
+    }
+    accepted(&sendmail(&directory, &["-f", "root@localhost", "good@localhost"], MESSAGE));
+    let mut running = engine(&directory);
+    let line = running.line_with(": queued: ");
+    assert!(line.contains("to=<good@localhost>"), "{line}");
+    assert!(!running.lines.iter().any(|line| line.contains("deferred")), "the server has not failed yet");
+    assert_eq!(dropped(&directory).len(), 20);
+    running.stop();
+    assert_eq!(dropped(&directory).len(), 20);
+    drop(server);
+}
+
+/// All recipients that a batch holds are queued; more are refused before the program promises anything, or kept where they
+/// are seen.
+#[test]
+fn a_message_with_more_recipients_than_the_queue_takes_is_never_lost_from_sight() {
+    let directory = configured_with_queue("smtpd_recipient_limit = 200\n");
+    let path = directory.path().join("mailrace.toml");
+    let text = fs::read_to_string(&path).unwrap() + "block_size = \"256KiB\"\n";
+    fs::write(&path, &text).unwrap();
+    let mut running = engine(&directory);
+    let to = |count: usize| (0..count).map(|number| format!("u{number}@example.com")).collect::<Vec<_>>();
+    let submit = |count: usize| {
+        let to = to(count);
+        sendmail(&directory, &to.iter().map(String::as_str).collect::<Vec<_>>(), MESSAGE)
+    };
+    accepted(&submit(6000));
+    let line = running.line_with(": queued: ");
+    assert!(line.contains("nrcpt=6000"), "{line}");
+    let refused = submit(20_000);
+    assert_eq!(refused.status.code(), Some(65), "{refused:?}");
+    assert!(
+        refused.errors.contains("20000 recipients are more than a batch holds (block_size)"),
+        "{refused:?}"
+    );
+    wait_until_gone(&directory, |_| true);
+    // The engine has another limit than the configuration says.
+    fs::write(&path, text.replace("256KiB", "16MiB")).unwrap();
+    accepted(&submit(20_000));
+    let line = running.line_with(": error: submission refused: ");
+    assert!(
+        line.contains("reply=552 5.3.4 Error: more recipients than a batch holds (block_size)"),
+        "{line}"
+    );
+    wait_until_gone(&directory, |_| true);
+    running.stop();
+    assert_eq!(directory.messages().iter().filter(|it| it["state"] == "refused").count(), 1);
+}
+
+#[test]
+fn what_is_certain_to_be_refused_is_refused_at_once() {
+    let directory = configured_with_queue("");
+    engine(&directory).stop();
+    let loops = format!("{}Subject: x\n\n", "Received: by x\n".repeat(60));
+    let refused = sendmail(&directory, &["b@localhost"], &loops);
+    assert_eq!(refused.status.code(), Some(65), "{refused:?}");
+    assert!(refused.errors.contains("554 5.4.0 Error: too many hops"), "{refused:?}");
+    assert_eq!(dropped(&directory), [""; 0]);
+}
+
+/// The largest message with the line end that its last line gets: what `sendmail` takes the engine takes.
+#[test]
+fn the_limit_of_a_messages_size_is_one_limit() {
+    let directory = configured_with_queue("");
+    let mut running = engine(&directory);
+    let largest = format!("{}\n", "x".repeat(1022)).repeat(1024);
+    let largest = largest.strip_suffix('\n').unwrap();
+    accepted(&sendmail(&directory, &["b@localhost"], &format!("\n{}", &largest[2..])));
+    queued(&mut running);
+    let refused = sendmail(&directory, &["b@localhost"], &format!("\n{}", &largest[1..]));
+    assert_eq!(refused.status.code(), Some(75), "{refused:?}");
+    running.stop();
+    assert_eq!(directory.messages().len(), 1);
 }

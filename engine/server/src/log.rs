@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{self, Receiver, RecvTimeoutError};
 use mailrace_core::Timestamp;
 
+pub(crate) use limit::LineLimit;
 use output::{Output, StandardError};
 use waiting::Waiting;
 
@@ -22,6 +23,7 @@ pub use line::{Line, LogWriter};
 pub(crate) use value::{decimal, printable};
 
 mod event;
+mod limit;
 mod line;
 mod output;
 pub(crate) mod panics;

@@ -17,6 +17,14 @@ use rustix::rand::GetRandomFlags;
 
 use crate::log::now;
 
+mod reading;
+mod set_aside;
+
+pub(crate) use reading::{
+    Content, PART_SIZE, ReadError, arrival, open, read_envelope, read_header, read_submission,
+};
+pub(crate) use set_aside::{Item, SetAside, State};
+
 /// The directory's name.
 const DIRECTORY: &str = "maildrop";
 /// Set-group-id, sticky, `rwx-wx-wx`.
@@ -157,6 +165,14 @@ impl DropFile {
         self.checksum.add(content);
         self.content_size += content.len() as u64;
         self.file.write_all(content)
+    }
+
+    /// The content that was written, to be read again, and the header that says what it is.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(crate) fn written(&self) -> io::Result<(File, Header)> {
+        Ok((self.file.try_clone()?, Header::new(self.content_size, self.checksum.value(), &[])))
     }
 
     /// Gives the file its name. When this returns the message is durable.

@@ -337,7 +337,7 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
     configuration.check_memory(count).map_err(StartError::Configuration)?;
     let settings = Arc::new(configuration.worker_settings(count, &tables));
     let kernel = Kernel::choose(configuration.engine.io, log);
-    raise_open_files(kernel, count, &settings)?;
+    raise_open_files(kernel, count, &settings, configuration.engine.submissions_in_flight)?;
     let directory = &configuration.queue.directory;
     let disk =
         OsDisk::new(directory).map_err(|source| StartError::Directory { path: directory.clone(), source })?;
@@ -448,7 +448,10 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
     })
     .map_err(system("start a thread"))?;
     let pickup = is_made
-        .and_then(|()| services::start_pickup(&maildrop, workers.clone(), submissions, log.clone()))
+        .and_then(|()| {
+            let settings = configuration.pickup_settings();
+            services::start_pickup(maildrop.clone(), settings, workers.clone(), submissions, log)
+        })
         .inspect_err(|error| {
             let path = maildrop.path();
             let message = format_args!("no local submission: cannot use {}: {error}", path.display());
@@ -639,9 +642,15 @@ fn work_on<I: Io<Disk = OsDisk>>(
 
 /// Sees to it that there may be as many connections as there have to be. A ring's are no descriptors, but its table may not
 /// be larger than the limit for these; on epoll those of all workers are.
-fn raise_open_files(kernel: Kernel, workers: u16, settings: &WorkerSettings) -> Result<(), StartError> {
+fn raise_open_files(
+    kernel: Kernel,
+    workers: u16,
+    settings: &WorkerSettings,
+    submissions: u32,
+) -> Result<(), StartError> {
     let connections = (settings.max_connections + SPARE_CONNECTIONS) as u64;
     let needed = OTHER_FILES
+        + u64::from(submissions)
         + match kernel {
             Kernel::Ring => connections,
             Kernel::Epoll => connections * u64::from(workers),

@@ -245,6 +245,18 @@ impl Submission {
         if submission.can_be_sent_on() { Ok(submission) } else { Err(SubmissionError::Envelope) }
     }
 
+    /// The number of recipients in an encoded envelope, or in what can be read of a damaged one: known before they take
+    /// memory.
+    #[must_use]
+    pub fn count_recipients(mut octets: &[u8]) -> usize {
+        let mut count = 0;
+        while let Some((tag, _, rest)) = split_field(octets) {
+            count += usize::from(tag == RECIPIENT);
+            octets = rest;
+        }
+        count
+    }
+
     /// Whether it has a recipient, and all of it shows what it holds.
     fn can_be_sent_on(&self) -> bool {
         let is_printable = |id: &[u8]| id.iter().all(|octet| matches!(octet, b' '..=b'~'));
@@ -323,6 +335,7 @@ mod tests {
     #[test]
     fn a_submission_reads_back() {
         assert_eq!(read(&submission().encode()), Ok(submission()));
+        assert_eq!(Submission::count_recipients(&submission().encode()), 2);
         let least =
             Submission { recipients: vec![(b"a".to_vec(), Notify::default())], ..Submission::default() };
         assert_eq!(read(&least.encode()), Ok(least));

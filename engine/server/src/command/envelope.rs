@@ -18,6 +18,9 @@ pub(super) struct Summary {
     sender: String,
     recipients: Vec<String>,
     original_recipients: Vec<String>,
+    /// Why a submission was set aside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 /// All that is known of a message but its content.
@@ -60,9 +63,26 @@ impl Summary {
         origin: &Origin,
         envelope: &Envelope,
     ) -> Self {
+        Self::with_id(id.to_string(), state, size, origin, envelope)
+    }
+
+    /// Of a submission that was set aside.
+    pub(super) fn of_submission(
+        id: String,
+        state: &'static str,
+        reason: &str,
+        size: u64,
+        origin: &Origin,
+        envelope: &Envelope,
+    ) -> Self {
+        let reason = Some(text(reason.as_bytes(), true));
+        Self { reason, ..Self::with_id(id, state, size, origin, envelope) }
+    }
+
+    fn with_id(id: String, state: &'static str, size: u64, origin: &Origin, envelope: &Envelope) -> Self {
         let text = |octets: &[u8]| text(octets, is_utf8(origin, envelope));
         Self {
-            id: id.to_string(),
+            id,
             state,
             arrival: rfc3339(envelope.arrival),
             size,
@@ -73,14 +93,16 @@ impl Summary {
                 .iter()
                 .map(|recipient| text(recipient.original()))
                 .collect(),
+            reason: None,
         }
     }
 
     /// One line for people.
     pub(super) fn line(&self) -> String {
         let sender = if self.sender.is_empty() { "<>" } else { &self.sender };
+        let reason = self.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
         format!(
-            "{} {:8} {} {:>9} {sender} -> {}",
+            "{} {:8} {} {:>9} {sender} -> {}{reason}",
             self.id,
             self.state,
             self.arrival,

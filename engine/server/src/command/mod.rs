@@ -9,6 +9,7 @@ mod check;
 mod clean;
 mod envelope;
 mod queue;
+mod refused;
 mod rewrite;
 mod sendmail;
 mod serve;

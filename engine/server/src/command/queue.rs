@@ -18,7 +18,7 @@ use mailrace_spool::{Mark, OpenError, Opened, lock};
 use serde::Serialize;
 
 use super::envelope::{Full, Summary, json};
-use super::{EXIT_CONFIG, EXIT_DATA, EXIT_UNAVAILABLE, Failure};
+use super::{EXIT_CONFIG, EXIT_DATA, EXIT_UNAVAILABLE, Failure, refused};
 use crate::config::{Configuration, Sources};
 use crate::services::{CONTROL_SOCKET, Request};
 use crate::worker::{Answer, Marked, Markings, Selection};
@@ -113,7 +113,7 @@ pub(super) fn list_for_sendmail(directory: &Path) -> Result<(), Failure> {
 }
 
 impl Failure {
-    fn output(error: io::Error) -> Self {
+    pub(super) fn output(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Self::new(0, "");
         }
@@ -155,7 +155,7 @@ fn list(disk: &OsDisk, as_json: bool, out: &mut impl Write) -> Result<(), Failur
         let line = if as_json { json(&summary) } else { summary.line() };
         writeln!(out, "{line}").map_err(Failure::output)?;
     }
-    Ok(())
+    refused::list(disk.root(), as_json, out)
 }
 
 fn summary(entry: &Entry) -> Summary {
@@ -169,6 +169,15 @@ fn cat(
     id: &str,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
+    if refused::is_id(id) {
+        return if is_exact {
+            refused::cat(disk.root(), id, is_envelope, out)
+        } else {
+            let mut lines = LineEnds::new(out);
+            refused::cat(disk.root(), id, is_envelope, &mut lines)?;
+            lines.finish().map_err(Failure::output)
+        };
+    }
     let id = queue_id(id)?;
     let (entry, content) = look(disk, id)?;
     if is_envelope {
@@ -260,7 +269,11 @@ fn mark(
     messages: &Messages,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let selections = messages.ids.iter().map(|id| match id.as_str() {
+    let ids = refused::mark(disk.root(), mark, messages.ids.clone(), out)?;
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let selections = ids.iter().map(|id| match id.as_str() {
         "ALL" => Ok(Selection::All),
         id => queue_id(id).map(Selection::One),
     });

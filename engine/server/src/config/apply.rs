@@ -12,6 +12,7 @@ use mailrace_spool as spool;
 use super::machine::{host_names, own_addresses, zone_now};
 use super::value::is_table;
 use super::{Configuration, Octets, Tables, characters};
+use crate::services::PickupSettings;
 use crate::worker::WorkerSettings;
 
 impl Configuration {
@@ -81,6 +82,16 @@ impl Configuration {
             writes_in_flight: self.queue.writes_in_flight as usize,
             queue_minfree: self.parameters.queue_minfree.0,
             message_size_limit: self.parameters.message_size_limit.0,
+        }
+    }
+
+    /// How local submissions are taken.
+    #[must_use]
+    pub(crate) fn pickup_settings(&self) -> PickupSettings {
+        PickupSettings {
+            in_flight: self.engine.submissions_in_flight as usize,
+            // In the queue an envelope takes as much as in a drop file, at least.
+            envelope_size_max: u32::try_from(self.queue.block_size.0).unwrap_or(u32::MAX),
         }
     }
 

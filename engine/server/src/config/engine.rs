@@ -27,6 +27,8 @@ settings! {
     /// User-space memory for connections and messages under way, of all workers together; 0: 256 MiB, or what it takes for
     /// each worker to have 48 MiB beside its fixed buffers.
     memory_limit: Octets = "0" in 0 ..= 1_099_511_627_776;
+    /// Messages that were submitted on this machine and are under way at once; 256 KiB of memory each, beside memory_limit.
+    submissions_in_flight: u32 = "64" in 1 ..= 1000;
     /// TCP_CONGESTION of the listening sockets; empty: the system's choice.
     congestion_control: String = "\"\"";
     /// How long sessions may take to end when the process is asked to.

@@ -19,7 +19,7 @@ use crate::log::Log;
 use crate::process::Workers;
 
 pub(crate) use control::{CONTROL_SOCKET, Request};
-pub(crate) use pickup::{Pickup, SubmissionNumbers, start as start_pickup};
+pub(crate) use pickup::{Pickup, PickupSettings, SubmissionNumbers, start as start_pickup};
 
 /// What the thread works with.
 pub(crate) struct Services {

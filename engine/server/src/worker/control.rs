@@ -67,7 +67,7 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// Set in the tags of marks; other tags name connections, but for [`super::submission::SUBMISSION_TAG`].
+/// Set in the tags of marks and, beside another bit, of submissions; other tags name connections.
 pub(super) const MARK_TAG: u64 = 1 << 63;
 
 /// The requests for marks that are under way in a worker.

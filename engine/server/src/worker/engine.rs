@@ -20,7 +20,7 @@ use super::connection::{Connection, Receiving, Waits};
 use super::control::{MARK_TAG, Markings};
 use super::incoming::{Incoming, Progress, Surroundings};
 use super::settings::WorkerSettings;
-use super::submission::{SUBMISSION_TAG, Submission};
+use super::submission::{Submissions, submission_of};
 use super::telemetry::{CheckLog, Telemetry};
 use super::timers::Timers;
 
@@ -52,8 +52,8 @@ pub(crate) struct Engine<D: Disk> {
     /// Connections that are to be read from again.
     pub(super) paused: VecDeque<ConnectionId>,
     pub(super) markings: Markings,
-    /// The message of this machine that is under way.
-    pub(super) submission: Option<Box<Submission>>,
+    /// Messages of this machine that are under way.
+    pub(super) submissions: Submissions,
     send_memory: Vec<Vec<u8>>,
     pub(super) arena: Bump,
     pub(super) now: Instant,
@@ -96,7 +96,7 @@ impl<D: Disk> Engine<D> {
             waiting_for_answer: HashMap::new(),
             paused: VecDeque::new(),
             markings: Markings::default(),
-            submission: None,
+            submissions: Submissions::default(),
             send_memory: Vec::new(),
             arena: Bump::new(),
             now: Instant::default(),
@@ -271,7 +271,7 @@ impl<D: Disk> Engine<D> {
         }
         // Who found less room than it needs stays the first, or those who need less would overtake it for ever.
         self.waiting_for_spool.append(&mut waiting);
-        self.submission_may_have_room();
+        self.submissions_may_have_room();
     }
 
     /// A lookup table has answered.
@@ -284,7 +284,7 @@ impl<D: Disk> Engine<D> {
             }
             self.retry(connection);
         }
-        self.submission_answered(ticket);
+        self.submissions_answered(ticket);
     }
 
     /// Does again what could not be done about a message.
@@ -301,9 +301,8 @@ impl<D: Disk> Engine<D> {
     }
 
     fn settled(&mut self, tag: u64, is_durable: bool) {
-        if tag == SUBMISSION_TAG {
-            self.submission_settled(is_durable);
-            return;
+        if let Some(number) = submission_of(tag) {
+            return self.submission_settled(number, is_durable);
         }
         if tag & MARK_TAG != 0 {
             self.markings.settled(tag, is_durable);
@@ -392,7 +391,7 @@ impl<D: Disk> Engine<D> {
     /// Stops taking connections and ends the sessions that are between messages.
     pub(super) fn begin_drain(&mut self) {
         self.is_draining = true;
-        self.put_submission_off();
+        self.put_submissions_off();
         self.operations.push((Token::default(), Operation::StopAccepting));
         for slot in 0..self.connections.len() {
             let Some(id) = self.connections[slot].as_ref().map(|connection| connection.id) else { continue };

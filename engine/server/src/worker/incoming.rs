@@ -378,7 +378,12 @@ impl Incoming {
 fn verdict_of_refusal(refusal: &Refusal) -> Verdict {
     match refusal {
         Refusal::Full => Verdict::StorageFull,
-        _ => Verdict::QueueWriteFailed,
+        // Content goes in pieces that fit: it is the envelope.
+        Refusal::TooLarge => Verdict::Refused {
+            reason: "too_many_recipients",
+            reply: b"552 5.3.4 Error: more recipients than a batch holds (block_size)"[..].into(),
+        },
+        Refusal::Busy | Refusal::Failed => Verdict::QueueWriteFailed,
     }
 }
 

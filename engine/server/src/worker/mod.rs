@@ -29,7 +29,7 @@ use engine::Engine;
 pub(crate) use control::Markings;
 pub use control::{Answer, Control, Marked, Selection};
 pub use settings::WorkerSettings;
-pub use submission::{SubmissionStart, SubmissionState, Submit};
+pub use submission::{Report, SubmissionStart, SubmissionState, Submit};
 pub use telemetry::Telemetry;
 pub use usage::Usage;
 

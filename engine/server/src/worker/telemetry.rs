@@ -10,7 +10,6 @@ use mailrace_core::{Envelope, Origin, Protocol, QueueId, Recipient, Timestamp};
 use mailrace_spool::Stats;
 
 use super::incoming::Incoming;
-use super::submission::SubmissionStart;
 use crate::log::{Level, Line, LogWriter, decimal};
 use crate::metrics::{RejectCells, WorkerNumbers};
 
@@ -146,24 +145,6 @@ impl Telemetry {
             let listed = line.addresses("to", addresses(recipients));
             recipients = recipients.get(listed..).unwrap_or_default();
         }
-    }
-
-    /// A message that was submitted on this machine was not taken: `event` is `reject` or `deferred`.
-    pub(super) fn submission_kept(
-        &mut self,
-        event: &'static str,
-        submission: &SubmissionStart,
-        reply: &[u8],
-    ) {
-        let mut line = self.log.line(self.wall, None, event);
-        line.text("file", submission.name.as_bytes()).text("reply", reply);
-        let SubmissionStart { envelope, origin, .. } = submission;
-        line.address("from", &envelope.sender);
-        let listed = line.addresses("to", addresses(&envelope.recipients));
-        source(&mut line, origin, envelope);
-        drop(line);
-        let rest = envelope.recipients.get(listed..).unwrap_or_default();
-        self.further_recipients(None, Some(&submission.name), rest);
     }
 
     /// Counts a refusal.

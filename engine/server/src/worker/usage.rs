@@ -15,8 +15,8 @@ pub struct Usage {
     pub waiting: usize,
     /// Connections that clients are charged with.
     pub charged: usize,
-    /// A message of this machine is under way.
-    pub is_submitting: bool,
+    /// Messages of this machine that are under way.
+    pub submissions: usize,
     /// Marks are under way.
     pub is_marking: bool,
     /// Nothing is read, for want of memory.
@@ -40,7 +40,7 @@ impl<D: Disk> Engine<D> {
             memory: self.memory,
             waiting: self.waiting_for_spool.len() + self.waiting_for_answer.len() + self.paused.len(),
             charged: self.accounts.connected(),
-            is_submitting: self.submission.is_some(),
+            submissions: self.submissions.len(),
             is_marking: !self.markings.is_empty(),
             is_choked: self.is_choked,
             spool: self.spool.usage(),

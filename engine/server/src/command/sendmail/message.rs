@@ -88,6 +88,10 @@ pub(super) fn copy(
         }
         is_line_start = is_line_end;
     }
+    // The engine ends the last line.
+    if rules.size_max > 0 && !is_line_start && size + 2 > rules.size_max {
+        return Err(MessageError::TooBig);
+    }
     write(&output).map_err(MessageError::Write)
 }
 
@@ -147,9 +151,13 @@ mod tests {
     #[test]
     fn a_message_that_is_too_big_is_not_read_on() {
         let rules = Rules { size_max: 10, ..RULES };
-        assert_eq!(copied("123456\nab", rules), "123456\nab");
-        let result = copy(&mut "123456\nabc".as_bytes(), rules, None, |_| Ok(()));
-        assert!(matches!(result, Err(MessageError::TooBig)), "{result:?}");
+        for input in ["123456\n", "123456\n\n", "12345678", "12345678\n"] {
+            assert_eq!(copied(input, rules), input);
+        }
+        for input in ["123456\nabc", "123456\na", "123456789", "123456789\n"] {
+            let result = copy(&mut input.as_bytes(), rules, None, |_| Ok(()));
+            assert!(matches!(result, Err(MessageError::TooBig)), "{input:?}: {result:?}");
+        }
     }
 
     #[test]

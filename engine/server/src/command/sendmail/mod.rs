@@ -5,6 +5,7 @@
 //! cannot be obeyed; with 65 when the message cannot enter the queue as it is; with 69 when something is asked for that
 //! there is no part for; with 75 when anything else is wrong, as Postfix does.
 
+mod check;
 mod interruption;
 mod message;
 mod options;
@@ -157,6 +158,10 @@ fn submit(options: Options) -> Result<(), Fatal> {
         recipients: recipients.into_iter().map(|address| (address, options.notify)).collect(),
         sender: sender.clone(),
     };
+    let (content, header) =
+        file.written().map_err(|error| failed(&format!("error reading queue file: {error}")))?;
+    check::check(&configuration, content, header, &submission, caller.user_id)
+        .map_err(|reason| refused(&reason))?;
     file.finish(&submission, || interruption.end())
         .map_err(|error| failed(&format!("error writing queue file: {error}")))
 }

@@ -1,0 +1,100 @@
+//! Bounds how many lines of a kind the log gets: what a stranger can cause without end must not fill it.
+//!
+//! The first lines of a kind in each period are written, further ones are counted, and the count is told when the period
+//! is over. Time comes in as an argument.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// Counts lines by their kind.
+#[derive(Debug)]
+pub(crate) struct LineLimit<K> {
+    kinds: BTreeMap<K, Period>,
+    lines_max: u32,
+    period: Duration,
+    kinds_max: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Period {
+    began: Instant,
+    lines: u32,
+    left_out: u64,
+}
+
+impl<K: Ord + Clone> LineLimit<K> {
+    /// At most `lines_max` lines of a kind in a `period`; at most `kinds_max` kinds in that time, and no lines of others.
+    pub(crate) const fn new(lines_max: u32, period: Duration, kinds_max: usize) -> Self {
+        Self { kinds: BTreeMap::new(), lines_max, period, kinds_max }
+    }
+
+    /// Whether a line of this kind may be written now; if not, it is counted.
+    pub(crate) fn admits(&mut self, kind: &K, now: Instant) -> bool {
+        let Some(period) = self.kinds.get_mut(kind) else {
+            let has_room = self.kinds.len() < self.kinds_max;
+            if has_room {
+                self.kinds.insert(kind.clone(), Period { began: now, lines: 1, left_out: 0 });
+            }
+            return has_room;
+        };
+        let may = period.lines < self.lines_max;
+        if may {
+            period.lines += 1;
+        } else {
+            period.left_out += 1;
+        }
+        may
+    }
+
+    /// Ends the periods that are over; the kinds of which lines were left out, and how many.
+    pub(crate) fn ended(&mut self, now: Instant) -> Vec<(K, u64)> {
+        let length = self.period;
+        let mut left_out = Vec::new();
+        self.kinds.retain(|kind, period| {
+            let is_over = now.saturating_duration_since(period.began) >= length;
+            if is_over && period.left_out > 0 {
+                left_out.push((kind.clone(), period.left_out));
+            }
+            !is_over
+        });
+        left_out
+    }
+
+    /// When a period ends of which lines were left out.
+    pub(crate) fn next_end(&self) -> Option<Instant> {
+        let cut = self.kinds.values().filter(|period| period.left_out > 0);
+        cut.map(|period| period.began + self.period).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PERIOD: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn lines_beyond_the_limit_are_counted_and_told_once() {
+        let start = Instant::now();
+        let mut limit = LineLimit::new(3, PERIOD, 10);
+        let written = (0..1000).filter(|_| limit.admits(&"a", start)).count();
+        assert_eq!(written, 3);
+        assert!(limit.admits(&"b", start), "another kind");
+        assert_eq!(limit.next_end(), Some(start + PERIOD));
+        assert_eq!(limit.ended(start + PERIOD / 2), []);
+        assert_eq!(limit.ended(start + PERIOD), [("a", 997)]);
+        assert_eq!(limit.ended(start + PERIOD), []);
+        assert_eq!(limit.next_end(), None);
+        assert!(limit.admits(&"a", start + PERIOD), "a new period");
+    }
+
+    #[test]
+    fn kinds_are_bounded() {
+        let start = Instant::now();
+        let mut limit = LineLimit::new(1, PERIOD, 10);
+        assert_eq!((0..1000).filter(|kind| limit.admits(kind, start)).count(), 10);
+        assert_eq!(limit.kinds.len(), 10);
+        limit.ended(start + PERIOD);
+        assert!(limit.admits(&999, start + PERIOD));
+    }
+}
