@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::net::SendFlags;
 
+use crate::operation::Serial;
 use crate::system::monotonic;
 use crate::{
     BLOCK_ALIGNMENT, Block, Completion, ConnectionId, Disk, FileId, FileKind, Instant, Io, Operation, OsDisk,
@@ -49,6 +50,8 @@ macro_rules! conformance {
             connecting_to_nobody_fails
             durable_writes_are_on_the_file
             a_write_that_fails_says_why_and_the_next_one_is_done
+            pieces_and_files_of_another_are_not_taken
+            connections_of_another_are_names_of_the_past
             another_thread_wakes_a_wait
             a_deadline_ends_a_wait
         }
@@ -123,7 +126,7 @@ impl<I: Io<Disk = OsDisk>> Bench<I> {
         let piece = self.until(|completion| match completion {
             Completion::Received { token, piece, .. } if *token == wanted => {
                 // A piece cannot be copied: a stand-in that nobody gives back stays.
-                let nothing = crate::Piece { buffer: 0, offset: 0, length: 0 };
+                let nothing = crate::Piece { owner: Serial::next(), buffer: 0, offset: 0, length: 0 };
                 Some(std::mem::replace(piece, nothing))
             }
             _ => None,
@@ -514,6 +517,61 @@ pub(crate) fn a_write_that_fails_says_why_and_the_next_one_is_done<I: Io<Disk = 
         let error = result.map_err(|error| error.kind());
         assert_eq!(error, if is_sound { Ok(()) } else { Err(std::io::ErrorKind::StorageFull) });
     }
+}
+
+/// Whether `work` panics.
+fn panics(work: impl FnOnce()) -> bool {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err()
+}
+
+pub(crate) fn pieces_and_files_of_another_are_not_taken<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+    let (mut own, mut other) = (Bench::new(make()), Bench::new(make()));
+    let (mut client, connection) = own.connected();
+    own.io.submit(Token(2), Operation::Receive(connection));
+    client.write_all(b"received").unwrap();
+    let piece = own.until(|completion| match completion {
+        Completion::Received { piece, .. } => {
+            let nothing = crate::Piece { owner: Serial::next(), buffer: 0, offset: 0, length: 0 };
+            Some(std::mem::replace(piece, nothing))
+        }
+        _ => None,
+    });
+    assert!(panics(|| _ = other.io.received(&piece).to_vec()));
+    assert_eq!(own.io.received(&piece), b"received");
+    assert!(panics(|| other.io.recycle(piece)));
+
+    let place = Place::new();
+    let create = |name| place.1.create(name, 65_536, FileKind::Buffered).unwrap();
+    let file = own.io.attach(create("own"));
+    let others = other.io.attach(create("other"));
+    // Both have the first place of their table.
+    assert!(panics(|| {
+        write(&mut other.io, 1, file, false);
+        other.poll();
+    }));
+    assert!(panics(|| drop(other.io.detach(file))));
+    // Nor does a name live on when its file is detached and another one has its place.
+    drop(own.io.detach(file));
+    let next = own.io.attach(create("next"));
+    assert!(next != file && others != file);
+    assert!(panics(|| drop(own.io.detach(file))));
+    write(&mut own.io, 1, next, true);
+    own.written().2.unwrap();
+}
+
+pub(crate) fn connections_of_another_are_names_of_the_past<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+    let (mut own, mut other) = (Bench::new(make()), Bench::new(make()));
+    let (_client, connection) = own.connected();
+    let (mut others_client, others) = other.connected();
+    assert_eq!(connection.slot, others.slot);
+    other.io.submit(Token(3), Operation::Close(connection));
+    other.io.submit(Token(4), Operation::Send(connection, b"not for this one".to_vec()));
+    assert!(other.sent().1.is_err());
+    other.io.submit(Token(5), Operation::Send(others, b"220 ".to_vec()));
+    other.sent().1.unwrap();
+    let mut octets = [0; 4];
+    others_client.read_exact(&mut octets).unwrap();
+    assert_eq!(&octets, b"220 ");
 }
 
 pub(crate) fn another_thread_wakes_a_wait<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {

@@ -17,6 +17,7 @@ mod conformance;
 mod disk;
 pub mod epoll;
 mod error;
+mod files;
 pub mod memory;
 mod operation;
 pub mod sim;

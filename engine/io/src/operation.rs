@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::Block;
@@ -10,11 +11,19 @@ use crate::Block;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Token(pub u64);
 
-/// An attached file of this `Io`.
+/// An attached file of one `Io`, until it is detached. No other file has the same name, in this `Io` or another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FileId(pub u32);
+pub struct FileId {
+    /// Counts the files of the process.
+    pub(crate) serial: Serial,
+    /// The place among the files of its `Io`.
+    pub(crate) index: u32,
+}
 
-/// A connection of this `Io`. The generation makes a name that was used before a different one.
+/// A connection of one `Io`. The generation makes a name that was used before a different one.
+///
+/// The `Io`s of the operating system begin each at generations of their own, so that the name of another one's connection is
+/// taken for one of the past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionId {
     /// The place in the connection table; below the configured number of connections.
@@ -24,11 +33,33 @@ pub struct ConnectionId {
 }
 
 /// Received octets, lent until [`Io::recycle`](crate::Io::recycle); read with [`Io::received`](crate::Io::received).
+///
+/// Only the `Io` that lent it takes it: another one panics.
 #[derive(Debug)]
 pub struct Piece {
+    /// The `Io` that lent it.
+    pub(crate) owner: Serial,
     pub(crate) buffer: u16,
     pub(crate) offset: u32,
     pub(crate) length: u32,
+}
+
+/// A number that is given out once in a process: tells what belongs to one `Io` from what belongs to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Serial(u64);
+
+impl Serial {
+    pub(crate) fn next() -> Self {
+        // Counted up a billion times a second, it lasts for 500 years.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Where the generations of an `Io` with this number begin: far from those of the ones made shortly before and after.
+    pub(crate) const fn first_generation(self) -> u32 {
+        // The golden ratio of 2^23 spreads numbers evenly; the last bit leaves half of the 2^24 generations above.
+        (self.0.wrapping_mul(5_184_341) & 0x7f_ffff) as u32
+    }
 }
 
 impl Piece {

@@ -1,6 +1,7 @@
 //! Owns the receive buffers: filled one after the other, lent out in pieces.
 
 use crate::Piece;
+use crate::operation::Serial;
 
 /// Octets that one receive takes at most. What a client sends beyond has to wait until the others had their turn.
 const RECEIVE_SIZE_MAX: usize = 64 * 1024;
@@ -11,6 +12,8 @@ const ROOM_SHARE_MIN: u32 = 16;
 /// A bounded number of buffers, each filled from its front until it is full, and used again when no piece of it is lent
 /// out any more.
 pub(super) struct ReceiveBuffers {
+    /// Tells pieces of these buffers from those of others.
+    serial: Serial,
     memory: Vec<u8>,
     states: Vec<BufferState>,
     /// Unused ones. The one used last comes first: its memory is still in the processor's cache.
@@ -32,6 +35,7 @@ impl ReceiveBuffers {
     /// `count` buffers of `size` octets; their pages are touched at first use.
     pub(super) fn new(count: u16, size: u32) -> Self {
         Self {
+            serial: Serial::next(),
             memory: vec![0; usize::from(count) * size as usize],
             states: vec![BufferState::default(); usize::from(count)],
             free: (0..count).rev().collect(),
@@ -62,17 +66,19 @@ impl ReceiveBuffers {
         assert!(length > 0 && offset + length <= self.size, "a receive overran its buffer");
         state.used += length;
         state.lent += 1;
-        Piece { buffer, offset, length }
+        Piece { owner: self.serial, buffer, offset, length }
     }
 
     /// The octets of a piece that is lent out.
     pub(super) fn octets(&self, piece: &Piece) -> &[u8] {
+        assert!(piece.owner == self.serial, "a piece is read from the buffers that lent it");
         let start = self.start(piece.buffer) + piece.offset as usize;
         &self.memory[start..start + piece.length as usize]
     }
 
     /// Takes a piece back.
     pub(super) fn recycle(&mut self, piece: Piece) {
+        assert!(piece.owner == self.serial, "a piece is given back to the buffers that lent it");
         let Piece { buffer, .. } = piece;
         let state = &mut self.states[usize::from(buffer)];
         assert!(state.lent > 0, "a piece was given back twice");

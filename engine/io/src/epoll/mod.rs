@@ -30,8 +30,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use rustix::time::Timespec;
 
+use crate::files::Files;
 use crate::operation::ACCEPT_PAUSE;
-use crate::slab::Slab;
 use crate::system::{Random, WakeDescriptor, monotonic, wall_clock};
 use crate::{
     Block, Completion, ConnectionId, FileId, Instant, Io, IoError, Operation, OsDisk, OsFile, Piece,
@@ -61,7 +61,7 @@ pub struct EpollIo {
     line: VecDeque<ConnectionId>,
     listeners: Vec<Listener>,
     pause: Pause,
-    files: Slab<Arc<OsFile>>,
+    files: Files<Arc<OsFile>>,
     writers: Writers,
     /// Found at submission, to be handed out at the next wait.
     ready: Vec<Completion>,
@@ -152,7 +152,7 @@ impl EpollIo {
             line: VecDeque::new(),
             listeners: Vec::new(),
             pause: Pause::No,
-            files: Slab::new(),
+            files: Files::default(),
             writers,
             ready: Vec::new(),
             failure: None,
@@ -275,9 +275,7 @@ impl EpollIo {
     }
 
     fn write(&self, token: Token, file: FileId, block: Block, offset: u64, is_durable: bool) {
-        let Some(file) = self.files.get(file.0) else {
-            panic!("a write names a file that is not attached");
-        };
+        let file = self.files.get(file);
         self.writers.submit(Write { token, file: Arc::clone(file), block, offset, is_durable });
     }
 
@@ -459,11 +457,11 @@ impl Io for EpollIo {
     type Disk = OsDisk;
 
     fn attach(&mut self, file: OsFile) -> FileId {
-        FileId(self.files.insert(Arc::new(file)))
+        self.files.attach(Arc::new(file))
     }
 
     fn detach(&mut self, file: FileId) -> OsFile {
-        let file = self.files.take(file.0).expect("a file is detached once, by who attached it");
+        let file = self.files.detach(file);
         Arc::into_inner(file).expect("no write to a file is under way when it is detached")
     }
 

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
+use crate::operation::Serial;
 use crate::{ConnectionId, Token};
 
 /// Greatest generation of a place.
@@ -13,7 +14,6 @@ pub(super) struct Table {
     free: Vec<u32>,
 }
 
-#[derive(Default)]
 struct Place {
     generation: u32,
     connection: Option<Connection>,
@@ -85,8 +85,9 @@ impl Connection {
 
 impl Table {
     pub(super) fn new(size: u32) -> Self {
+        let generation = Serial::next().first_generation();
         let mut places = Vec::new();
-        places.resize_with(size as usize, Place::default);
+        places.resize_with(size as usize, || Place { generation, connection: None });
         Self { places, free: (0..size).rev().collect() }
     }
 

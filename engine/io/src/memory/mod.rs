@@ -10,6 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::files::Files;
+use crate::operation::Serial;
 use crate::slab::Slab;
 use crate::{
     Completion, ConnectionId, FileId, Instant, Io, IoError, Operation, Piece, ReceiveEnd, SOME, Token, Waker,
@@ -22,8 +24,10 @@ pub use disk::{MemoryDisk, MemoryFile};
 pub struct MemoryIo {
     disk: MemoryDisk,
     network: Rc<RefCell<Network>>,
-    files: Slab<MemoryFile>,
+    files: Files<MemoryFile>,
     lent: Slab<Vec<u8>>,
+    /// Tells its pieces from those of others.
+    serial: Serial,
     ready: Vec<Completion>,
     /// Writes that wait for [`MemoryIo::release_writes`].
     held_writes: Option<Vec<(Token, Operation)>>,
@@ -108,8 +112,9 @@ impl MemoryIo {
         Self {
             disk,
             network: Rc::default(),
-            files: Slab::new(),
+            files: Files::default(),
             lent: Slab::new(),
+            serial: Serial::next(),
             ready: Vec::new(),
             held_writes: None,
             now: Instant::from_nanoseconds(1),
@@ -196,7 +201,7 @@ impl MemoryIo {
                 completions.push(Completion::Received {
                     token,
                     connection: id,
-                    piece: Piece { buffer, offset: 0, length },
+                    piece: Piece { owner: self.serial, buffer, offset: 0, length },
                 });
                 if connection.receives_some {
                     connection.receive = None;
@@ -215,11 +220,11 @@ impl Io for MemoryIo {
     type Disk = MemoryDisk;
 
     fn attach(&mut self, file: MemoryFile) -> FileId {
-        FileId(self.files.insert(file))
+        self.files.attach(file)
     }
 
     fn detach(&mut self, file: FileId) -> MemoryFile {
-        self.files.take(file.0).expect("a file is detached once, by who attached it")
+        self.files.detach(file)
     }
 
     fn submit(&mut self, token: Token, operation: Operation) {
@@ -260,7 +265,7 @@ impl Io for MemoryIo {
                 }
             }
             Operation::Write { file, block, offset, is_durable } => {
-                let file = self.files.get(file.0).expect("a write names an attached file");
+                let file = self.files.get(file);
                 let result = self.disk.write(file, block.filled(), offset, is_durable);
                 self.ready.push(Completion::Written { token, block, result });
             }
@@ -281,10 +286,12 @@ impl Io for MemoryIo {
     }
 
     fn received(&self, piece: &Piece) -> &[u8] {
+        assert!(piece.owner == self.serial, "a piece is read from the kernel that lent it");
         self.lent.get(u32::from(piece.buffer)).expect("a piece is read before it is recycled")
     }
 
     fn recycle(&mut self, piece: Piece) {
+        assert!(piece.owner == self.serial, "a piece is given back to the kernel that lent it");
         assert!(self.lent.take(u32::from(piece.buffer)).is_some(), "a piece was given back twice");
     }
 

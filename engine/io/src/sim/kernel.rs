@@ -9,7 +9,8 @@ use super::disk::{Landing, write_error};
 use super::network::{Place, Send};
 use super::world::{Conditions, State, Step, lock};
 use super::{Fault, Random, SimDisk, SimFile};
-use crate::slab::Slab;
+use crate::files::Files;
+use crate::operation::Serial;
 use crate::{
     BLOCK_ALIGNMENT, Block, Completion, ConnectionId, FileId, Instant, Io, IoError, Operation, Piece,
     ReceiveEnd, SOME, Token, Waker,
@@ -38,11 +39,13 @@ pub(super) struct Kernel {
     /// What completes when; the number keeps those of one time apart.
     due: BTreeMap<(Instant, u64), Due>,
     next_due: u64,
-    files: Slab<Attached>,
+    files: Files<Attached>,
     is_accepting: bool,
     /// Link and generation of each place of the connection table.
     places: Vec<(Option<usize>, u32)>,
     is_lent: Vec<bool>,
+    /// Tells its pieces from those of others.
+    serial: Serial,
     free: Vec<u16>,
     woken: Arc<AtomicBool>,
 }
@@ -80,10 +83,11 @@ impl Kernel {
             queued: Vec::new(),
             due: BTreeMap::new(),
             next_due: 0,
-            files: Slab::new(),
+            files: Files::default(),
             is_accepting: true,
             places: (0..conditions.slots).map(|slot| (None, FIRST_GENERATIONS[slot % 3])).collect(),
             is_lent: vec![false; usize::from(conditions.receive_buffers)],
+            serial: Serial::next(),
             free: (0..conditions.receive_buffers).rev().collect(),
             woken: Arc::default(),
         }
@@ -225,9 +229,7 @@ impl State {
     ) {
         let (size, offset) = (block.len(), usize::try_from(offset).expect("simulated files are small"));
         let kernel = &mut self.kernels[worker];
-        let Some(attached) = kernel.files.get_mut(file.0) else {
-            panic!("a write names a file that is not attached");
-        };
+        let attached = kernel.files.get_mut(file);
         assert!(size > 0, "a write of nothing");
         if attached.file.is_direct {
             let is_aligned = offset.is_multiple_of(BLOCK_ALIGNMENT) && size.is_multiple_of(BLOCK_ALIGNMENT);
@@ -402,7 +404,7 @@ impl State {
             place.clear();
             place.extend(inbox.drain(..length));
             let length = u32::try_from(length).expect("a buffer is small");
-            let piece = Piece { buffer, offset: 0, length };
+            let piece = Piece { owner: kernel.serial, buffer, offset: 0, length };
             self.note(
                 "worker {} receives {} octets from client {}",
                 [worker as u64, u64::from(length), index as u64],
@@ -434,9 +436,8 @@ impl State {
             self.files.put(number, block.filled(), offset, false, landing, &mut self.disk_random);
             return;
         }
-        if let Some(attached) = self.kernels[worker].files.get_mut(file.0) {
-            attached.writing.retain(|(from, _)| *from != offset);
-        }
+        let attached = self.kernels[worker].files.get_mut(file);
+        attached.writing.retain(|(from, _)| *from != offset);
         let failure = write_error(self);
         let is_flush_failing = self.disk_fault(Fault::FlushError);
         let is_lost = self.disk_fault(Fault::LostWrite);
@@ -523,12 +524,11 @@ impl Io for SimIo {
 
     fn attach(&mut self, file: SimFile) -> FileId {
         let attached = Attached { file, writing: Vec::new() };
-        FileId(lock(&self.world).kernels[self.worker].files.insert(attached))
+        lock(&self.world).kernels[self.worker].files.attach(attached)
     }
 
     fn detach(&mut self, file: FileId) -> SimFile {
-        let attached = lock(&self.world).kernels[self.worker].files.take(file.0);
-        let attached = attached.expect("a file is detached once, by who attached it");
+        let attached = lock(&self.world).kernels[self.worker].files.detach(file);
         assert!(attached.writing.is_empty(), "a file is detached while it is written to");
         attached.file
     }
@@ -549,7 +549,11 @@ impl Io for SimIo {
     }
 
     fn received(&self, piece: &Piece) -> &[u8] {
-        let is_lent = lock(&self.world).kernels[self.worker].is_lent[usize::from(piece.buffer)];
+        let state = lock(&self.world);
+        let kernel = &state.kernels[self.worker];
+        assert!(piece.owner == kernel.serial, "a piece is read by the worker that received it");
+        let is_lent = kernel.is_lent[usize::from(piece.buffer)];
+        drop(state);
         assert!(is_lent, "a piece is read after it was given back");
         &self.memory[usize::from(piece.buffer)]
     }
@@ -557,6 +561,7 @@ impl Io for SimIo {
     fn recycle(&mut self, piece: Piece) {
         let mut state = lock(&self.world);
         let kernel = &mut state.kernels[self.worker];
+        assert!(piece.owner == kernel.serial, "a piece is given back by the worker that received it");
         kernel.is_lent[usize::from(piece.buffer)] = false;
         kernel.free.push(piece.buffer);
     }

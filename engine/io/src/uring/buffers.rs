@@ -9,6 +9,7 @@ use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
 use crate::Piece;
+use crate::operation::Serial;
 
 /// The one buffer group of a ring.
 pub(super) const BUFFER_GROUP: u16 = 0;
@@ -20,6 +21,8 @@ const INCREMENTAL: u16 = 2;
 
 /// Receive buffers, each either the kernel's, or lent out in pieces until all of these came back.
 pub(super) struct ReceiveBuffers {
+    /// Tells pieces of this ring from those of others.
+    serial: Serial,
     /// The ring of entries that the kernel reads. Never freed, see [`Region`].
     ring: Region,
     /// The buffers themselves. Never freed, see [`Region`].
@@ -63,7 +66,8 @@ impl ReceiveBuffers {
             Err(error) => return Err(error),
         };
         let states = vec![BufferState::default(); usize::from(count)];
-        let mut buffers = Self { ring, memory, states, size, mask: count - 1, tail: 0, is_incremental };
+        let serial = Serial::next();
+        let mut buffers = Self { serial, ring, memory, states, size, mask: count - 1, tail: 0, is_incremental };
         for buffer in 0..count {
             buffers.provide(buffer);
         }
@@ -78,13 +82,15 @@ impl ReceiveBuffers {
         state.lent += 1;
         state.offset += length;
         state.is_finished = !(self.is_incremental && has_more);
-        Piece { buffer, offset, length }
+        Piece { owner: self.serial, buffer, offset, length }
     }
 
     /// The octets of a piece that is lent out.
     pub(super) fn octets(&self, piece: &Piece) -> &[u8] {
+        assert!(piece.owner == self.serial, "a piece is read from the ring that lent it");
         let start = usize::from(piece.buffer) * self.size as usize + piece.offset as usize;
-        // SAFETY: `lend` checked that the piece lies inside its buffer, and so in the region.
+        // SAFETY: this ring's `lend` made the piece, as its owner says, and checked that it lies inside its buffer, and so in
+        // the region.
         let start = unsafe { self.memory.start.as_ptr().add(start) };
         // SAFETY: as above. The kernel wrote these octets before the completion that made the piece, and writes
         // behind them only: a buffer goes back to the kernel when no piece of it is lent out, and a piece
@@ -94,6 +100,7 @@ impl ReceiveBuffers {
 
     /// Takes a piece back.
     pub(super) fn recycle(&mut self, piece: Piece) {
+        assert!(piece.owner == self.serial, "a piece is given back to the ring that lent it");
         let state = &mut self.states[usize::from(piece.buffer)];
         assert!(state.lent > 0, "a piece was given back twice");
         state.lent -= 1;

@@ -20,7 +20,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use io_uring::types::{Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
-use crate::operation::ACCEPT_PAUSE;
+use crate::files::Files;
+use crate::operation::{ACCEPT_PAUSE, Serial};
 use crate::slab::Slab;
 use crate::system::{Random, WakeDescriptor, monotonic, wall_clock};
 use crate::{
@@ -48,14 +49,14 @@ pub struct Uring {
     listeners: Vec<Listener>,
     /// How often the listeners were closed: tells late completions of earlier ones.
     listener_epoch: u32,
-    files: Slab<OsFile>,
+    files: Files<OsFile>,
     sends: Slab<SendUnderWay>,
     writes: Slab<WriteUnderWay>,
     connects: Slab<ConnectUnderWay>,
     wake: WakeDescriptor,
     /// Found at submission or in a completion's aftermath, to be handed out at the next wait.
     ready: Vec<Completion>,
-    /// Empty between waits; kept for its memory.
+    /// Taken out of the completion queue and not looked at yet.
     entries: Vec<cqueue::Entry>,
     now: Instant,
     random: Random,
@@ -136,13 +137,16 @@ impl Uring {
         let mut uring = Self {
             ring,
             buffers,
-            connections: vec![Connection::default(); settings.connections as usize],
+            connections: vec![
+                Connection { generation: Serial::next().first_generation(), ..Connection::default() };
+                settings.connections as usize
+            ],
             open_connections: 0,
             accept_at: None,
             addresses: AddressTable::new(settings.connections),
             listeners: Vec::new(),
             listener_epoch: 0,
-            files: Slab::new(),
+            files: Files::default(),
             sends: Slab::new(),
             writes: Slab::new(),
             connects: Slab::new(),
@@ -162,9 +166,12 @@ impl Uring {
         // SAFETY: every entry is built in this module from memory that is owned by a slab or region here until
         // its completion was seen (see the fields), or that the kernel does not touch.
         while unsafe { self.ring.submission().push(&entry) }.is_err() {
-            // The queue is full: start what is there. EBUSY and EINTR leave it full for another round.
+            // The queue is full: start what is there.
             if let Err(error) = self.ring.submit() {
                 assert!(is_transient(&error), "io_uring_enter failed: {error}");
+                // EBUSY and EAGAIN leave it full, until there is room in the completion queue and memory for requests: both
+                // come from taking completions out. They are looked at in the next wait.
+                self.entries.extend(self.ring.completion());
             }
         }
     }
@@ -305,9 +312,7 @@ impl Uring {
 
     fn submit_write(&mut self, index: u32) {
         let Some(write) = self.writes.get(index) else { return };
-        let Some(file) = self.files.get(write.file.0) else {
-            panic!("a write names a file that is not attached");
-        };
+        let file = self.files.get(write.file);
         let rest = &write.block.filled()[write.written..];
         let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
         let flags = if write.is_durable { entry::WRITE_DURABLE } else { 0 };
@@ -522,6 +527,8 @@ impl Uring {
             self.complete(entry, completions);
         }
         entries.clear();
+        // Handling one may have taken out more.
+        entries.append(&mut self.entries);
         self.entries = entries;
     }
 
@@ -556,11 +563,11 @@ impl Io for Uring {
     type Disk = OsDisk;
 
     fn attach(&mut self, file: OsFile) -> FileId {
-        FileId(self.files.insert(file))
+        self.files.attach(file)
     }
 
     fn detach(&mut self, file: FileId) -> OsFile {
-        self.files.take(file.0).expect("a file is detached once, by who attached it")
+        self.files.detach(file)
     }
 
     fn submit(&mut self, token: Token, operation: Operation) {
@@ -581,7 +588,7 @@ impl Io for Uring {
 
     fn wait(&mut self, deadline: Option<Instant>, completions: &mut Vec<Completion>) -> Result<(), IoError> {
         let deadline = [deadline, self.accept_at].into_iter().flatten().min();
-        let wait = if self.ready.is_empty() {
+        let wait = if self.ready.is_empty() && self.entries.is_empty() {
             deadline.map(|deadline| deadline.since(self.now))
         } else {
             Some(std::time::Duration::ZERO)
