@@ -7,6 +7,7 @@ pub mod canned;
 pub mod compare;
 pub mod contender;
 pub mod error;
+pub mod fair;
 pub mod hostile;
 pub mod load;
 pub mod memory;

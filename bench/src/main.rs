@@ -13,9 +13,10 @@ use mailrace_bench::canned::{Canned, Log};
 use mailrace_bench::compare::CONTENDERS;
 use mailrace_bench::contender::Setting;
 use mailrace_bench::error::BenchError;
+use mailrace_bench::fair::kinds::{KINDS, Kind};
 use mailrace_bench::noise::Ticks;
 use mailrace_bench::place::Place;
-use mailrace_bench::{compare, hostile, memory, noise, probe, workload};
+use mailrace_bench::{compare, fair, hostile, memory, noise, probe, workload};
 use mailrace_io::OsDisk;
 use mailrace_io::uring::{Settings, Uring};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -24,8 +25,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use options::{
-    Action, CannedOptions, CommandLine, CompareOptions, HostileOptions, MemoryOptions, PlaceOptions,
-    ProbeOptions,
+    Action, CannedOptions, CommandLine, CompareOptions, FairOptions, HostileOptions, MemoryOptions,
+    PlaceOptions, ProbeOptions,
 };
 
 #[global_allocator]
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Action::Compare(options) => compare(options),
         Action::Memory(options) => memory(options),
         Action::Hostile(options) => hostile(options),
+        Action::Fair(options) => fair(options),
         Action::Probe(options) => probe(&options),
     };
     match result {
@@ -175,6 +177,54 @@ fn hostile(options: HostileOptions) -> Result<(), Box<dyn std::error::Error>> {
     println!("{} bad clients alone: {} of the server's processor", plan.hostile, report.hostile_cpu);
     println!("rate with them over without: {}, p99: {}", report.rate, report.p99);
     write_json(options.json.as_deref(), &report)
+}
+
+fn fair(options: FairOptions) -> Result<(), Box<dyn std::error::Error>> {
+    let mut kinds: Vec<Kind> = KINDS.to_vec();
+    for name in &options.kinds {
+        if !kinds.iter().any(|kind| kind.name == name) {
+            let names: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
+            return Err(format!("no kind {name}; there are {}", names.join(", ")).into());
+        }
+    }
+    kinds.retain(|kind| options.kinds.is_empty() || options.kinds.iter().any(|name| name == kind.name));
+    build_programs()?;
+    noise::warn_if_busy();
+    raise_open_files();
+    let stop = stop_on_signal()?;
+    let place = make_place(&options.place)?;
+    let plan = fair::Plan {
+        kinds,
+        strangers: options.strangers,
+        connections: options.connections,
+        clients: options.clients,
+        rounds: options.rounds,
+        seconds: options.seconds,
+        settle: options.settle,
+        set: options.set,
+        setting: setting(&options.place, place.directory()),
+    };
+    let mut outcomes = Vec::new();
+    println!(
+        "strangers kind                           messages/s  beside them  ratio               refused slowest"
+    );
+    fair::measure(&plan, &stop, |outcome| {
+        println!(
+            "{:9} {:30} {:10.0} {:12.0}  {:18} {:8} {:4.0} ms  ({} connections, {} ended, {:.1} MB sent)",
+            outcome.strangers,
+            outcome.kind,
+            outcome.without.median,
+            outcome.with.median,
+            outcome.ratio.to_string(),
+            outcome.refused,
+            outcome.slowest_ms,
+            outcome.connections,
+            outcome.ended,
+            outcome.bytes as f64 / 1e6
+        );
+        outcomes.push(outcome.clone());
+    })?;
+    write_json(options.json.as_deref(), &outcomes)
 }
 
 fn probe(options: &ProbeOptions) -> Result<(), Box<dyn std::error::Error>> {

@@ -25,6 +25,8 @@ pub(crate) enum Action {
     Memory(MemoryOptions),
     /// What bad clients take from good ones
     Hostile(HostileOptions),
+    /// What honest clients notice of strangers that fill memory, places, spool or log; takes root and iproute2
+    Fair(FairOptions),
     /// Time the file system's own durable 4 KiB write
     Probe(ProbeOptions),
     /// Answer fixed replies without parsing: the most that any server can reach here
@@ -97,6 +99,39 @@ pub(crate) struct HostileOptions {
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = time)]
     pub(crate) settle: Duration,
     /// Write every run and the ratios to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) place: PlaceOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FairOptions {
+    /// Only these ways of filling something
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) kinds: Vec<String>,
+    /// Numbers of strangers; several are of one network
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,50", value_parser = clap::value_parser!(u8).range(1..=254))]
+    pub(crate) strangers: Vec<u8>,
+    /// Connections of each stranger
+    #[arg(long, value_name = "N", default_value_t = 80)]
+    pub(crate) connections: usize,
+    /// Honest clients
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(crate) clients: usize,
+    /// Runs without and with strangers
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// Length of each run
+    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    pub(crate) seconds: f64,
+    /// How long strangers are there before the run with them
+    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    pub(crate) settle: f64,
+    /// A parameter of the server (can be repeated)
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Write all figures to FILE
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
     #[command(flatten)]

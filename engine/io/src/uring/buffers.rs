@@ -67,7 +67,8 @@ impl ReceiveBuffers {
         };
         let states = vec![BufferState::default(); usize::from(count)];
         let serial = Serial::next();
-        let mut buffers = Self { serial, ring, memory, states, size, mask: count - 1, tail: 0, is_incremental };
+        let mut buffers =
+            Self { serial, ring, memory, states, size, mask: count - 1, tail: 0, is_incremental };
         for buffer in 0..count {
             buffers.provide(buffer);
         }

@@ -138,7 +138,10 @@ impl Uring {
             ring,
             buffers,
             connections: vec![
-                Connection { generation: Serial::next().first_generation(), ..Connection::default() };
+                Connection {
+                    generation: Serial::next().first_generation(),
+                    ..Connection::default()
+                };
                 settings.connections as usize
             ],
             open_connections: 0,

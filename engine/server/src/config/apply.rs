@@ -38,6 +38,7 @@ impl Configuration {
             connection_count_limit: self.parameters.smtpd_client_connection_count_limit,
             event_limit_exceptions: self.parameters.smtpd_client_event_limit_exceptions.clone(),
             client_allowance: self.engine.client_allowance,
+            workers,
             max_connections: (self.engine.max_connections as usize).div_ceil(workers),
             content_memory: self.content_memory(workers),
             log_connections: self.engine.log_connections,

@@ -1,12 +1,21 @@
-//! Owns what each client owes: work that it causes is charged to it, and a message that is accepted settles its account.
+//! Keeps an account for each client and each network: what it holds, and what it owes.
 //!
-//! A client is an address (of IPv6 its first 64 bits: a host has all of them). It may take so much of a worker's time a
-//! minute (`client_allowance`) without getting a message accepted. Beyond, nothing of it is read until the debt is paid
-//! off by waiting. Whoever sends mail that is accepted never waits; whoever knocks, talks, floods or sends what is refused
-//! slows down to the allowance, however many connections it has, and everybody else's share of the worker stays.
+//! A client is an address (of IPv6 the first 64 bits: a host has all of them), its network the first 24 bits of that (of
+//! IPv6 the first 48, which is what one site has). A client whose address may be that of a proxy
+//! (`smtpd_client_event_limit_exceptions`, this machine) says nothing of who speaks: each of its connections is a client
+//! and a network of its own, and owes nothing.
 //!
-//! What work costs is estimated by constants, so that the same life costs the same in a replay. Memory is bounded: when
-//! the table is full, accounts without connections are closed, and where there are none the newcomer has no account.
+//! **What it holds**: places of the connection table, memory, and content in the spool of messages that have not ended.
+//! Where one of these runs short, [`Accounts`] says whose share is exceeded: first a network's, in it a client's.
+//!
+//! **What it owes**: work that it causes is charged to it, and a message that is accepted settles its account. A client may
+//! take `client_allowance` of a worker's time per minute without getting a message accepted. Beyond that nothing of it is
+//! read until the debt is paid off by waiting. A client that sends mail that is accepted never waits; one that knocks,
+//! talks, floods or sends what is refused slows down to the allowance, however many connections it has.
+//!
+//! What work costs is estimated by constants, so that the same life costs the same in a replay. The number of accounts is
+//! bounded: when the table is full, a newcomer gets the place of a client without connections, of the network that has
+//! the most accounts among those that are looked at.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,27 +24,59 @@ use std::time::Duration;
 
 use mailrace_io::Instant;
 
+use super::shares::Tally;
+
 /// The accounts of a worker's clients. Connections are named by their slots.
 #[derive(Debug)]
 pub(super) struct Accounts {
-    /// For each slot the account of the connection there.
-    of_connection: Vec<Option<AccountId>>,
-    /// For each slot whether its connection waits for its client to pay: nothing is read from it.
-    is_waiting: Vec<bool>,
+    places: Vec<Place>,
     by_client: HashMap<u128, AccountId>,
-    accounts: Vec<Account>,
+    accounts: Table<Account>,
+    by_network: HashMap<u128, NetworkId>,
+    networks: Table<Network>,
+    accounts_max: usize,
     /// Where to look next for an account that may be closed.
     hand: usize,
+    /// Memory of all networks.
+    memory: Tally,
+    /// The share of it beyond which a network is greedy.
+    memory_share: u64,
+    /// Content in the spool of unfinished messages, of all networks.
+    content: Tally,
+    content_share: u64,
 }
 
-/// The place of an account, one more than it is: so an account or none is four octets.
+/// The index of an account plus one, so that an account or none takes four bytes.
 type AccountId = NonZeroU32;
+type NetworkId = NonZeroU32;
+
+/// What is known of the connection in a slot.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    /// `None`: no connection.
+    account: Option<AccountId>,
+    /// It counts as one of its client's connections, and its work is charged to the client.
+    is_counted: bool,
+    /// It waits for its client to pay: nothing is read from it.
+    is_waiting: bool,
+    memory: u64,
+    content: u64,
+}
 
 #[derive(Debug)]
 struct Account {
     client: u128,
-    /// Connections that are open.
+    network: NetworkId,
+    /// Its work is charged to it, and it is found again by its address.
+    is_charged: bool,
+    /// Connections that count for `smtpd_client_connection_count_limit`.
     connections: u32,
+    /// Slots of the connection table, those included that are about to be turned away.
+    slots: u32,
+    /// Bytes of memory.
+    memory: u64,
+    /// Octets of unfinished content in the spool.
+    content: u64,
     /// What it may still take, below zero what it owes; in nanoseconds.
     credit: i64,
     /// A message of it was accepted, and since then it has not owed.
@@ -44,80 +85,112 @@ struct Account {
     paid_until: Instant,
 }
 
+#[derive(Debug, Default)]
+struct Network {
+    key: u128,
+    accounts: u32,
+    slots: u32,
+    memory: u64,
+    /// Clients that hold memory.
+    memory_holders: u32,
+    content: u64,
+    content_holders: u32,
+}
+
 impl Accounts {
-    /// For so many slots.
+    /// For a connection table of `slots` places.
     pub(super) fn new(slots: usize) -> Self {
         Self {
-            of_connection: vec![None; slots],
-            is_waiting: vec![false; slots],
+            places: vec![Place::default(); slots],
             by_client: HashMap::new(),
-            accounts: Vec::new(),
+            accounts: Table::default(),
+            by_network: HashMap::new(),
+            networks: Table::default(),
+            // An account without connections is found soon where at least half of them have none.
+            accounts_max: ACCOUNTS_MAX.max(2 * slots),
             hand: 0,
+            memory: Tally::default(),
+            memory_share: u64::MAX,
+            content: Tally::default(),
+            content_share: u64::MAX,
         }
     }
 
-    /// A connection of a client is open; how many it has now.
-    pub(super) fn connect(&mut self, slot: u32, client: IpAddr, allowance: Duration, now: Instant) -> u32 {
-        let client = key(client);
-        let id = self.by_client.get(&client).copied().or_else(|| {
-            let new = Account {
-                client,
-                connections: 0,
-                credit: nanoseconds(allowance),
-                is_proven: false,
-                paid_until: now,
-            };
-            self.open(new)
-        });
-        self.of_connection[slot as usize] = id;
-        let Some(account) = self.of(slot) else { return 1 };
+    /// Opens a connection of a client; returns how many it has now. `is_charged`: the address is that of one client, to
+    /// which work can be charged.
+    pub(super) fn connect(
+        &mut self,
+        slot: u32,
+        client: IpAddr,
+        is_charged: bool,
+        allowance: Duration,
+        now: Instant,
+    ) -> u32 {
+        let client = if is_charged { client_key(client) } else { 0 };
+        let known = if is_charged { self.by_client.get(&client).copied() } else { None };
+        let id = known.unwrap_or_else(|| self.open(client, is_charged, allowance, now));
+        self.places[slot as usize] = Place { account: Some(id), is_counted: true, ..Place::default() };
+        let account = self.accounts.get_mut(id);
+        account.slots += 1;
         account.connections += 1;
-        account.connections
+        let (network, connections) = (account.network, account.connections);
+        self.networks.get_mut(network).slots += 1;
+        connections
     }
 
     /// A connection ended.
     pub(super) fn disconnect(&mut self, slot: u32) {
+        self.hold(slot, 0, 0);
         self.leave(slot);
-        self.is_waiting[slot as usize] = false;
+        let Some(id) = std::mem::take(&mut self.places[slot as usize]).account else { return };
+        let account = self.accounts.get_mut(id);
+        account.slots -= 1;
+        let (network, is_over) = (account.network, !account.is_charged);
+        self.networks.get_mut(network).slots -= 1;
+        if is_over {
+            self.close(id);
+        }
     }
 
-    /// The connection is no longer counted, nor charged to anybody; if it waits, it goes on waiting.
+    /// The connection is no longer counted, and nothing is charged for it; if it waits, it goes on waiting. It still takes
+    /// a slot.
     pub(super) fn leave(&mut self, slot: u32) {
-        if let Some(account) = self.of(slot) {
-            account.connections -= 1;
+        let place = &mut self.places[slot as usize];
+        if std::mem::take(&mut place.is_counted)
+            && let Some(id) = place.account
+        {
+            self.accounts.get_mut(id).connections -= 1;
         }
-        self.of_connection[slot as usize] = None;
     }
 
     /// Whether the connection waits.
     pub(super) fn is_waiting(&self, slot: u32) -> bool {
-        self.is_waiting[slot as usize]
+        self.places[slot as usize].is_waiting
     }
 
-    /// Connections that are charged to anybody.
+    /// Connections of which an account knows.
     pub(super) fn connected(&self) -> usize {
-        let counted: usize = self.accounts.iter().map(|account| account.connections as usize).sum();
-        counted.max(self.of_connection.iter().flatten().count())
+        let slots: usize = self.accounts.values.iter().flatten().map(|account| account.slots as usize).sum();
+        slots.max(self.places.iter().filter(|place| place.account.is_some()).count())
     }
 
-    /// The connection waits, or does not any more; what it did before.
+    /// Sets whether the connection waits; returns what it did before.
     pub(super) fn set_waiting(&mut self, slot: u32, is_waiting: bool) -> bool {
-        std::mem::replace(&mut self.is_waiting[slot as usize], is_waiting)
+        std::mem::replace(&mut self.places[slot as usize].is_waiting, is_waiting)
     }
 
-    /// Whether the work of the connection there is charged to anybody.
+    /// Whether the work of the connection is charged to anybody.
     pub(super) fn has(&self, slot: u32) -> bool {
-        self.of_connection[slot as usize].is_some()
+        self.charged(slot).is_some()
     }
 
     /// Whether its client has yet to show that it sends mail: its connections are read in small pieces, so that none of
     /// them brings more than it is charged for before it can be made to wait.
     pub(super) fn is_unproven(&self, slot: u32) -> bool {
-        let id = self.of_connection[slot as usize];
-        id.is_some_and(|id| !self.accounts[id.get() as usize - 1].is_proven)
+        self.charged(slot).is_some_and(|id| !self.accounts.get(id).is_proven)
     }
 
-    /// Takes `cost` from the client; how long nothing of it is to be read, if it owes.
+    /// Takes `cost` from the client; returns how long nothing of it is to be read, if it owes.
     pub(super) fn charge(
         &mut self,
         slot: u32,
@@ -125,7 +198,7 @@ impl Accounts {
         allowance: Duration,
         now: Instant,
     ) -> Option<Duration> {
-        let account = self.of(slot)?;
+        let account = self.accounts.get_mut(self.charged(slot)?);
         let allowance = nanoseconds(allowance);
         if allowance == 0 {
             return None;
@@ -150,44 +223,272 @@ impl Accounts {
 
     /// A message of the client was accepted: it owes nothing.
     pub(super) fn settle(&mut self, slot: u32, allowance: Duration) {
-        if let Some(account) = self.of(slot) {
+        if let Some(id) = self.charged(slot) {
+            let account = self.accounts.get_mut(id);
             account.credit = nanoseconds(allowance);
             account.is_proven = true;
         }
     }
 
-    fn of(&mut self, slot: u32) -> Option<&mut Account> {
-        let id = self.of_connection[slot as usize]?;
-        Some(&mut self.accounts[id.get() as usize - 1])
-    }
-
-    /// A place for a new account: a new one, or that of a client without connections. `None`: none is found.
-    fn open(&mut self, account: Account) -> Option<AccountId> {
-        let client = account.client;
-        let index = if self.accounts.len() < ACCOUNTS_MAX {
-            self.accounts.push(account);
-            self.accounts.len() - 1
-        } else {
-            let found = (0..LOOKS_MAX).map(|step| (self.hand + step) % ACCOUNTS_MAX);
-            let index = found.into_iter().find(|index| self.accounts[*index].connections == 0);
-            self.hand = (index.unwrap_or(self.hand + LOOKS_MAX) + 1) % ACCOUNTS_MAX;
-            let index = index?;
-            let closed = std::mem::replace(&mut self.accounts[index], account);
-            self.by_client.remove(&closed.client);
-            index
-        };
-        let id = AccountId::new(u32::try_from(index).ok()? + 1)?;
-        self.by_client.insert(client, id);
-        Some(id)
+    fn charged(&self, slot: u32) -> Option<AccountId> {
+        let place = &self.places[slot as usize];
+        place.account.filter(|id| place.is_counted && self.accounts.get(*id).is_charged)
     }
 }
 
+/// What clients hold.
+impl Accounts {
+    /// Notes what the connection holds now: bytes of memory, and octets in the spool of a message that has not ended.
+    pub(super) fn hold(&mut self, slot: u32, memory: u64, content: u64) {
+        let place = &mut self.places[slot as usize];
+        let (memory_before, content_before) = (place.memory, place.content);
+        if (memory_before, content_before) == (memory, content) {
+            return;
+        }
+        let Some(id) = place.account else { return };
+        (place.memory, place.content) = (memory, content);
+        let account = self.accounts.get_mut(id);
+        let network = self.networks.get_mut(account.network);
+        let [held, before] = [&mut account.memory, &mut network.memory];
+        change(held, &mut network.memory_holders, before, &mut self.memory, memory_before, memory);
+        let [held, before] = [&mut account.content, &mut network.content];
+        change(held, &mut network.content_holders, before, &mut self.content, content_before, content);
+    }
+
+    /// Bytes of memory that all connections hold.
+    pub(super) const fn memory(&self) -> u64 {
+        self.memory.total()
+    }
+
+    /// Octets in the spool of messages that have not ended.
+    pub(super) const fn content(&self) -> u64 {
+        self.content.total()
+    }
+
+    /// Bytes that the connection holds.
+    pub(super) fn memory_of(&self, slot: u32) -> u64 {
+        self.places[slot as usize].memory
+    }
+
+    /// Octets that the unfinished message of the connection has in the spool.
+    pub(super) fn content_of(&self, slot: u32) -> u64 {
+        self.places[slot as usize].content
+    }
+
+    /// Finds the shares of memory and of unfinished content with which no more than these are held.
+    pub(super) fn set_targets(&mut self, memory: u64, content: u64) {
+        self.memory_share = self.memory.fair_share(memory);
+        self.content_share = self.content.fair_share(content);
+    }
+
+    /// Whether the network of the connection holds more than its share of memory, and the client more than its share of
+    /// that. Never while there is no shortage.
+    pub(super) fn exceeds_memory(&self, slot: u32) -> bool {
+        self.memory_share < u64::MAX
+            && self.both(slot).is_some_and(|(account, network)| {
+                exceeds(self.memory_share, network.memory, network.memory_holders, account.memory)
+            })
+    }
+
+    /// The same of unfinished content in the spool.
+    pub(super) fn exceeds_content(&self, slot: u32) -> bool {
+        self.content_share < u64::MAX
+            && self.both(slot).is_some_and(|(account, network)| {
+                exceeds(self.content_share, network.content, network.content_holders, account.content)
+            })
+    }
+
+    /// What order memory is taken back in, greatest first.
+    pub(super) fn greed_for_memory(&self, slot: u32) -> [u64; 3] {
+        let of_others = self.both(slot).map(|(account, network)| [network.memory, account.memory]);
+        let [network, client] = of_others.unwrap_or_default();
+        [network, client, self.memory_of(slot)]
+    }
+
+    /// The same of unfinished content in the spool.
+    pub(super) fn greed_for_content(&self, slot: u32) -> [u64; 3] {
+        let of_others = self.both(slot).map(|(account, network)| [network.content, account.content]);
+        let [network, client] = of_others.unwrap_or_default();
+        [network, client, self.content_of(slot)]
+    }
+
+    /// Slots of the connection table that the connection's network has, and its client.
+    pub(super) fn slots(&self, slot: u32) -> (u32, u32) {
+        self.both(slot).map(|(account, network)| (network.slots, account.slots)).unwrap_or_default()
+    }
+
+    /// Names the network and the client of the connection, to compare them with others'.
+    pub(super) fn names(&self, slot: u32) -> Option<(u32, u32)> {
+        let id = self.places[slot as usize].account?;
+        Some((self.accounts.get(id).network.get(), id.get()))
+    }
+
+    fn both(&self, slot: u32) -> Option<(&Account, &Network)> {
+        let account = self.accounts.get(self.places[slot as usize].account?);
+        Some((account, self.networks.get(account.network)))
+    }
+}
+
+/// Moves a connection's part from `before` to `after` in what its client holds, its network, and all.
+fn change(client: &mut u64, holders: &mut u32, network: &mut u64, all: &mut Tally, before: u64, after: u64) {
+    let (client_before, network_before) = (*client, *network);
+    *client = client_before - before + after;
+    *network = network_before - before + after;
+    *holders = *holders - u32::from(client_before > 0) + u32::from(*client > 0);
+    all.change(network_before, *network);
+}
+
+/// Whether a client exceeds its part of `share` in a network that exceeds it: an equal one for each that holds anything.
+const fn exceeds(share: u64, network: u64, holders: u32, client: u64) -> bool {
+    network > share && client > share / if holders == 0 { 1 } else { holders as u64 }
+}
+
+/// Opening and closing accounts.
+impl Accounts {
+    fn open(&mut self, client: u128, is_charged: bool, allowance: Duration, now: Instant) -> AccountId {
+        if self.accounts.len() >= self.accounts_max {
+            self.close_one();
+        }
+        let key = network_key(client);
+        let known = if is_charged { self.by_network.get(&key).copied() } else { None };
+        let network = known.unwrap_or_else(|| {
+            let id = self.networks.insert(Network { key, ..Network::default() });
+            if is_charged {
+                self.by_network.insert(key, id);
+            }
+            id
+        });
+        self.networks.get_mut(network).accounts += 1;
+        let id = self.accounts.insert(Account {
+            client,
+            network,
+            is_charged,
+            connections: 0,
+            slots: 0,
+            memory: 0,
+            content: 0,
+            credit: nanoseconds(allowance),
+            is_proven: false,
+            paid_until: now,
+        });
+        if is_charged {
+            self.by_client.insert(client, id);
+        }
+        id
+    }
+
+    /// Closes the account of a client without connections: of those that are looked at, one of the network that has the
+    /// most accounts.
+    fn close_one(&mut self) {
+        let places = self.accounts.places();
+        let mut looks = 0;
+        let mut found: Option<(u32, AccountId)> = None;
+        for step in 0..places {
+            looks += 1;
+            if looks > LOOKS_MAX && found.is_some() {
+                break;
+            }
+            let index = (self.hand + step) % places;
+            let Some((id, account)) = self.accounts.at(index).filter(|(_, account)| account.slots == 0)
+            else {
+                continue;
+            };
+            let siblings = self.networks.get(account.network).accounts;
+            if found.is_none_or(|(most, _)| siblings > most) {
+                found = Some((siblings, id));
+            }
+        }
+        self.hand = (self.hand + looks) % places;
+        let (_, id) = found.expect("there are more accounts than connections");
+        self.close(id);
+    }
+
+    fn close(&mut self, id: AccountId) {
+        let account = self.accounts.take(id);
+        if account.is_charged {
+            self.by_client.remove(&account.client);
+        }
+        let network = self.networks.get_mut(account.network);
+        network.accounts -= 1;
+        if network.accounts == 0 {
+            let network = self.networks.take(account.network);
+            if account.is_charged {
+                self.by_network.remove(&network.key);
+            }
+        }
+    }
+}
+
+/// Values at places that stay the same.
+#[derive(Debug)]
+struct Table<T> {
+    values: Vec<Option<T>>,
+    free: Vec<NonZeroU32>,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self { values: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Table<T> {
+    fn insert(&mut self, value: T) -> NonZeroU32 {
+        if let Some(id) = self.free.pop() {
+            self.values[index_of(id)] = Some(value);
+            return id;
+        }
+        self.values.push(Some(value));
+        let number = u32::try_from(self.values.len()).expect("a worker has fewer than 2^32 clients");
+        NonZeroU32::new(number).expect("a value was pushed")
+    }
+
+    fn take(&mut self, id: NonZeroU32) -> T {
+        self.free.push(id);
+        self.values[index_of(id)].take().expect(IN_USE)
+    }
+
+    fn get(&self, id: NonZeroU32) -> &T {
+        self.values[index_of(id)].as_ref().expect(IN_USE)
+    }
+
+    fn get_mut(&mut self, id: NonZeroU32) -> &mut T {
+        self.values[index_of(id)].as_mut().expect(IN_USE)
+    }
+
+    fn at(&self, index: usize) -> Option<(NonZeroU32, &T)> {
+        let id = NonZeroU32::new(u32::try_from(index).ok()?.checked_add(1)?)?;
+        Some((id, self.values.get(index)?.as_ref()?))
+    }
+
+    const fn len(&self) -> usize {
+        self.values.len() - self.free.len()
+    }
+
+    const fn places(&self) -> usize {
+        self.values.len()
+    }
+}
+
+/// An account is closed when nothing names it any more.
+const IN_USE: &str = "an id names a value that was not taken";
+
+const fn index_of(id: NonZeroU32) -> usize {
+    id.get() as usize - 1
+}
+
 /// Addresses of one client have the same.
-fn key(client: IpAddr) -> u128 {
+fn client_key(client: IpAddr) -> u128 {
     match client.to_canonical() {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
         IpAddr::V6(address) => address.to_bits() & !u128::from(u64::MAX),
     }
+}
+
+/// Clients of one network have the same: IPv4 /24, IPv6 /48.
+const fn network_key(client: u128) -> u128 {
+    const IPV4: u128 = 0xffff << 32;
+    if client & !0xffff_ffff == IPV4 { client & !0xff } else { client & !(u128::MAX >> 48) }
 }
 
 fn nanoseconds(duration: Duration) -> i64 {
@@ -202,9 +503,9 @@ const WAIT_MIN: Duration = Duration::from_secs(1);
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Allowances that a client owes at most, so that an old debt ends.
 const DEBT_MAX: i64 = 10;
-/// Clients with an account at once: 64 octets each, and as much in the table that finds them.
+/// Clients with an account at once, at least: about 200 bytes each with the tables that find them.
 const ACCOUNTS_MAX: usize = 65_536;
-/// Accounts that are looked at for one that may be closed.
+/// Accounts that are looked at for the best one to be closed.
 const LOOKS_MAX: usize = 64;
 
 /// A connection, from accept to close.
@@ -229,7 +530,7 @@ mod tests {
     }
 
     fn connect(accounts: &mut Accounts, slot: u32, client: &str) -> u32 {
-        accounts.connect(slot, client.parse().unwrap(), ALLOWANCE, at(0))
+        accounts.connect(slot, client.parse().unwrap(), true, ALLOWANCE, at(0))
     }
 
     #[test]
@@ -275,27 +576,89 @@ mod tests {
         assert_eq!(connect(&mut accounts, 6, "192.0.2.1"), 2);
     }
 
+    fn hold(accounts: &mut Accounts, slot: u32, memory: u64) {
+        accounts.hold(slot, memory, 0);
+    }
+
     #[test]
     fn the_table_is_bounded_and_debts_outlive_connections() {
-        let clients = u32::try_from(ACCOUNTS_MAX).unwrap();
-        let mut accounts = Accounts::new(ACCOUNTS_MAX + 2);
+        let mut accounts = Accounts::new(2);
         let client = |number: u32| IpAddr::from((0x0a00_0000 + number).to_be_bytes());
+        let clients = u32::try_from(ACCOUNTS_MAX).unwrap();
         for number in 0..clients {
-            accounts.connect(number, client(number), ALLOWANCE, at(0));
+            accounts.connect(0, client(number), true, ALLOWANCE, at(0));
+            assert!(accounts.charge(0, ALLOWANCE * 2, ALLOWANCE, at(0)).is_some());
+            accounts.disconnect(0);
         }
-        assert_eq!(accounts.connect(clients, client(1 << 20), ALLOWANCE, at(0)), 1);
-        assert!(!accounts.has(clients) && accounts.has(0));
-        assert_eq!(accounts.charge(clients, ALLOWANCE * 2, ALLOWANCE, at(0)), None);
-        accounts.disconnect(clients);
-        for number in 0..clients {
-            assert!(accounts.charge(number, ALLOWANCE * 2, ALLOWANCE, at(0)).is_some());
-            accounts.disconnect(number);
-        }
-        // A place is found again, and who comes back before it is needed still owes.
-        assert_eq!(accounts.connect(0, client(1 << 20), ALLOWANCE, at(0)), 1);
-        assert!(accounts.has(0));
-        accounts.connect(1, client(60_000), ALLOWANCE, at(0));
+        // A newcomer takes a place, and a client that comes back before its own is needed still owes.
+        accounts.connect(0, client(1 << 20), true, ALLOWANCE, at(0));
+        assert_eq!(accounts.charge(0, ALLOWANCE, ALLOWANCE, at(0)), None);
+        accounts.connect(1, client(60_000), true, ALLOWANCE, at(0));
         assert!(accounts.charge(1, Duration::ZERO, ALLOWANCE, at(0)).is_some());
         assert_eq!((accounts.accounts.len(), accounts.by_client.len()), (ACCOUNTS_MAX, ACCOUNTS_MAX));
+        assert_eq!(accounts.networks.len(), accounts.by_network.len());
+    }
+
+    #[test]
+    fn the_network_with_most_accounts_makes_room_for_newcomers() {
+        let mut accounts = Accounts::new(1);
+        let mut visit = |client: u128| {
+            accounts.connect(0, IpAddr::from(client.to_be_bytes()), true, ALLOWANCE, at(0));
+            accounts.disconnect(0);
+        };
+        const SITE: u128 = 0x2001_0db8 << 96;
+        let others = |number: u128| (0x2001_0db9 << 96) + (number << 80);
+        // 1,000 sites of one client each, and one that has more than the table holds.
+        (0..1000).for_each(|number| visit(others(number)));
+        (0..200_000).for_each(|number| visit(SITE + ((number % 0x1_0000) << 64) + ((number >> 16) << 80)));
+        let known = (0..1000).filter(|number| accounts.by_client.contains_key(&others(*number))).count();
+        assert!(known > 900, "{known}");
+    }
+
+    #[test]
+    fn the_greediest_client_of_the_greediest_network_exceeds_its_share() {
+        let mut accounts = Accounts::new(8);
+        for (slot, client) in
+            ["192.0.2.1", "192.0.2.2", "192.0.2.2", "198.51.100.1", "2001:db8::1"].iter().enumerate()
+        {
+            connect(&mut accounts, u32::try_from(slot).unwrap(), client);
+        }
+        for (slot, memory) in [(0, 10), (1, 400), (2, 400), (3, 100), (4, 90)] {
+            hold(&mut accounts, slot, memory);
+        }
+        accounts.set_targets(1000, 0);
+        assert!((0..5).all(|slot| !accounts.exceeds_memory(slot)), "there is no shortage");
+        accounts.set_targets(600, 0);
+        let exceed: Vec<u32> = (0..5).filter(|slot| accounts.exceeds_memory(*slot)).collect();
+        assert_eq!(exceed, [1, 2], "not the one of the same network that holds little");
+        accounts.disconnect(1);
+        accounts.set_targets(600, 0);
+        assert!((0..5).all(|slot| !accounts.exceeds_memory(slot)));
+        (0..5).for_each(|slot| accounts.disconnect(slot));
+        assert_eq!(accounts.memory(), 0);
+    }
+
+    #[test]
+    fn connections_through_a_proxy_are_clients_of_their_own() {
+        let mut accounts = Accounts::new(8);
+        for slot in 0..4 {
+            accounts.connect(slot, "127.0.0.1".parse().unwrap(), false, ALLOWANCE, at(0));
+            hold(&mut accounts, slot, if slot == 2 { 500 } else { 50 });
+            assert!(!accounts.has(slot) && accounts.slots(slot) == (1, 1));
+        }
+        accounts.set_targets(400, 0);
+        let exceed: Vec<u32> = (0..4).filter(|slot| accounts.exceeds_memory(*slot)).collect();
+        assert_eq!(exceed, [2]);
+        (0..4).for_each(|slot| accounts.disconnect(slot));
+        assert_eq!((accounts.accounts.len(), accounts.networks.len()), (0, 0));
+    }
+
+    #[test]
+    fn networks_are_told_apart() {
+        let network = |client: &str| network_key(client_key(client.parse().unwrap()));
+        assert_eq!(network("192.0.2.1"), network("::ffff:192.0.2.255"));
+        assert_ne!(network("192.0.2.1"), network("192.0.3.1"));
+        assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:ffff::1"));
+        assert_ne!(network("2001:db8:1::1"), network("2001:db8:2::1"));
     }
 }

@@ -1,4 +1,4 @@
-//! Owns what an engine does with clients that take too much: it charges them, lets them wait, and takes their places.
+//! What an engine does with clients that cause too much work: it charges them and lets them wait.
 
 use std::time::Duration;
 
@@ -14,22 +14,6 @@ impl<D: Disk> Engine<D> {
         let reply = [code, self.settings.smtp.myhostname.as_slice(), reason, b"\r\n"];
         reply.iter().for_each(|part| connection.replies.extend_from_slice(part));
         connection.waits.for_close = true;
-    }
-
-    /// All places are taken: a connection whose client owes gives its place up, if one is found soon.
-    pub(super) fn make_room(&mut self) {
-        for _ in 0..LOOKS_MAX.min(self.connections.len()) {
-            self.hand = (self.hand + 1) % self.connections.len();
-            let may_end = |connection: &mut Box<Connection>| {
-                let waits = &connection.waits;
-                self.accounts.is_waiting(connection.id.slot) && !waits.for_verdict && !waits.for_send
-            };
-            if let Some(connection) = self.connections[self.hand].take_if(may_end) {
-                self.telemetry.gave_place_up();
-                self.close(connection);
-                return;
-            }
-        }
     }
 
     /// Charges work to the client; if it owes, nothing is read from the connection for a while.
@@ -77,7 +61,5 @@ impl<D: Disk> Engine<D> {
     }
 }
 
-/// Connections that are looked at for one that gives its place up.
-const LOOKS_MAX: usize = 256;
 /// Octets of content of which fewer in one receive are charged at once.
 const CRUMB_SIZE: usize = 128;

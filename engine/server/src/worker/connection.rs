@@ -19,10 +19,6 @@ pub(super) struct Connection {
     pub(super) message: Option<Box<Incoming>>,
     /// When the client has been silent for too long.
     pub(super) deadline: Instant,
-    /// Octets of memory that the worker has counted for it.
-    pub(super) counted: u32,
-    /// The part of it that the session holds.
-    pub(super) counted_session: u32,
 }
 
 /// What has to happen before the session takes more input.
@@ -44,12 +40,16 @@ pub(super) struct Waits {
     pub(super) until: Instant,
     /// The dialogue is over: close once everything is sent.
     pub(super) for_close: bool,
+    /// It got no place: it is told so, and takes none while it is.
+    pub(super) is_turned_away: bool,
     /// The client has shut its sending side.
     pub(super) is_shut: bool,
     /// What is asked of the kernel.
     pub(super) receiving: Receiving,
     /// Receiving ended for want of buffers or by our wish, and is to be armed again.
     pub(super) is_paused: bool,
+    /// It was for want of buffers.
+    pub(super) is_starved: bool,
 }
 
 /// What is to be received.
@@ -91,8 +91,6 @@ impl Connection {
             replies: Vec::new(),
             message: None,
             deadline,
-            counted: 0,
-            counted_session: 0,
         }
     }
 
@@ -102,5 +100,15 @@ impl Connection {
         self.session.memory()
             + self.backlog.capacity()
             + self.message.as_ref().map_or(0, |message| message.memory())
+    }
+
+    /// Octets that the spool holds for a message that has not ended.
+    pub(super) fn content_in_spool(&self) -> u64 {
+        self.message.as_ref().map_or(0, |message| message.content_in_spool())
+    }
+
+    /// Whether its message has been handed over to the spool, which answers for it.
+    pub(super) fn is_settling(&self) -> bool {
+        self.message.as_ref().is_some_and(|message| message.committed_at.is_some())
     }
 }

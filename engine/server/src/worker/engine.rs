@@ -13,12 +13,13 @@ use mailrace_core::lookup::Ticket;
 use mailrace_core::smtp::{Context, Event, Session, Verdict};
 use mailrace_core::{Origin, QueueId, Timestamp};
 use mailrace_io::{Block, ConnectionId, Disk, Instant, Operation, ReceiveEnd, Token};
-use mailrace_spool::SegmentSpool;
+use mailrace_spool::{SegmentSpool, Shared};
 
 use super::accounts::{Accounts, CONNECTION_COST};
 use super::connection::{Connection, Receiving, Waits};
 use super::control::{MARK_TAG, Markings};
 use super::incoming::{Incoming, Progress, Surroundings};
+use super::line::Line;
 use super::settings::WorkerSettings;
 use super::submission::{Submissions, submission_of};
 use super::telemetry::{CheckLog, Telemetry};
@@ -26,7 +27,7 @@ use super::timers::Timers;
 
 /// Octets of content that a message may hold in memory before they go to the spool as a chunk.
 const CHUNK_SIZE: usize = 64 * 1024;
-/// The same when half of the memory for content is in use.
+/// The same when half of the memory is in use.
 pub(super) const CHUNK_SIZE_PRESSED: usize = 4 * 1024;
 /// Octets of input that may wait in a connection before it is not read from any more.
 const BACKLOG_SIZE: usize = 16 * 1024;
@@ -41,16 +42,22 @@ pub(crate) struct Engine<D: Disk> {
     pub(super) operations: Vec<(Token, Operation)>,
     pub(super) connections: Vec<Option<Box<Connection>>>,
     open: usize,
+    /// Of these, connections that got no place and are about to be closed.
+    turned_away: usize,
     pub(super) accounts: Accounts,
     /// Where to look next for a connection that may make room for another.
     pub(super) hand: usize,
     pub(super) timers: Timers,
     /// Connections that wait for room in the spool.
-    pub(super) waiting_for_spool: VecDeque<ConnectionId>,
+    pub(super) waiting_for_spool: Line,
+    /// The connection whose turn it is at that: if it finds too little room it stays the first.
+    has_turn: Option<ConnectionId>,
     /// Connections that wait for the answer of a lookup table.
     pub(super) waiting_for_answer: HashMap<Ticket, Vec<ConnectionId>>,
     /// Connections that are to be read from again.
     pub(super) paused: VecDeque<ConnectionId>,
+    /// Empty between uses; kept for its memory.
+    pub(super) operations_behind: Vec<(Token, Operation)>,
     pub(super) markings: Markings,
     /// Messages of this machine that are under way.
     pub(super) submissions: Submissions,
@@ -61,16 +68,16 @@ pub(crate) struct Engine<D: Disk> {
     pub(super) is_storage_low: bool,
     /// So many clients want something at once that each waits for the others.
     pub(super) is_crowded: bool,
-    /// Octets of content, envelopes and backlog in memory.
-    pub(super) memory: usize,
-    /// The part of it that sessions hold: nothing but their end makes it smaller.
-    session_memory: usize,
+    /// Octets free on the queue's file system for each worker; zero: unknown.
+    pub(super) free_octets: u64,
     /// No memory is left for more: nothing is read until there is.
     pub(super) is_choked: bool,
-    /// For each slot whether a send has been under way there for as long as memory has been short.
-    pub(super) is_deaf: Vec<bool>,
+    /// More memory is in use than all may have: those that hold more than their share are held back.
+    pub(super) is_pressed: bool,
     /// When clients are to have made room.
     pub(super) choke_ends_at: Instant,
+    /// When memory may be taken back from clients again.
+    pub(super) relief_at: Instant,
     is_draining: bool,
 }
 
@@ -89,12 +96,15 @@ impl<D: Disk> Engine<D> {
             operations: Vec::new(),
             connections: std::iter::repeat_with(|| None).take(slots).collect(),
             open: 0,
+            turned_away: 0,
             accounts: Accounts::new(slots),
             hand: 0,
             timers: Timers::new(slots),
-            waiting_for_spool: VecDeque::new(),
+            waiting_for_spool: Line::default(),
+            has_turn: None,
             waiting_for_answer: HashMap::new(),
             paused: VecDeque::new(),
+            operations_behind: Vec::new(),
             markings: Markings::default(),
             submissions: Submissions::default(),
             send_memory: Vec::new(),
@@ -103,11 +113,11 @@ impl<D: Disk> Engine<D> {
             wall: Timestamp::default(),
             is_storage_low: false,
             is_crowded: false,
-            memory: 0,
-            session_memory: 0,
+            free_octets: 0,
             is_choked: false,
-            is_deaf: vec![false; slots],
+            is_pressed: false,
             choke_ends_at: Instant::default(),
+            relief_at: Instant::default(),
             is_draining: false,
         };
         engine.set_settings(settings);
@@ -117,30 +127,27 @@ impl<D: Disk> Engine<D> {
     /// Begins a turn of the loop.
     ///
     /// `completions`: how many the turn has to deal with.
-    pub(super) fn begin_turn(
-        &mut self,
-        now: Instant,
-        wall: Timestamp,
-        is_storage_low: bool,
-        completions: usize,
-    ) {
+    pub(super) fn begin_turn(&mut self, now: Instant, wall: Timestamp, storage: &Shared, completions: usize) {
         self.is_crowded = completions >= CROWD;
         self.now = now;
         self.wall = wall;
-        self.is_storage_low = is_storage_low;
+        self.is_storage_low = storage.is_storage_low();
+        self.free_octets = storage.free_octets() / self.settings.workers.max(1) as u64;
+        self.find_shares();
         self.telemetry.begin_turn(wall);
     }
 
     /// Ends a turn.
     pub(super) fn end_turn(&mut self) {
         let (blocks, stats) = (self.spool.blocks_in_use(), self.spool.stats());
-        self.telemetry.end_turn(self.spool.is_idle(), self.open, self.memory, blocks, stats);
+        self.telemetry.end_turn(self.spool.is_idle(), self.open, self.memory(), blocks, stats);
     }
 
     /// When something has to be done without a completion.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let choke_ends_at = self.is_choked.then_some(self.choke_ends_at);
-        self.timers.next().into_iter().chain(choke_ends_at).min()
+        let relief_at = self.is_memory_short().then_some(self.relief_at);
+        self.timers.next().into_iter().chain(choke_ends_at).chain(relief_at).min()
     }
 
     /// A client connected.
@@ -151,32 +158,32 @@ impl<D: Disk> Engine<D> {
         self.telemetry.connected(&origin);
         let session = Session::new(origin, is_trusted);
         let deadline = self.now.after(self.settings.smtpd_timeout);
-        if self.open >= self.settings.max_connections {
-            self.make_room();
-        }
-        let connections = if self.settings.is_charged(peer.ip()) {
-            self.accounts.connect(id.slot, peer.ip(), self.settings.client_allowance, self.now)
-        } else {
-            0
-        };
+        let (is_charged, allowance) = (self.settings.is_charged(peer.ip()), self.settings.client_allowance);
+        let connections = self.accounts.connect(id.slot, peer.ip(), is_charged, allowance, self.now);
+        let has_place =
+            self.open - self.turned_away < self.settings.max_connections || self.make_room(id.slot);
         let mut connection = Box::new(Connection::new(id, session, deadline));
-        self.is_deaf[id.slot as usize] = false;
         self.open += 1;
         self.timers.stand(id.slot, deadline);
         connection.replies = self.send_memory.pop().unwrap_or_default();
         let limit = self.settings.connection_count_limit;
-        if self.open > self.settings.max_connections || self.is_draining {
+        if !has_place || self.is_draining {
+            connection.waits.is_turned_away = true;
+            self.turned_away += 1;
+            // There is no slot in which it could wait if it owes.
+            self.accounts.charge(id.slot, CONNECTION_COST, allowance, self.now);
+            self.accounts.leave(id.slot);
             self.turn_away(&mut connection, b"421 4.3.2 ", b" All server ports are busy");
-        } else if limit > 0 && connections > limit {
+        } else if is_charged && limit > 0 && connections > limit {
             self.telemetry.too_many_connections(connection.session.origin());
-            // If it owes, it is told so when it has waited: whoever is turned away at once comes back at once. It is not
+            // If it owes, it is told so when it has waited: a client that is refused at once reconnects at once. It is not
             // counted while it does: places that its client has given back are free again.
             self.charge(&mut connection, CONNECTION_COST);
             self.accounts.leave(id.slot);
             self.turn_away(&mut connection, b"421 4.7.0 ", b" Error: too many connections");
         } else {
             self.charge(&mut connection, CONNECTION_COST);
-            let mut context = self.context();
+            let mut context = self.context(id.slot);
             connection.session.greet(&mut context, &mut connection.replies);
             if self.is_choked {
                 self.pause(&mut connection);
@@ -214,6 +221,7 @@ impl<D: Disk> Engine<D> {
             ReceiveEnd::Stopped => {}
             ReceiveEnd::OutOfBuffers => {
                 self.telemetry.receive_buffers_ran_out();
+                connection.waits.is_starved = true;
                 self.pause(&mut connection);
             }
             ReceiveEnd::Closed => connection.waits.is_shut = true,
@@ -231,7 +239,6 @@ impl<D: Disk> Engine<D> {
         self.keep_send_memory(memory);
         let Some(mut connection) = self.take(id) else { return };
         connection.waits.for_send = false;
-        self.is_deaf[id.slot as usize] = false;
         if !is_sent {
             self.lose(&mut connection);
         } else if !connection.waits.for_close {
@@ -260,17 +267,20 @@ impl<D: Disk> Engine<D> {
         while let Some((tag, result)) = self.spool.next_settled() {
             self.settled(tag, result.is_ok());
         }
-        let mut waiting = std::mem::take(&mut self.waiting_for_spool);
-        while self.waiting_for_spool.is_empty()
-            && self.spool.has_room()
-            && let Some(id) = waiting.pop_front()
+        // A connection that found less room than it needs stays the first, or those that need less would overtake it for
+        // ever.
+        while self.spool.has_room()
+            && let Some(id) = self.waiting_for_spool.pop()
         {
             let Some(mut connection) = self.take(id) else { continue };
             connection.waits.for_spool = false;
+            self.has_turn = Some(id);
             self.retry(connection);
+            self.has_turn = None;
+            if self.waiting_for_spool.has_first() {
+                break;
+            }
         }
-        // Who found less room than it needs stays the first, or those who need less would overtake it for ever.
-        self.waiting_for_spool.append(&mut waiting);
         self.submissions_may_have_room();
     }
 
@@ -365,16 +375,15 @@ impl<D: Disk> Engine<D> {
             self.telemetry.timed_out(connection.session.origin());
         } else {
             self.telemetry.timed_out(connection.session.origin());
-            let mut context = self.context();
+            let mut context = self.context(connection.id.slot);
             connection.session.time_out(&mut context, &mut connection.replies);
             self.end_soon(connection);
         }
     }
 
-    /// Octets of content and input in memory.
-    #[cfg(test)]
-    pub(super) const fn memory(&self) -> usize {
-        self.memory
+    /// Bytes of content, envelopes and input in memory.
+    pub(super) fn memory(&self) -> usize {
+        usize::try_from(self.accounts.memory()).unwrap_or(usize::MAX)
     }
 
     /// Goes on with other settings.
@@ -405,7 +414,8 @@ impl<D: Disk> Engine<D> {
     pub(super) fn end_all(&mut self) {
         for slot in 0..self.connections.len() {
             if let Some(mut connection) = self.connections[slot].take() {
-                connection.waits = Waits { for_close: true, ..Waits::default() };
+                let is_turned_away = connection.waits.is_turned_away;
+                connection.waits = Waits { for_close: true, is_turned_away, ..Waits::default() };
                 connection.replies.clear();
                 self.put_back(connection);
             }
@@ -417,7 +427,7 @@ impl<D: Disk> Engine<D> {
             return;
         }
         if !connection.waits.for_close {
-            let mut context = self.context();
+            let mut context = self.context(connection.id.slot);
             connection.session.shut_down(&mut context, &mut connection.replies);
             self.end_soon(connection);
         }
@@ -443,7 +453,7 @@ impl<D: Disk> Engine<D> {
         let arena = std::mem::take(&mut self.arena);
         let mut pieces: ArenaVec<'_, &[u8]> = ArenaVec::new_in(&arena);
         while connection.waits.is_ready() {
-            let mut context = self.context();
+            let mut context = self.context(connection.id.slot);
             let step = connection.session.feed(&mut context, rest, &mut connection.replies);
             rest = rest.get(step.consumed..).unwrap_or_default();
             match step.event {
@@ -471,8 +481,8 @@ impl<D: Disk> Engine<D> {
         }
         drop(pieces);
         self.put_arena_back(arena);
-        let limit = self.settings.content_memory;
-        let chunk_size = if self.memory > limit / 2 { CHUNK_SIZE_PRESSED } else { CHUNK_SIZE };
+        let is_half_used = self.memory() > self.settings.content_memory / 2;
+        let chunk_size = if is_half_used { CHUNK_SIZE_PRESSED } else { CHUNK_SIZE };
         let is_taken = connection.waits.for_verdict || connection.waits.is_message_stuck();
         if !is_taken && connection.message.as_ref().is_some_and(|message| message.is_chunk_due(chunk_size)) {
             if self.waiting_for_spool.is_empty() {
@@ -490,13 +500,12 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    /// What a call of a session needs.
-    fn context(&mut self) -> Context<'_> {
-        let session_limit = (self.settings.content_memory / 4).max(SESSION_MEMORY_MIN);
+    /// What a call of the session in this slot needs.
+    fn context(&mut self, slot: u32) -> Context<'_> {
         Context {
             settings: &self.settings.smtp,
             wall: self.wall,
-            is_storage_low: self.is_storage_low || self.session_memory > session_limit,
+            is_storage_low: self.is_storage_low || self.accounts.exceeds_memory(slot),
             observer: &mut self.telemetry,
         }
     }
@@ -591,7 +600,12 @@ impl<D: Disk> Engine<D> {
         // Twice in the line it would be committed twice.
         assert!(!connection.waits.for_spool, "a connection waits for the spool once");
         connection.waits.for_spool = true;
-        self.waiting_for_spool.push_back(connection.id);
+        let id = connection.id;
+        if self.has_turn == Some(id) {
+            self.waiting_for_spool.push_first(id);
+        } else if let Some(names) = self.accounts.names(id.slot) {
+            self.waiting_for_spool.push(names, id);
+        }
     }
 
     /// The passes ask for the message; if they have waited too long for answers already, it is given up.
@@ -631,7 +645,7 @@ impl<D: Disk> Engine<D> {
             }
             message.abandon(&mut self.spool);
         }
-        let mut context = self.context();
+        let mut context = self.context(connection.id.slot);
         let event = connection.session.verdict(&mut context, verdict, &mut connection.replies);
         self.obey(connection, &event);
         self.drain(connection);
@@ -730,11 +744,20 @@ impl<D: Disk> Engine<D> {
             self.close(connection);
             return;
         }
+        let waits = connection.waits;
+        let (memory, content) = (connection.memory() as u64, connection.content_in_spool());
+        self.accounts.hold(id.slot, memory, content);
+        // One that holds more than its share while memory is short has no input waiting.
+        if !waits.is_ready() && self.accounts.exceeds_memory(id.slot) {
+            self.pause(&mut connection);
+        }
+        let waits = &mut connection.waits;
         let is_held = waits.is_paused || waits.for_close || self.accounts.is_waiting(id.slot);
         let may_read = connection.backlog.len() <= BACKLOG_SIZE && !is_held;
         if may_read && waits.receiving == Receiving::No && !waits.is_shut {
-            let receives_some =
-                !self.settings.client_allowance.is_zero() && self.accounts.is_unproven(id.slot);
+            let is_bounded = !self.settings.client_allowance.is_zero() && self.accounts.is_unproven(id.slot);
+            // One that found no receive buffer is asked before the others now, and takes some of them only.
+            let receives_some = is_bounded || std::mem::take(&mut waits.is_starved) || self.is_pressed;
             let (receiving, receive) = if receives_some {
                 (Receiving::Some, Operation::ReceiveSome(id))
             } else {
@@ -748,12 +771,6 @@ impl<D: Disk> Engine<D> {
             let memory = std::mem::take(&mut connection.replies);
             self.keep_send_memory(memory);
         }
-        // More than 4 GiB of one client counts as that.
-        let counted = |octets: usize| u32::try_from(octets).unwrap_or(u32::MAX);
-        let (memory, session) = (counted(connection.memory()), counted(connection.session.memory()));
-        self.memory = self.memory - connection.counted as usize + memory as usize;
-        self.session_memory = self.session_memory - connection.counted_session as usize + session as usize;
-        (connection.counted, connection.counted_session) = (memory, session);
         self.connections[id.slot as usize] = Some(connection);
     }
 
@@ -763,9 +780,8 @@ impl<D: Disk> Engine<D> {
             message.abandon(&mut self.spool);
         }
         self.accounts.disconnect(connection.id.slot);
-        self.memory -= connection.counted as usize;
-        self.session_memory -= connection.counted_session as usize;
         self.open -= 1;
+        self.turned_away -= usize::from(connection.waits.is_turned_away);
         self.telemetry.disconnected(connection.session.origin());
         self.operations.push((Token::default(), Operation::Close(connection.id)));
     }
@@ -782,8 +798,6 @@ const CROWD: usize = 256;
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// Octets of an arena that is kept; more is given back.
 const ARENA_SIZE_KEPT: usize = 2 << 20;
-/// Octets that sessions may hold however little memory there is: some envelopes fit.
-const SESSION_MEMORY_MIN: usize = 256 * 1024;
 /// Send memory that is kept for the next sends.
 const SEND_MEMORY_KEPT: usize = 256;
 /// Octets of it; more is given back.

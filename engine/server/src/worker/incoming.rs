@@ -99,6 +99,11 @@ impl Incoming {
         self.raw.capacity() + self.clean.capacity()
     }
 
+    /// Octets that the spool holds of it and cannot free before it ends; none once it is committed or given up.
+    pub(super) fn content_in_spool(&self) -> u64 {
+        if self.draft.is_some() { self.size } else { 0 }
+    }
+
     /// The message-id of the content, for the log.
     pub(super) fn message_id(&self) -> &[u8] {
         self.cleanup.message_id()

@@ -6,7 +6,10 @@ mod connection;
 mod control;
 mod engine;
 mod incoming;
+mod line;
+mod room;
 mod settings;
+mod shares;
 mod shortage;
 mod submission;
 mod telemetry;
@@ -21,7 +24,7 @@ use std::sync::Arc;
 
 use crossbeam::channel::Receiver;
 use mailrace_core::Timestamp;
-use mailrace_io::{Completion, Instant, Io, IoError};
+use mailrace_io::{Completion, Instant, Io, IoError, Operation};
 use mailrace_spool::{SegmentSpool, Shared};
 
 use engine::Engine;
@@ -98,7 +101,7 @@ impl<I: Io> Worker<I> {
         self.io.wait(deadline, &mut self.completions)?;
         let now = self.io.now();
         let wall = Timestamp::from_unix_microseconds(self.io.wall_clock());
-        self.engine.begin_turn(now, wall, self.shared.is_storage_low(), self.completions.len());
+        self.engine.begin_turn(now, wall, &self.shared, self.completions.len());
         for completion in self.completions.drain(..) {
             complete(&mut self.engine, &mut self.io, completion);
         }
@@ -114,11 +117,14 @@ impl<I: Io> Worker<I> {
         self.engine.markings.advance(&mut self.engine.spool);
         self.engine.spool.advance(&mut self.io);
         self.engine.spool.detach_sealed(&mut self.io);
+        let mut is_sending = false;
         for (token, operation) in self.engine.operations.drain(..) {
+            is_sending |= matches!(operation, Operation::Send(..));
             self.io.submit(token, operation);
         }
         self.engine.end_turn();
-        let is_over = self.engine.is_draining() && self.engine.is_finished();
+        // What a connection was sent before it was ended goes out with the next wait, and completes.
+        let is_over = self.engine.is_draining() && self.engine.is_finished() && !is_sending;
         if is_over {
             self.engine.telemetry.flush();
         }

@@ -35,6 +35,8 @@ pub struct WorkerSettings {
     pub event_limit_exceptions: Networks,
     /// What a client may take of this worker's time a minute without a message accepted; zero: anything.
     pub client_allowance: Duration,
+    /// Number of workers, which share what is bounded for all.
+    pub workers: usize,
     /// Connections of this worker at once.
     pub max_connections: usize,
     /// Octets of content, envelopes and input that this worker keeps in memory at most; beyond, it does not read.

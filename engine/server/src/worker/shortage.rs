@@ -1,5 +1,16 @@
-//! Owns what an engine does when its memory for content is used up: it reads from nobody, gives the spool what it can, and
-//! takes the rest back from clients that hold it for too long.
+//! What an engine does when memory, or room in the spool, runs short: it holds back the clients that hold more than their
+//! share, and takes what they hold back from the greediest first.
+//!
+//! By the part of `content_memory` that is in use:
+//!
+//! - from five eighths on, a client that holds more than its share is not read from while its session cannot take the
+//!   input, and its MAIL and RCPT get 452. Nobody else notices.
+//! - above three quarters its messages go to the spool, a header field without end is given up (452 at the end of the
+//!   content), and then its connections are ended (421), until five eighths are in use. What waits for the spool stays.
+//! - above all of it, which the disk's slowness brings about and not a client, nothing is read until there is room again.
+//!
+//! Content in the spool of messages that have not ended may be as much as is free on the file system. Beyond that the
+//! greediest clients' messages are given up (452 at the end of the content).
 
 use std::time::Duration;
 
@@ -9,83 +20,186 @@ use super::connection::Connection;
 use super::engine::{CHUNK_SIZE_PRESSED, Engine};
 
 impl<D: Disk> Engine<D> {
-    /// Reads from nobody while memory is short, and from all again when it is not.
+    /// Finds the shares that hold in this turn.
+    pub(super) fn find_shares(&mut self) {
+        let memory = self.settings.content_memory / 8 * 5;
+        self.is_pressed = self.memory() > memory;
+        let content = if self.is_content_short() { self.free_octets / 4 * 3 } else { u64::MAX };
+        self.accounts.set_targets(memory as u64, content);
+    }
+
+    /// Whether memory has to be taken back.
+    pub(super) fn is_memory_short(&self) -> bool {
+        self.memory() > self.settings.content_memory / 4 * 3
+    }
+
+    fn is_content_short(&self) -> bool {
+        self.free_octets > 0 && self.accounts.content() > self.free_octets
+    }
+
+    /// Takes back what is short, reads from nobody while nothing is left, and from all again when there is.
     pub(super) fn ration(&mut self) {
-        let limit = self.settings.content_memory;
-        if self.memory > limit && !self.is_choked {
+        if self.is_content_short() {
+            self.take_content_back();
+        }
+        if self.is_memory_short() && self.relief_at <= self.now {
+            self.take_memory_back();
+        }
+        if self.memory() > self.settings.content_memory && !self.is_choked {
             self.choke();
         }
         // Some room is made first, so that this does not happen at every turn.
-        self.is_choked &= self.memory > limit / 4 * 3;
+        self.is_choked &= self.is_memory_short();
         if self.is_choked && self.choke_ends_at <= self.now {
             self.relieve();
-            self.is_choked &= self.memory > limit / 4 * 3;
+            self.is_choked &= self.is_memory_short();
         }
-        if !self.is_choked {
-            for id in std::mem::take(&mut self.paused) {
-                if let Some(mut connection) = self.take(id) {
-                    connection.waits.is_paused = false;
-                    self.put_back(connection);
+        if !self.is_choked && !self.paused.is_empty() {
+            self.resume();
+        }
+    }
+
+    /// Reads again from those that were paused, before others are: what they found no buffer for would else go to those
+    /// that took them.
+    fn resume(&mut self) {
+        std::mem::swap(&mut self.operations, &mut self.operations_behind);
+        for _ in 0..self.paused.len() {
+            let Some(id) = self.paused.pop_front() else { break };
+            let Some(mut connection) = self.take(id) else { continue };
+            if !connection.waits.is_ready() && self.accounts.exceeds_memory(id.slot) {
+                self.paused.push_back(id);
+                self.connections[id.slot as usize] = Some(connection);
+                continue;
+            }
+            connection.waits.is_paused = false;
+            self.put_back(connection);
+        }
+        self.operations.append(&mut self.operations_behind);
+    }
+
+    /// Takes memory back from those that hold more than their share.
+    fn take_memory_back(&mut self) {
+        self.find_shares();
+        let target = self.settings.content_memory / 8 * 5;
+        let mut holders = Vec::new();
+        for slot in 0..self.connections.len() {
+            let Some(id) = self.connections[slot].as_ref().map(|connection| connection.id) else { continue };
+            if !self.accounts.exceeds_memory(id.slot) || self.accounts.memory_of(id.slot) == 0 {
+                continue;
+            }
+            let Some(mut connection) = self.take(id) else { continue };
+            self.give_to_spool(&mut connection);
+            if may_end(&connection) {
+                holders.push((self.accounts.greed_for_memory(id.slot), slot));
+            }
+            self.put_back(connection);
+        }
+        holders.sort_unstable_by(|one, other| other.cmp(one));
+        for (_, slot) in holders {
+            if self.memory() <= target {
+                break;
+            }
+            self.end_holder(slot, |accounts, slot| accounts.exceeds_memory(slot));
+        }
+        if self.is_memory_short() {
+            // What is left waits for the spool.
+            self.relief_at = self.now.after(RELIEF_PAUSE);
+        }
+    }
+
+    /// Gives the spool what it can have of the message under way. A header field without end cannot be had: it is given up,
+    /// and the client told to come back at the end of the content.
+    fn give_to_spool(&mut self, connection: &mut Connection) {
+        if !(connection.waits.for_verdict || connection.waits.is_message_stuck()) {
+            self.flush(connection);
+        }
+        if !connection.waits.is_message_stuck()
+            && let Some(message) = connection.message.as_mut()
+            && message.memory() > CHUNK_SIZE_PRESSED
+        {
+            message.shed(&mut self.spool);
+        }
+    }
+
+    /// Ends the connection in `slot` if it may be ended, and its client still is one that `is_greedy`.
+    fn end_holder(&mut self, slot: usize, is_greedy: impl Fn(&super::accounts::Accounts, u32) -> bool) {
+        let Some(connection) = self.connections[slot].take_if(|connection| {
+            may_end(connection) && connection.memory() > 0 && is_greedy(&self.accounts, connection.id.slot)
+        }) else {
+            return;
+        };
+        self.end(connection, SHORT_OF_MEMORY);
+    }
+
+    /// Gives up messages whose content takes more of the spool's room than their clients' share of it.
+    fn take_content_back(&mut self) {
+        self.find_shares();
+        let mut holders: Vec<([u64; 3], usize)> = Vec::new();
+        for slot in 0..self.connections.len() {
+            let Some(id) = self.connections[slot].as_ref().map(|connection| connection.id) else { continue };
+            if self.accounts.content_of(id.slot) > 0 && self.accounts.exceeds_content(id.slot) {
+                holders.push((self.accounts.greed_for_content(id.slot), slot));
+            }
+        }
+        holders.sort_unstable_by(|one, other| other.cmp(one));
+        for (_, slot) in holders {
+            let Some(id) = self.connections[slot].as_ref().map(|connection| connection.id) else { continue };
+            if self.accounts.exceeds_content(id.slot)
+                && let Some(mut connection) = self.take(id)
+            {
+                if let Some(message) = connection.message.as_mut() {
+                    message.shed(&mut self.spool);
                 }
+                self.put_back(connection);
             }
         }
     }
 
-    /// All memory for content is in use: reads from nobody, and gives the spool what it can have.
+    /// All memory is in use: reads from nobody, and gives the spool what it can have.
     fn choke(&mut self) {
         self.is_choked = true;
         self.choke_ends_at = self.now.after(CHOKE_PATIENCE);
         for slot in 0..self.connections.len() {
             let Some(id) = self.connections[slot].as_ref().map(|connection| connection.id) else { continue };
             let Some(mut connection) = self.take(id) else { continue };
-            // Whoever owes gives its memory up: it would hold it for as long as it waits.
-            let is_settling =
-                connection.message.as_ref().is_some_and(|message| message.committed_at.is_some());
-            if self.accounts.is_waiting(id.slot) && connection.memory() > 0 && !is_settling {
-                self.telemetry.gave_place_up();
-                self.close(connection);
+            // A client that owes gives its memory up: it would hold it for as long as it waits.
+            if self.accounts.is_waiting(id.slot) && connection.memory() > 0 && !connection.is_settling() {
+                self.end(connection, SHORT_OF_MEMORY);
                 continue;
             }
-            self.is_deaf[slot] = connection.waits.for_send;
             self.pause(&mut connection);
-            if !(connection.waits.for_verdict || connection.waits.is_message_stuck()) {
-                self.flush(&mut connection);
-            }
-            // A field without end stays in memory: whoever sends it now is told to come back.
-            if !connection.waits.is_message_stuck()
-                && let Some(message) = connection.message.as_mut()
-                && message.memory() > CHUNK_SIZE_PRESSED
-            {
-                message.shed(&mut self.spool);
-            }
+            self.give_to_spool(&mut connection);
             self.put_back(connection);
         }
     }
 
-    /// What was in the spool's power has not made room: memory is held by clients, which may hold it for as long as they are
-    /// given to speak. Those that have read nothing since, and those that have yet to show that they send mail, give it up.
+    /// What was in the spool's power has not made room: clients hold the memory, and may hold it for as long as they are
+    /// given to speak. The greediest give it up.
     fn relieve(&mut self) {
         self.choke_ends_at = self.now.after(CHOKE_PATIENCE);
-        for slot in 0..self.connections.len() {
-            if self.memory <= self.settings.content_memory / 4 * 3 {
+        let holders = self.connections.iter().enumerate().filter_map(|(slot, connection)| {
+            let id = connection.as_ref()?.id;
+            Some((self.accounts.greed_for_memory(id.slot), slot))
+        });
+        let mut holders: Vec<_> = holders.collect();
+        holders.sort_unstable_by(|one, other| other.cmp(one));
+        for (_, slot) in holders {
+            if !self.is_memory_short() {
                 break;
             }
-            let may_end = |connection: &mut Box<Connection>| {
-                // It waits for us.
-                let is_settling = connection.waits.for_spool
-                    || connection.message.as_ref().is_some_and(|message| message.committed_at.is_some());
-                let is_suspect = self.is_deaf[slot] || self.accounts.is_unproven(connection.id.slot);
-                is_suspect && connection.memory() > 0 && !is_settling
-            };
-            if let Some(connection) = self.connections[slot].take_if(may_end) {
-                self.telemetry.gave_place_up();
-                self.close(connection);
-            } else if let Some(connection) = &self.connections[slot] {
-                self.is_deaf[slot] = connection.waits.for_send;
-            }
+            self.end_holder(slot, |_, _| true);
         }
     }
 }
 
+/// Whether the client could hold what it holds for as long as it likes. What the spool is to take it holds no longer than
+/// the disk needs.
+fn may_end(connection: &Connection) -> bool {
+    !connection.waits.for_spool && !connection.is_settling()
+}
+
+const SHORT_OF_MEMORY: &[u8] = b" Error: server is short of memory";
 /// How long the spool and the clients have to make room when memory is used up.
 const CHOKE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the spool has between two looks for memory to be taken back.
+const RELIEF_PAUSE: Duration = Duration::from_millis(20);

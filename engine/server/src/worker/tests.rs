@@ -1,3 +1,4 @@
+mod shortage;
 mod submission;
 
 use std::time::Duration;
@@ -63,7 +64,7 @@ impl Rig {
         io.accept();
         let (controls, receiver) = unbounded();
         let spool = opened.spools.remove(0);
-        let worker = Worker::new(io, spool, opened.shared, Arc::new(settings), telemetry, receiver, 200);
+        let worker = Worker::new(io, spool, opened.shared, Arc::new(settings), telemetry, receiver, 2000);
         Self { worker, keeper: opened.keeper, disk, controls, is_running: true }
     }
 
@@ -217,11 +218,11 @@ fn content_while_the_disk_stands_still(piece: &[u8]) -> Vec<String> {
         assert!(memory < (1 << 20) + 40 * 3 * piece.len(), "{memory} octets");
     }
     rig.worker.io.release_writes();
-    rig.settle();
+    (0..5).for_each(|_| rig.settle());
     let replies: Vec<String> = clients.iter().map(|client| rig.say(client, b"\r\n.\r\n")).collect();
     assert_eq!((rig.worker.engine.memory(), rig.worker.io.lent()), (0, 0));
     let accepted = replies.iter().filter(|reply| reply.starts_with("250 2.0.0 Ok: queued as ")).count();
-    assert_eq!(rig.queue().len(), accepted);
+    assert_eq!(rig.queue().len(), accepted, "{replies:?}");
     replies
 }
 
@@ -544,51 +545,6 @@ fn who_owes_makes_room_for_others() {
 }
 
 #[test]
-fn clients_that_hold_all_memory_give_it_up() {
-    let small = WorkerSettings {
-        content_memory: 256 << 10,
-        client_allowance: Duration::from_secs(60),
-        own_addresses: vec![[127, 0, 0, 1].into()],
-        ..settings()
-    };
-    // Those that read nothing, and those that nobody knows: each holds what the spool cannot take from it.
-    for is_deaf in [true, false] {
-        let mut rig = Rig::new(small.clone());
-        let mut bad = Vec::new();
-        loop {
-            assert!(bad.len() < 100, "{} octets", rig.worker.engine.memory());
-            let address = if is_deaf { "127.0.0.1".to_owned() } else { format!("192.0.2.{}", bad.len()) };
-            let client = rig.connect_from(&address);
-            if !rig.say(&client, b"EHLO a.example\r\n").contains("250 ") {
-                break;
-            }
-            if is_deaf {
-                client.stop_reading();
-                client.send(b"NOOP\r\n");
-                client.send(&b"NOOP\r\n".repeat(600));
-            } else {
-                rig.say(&client, b"MAIL FROM:<a@b.example>\r\nRCPT TO:<u@example.com>\r\nDATA\r\n");
-                client.send(&[b"X: ", &[b'x'; 3600][..]].concat());
-            }
-            rig.turn();
-            rig.turn();
-            bad.push(client);
-        }
-        rig.settle();
-        let good = rig.connect();
-        let greeting = rig.say(&good, b"EHLO a.example\r\n");
-        assert!(
-            greeting.starts_with("220 ") && !greeting.contains("250"),
-            "it is not read from yet: {greeting}"
-        );
-        assert!(!bad.iter().any(Client::is_closed));
-        rig.worker.io.pass(Duration::from_secs(5));
-        assert!(rig.say(&good, b"").contains("250-"), "{is_deaf}");
-        assert!(bad.iter().any(Client::is_closed));
-    }
-}
-
-#[test]
 fn who_reads_nothing_is_cut_off_whatever_it_says() {
     let mut rig = Rig::new(settings());
     let client = rig.connect();
@@ -698,29 +654,4 @@ fn marks_are_durable_when_they_are_answered() {
 fn an_idle_connection_is_small() {
     // 224 octets are a size class of the allocator; the next one has 256.
     assert!(size_of::<connection::Connection>() <= 224);
-}
-
-#[test]
-fn envelopes_take_a_bounded_part_of_the_memory() {
-    let mut rig = Rig::new(settings());
-    let recipients = format!("RCPT TO:<{}@example.com>\r\n", "u".repeat(1900)).repeat(8);
-    let mut clients = Vec::new();
-    let refused = loop {
-        assert!(clients.len() < 50, "{} octets are held", rig.worker.engine.memory());
-        let client = rig.connect();
-        rig.say(&client, b"EHLO a.example\r\n");
-        let replies = rig.say(&client, format!("MAIL FROM:<a@b.example>\r\n{recipients}").as_bytes());
-        clients.push(client);
-        if let Some(refused) = replies.lines().find(|reply| !reply.starts_with("250 2.1")) {
-            break refused.to_owned();
-        }
-    };
-    assert!(refused.starts_with("452 4.3.1 "), "{refused}");
-    assert!(clients.len() > 10 && rig.worker.engine.memory() < 300 << 10, "{}", rig.worker.engine.memory());
-    // Those that end make room.
-    for client in &clients {
-        assert!(rig.say(client, b"RSET\r\n").starts_with("250 "));
-    }
-    assert!(rig.worker.engine.memory() < 1 << 10);
-    rig.begin_content(&clients[0]);
 }

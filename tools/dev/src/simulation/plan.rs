@@ -256,6 +256,7 @@ fn worker_settings(manner: &Manner, conditions: &Conditions, random: &mut Random
         } else {
             Duration::ZERO
         },
+        workers: 1,
         max_connections: conditions.slots - random.index(conditions.slots.min(3)),
         content_memory: usize::try_from(random.magnitude(8_000, 1 << 20)).unwrap_or(usize::MAX),
         log_connections: random.one_in(2),

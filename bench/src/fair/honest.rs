@@ -1,0 +1,131 @@
+//! Honest clients: each sends one message after the other, and notes what it is told.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// What honest clients were told.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// Messages accepted.
+    pub accepted: u64,
+    /// What they were told or met instead.
+    pub refused: Vec<String>,
+    /// The longest time that a message took, connecting included.
+    pub slowest: Duration,
+}
+
+/// When clients end.
+#[derive(Clone, Copy, Debug)]
+pub enum Until {
+    /// When together they have sent this number of messages.
+    Messages(u64),
+    /// After this time.
+    Time(Duration),
+}
+
+/// Lets `clients` send messages, three a connection.
+///
+/// # Panics
+/// When one of the threads does.
+pub fn send(server: SocketAddr, clients: usize, until: Until) -> Told {
+    let begun = AtomicU64::new(0);
+    let start = Instant::now();
+    let is_over = AtomicBool::new(false);
+    let may_go_on = || {
+        let may = match until {
+            Until::Messages(count) => begun.fetch_add(1, Ordering::Relaxed) < count,
+            Until::Time(time) => start.elapsed() < time,
+        };
+        may && !is_over.load(Ordering::Relaxed)
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..clients)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut told = Told::default();
+                    while may_go_on() {
+                        if let Err(refusal) = session(server, &may_go_on, &mut told) {
+                            told.refused.push(refusal);
+                        }
+                        // What follows would say the same.
+                        if told.refused.len() >= REFUSALS_MAX {
+                            is_over.store(true, Ordering::Relaxed);
+                        }
+                    }
+                    told
+                })
+            })
+            .collect();
+        let mut all = Told::default();
+        for thread in threads {
+            let told = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            all.accepted += told.accepted;
+            all.refused.extend(told.refused);
+            all.slowest = all.slowest.max(told.slowest);
+        }
+        all
+    })
+}
+
+/// One connection; its first message was allowed by the caller.
+fn session(server: SocketAddr, may_go_on: &dyn Fn() -> bool, told: &mut Told) -> Result<(), String> {
+    let mut start = Instant::now();
+    let stream = TcpStream::connect_timeout(&server, PATIENCE).map_err(at("connecting"))?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(at("connecting"))?;
+    stream.set_write_timeout(Some(PATIENCE)).map_err(at("connecting"))?;
+    stream.set_nodelay(true).map_err(at("connecting"))?;
+    let mut client = Client(BufReader::new(stream));
+    client.expect(b"", &["220"])?;
+    client.expect(b"EHLO honest.example\r\n", &["250"])?;
+    for number in 0..3 {
+        if number > 0 && !may_go_on() {
+            break;
+        }
+        let envelope = b"MAIL FROM:<honest@honest.example>\r\nRCPT TO:<someone@example.com>\r\nDATA\r\n";
+        client.expect(envelope, &["250", "250", "354"])?;
+        let content = [b"Subject: s\r\n\r\n", &b"a line of an honest message\r\n".repeat(70)[..], b".\r\n"];
+        client.expect(&content.concat(), &["250"])?;
+        told.accepted += 1;
+        told.slowest = told.slowest.max(start.elapsed());
+        start = Instant::now();
+    }
+    client.expect(b"QUIT\r\n", &["221"])
+}
+
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    fn expect(&mut self, bytes: &[u8], codes: &[&str]) -> Result<(), String> {
+        self.0.get_mut().write_all(bytes).map_err(at("sending"))?;
+        for code in codes {
+            let reply = self.reply()?;
+            if !reply.starts_with(code) {
+                return Err(reply.trim_end().to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn reply(&mut self) -> Result<String, String> {
+        loop {
+            let mut line = String::new();
+            let count = self.0.read_line(&mut line).map_err(at("reading"))?;
+            if count == 0 {
+                return Err("the server closed the connection".to_owned());
+            }
+            if line.as_bytes().get(3) != Some(&b'-') {
+                return Ok(line);
+            }
+        }
+    }
+}
+
+fn at(doing: &'static str) -> impl Fn(std::io::Error) -> String {
+    move |error| format!("{doing}: {error}")
+}
+
+/// How long a client waits for a reply.
+const PATIENCE: Duration = Duration::from_secs(30);
+const REFUSALS_MAX: usize = 10;

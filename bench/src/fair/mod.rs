@@ -1,0 +1,221 @@
+//! What honest clients notice of strangers that fill what the server holds for its clients: the same honest load without
+//! them and beside them, on a network of its own.
+
+pub mod honest;
+pub mod kinds;
+pub mod network;
+pub mod stranger;
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Serialize;
+
+use crate::contender::{Setting, sibling};
+use crate::error::BenchError;
+use crate::summary::Range;
+use honest::{Told, Until};
+use kinds::Kind;
+use network::{Network, SERVER, STRANGER, Side, strangers};
+use stranger::Seen;
+
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The ways in which strangers fill something.
+    pub kinds: Vec<Kind>,
+    /// Numbers of strangers; those of a number above one are of one network.
+    pub strangers: Vec<u8>,
+    /// Connections of each stranger.
+    pub connections: usize,
+    /// Honest clients.
+    pub clients: usize,
+    /// Runs without and with strangers.
+    pub rounds: u32,
+    /// Length of each run.
+    pub seconds: f64,
+    /// How long strangers are there before the run with them begins.
+    pub settle: f64,
+    /// Parameters of the server, as `--set` takes them.
+    pub set: Vec<String>,
+    /// Where the server's queue is made.
+    pub setting: Setting,
+}
+
+/// What came of one way.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// The way.
+    pub kind: &'static str,
+    /// Number of strangers.
+    pub strangers: u8,
+    /// Messages of honest clients per second, without strangers.
+    pub without: Range,
+    /// The same beside them.
+    pub with: Range,
+    /// With over without, a ratio for each round.
+    pub ratio: Range,
+    /// Messages that were refused or lost their connection.
+    pub refused: u64,
+    /// The longest that a message took beside strangers.
+    pub slowest_ms: f64,
+    /// Connections that the strangers made.
+    pub connections: u64,
+    /// Those of them that the server ended.
+    pub ended: u64,
+    /// Bytes that they sent.
+    pub bytes: u64,
+}
+
+/// Measures in turns, and tells each outcome when it is there.
+///
+/// # Errors
+/// [`BenchError`].
+pub fn measure(plan: &Plan, stop: &AtomicBool, mut tell: impl FnMut(&Outcome)) -> Result<(), BenchError> {
+    let network = Network::make()?;
+    for count in &plan.strangers {
+        let sources = if *count == 1 { vec![STRANGER] } else { strangers(*count) };
+        for kind in &plan.kinds {
+            // What one way leaves in the queue is not the next one's.
+            let server = Server::start(&network, plan)?;
+            tell(&measure_one(plan, &network, server.address, kind, &sources, stop)?);
+        }
+    }
+    Ok(())
+}
+
+fn measure_one(
+    plan: &Plan,
+    network: &Network,
+    server: SocketAddr,
+    kind: &Kind,
+    sources: &[Ipv4Addr],
+    stop: &AtomicBool,
+) -> Result<Outcome, BenchError> {
+    let time = Duration::from_secs_f64(plan.seconds);
+    let run = || network.within(Side::Honest, || honest::send(server, plan.clients, Until::Time(time)));
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    let mut seen = Seen::default();
+    for _ in 0..plan.rounds {
+        if stop.load(Ordering::Relaxed) {
+            return Err(BenchError::Stopped);
+        }
+        without.push(run()?);
+        let settle = Duration::from_secs_f64(plan.settle);
+        let (told, more) = beside(network, server, kind, sources, plan.connections, || {
+            sleep(settle);
+            run()
+        })?;
+        with.push(told?);
+        seen.connections += more.connections;
+        seen.ended += more.ended;
+        seen.bytes += more.bytes;
+    }
+    let rate = |told: &Told| told.accepted as f64 / plan.seconds;
+    let range = |told: &[Told]| Range::of(told.iter().map(rate)).ok_or(BenchError::Stopped);
+    let ratios = with.iter().zip(&without).map(|(with, without)| rate(with) / rate(without).max(1.0));
+    Ok(Outcome {
+        kind: kind.name,
+        strangers: u8::try_from(sources.len()).unwrap_or(u8::MAX),
+        without: range(&without)?,
+        with: range(&with)?,
+        ratio: Range::of(ratios).ok_or(BenchError::Stopped)?,
+        refused: with.iter().map(|told| told.refused.len() as u64).sum(),
+        slowest_ms: with.iter().map(|told| told.slowest.as_secs_f64() * 1e3).fold(0.0, f64::max),
+        connections: seen.connections,
+        ended: seen.ended,
+        bytes: seen.bytes,
+    })
+}
+
+/// Does `work` while strangers at `sources` attack, on `connections` connections each; also returns what they saw.
+///
+/// # Errors
+/// [`BenchError`] when the strangers cannot begin.
+///
+/// # Panics
+/// When `work` or the strangers' thread does.
+pub fn beside<T>(
+    network: &Network,
+    server: SocketAddr,
+    kind: &Kind,
+    sources: &[Ipv4Addr],
+    connections: usize,
+    work: impl FnOnce() -> T,
+) -> Result<(T, Seen), BenchError> {
+    let is_over = AtomicBool::new(false);
+    let connections = connections * sources.len();
+    std::thread::scope(|scope| {
+        let attack = scope.spawn(|| {
+            network.within(Side::Strangers, || {
+                // They give way to the honest clients where both want the processor; a thread has its own niceness.
+                let _ = rustix::process::nice(19);
+                stranger::attack(server, &(kind.steps)(), sources, connections, &is_over)
+            })?
+        });
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        is_over.store(true, Ordering::Relaxed);
+        let seen = attack.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)), seen?))
+    })
+}
+
+/// `mailrace serve` in the server's namespace; killed when dropped.
+struct Server {
+    address: SocketAddr,
+    child: Child,
+}
+
+impl Server {
+    fn start(network: &Network, plan: &Plan) -> Result<Self, BenchError> {
+        let address = SocketAddr::from((SERVER, 2525));
+        let queue = plan.setting.directory.join("fair-queue");
+        let output = plan.setting.directory.join("fair-output");
+        let _ = std::fs::remove_dir_all(&queue);
+        let log = File::create(&output).map_err(BenchError::on(&output))?;
+        let mut command = Command::new(sibling("mailrace")?);
+        command.args(["serve", "--listen", &address.to_string(), "--queue"]).arg(&queue);
+        for set in ["engine.metrics_listen=", "mynetworks=", "relay_domains=example.com"] {
+            command.args(["--set", set]);
+        }
+        plan.set.iter().for_each(|set| _ = command.args(["--set", set]));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let child = network
+            .within(Side::Server, || command.spawn())?
+            .map_err(BenchError::at("starting mailrace serve"))?;
+        let mut server = Self { address, child };
+        server.wait_until_ready(&output)?;
+        Ok(server)
+    }
+
+    fn wait_until_ready(&mut self, output: &Path) -> Result<(), BenchError> {
+        let give_up = Instant::now() + START_PATIENCE;
+        loop {
+            let said = std::fs::read_to_string(output).unwrap_or_default();
+            if said.contains("mailrace ready: ") {
+                return Ok(());
+            }
+            if Instant::now() > give_up || matches!(self.child.try_wait(), Ok(Some(_))) {
+                return Err(BenchError::Failed { program: "mailrace serve".to_owned(), message: said });
+            }
+            sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+const START_PATIENCE: Duration = Duration::from_secs(30);

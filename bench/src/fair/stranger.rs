@@ -1,0 +1,246 @@
+//! Strangers that fill what a server holds for its clients, each in one way, and keep it for as long as they may.
+//!
+//! All connections are served by one thread in turn. One that the server ends comes again.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::error::BenchError;
+
+/// A part of what a stranger does on a connection.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Waits for this number of replies.
+    Read(u32),
+    /// Sends, and reads meanwhile what comes.
+    Say(Arc<[u8]>),
+    /// Sends the same again and again, as fast as the server takes it.
+    Flood(Arc<[u8]>),
+    /// Sends one byte every 100 ms.
+    Crumbs(Arc<[u8]>),
+    /// Reads nothing from now on.
+    StopReading,
+    /// Reads a byte every 100 ms from now on.
+    ReadSlowly,
+    /// Does nothing more.
+    Hold,
+    /// Ends the connection and comes again.
+    Leave,
+}
+
+/// What strangers did and were told.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Connections that were made.
+    pub connections: u64,
+    /// Connections that the server ended.
+    pub ended: u64,
+    /// Bytes sent.
+    pub bytes: u64,
+    /// Replies by their first three digits: 2yz, 3yz, 4yz, 5yz.
+    pub replies: [u64; 4],
+}
+
+struct Stranger {
+    source: Ipv4Addr,
+    socket: Option<TcpStream>,
+    step: usize,
+    /// Bytes of the step that are sent.
+    sent: usize,
+    /// Replies that are to be read in this step.
+    left: u32,
+    /// The beginning of the reply line that is being read.
+    line: Vec<u8>,
+    reads: Reads,
+    /// Does nothing before that time.
+    next: Instant,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    All,
+    Slowly,
+    Nothing,
+}
+
+/// Lets strangers at `sources` follow `steps` on `connections` connections in all until `stop` is set.
+///
+/// # Errors
+/// [`BenchError`] when not even a socket can be had.
+pub fn attack(
+    server: SocketAddr,
+    steps: &[Step],
+    sources: &[Ipv4Addr],
+    connections: usize,
+    stop: &AtomicBool,
+) -> Result<Seen, BenchError> {
+    let now = Instant::now();
+    let sources = sources.iter().cycle().take(connections);
+    let mut strangers: Vec<Stranger> = sources.map(|source| Stranger::new(*source, now)).collect();
+    let mut seen = Seen::default();
+    while !stop.load(Ordering::Relaxed) {
+        let mut has_moved = false;
+        for stranger in &mut strangers {
+            let now = Instant::now();
+            if stranger.next <= now {
+                has_moved |= stranger.go_on(server, steps, now, &mut seen);
+            }
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        if !has_moved {
+            std::thread::sleep(IDLE_PAUSE);
+        }
+    }
+    Ok(seen)
+}
+
+impl Stranger {
+    const fn new(source: Ipv4Addr, now: Instant) -> Self {
+        let line = Vec::new();
+        Self { source, socket: None, step: 0, sent: 0, left: 0, line, reads: Reads::All, next: now }
+    }
+
+    /// Does what can be done without waiting; returns whether that was anything.
+    fn go_on(&mut self, server: SocketAddr, steps: &[Step], now: Instant, seen: &mut Seen) -> bool {
+        if self.socket.is_none() {
+            self.socket = connect(self.source, server).ok();
+            seen.connections += u64::from(self.socket.is_some());
+            if self.socket.is_none() {
+                self.next = now + RETRY_PAUSE;
+            }
+            return self.socket.is_some();
+        }
+        match self.follow(steps, now, seen) {
+            Ok(has_moved) => has_moved,
+            Err(_) => {
+                seen.ended += 1;
+                *self = Self::new(self.source, now + RETRY_PAUSE);
+                true
+            }
+        }
+    }
+
+    fn follow(&mut self, steps: &[Step], now: Instant, seen: &mut Seen) -> std::io::Result<bool> {
+        let mut has_moved = self.read(now, seen)?;
+        match steps.get(self.step) {
+            Some(Step::Read(count)) => {
+                if self.sent == 0 {
+                    (self.sent, self.left) = (1, self.left + count);
+                }
+                if self.left == 0 {
+                    self.next_step();
+                    has_moved = true;
+                }
+            }
+            Some(Step::Say(bytes)) => {
+                has_moved |= self.send(bytes, seen)? > 0;
+                if self.sent == bytes.len() {
+                    self.next_step();
+                }
+            }
+            Some(Step::Flood(bytes)) => {
+                has_moved |= self.send(bytes, seen)? > 0;
+                self.sent %= bytes.len();
+            }
+            Some(Step::Crumbs(bytes)) => {
+                let end = bytes.len().min(self.sent + 1);
+                has_moved |= self.send(&bytes[..end], seen)? > 0;
+                self.next = now + SLOW_PAUSE;
+                if self.sent == bytes.len() {
+                    self.next_step();
+                }
+            }
+            Some(Step::StopReading) => {
+                self.reads = Reads::Nothing;
+                self.next_step();
+            }
+            Some(Step::ReadSlowly) => {
+                self.reads = Reads::Slowly;
+                self.next_step();
+            }
+            Some(Step::Leave) => {
+                *self = Self::new(self.source, now);
+                return Ok(true);
+            }
+            Some(Step::Hold) | None => self.next = now + SLOW_PAUSE,
+        }
+        Ok(has_moved)
+    }
+
+    const fn next_step(&mut self) {
+        self.step += 1;
+        self.sent = 0;
+    }
+
+    fn send(&mut self, bytes: &[u8], seen: &mut Seen) -> std::io::Result<usize> {
+        let Some(socket) = self.socket.as_mut() else { return Ok(0) };
+        let rest = bytes.get(self.sent..).unwrap_or_default();
+        match socket.write(rest) {
+            Ok(count) => {
+                self.sent += count;
+                seen.bytes += count as u64;
+                Ok(count)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read(&mut self, now: Instant, seen: &mut Seen) -> std::io::Result<bool> {
+        let mut buffer = [0; 4096];
+        let room = match self.reads {
+            Reads::All => &mut buffer[..],
+            Reads::Slowly => {
+                self.next = now + SLOW_PAUSE;
+                &mut buffer[..1]
+            }
+            Reads::Nothing => return Ok(false),
+        };
+        let Some(socket) = self.socket.as_mut() else { return Ok(false) };
+        let count = match socket.read(room) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        for byte in buffer.iter().take(count) {
+            if *byte != b'\n' {
+                if self.line.len() < 4 {
+                    self.line.push(*byte);
+                }
+                continue;
+            }
+            // `250 ` ends a reply, `250-` does not (RFC 5321 §4.2.1).
+            if self.line.get(3) == Some(&b' ') {
+                self.left = self.left.saturating_sub(1);
+                let class = self.line.first().map_or(0, |digit| usize::from(digit.wrapping_sub(b'2')));
+                if let Some(replies) = seen.replies.get_mut(class) {
+                    *replies += 1;
+                }
+            }
+            self.line.clear();
+        }
+        Ok(true)
+    }
+}
+
+fn connect(source: Ipv4Addr, server: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    socket.connect_timeout(&server.into(), CONNECT_PATIENCE)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+const IDLE_PAUSE: Duration = Duration::from_millis(2);
+const SLOW_PAUSE: Duration = Duration::from_millis(100);
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+const CONNECT_PATIENCE: Duration = Duration::from_millis(200);

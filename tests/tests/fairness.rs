@@ -1,0 +1,152 @@
+//! Honest clients go on as if nothing were wrong while strangers fill what the engine holds for its clients, in each way
+//! that there is. Takes root and iproute2: each has a network namespace of its own.
+#![expect(clippy::unwrap_used, reason = "a test that fails")]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::{catch_unwind, resume_unwind};
+use std::time::Duration;
+
+use mailrace_bench::fair::beside;
+use mailrace_bench::fair::honest::{self, Told, Until};
+use mailrace_bench::fair::kinds::{KINDS, Kind};
+use mailrace_bench::fair::network::{Network, SERVER, STRANGER, Side, strangers};
+use mailrace_bench::fair::stranger::Seen;
+use mailrace_tests::{Directory, Engine, skip};
+use rustix::process::{Signal, kill_process};
+
+/// Each of two workers has 4 MiB of memory for content. Nothing is charged: only what clients hold is bounded.
+const LITTLE_MEMORY: [&str; 9] = [
+    "engine.workers=2",
+    "engine.memory_limit=40MiB",
+    "engine.max_connections=1000",
+    "engine.client_allowance=0s",
+    "engine.metrics_listen=",
+    "queue.segment_size=4MiB",
+    "relay_domains=example.com",
+    "mynetworks=",
+    "message_size_limit=4MiB",
+];
+
+/// Each of two workers has 16 places and room for few log lines.
+const FEW_PLACES: [&str; 7] = [
+    "engine.workers=2",
+    "engine.max_connections=32",
+    "engine.log_memory=64KiB",
+    "engine.metrics_listen=",
+    "queue.segment_size=4MiB",
+    "relay_domains=example.com",
+    "mynetworks=",
+];
+
+/// The ways to take places; the others are tried with many places.
+const OF_PLACES: [&str; 7] = [
+    "idle-at-greeting",
+    "idle-after-ehlo",
+    "idle-after-data",
+    "content-after-accepted-mail",
+    "log-lines",
+    "churn",
+    "churn-at-once",
+];
+
+/// Messages that honest clients send beside each kind of strangers.
+const MESSAGES: u64 = 30;
+
+/// `None` where namespaces cannot be had.
+fn network() -> Option<Network> {
+    if !rustix::process::geteuid().is_root() {
+        skip("only root can make network namespaces");
+        return None;
+    }
+    match Network::make() {
+        Ok(network) => Some(network),
+        Err(error) => {
+            skip(&format!("no network namespaces: {error}"));
+            None
+        }
+    }
+}
+
+fn start(network: &Network, directory: &Directory, settings: &[&str]) -> (Engine, SocketAddr) {
+    let listen = format!("{SERVER}:0");
+    let mut arguments = vec!["--listen", &listen, "--queue", "mailrace-queue"];
+    settings.iter().for_each(|set| arguments.extend(["--set", set]));
+    let engine =
+        network.within(Side::Server, || Engine::start_plainly(directory.path(), &arguments)).unwrap();
+    let address = engine.addresses[0];
+    (engine, address)
+}
+
+fn send_beside(
+    network: &Network,
+    server: SocketAddr,
+    kind: &Kind,
+    sources: &[Ipv4Addr],
+    connections: usize,
+) -> (Told, Seen) {
+    let send =
+        |count| network.within(Side::Honest, || honest::send(server, 4, Until::Messages(count))).unwrap();
+    beside(network, server, kind, sources, connections, || {
+        // Strangers fill what there is while the first honest messages come, and hold it during those that count.
+        let first = send(MESSAGES / 3);
+        assert!(first.refused.is_empty(), "{}: {:?}", kind.name, first.refused);
+        std::thread::sleep(SETTLE_TIME);
+        send(MESSAGES)
+    })
+    .unwrap()
+}
+
+/// Strangers do not say when they hold as much as they can.
+const SETTLE_TIME: Duration = Duration::from_millis(1000);
+
+fn honest_clients_are_served_beside(
+    sources: &[Ipv4Addr],
+    connections: usize,
+    settings: &[&str],
+    is_tried: fn(&Kind) -> bool,
+) {
+    let Some(network) = network() else { return };
+    for kind in KINDS.into_iter().filter(is_tried) {
+        let directory = Directory::new();
+        let (mut engine, server) = start(&network, &directory, settings);
+        let pid = engine.pid();
+        let (told, seen) = std::thread::scope(|scope| {
+            // A log that is not read would be one more thing that is full.
+            let reader = scope.spawn(move || (engine.wait(), engine.lines.split_off(0)));
+            let result = catch_unwind(|| send_beside(&network, server, &kind, sources, connections));
+            kill_process(pid, Signal::TERM).unwrap();
+            let (status, lines) = reader.join().unwrap();
+            assert!(
+                status.success(),
+                "{}: {:#?}",
+                kind.name,
+                lines.iter().rev().take(20).collect::<Vec<_>>()
+            );
+            result.unwrap_or_else(|panic| resume_unwind(panic))
+        });
+        assert!(told.refused.is_empty(), "{}: {told:?}, {seen:?}", kind.name);
+        assert_eq!(told.accepted, MESSAGES, "{}: {told:?}, {seen:?}", kind.name);
+        assert!(told.slowest < Duration::from_secs(10), "{}: {told:?}, {seen:?}", kind.name);
+        assert!(seen.connections > 0, "{}: no stranger came", kind.name);
+    }
+}
+
+#[test]
+fn one_stranger_with_all_memory_stops_nobody() {
+    honest_clients_are_served_beside(&[STRANGER], 100, &LITTLE_MEMORY, |_| true);
+}
+
+#[test]
+fn fifty_strangers_with_all_memory_stop_nobody() {
+    honest_clients_are_served_beside(&strangers(50), 8, &LITTLE_MEMORY, |_| true);
+}
+
+#[test]
+fn one_stranger_with_all_places_stops_nobody() {
+    honest_clients_are_served_beside(&[STRANGER], 100, &FEW_PLACES, |kind| OF_PLACES.contains(&kind.name));
+}
+
+#[test]
+fn fifty_strangers_with_all_places_stop_nobody() {
+    honest_clients_are_served_beside(&strangers(50), 8, &FEW_PLACES, |kind| OF_PLACES.contains(&kind.name));
+}
