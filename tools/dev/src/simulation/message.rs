@@ -390,8 +390,9 @@ impl Message {
     pub(super) fn cut(&mut self, size: usize) {
         self.content.truncate(size);
         if !self.content.ends_with(b"\r\n") {
-            while self.content.last() == Some(&b'\r') {
-                self.content.pop();
+            // A CR that the line end does not follow becomes a blank.
+            if let Some(last) = self.content.last_mut().filter(|last| **last == b'\r') {
+                *last = b' ';
             }
             self.content.extend_from_slice(b"\r\n");
         }
