@@ -11,6 +11,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod address;
+pub mod case;
 pub mod cleanup;
 pub mod envelope;
 pub mod lookup;

@@ -4,9 +4,9 @@
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 use mailrace_core::address::{
-    AddressList, Destinations, DomainSet, Part, RewriteContext, RewriteRules, is_domain, literal_address,
-    quote_onto, quoted, quoted_local_part, rewrite, rewrite_by_steps, scan, split_domain, split_path,
-    unquoted,
+    AddressList, Destinations, Domains, Part, RewriteContext, RewriteRules, Subdomains, is_domain,
+    literal_address, quote_onto, quoted, quoted_local_part, rewrite, rewrite_by_steps, scan, split_domain,
+    split_path, unquoted,
 };
 
 use super::front;
@@ -102,16 +102,27 @@ fn check_domain(text: &[u8]) {
         assert!(own.is_local(text) && own.is_local(&[text, b"."].concat()));
     }
     let lower = text.to_ascii_lowercase();
-    let set: DomainSet = [&lower].into_iter().collect();
-    if text.len() <= 255 {
-        assert!(set.contains(text), "a domain is itself, in any case");
-        let below = [b"x", text].concat();
-        assert_eq!(
-            set.contains(&below),
-            below.len() <= 255 && text.starts_with(b"."),
-            "{}",
-            text.escape_ascii()
-        );
+    for subdomains in [Subdomains::Never, Subdomains::OfEach, Subdomains::OfDotted] {
+        let mut domains = Domains::new(subdomains);
+        domains.add_name(&lower, false);
+        if text.len() <= 255 {
+            assert!(domains.has_name(text), "a domain is itself, in any case");
+        }
+        if text.is_ascii() && text.len() <= 250 && !lower.windows(4).any(|octets| octets == b"xn--") {
+            let is_dotted = text.starts_with(b".");
+            assert_eq!(
+                domains.has_name(&[b"x", text].concat()),
+                is_dotted && subdomains == Subdomains::OfDotted,
+                "{}",
+                text.escape_ascii()
+            );
+            assert_eq!(
+                domains.has_name(&[b"x.", text].concat()),
+                subdomains == Subdomains::OfEach,
+                "{}",
+                text.escape_ascii()
+            );
+        }
     }
 }
 

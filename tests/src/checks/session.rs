@@ -139,7 +139,8 @@ impl Given<'_> {
     }
 
     fn settings(&self, domains: &Maps, forbids_pipelining: bool) -> Settings {
-        let relay_domains = Domains { maps: domains.clone(), ..Domains::default() };
+        let mut relay_domains = Domains::default();
+        relay_domains.add_tables(domains.clone(), false);
         let destinations = Destinations { relay_domains, ..Destinations::default() };
         Settings {
             myhostname: b"mx.example.com".to_vec(),
@@ -251,7 +252,7 @@ impl Given<'_> {
                         outcome.abandoned += 1;
                     }
                     Event::Delay { .. } => outcome.delays += 1,
-                    Event::Ask(_) => assert!(settings.destinations.relay_domains.maps.may_wait()),
+                    Event::Ask(_) => assert!(settings.destinations.relay_domains.may_wait()),
                     Event::Close => {
                         outcome.is_closed = true;
                         break;

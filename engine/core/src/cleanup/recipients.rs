@@ -1,11 +1,16 @@
 //! The passes over the envelope: reverse-path, recipients, aliases, duplicates, copies.
 
+use alloc::borrow::Cow;
+
+use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 
 use super::Surroundings;
 use super::canonical::{AddressClass, complete, envelope_address};
 use super::rejection::Halt;
 use super::virtual_alias;
+use crate::address::quoted;
+use crate::case::{eq_ignoring_case, folded};
 use crate::envelope::{Notify, QueuedRecipient};
 use crate::lookup::{KeyForm, LookupError, Maps};
 
@@ -188,21 +193,41 @@ fn without_success(notify: Notify) -> Notify {
     Notify::from_bits(notify.bits() & !Notify::SUCCESS.bits())
 }
 
+/// Whether two recipients are one. `is_whole`: only if they were also given alike (`enable_original_recipient`).
 fn is_same(one: &QueuedRecipient<'_>, other: &QueuedRecipient<'_>, is_whole: bool) -> bool {
-    let dsn = |recipient: &QueuedRecipient<'_>| recipient.dsn_original.map(<[u8]>::to_ascii_lowercase);
-    one.address.eq_ignore_ascii_case(other.address)
+    eq_ignoring_case(one.address, other.address)
         && (!is_whole
-            || one.original.eq_ignore_ascii_case(other.original)
+            || eq_ignoring_case(one.original, other.original)
                 && one.notify == other.notify
-                && dsn(one) == dsn(other))
+                && has_same_dsn_original(one, other))
 }
 
-/// FNV-1a over what [`is_same`] compares, in lower case.
+/// Whether ORCPT is the same; none is what RCPT said, as in Postfix.
+fn has_same_dsn_original(one: &QueuedRecipient<'_>, other: &QueuedRecipient<'_>) -> bool {
+    let is_given = |given: &[u8], recipient: &QueuedRecipient<'_>| {
+        let arena = Bump::new();
+        let prefix = b"rfc822;";
+        given.split_at_checked(prefix.len()).is_some_and(|(kind, address)| {
+            kind.eq_ignore_ascii_case(prefix) && eq_ignoring_case(address, quoted(&arena, recipient.original))
+        })
+    };
+    match (one.dsn_original, other.dsn_original) {
+        (None, None) => true,
+        (Some(given), None) => is_given(given, other),
+        (None, Some(given)) => is_given(given, one),
+        (Some(one), Some(other)) => eq_ignoring_case(one, other),
+    }
+}
+
+/// FNV-1a over the addresses of what [`is_same`] compares, with their case folded.
 fn hash(recipient: &QueuedRecipient<'_>, is_whole: bool) -> usize {
     let original: &[u8] = if is_whole { recipient.original } else { b"" };
-    let octets = recipient.address.iter().chain(b"\n").chain(original);
-    let hash = octets.fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| {
-        (hash ^ u64::from(octet.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3)
-    });
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for text in [recipient.address, b"\n", original] {
+        let text = if text.is_ascii() { Cow::Borrowed(text) } else { folded(text) };
+        for octet in text.iter() {
+            hash = (hash ^ u64::from(octet.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
     usize::try_from(hash >> 32).unwrap_or_default()
 }

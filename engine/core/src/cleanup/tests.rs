@@ -216,6 +216,52 @@ fn a_raw_start_continues_the_trace_field() {
     }
 }
 
+/// As Postfix's duplicate filter: without ORCPT what RCPT said stands for it, and case is nothing.
+#[test]
+fn a_recipient_given_twice_is_one() {
+    let queued = |given: &[(&str, &str)], is_whole: bool| {
+        let mut case = case();
+        case.settings.enable_original_recipient = is_whole;
+        case.envelope.recipients = given
+            .iter()
+            .map(|(address, original)| Recipient {
+                address: address.as_bytes().to_vec(),
+                dsn_original: (!original.is_empty()).then(|| original.as_bytes().into()),
+                ..Recipient::default()
+            })
+            .collect();
+        case.queued("").recipients.len()
+    };
+    let plain = ("u@example.com", "");
+    for (other, is_one) in [
+        (("u@example.com", ""), true),
+        (("U@EXAMPLE.com", ""), true),
+        (("u@example.com", "rfc822;u@example.com"), true),
+        (("u@example.com", "RFC822;U@Example.COM"), true),
+        (("u@example.com", "rfc822;v@example.com"), false),
+        (("u@example.com", "utf-8;u@example.com"), false),
+        (("u@example.com", "rfc822;"), false),
+        (("v@example.com", "rfc822;u@example.com"), false),
+    ] {
+        for count in [1, 12] {
+            let pair = [&[plain, other].repeat(count)[..], &[other, plain].repeat(count)].concat();
+            assert_eq!(queued(&pair, true), if is_one { 1 } else { 2 }, "{other:?}");
+        }
+        let has_one_address = other.0.eq_ignore_ascii_case(plain.0);
+        assert_eq!(queued(&[plain, other], false), if has_one_address { 1 } else { 2 }, "{other:?}");
+    }
+    let quoted = [("a b@example.com", ""), ("a b@example.com", "rfc822;\"a b\"@example.com")];
+    assert_eq!(queued(&quoted, true), 1);
+    let sigmas = [
+        "\u{3c3}\u{3b1}\u{3c2}@example.com",
+        "\u{3a3}\u{391}\u{3a3}@example.com",
+        "\u{3c3}\u{3b1}\u{3c3}@example.com",
+    ];
+    let sigmas = sigmas.map(|address| (address, ""));
+    assert_eq!(queued(&sigmas, true), 1);
+    assert_eq!(queued(&sigmas.repeat(5), true), 1);
+}
+
 #[test]
 fn forty_eight_hops_pass_and_one_more_does_not() {
     let field = "Received: from a by b; date\r\n";

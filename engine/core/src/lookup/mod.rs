@@ -63,6 +63,11 @@ impl Maps {
         Self { tables, may_wait }
     }
 
+    /// Each of these tables alone, in their order.
+    pub fn each(&self) -> impl Iterator<Item = Self> {
+        self.tables.iter().map(|table| Self::new(alloc::vec![Arc::clone(table)]))
+    }
+
     /// Whether there is no table.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

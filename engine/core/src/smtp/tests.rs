@@ -479,9 +479,10 @@ fn a_table_of_domains_is_waited_for() {
     for piece in 1..40 {
         let mut player = Player { piece, ..Player::default() };
         player.settings.destinations = Arc::new(Destinations {
-            relay_domains: Domains {
-                names: ["example.com"].into_iter().collect(),
-                maps: Maps::new(alloc::vec![Arc::new(SlowDomains(0.into()))]),
+            relay_domains: {
+                let mut domains: Domains = ["example.com"].into_iter().collect();
+                domains.add_tables(Maps::new(alloc::vec![Arc::new(SlowDomains(0.into()))]), false);
+                domains
             },
             ..Destinations::default()
         });

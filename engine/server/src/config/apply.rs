@@ -10,7 +10,7 @@ use mailrace_core::{cleanup, smtp};
 use mailrace_spool as spool;
 
 use super::machine::{host_names, own_addresses, zone_now};
-use super::value::is_table;
+use super::value::{is_table, pattern};
 use super::{Configuration, Octets, Tables, characters};
 use crate::services::PickupSettings;
 use crate::worker::WorkerSettings;
@@ -117,12 +117,21 @@ impl Configuration {
     }
 
     fn destinations(&self, own_addresses: Vec<IpAddr>, tables: &Tables) -> Destinations {
-        let domains = |parameter: &str, items: &[String]| Domains {
-            names: items.iter().filter(|item| !is_table(item)).collect(),
-            maps: tables.of(parameter),
+        let domains = |parameter: &str, items: &[String]| {
+            let mut domains = Domains::new(self.parameters.subdomains(parameter));
+            let maps = tables.of(parameter);
+            let mut maps = maps.each();
+            for (item, is_excluded) in items.iter().map(|item| pattern(item)) {
+                if is_table(item) {
+                    maps.by_ref().take(1).for_each(|table| domains.add_tables(table, is_excluded));
+                } else {
+                    domains.add_name(item.as_bytes(), is_excluded);
+                }
+            }
+            domains
         };
         Destinations {
-            mydestination: self.parameters.mydestination.iter().collect(),
+            mydestination: domains("mydestination", &self.parameters.mydestination),
             virtual_alias_domains: domains("virtual_alias_domains", &self.rewriting.virtual_alias_domains),
             relay_domains: domains("relay_domains", &self.parameters.relay_domains),
             own_addresses,

@@ -18,12 +18,13 @@ mod value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use mailrace_core::address::Subdomains;
 use mailrace_core::lookup::Maps;
 
 use crate::tables::{Files, Lookups, OpenTables, Opener, RemoteSettings};
 use document::{Document, Raw, Section};
 use reader::{Known, Machine, Reader};
-use value::{Refusal, Setting, is_table};
+use value::{Refusal, Setting, is_table, pattern};
 
 pub use choice::{Backend, IoChoice, LogFormat};
 pub use engine::EngineSettings;
@@ -214,7 +215,10 @@ impl Configuration {
             check_domains(parameters, rewriting, &mut reader);
             tables = tables_given(parameters, rewriting, &reader);
         }
-        let notes = notes(document, &known);
+        let mut notes = notes(document, &known);
+        if let (Some(parameters), Some(rewriting)) = (&parameters, &rewriting) {
+            notes.extend(dotted_domain_notes(parameters, rewriting, &reader));
+        }
         let memory_place = reader.place(Section::Engine, "memory_limit");
         let mut errors = reader.errors;
         errors.sort_by_key(|error| match &error.place {
@@ -327,7 +331,8 @@ fn check_domains(parameters: &Parameters, rewriting: &RewritingParameters, reade
         ("virtual_alias_domains", &rewriting.virtual_alias_domains, true),
     ] {
         let is_wrong = |domain: &&String| {
-            !(is_host_name(domain.trim_start_matches('.')) || has_tables && is_table(domain))
+            let (name, _) = pattern(domain);
+            !(is_host_name(name.trim_start_matches('.')) || has_tables && is_table(name))
         };
         for domain in domains.iter().filter(is_wrong) {
             let remedy = if has_tables {
@@ -340,6 +345,56 @@ fn check_domains(parameters: &Parameters, rewriting: &RewritingParameters, reade
             reader.refuse(Section::Top, name, place, refusal);
         }
     }
+    let name = "parent_domain_matches_subdomains";
+    for list in
+        parameters.parent_domain_matches_subdomains.iter().filter(|list| !DOMAIN_LISTS.contains(&&***list))
+    {
+        let remedy = format!("write some of {}", DOMAIN_LISTS.join(", "));
+        let place = reader.place(Section::Top, name);
+        reader.refuse(Section::Top, name, place, Refusal::new(format!("{list:?} is not known"), remedy));
+    }
+}
+
+/// Lists of domains and hosts of Postfix's, for `parent_domain_matches_subdomains`.
+const DOMAIN_LISTS: [&str; 8] = [
+    "debug_peer_list",
+    "fast_flush_domains",
+    "mynetworks",
+    "permit_mx_backup_networks",
+    "qmqpd_authorized_clients",
+    "relay_domains",
+    "smtpd_access_maps",
+    "smtpd_client_event_limit_exceptions",
+];
+
+/// Domains that begin with a dot in a list where such an entry matches nothing.
+fn dotted_domain_notes(
+    parameters: &Parameters,
+    rewriting: &RewritingParameters,
+    reader: &Reader<'_>,
+) -> Vec<String> {
+    let lists = [
+        ("mydestination", &parameters.mydestination),
+        ("relay_domains", &parameters.relay_domains),
+        ("virtual_alias_domains", &rewriting.virtual_alias_domains),
+    ];
+    let mut notes = Vec::new();
+    for (name, domains) in lists {
+        let text = match parameters.subdomains(name) {
+            Subdomains::OfDotted => continue,
+            Subdomains::Never => "domains of this list match exactly",
+            Subdomains::OfEach => {
+                "write it without the dot, or take relay_domains out of parent_domain_matches_subdomains"
+            }
+        };
+        for domain in domains.iter().filter(|domain| pattern(domain).0.starts_with('.')) {
+            notes.push(format!(
+                "{}: {name}: {domain:?} matches nothing; {text}",
+                reader.place(Section::Top, name)
+            ));
+        }
+    }
+    notes
 }
 
 /// The tables that are named, by parameter.
@@ -349,7 +404,8 @@ fn tables_given(
     reader: &Reader<'_>,
 ) -> Vec<TablesGiven> {
     let tables_in = |items: &[String]| -> Vec<TableName> {
-        items.iter().filter(|item| is_table(item)).cloned().map(TableName).collect()
+        let patterns = items.iter().map(|item| pattern(item).0);
+        patterns.filter(|item| is_table(item)).map(|item| TableName(item.to_owned())).collect()
     };
     let given: [(&'static str, &Vec<TableName>); 12] = [
         ("relay_domains", &tables_in(&parameters.relay_domains)),
@@ -513,9 +569,46 @@ mod tests {
     }
 
     #[test]
+    fn domains_match_subdomains_as_the_parameter_says() {
+        let subdomains = |text: &str| check(text).unwrap().parameters.subdomains("relay_domains");
+        assert_eq!(subdomains(""), Subdomains::OfEach);
+        assert_eq!(subdomains("parent_domain_matches_subdomains = []"), Subdomains::OfDotted);
+        let configuration =
+            check("relay_domains = [\"!a.example\", \"!texthash:x\", \"b\u{fc}cher.example\"]").unwrap();
+        assert_eq!(configuration.parameters.subdomains("mydestination"), Subdomains::Never);
+        assert_eq!(
+            configuration.tables.iter().map(|given| &given.names[..]).collect::<Vec<_>>(),
+            [["texthash:x"]]
+        );
+        assert_eq!(configuration.notes, [""; 0]);
+        for (text, note) in [
+            (
+                "relay_domains = [\".a.example\"]",
+                "relay_domains: \".a.example\" matches nothing; write it without the dot, or take relay_domains out of \
+                 parent_domain_matches_subdomains",
+            ),
+            (
+                "mydestination = [\".a.example\"]",
+                "mydestination: \".a.example\" matches nothing; domains of this list match exactly",
+            ),
+        ] {
+            assert_eq!(check(text).unwrap().notes, [format!("/etc/mailrace/test.toml:1: {note}")]);
+        }
+        let text = "relay_domains = [\".a.example\"]\nparent_domain_matches_subdomains = [\"mynetworks\"]";
+        assert_eq!(check(text).unwrap().notes, [""; 0]);
+        let errors = check("parent_domain_matches_subdomains = [\"relay_domain\"]").unwrap_err();
+        assert!(
+            errors.contains(
+                "test.toml:1: parent_domain_matches_subdomains: \"relay_domain\" is not known; write some of"
+            ),
+            "{errors}"
+        );
+    }
+
+    #[test]
     fn a_gateway_is_read() {
         let configuration = check(
-            "myhostname = \"mx.example.com\"\nrelay_domains = [\"example.com\", \".example.net\"]\nmynetworks = []\n\
+            "myhostname = \"mx.example.com\"\nrelay_domains = [\"example.com\", \"example.net\"]\nmynetworks = []\n\
              message_size_limit = \"50MiB\"\nrecipient_delimiter = \"+\"\n\
              [engine]\nlisten = [\"127.0.0.1:25\", \"[::1]:25\"]\nworkers = 1\n[queue]\ndirectory = \"queue\"\n",
         )

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mailrace_core::address::Subdomains;
 use mailrace_core::smtp::BareNewline;
 
 use super::document::Section;
@@ -24,6 +25,8 @@ settings! {
 
     /// Domains whose mail ends here.
     mydestination: Vec<String> = "\"$myhostname, localhost.$mydomain, localhost\"";
+    /// Lists in which a domain stands for its subdomains too; in others only one that begins with a dot does.
+    parent_domain_matches_subdomains: Vec<String> = "[\"debug_peer_list\", \"fast_flush_domains\", \"mynetworks\", \"permit_mx_backup_networks\", \"qmqpd_authorized_clients\", \"relay_domains\", \"smtpd_access_maps\"]";
     /// Domains whose mail is passed on for anybody.
     relay_domains: Vec<String> = "[]";
     /// Clients that may send anywhere.
@@ -85,4 +88,18 @@ settings! {
     append_at_myorigin: bool = "true";
     /// Clients whose header sections are completed as ours are: permit_inet_interfaces, permit_mynetworks.
     local_header_rewrite_clients: Vec<String> = "[\"permit_inet_interfaces\"]";
+}
+
+impl Parameters {
+    /// Which entries of the list of domains `parameter` stand for subdomains. `mydestination` and
+    /// `virtual_alias_domains` match exactly, as in Postfix.
+    pub(super) fn subdomains(&self, parameter: &str) -> Subdomains {
+        match parameter {
+            "relay_domains" if self.parent_domain_matches_subdomains.iter().any(|list| list == parameter) => {
+                Subdomains::OfEach
+            }
+            "relay_domains" => Subdomains::OfDotted,
+            _ => Subdomains::Never,
+        }
+    }
 }

@@ -39,6 +39,12 @@ pub(super) fn is_table(item: &str) -> bool {
     item.contains(':')
 }
 
+/// An item of a list of patterns without the `!` in front, and whether it excludes what it matches.
+pub(super) fn pattern(item: &str) -> (&str, bool) {
+    let pattern = item.trim_start_matches('!');
+    (pattern, (item.len() - pattern.len()) % 2 == 1)
+}
+
 /// A lookup table, as `type:name`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableName(pub String);

@@ -174,16 +174,9 @@ fn half(octets: &[u8]) -> u64 {
     u64::from(u32::from_le_bytes(octets.try_into().expect("four octets")))
 }
 
-/// A key as it is compared: in lower case.
+/// A key as it is compared.
 pub(super) fn folded(key: &[u8]) -> Cow<'_, [u8]> {
-    if key.is_ascii() {
-        if key.iter().any(u8::is_ascii_uppercase) { key.to_ascii_lowercase().into() } else { key.into() }
-    } else {
-        match std::str::from_utf8(key) {
-            Ok(text) => text.to_lowercase().into_bytes().into(),
-            Err(_) => key.to_ascii_lowercase().into(),
-        }
-    }
+    mailrace_core::case::folded(key)
 }
 
 /// Whether a key is in lower case as it is; eight octets are looked at at once.

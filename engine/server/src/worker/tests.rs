@@ -434,7 +434,8 @@ fn a_question_of_the_session_waits_whatever_its_message_has_waited() {
     let silent = Arc::new(Silent::default());
     let asked = || silent.0.load(std::sync::atomic::Ordering::Relaxed);
     let maps = Maps::new(vec![Arc::clone(&silent) as Arc<dyn LookupTable>]);
-    let relay_domains = Domains { maps, ..["example.com"].into_iter().collect() };
+    let mut relay_domains: Domains = ["example.com"].into_iter().collect();
+    relay_domains.add_tables(maps, false);
     let destinations = Destinations { relay_domains, ..Destinations::default() };
     let smtp = smtp::Settings { destinations: Arc::new(destinations), ..settings().smtp };
     let mut rig = Rig::new(WorkerSettings { smtp, ..settings() });

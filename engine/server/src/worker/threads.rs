@@ -279,7 +279,8 @@ fn no_answer_is_missed() {
     ];
     check(|| {
         let table = AskedTable::default();
-        let relay_domains = Domains { maps: Maps::new(vec![Arc::new(table.clone())]), ..Domains::default() };
+        let mut relay_domains = Domains::default();
+        relay_domains.add_tables(Maps::new(vec![Arc::new(table.clone())]), false);
         let mut settings = settings();
         settings.smtp.destinations = Arc::new(Destinations { relay_domains, ..Destinations::default() });
         let last_reply = "Relay access denied\r\n250 2.1.5 Ok\r\n221 2.0.0 Bye\r\n";

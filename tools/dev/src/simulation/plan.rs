@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mailrace::config::Networks;
 use mailrace::worker::WorkerSettings;
-use mailrace_core::address::{Destinations, Domains};
+use mailrace_core::address::Destinations;
 use mailrace_core::{cleanup, smtp};
 use mailrace_io::sim::{Conditions, Fault, Faults, Random};
 use mailrace_spool as spool;
@@ -223,9 +223,8 @@ const SPARSE_SHARE: u64 = 8;
 const SILENCE_EXTRA: Duration = Duration::from_secs(400);
 
 fn worker_settings(manner: &Manner, conditions: &Conditions, random: &mut Random) -> WorkerSettings {
-    let names = ["example.com"].into_iter().collect();
     let destinations = Arc::new(Destinations {
-        relay_domains: Domains { names, ..Domains::default() },
+        relay_domains: ["example.com"].into_iter().collect(),
         ..Destinations::default()
     });
     WorkerSettings {

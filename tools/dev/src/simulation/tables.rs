@@ -99,7 +99,7 @@ impl Tables {
             return settings;
         }
         let mut destinations = Destinations::clone(&settings.smtp.destinations);
-        destinations.relay_domains.maps = maps(Subject::Domains);
+        destinations.relay_domains.add_tables(maps(Subject::Domains), false);
         let destinations = Arc::new(destinations);
         settings.smtp.destinations = Arc::clone(&destinations);
         settings.cleanup.destinations = destinations;
