@@ -1,6 +1,6 @@
 //! How it starts, and how it says that it cannot.
 
-use mailrace_tests::{Client, Directory, Engine, run, skip_on_this_machine};
+use mailrace_tests::{Client, Directory, Engine, program, run, skip_on_this_machine};
 
 #[test]
 fn a_wrong_configuration_is_refused_with_its_line() {
@@ -15,6 +15,51 @@ fn a_wrong_configuration_is_refused_with_its_line() {
     }
     let checked = run(directory.path(), &["check"]);
     assert!(checked.status.success() && checked.output == "the configuration is right\n");
+}
+
+/// --config, then MAILRACE_CONFIG, then the system's: the first that is named counts, and must exist.
+#[test]
+fn the_environment_names_a_configuration() {
+    let directory = Directory::new();
+    let named = directory.write("named.toml", "hopcount_limit = 7\n[queue]\ndirectory = \"q\"\n");
+    let other = directory.write("other.toml", "hopcount_limit = 8\n");
+    let missing = directory.path().join("missing.toml");
+    let run = |arguments: &[&str], variable: &std::path::Path| {
+        let output = std::process::Command::new(program())
+            .args(arguments)
+            .env("MAILRACE_CONFIG", variable)
+            .current_dir(directory.path())
+            .output()
+            .unwrap();
+        let text = |octets: Vec<u8>| String::from_utf8(octets).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let listing = "hopcount_limit = 7\n\n[queue]\ndirectory = \"q\"\n";
+    assert_eq!(run(&["config", "--non-default"], &named), (Some(0), listing.to_owned(), String::new()));
+    let other = other.to_str().unwrap();
+    let (_, listed, _) =
+        run(&["config", "--non-default", "--config", other, "--set", "mail_name=x"], &missing);
+    assert_eq!(listed, "mail_name = \"x\"\nhopcount_limit = 8\n");
+    let (status, listed, _) = run(&["config"], std::path::Path::new(""));
+    assert!(status == Some(0) && listed.contains("\nhopcount_limit = 50\n"), "{listed}");
+    let (status, _, errors) = run(&["queue", "list"], &named);
+    assert!(status == Some(65) && errors.contains(directory.path().join("q").to_str().unwrap()), "{errors}");
+    for arguments in [
+        &["serve", "--listen", "127.0.0.1:0"][..],
+        &["check"],
+        &["config"],
+        &["queue", "list"],
+        &["rewrite", "a@b"],
+        &["clean", "--recipient", "a@b", "/dev/null"],
+    ] {
+        let (status, _, errors) = run(arguments, &missing);
+        assert!(
+            status == Some(78) && errors.contains("missing.toml:1: cannot be read"),
+            "{arguments:?} {errors}"
+        );
+    }
+    let (status, _, errors) = run(&["sendmail", "a@b"], &missing);
+    assert!(status == Some(75) && errors.contains("missing.toml:1: cannot be read"), "{errors}");
 }
 
 #[test]

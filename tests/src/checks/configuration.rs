@@ -58,7 +58,9 @@ fn check_wrong(ConfigErrors(errors): &ConfigErrors, lines: usize) {
         match &error.fault {
             Fault::Syntax(message) => assert!(!message.is_empty()),
             Fault::Value { reason, remedy } => assert!(!reason.is_empty() && !remedy.is_empty(), "{error}"),
-            Fault::UnknownName { .. } => assert!(!error.name.is_empty() || lines > 0),
+            Fault::UnknownName { .. } | Fault::Unsupported { .. } => {
+                assert!(!error.name.is_empty() || lines > 0);
+            }
             Fault::Unreadable(error) => panic!("the file is there: {error}"),
             Fault::Table(error) => panic!("no table was opened: {error}"),
         }

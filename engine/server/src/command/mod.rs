@@ -7,6 +7,7 @@
 
 mod check;
 mod clean;
+mod config;
 mod envelope;
 mod queue;
 mod refused;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{ConfigErrors, Configuration, Sources, Tables};
+use crate::config::{ConfigErrors, Configuration, Sources, Tables, config_file};
 use crate::tables::Lookups;
 
 /// EX_DATAERR of sysexits.h.
@@ -44,6 +45,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Read the configuration and say what is wrong with it
     Check(ConfigurationArguments),
+    /// Print the parameters and their values, as a configuration file
+    Config(config::Arguments),
     /// Look at the messages in the queue, or take them out
     Queue(queue::Arguments),
     /// Send one message through the cleanup passes, and print it
@@ -62,7 +65,7 @@ enum Command {
 /// Which configuration.
 #[derive(Debug, Args)]
 struct ConfigurationArguments {
-    /// The configuration file; without one all is on its default
+    /// The configuration file; without one that of $MAILRACE_CONFIG, else /etc/mailrace/mailrace.toml if it exists
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Replace one setting, such as message_size_limit=50MiB or engine.workers=2
@@ -72,7 +75,7 @@ struct ConfigurationArguments {
 
 impl ConfigurationArguments {
     fn sources(self) -> Sources {
-        Sources { file: self.config, set: self.set, ..Sources::default() }
+        Sources { file: config_file(self.config), set: self.set, ..Sources::default() }
     }
 
     /// The configuration and all of its tables.
@@ -100,6 +103,7 @@ pub fn run() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Check(arguments) => check::run(arguments),
+        Command::Config(arguments) => config::run(arguments),
         Command::Queue(arguments) => queue::run(arguments),
         Command::Clean(arguments) => clean::run(arguments),
         Command::Rewrite(arguments) => rewrite::run(arguments),

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::envelope::{Full, Summary, json};
 use super::{EXIT_CONFIG, EXIT_DATA, EXIT_UNAVAILABLE, Failure, refused};
-use crate::config::{Configuration, Sources};
+use crate::config::{Configuration, Sources, config_file};
 use crate::services::{CONTROL_SOCKET, Request};
 use crate::worker::{Answer, Marked, Markings, Selection};
 
@@ -27,7 +27,8 @@ use crate::worker::{Answer, Marked, Markings, Selection};
 pub(super) struct Arguments {
     #[command(subcommand)]
     action: Action,
-    /// The configuration file that names the queue
+    /// The configuration file that names the queue; without one that of $MAILRACE_CONFIG, else
+    /// /etc/mailrace/mailrace.toml if it exists
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// The queue's directory
@@ -77,8 +78,9 @@ struct Messages {
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { action, config, queue } = arguments;
-    let configuration = Configuration::load(&Sources { file: config, queue, ..Sources::default() })
-        .map_err(|errors| Failure::new(EXIT_CONFIG, format!("the configuration is wrong:\n{errors}")))?;
+    let configuration =
+        Configuration::load(&Sources { file: config_file(config), queue, ..Sources::default() })
+            .map_err(|errors| Failure::new(EXIT_CONFIG, format!("the configuration is wrong:\n{errors}")))?;
     let directory = configuration.queue.directory.clone();
     if !directory.is_dir() {
         let text = format!("there is no queue in {}: name it with --queue or --config", directory.display());
@@ -121,7 +123,7 @@ impl Failure {
     }
 
     /// The reader of a pipe has seen enough: no failure.
-    fn unless_reader_left(self) -> Result<(), Self> {
+    pub(super) fn unless_reader_left(self) -> Result<(), Self> {
         if self.text.is_empty() { Ok(()) } else { Err(self) }
     }
 

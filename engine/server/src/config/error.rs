@@ -55,7 +55,10 @@ pub enum Fault {
     UnknownName {
         /// The known name that looks most like it.
         nearest: Option<String>,
-        /// What serves instead of a parameter of Postfix's that Mailrace does not have.
+    },
+    /// A parameter of Postfix's that this release does not have.
+    Unsupported {
+        /// What serves instead.
         instead: Option<&'static str>,
     },
     /// The value is not what the parameter takes.
@@ -82,13 +85,16 @@ impl fmt::Display for ConfigError {
             Fault::Syntax(message) => {
                 write!(formatter, "not TOML: {message}; write NAME = VALUE, with text in double quotes")
             }
-            Fault::UnknownName { instead: Some(instead), .. } => {
-                write!(formatter, "not a parameter of Mailrace; {instead}")
+            Fault::Unsupported { instead: Some(instead) } => {
+                write!(formatter, "not supported in this release; {instead}")
             }
-            Fault::UnknownName { nearest: Some(nearest), .. } => {
+            Fault::Unsupported { instead: None } => {
+                formatter.write_str("not supported in this release; remove it")
+            }
+            Fault::UnknownName { nearest: Some(nearest) } => {
                 write!(formatter, "unknown parameter; did you mean {nearest}?")
             }
-            Fault::UnknownName { .. } => {
+            Fault::UnknownName { nearest: None } => {
                 formatter.write_str("unknown parameter; see docs/configuration.md for those that exist")
             }
             Fault::Value { reason, remedy } => write!(formatter, "{reason}; {remedy}"),
@@ -102,7 +108,10 @@ impl std::error::Error for ConfigError {
         match &self.fault {
             Fault::Unreadable(error) => Some(error),
             Fault::Table(error) => Some(error),
-            Fault::Syntax(_) | Fault::UnknownName { .. } | Fault::Value { .. } => None,
+            Fault::Syntax(_)
+            | Fault::UnknownName { .. }
+            | Fault::Unsupported { .. }
+            | Fault::Value { .. } => None,
         }
     }
 }

@@ -6,6 +6,8 @@ mod document;
 mod engine;
 mod error;
 mod expand;
+mod listing;
+mod location;
 mod machine;
 mod nearest;
 mod network;
@@ -13,6 +15,7 @@ mod postfix;
 mod queue;
 mod reader;
 mod rewriting;
+mod unsupported;
 mod value;
 
 use std::collections::BTreeMap;
@@ -31,6 +34,7 @@ pub use engine::EngineSettings;
 pub(crate) use machine::{own_processors, zone_now};
 
 pub use error::{ConfigError, ConfigErrors, Fault, Place};
+pub use location::{CONFIG_VARIABLE, SYSTEM_CONFIG, config_file};
 pub use network::Networks;
 pub use postfix::Parameters;
 pub use queue::QueueSettings;
@@ -123,6 +127,21 @@ impl Configuration {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
+        Self::check(&Self::document(sources)?, &Machine::this())
+    }
+
+    /// The parameters that were given, or with `has_defaults` all, as TOML.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration.
+    pub fn listing(sources: &Sources, has_defaults: bool) -> Result<String, ConfigErrors> {
+        let document = Self::document(sources)?;
+        Self::check(&document, &Machine::this())?;
+        Ok(listing::listing(&document, &known(), has_defaults))
+    }
+
+    /// What the file and the arguments say.
+    fn document(sources: &Sources) -> Result<Document, ConfigErrors> {
         let mut document = Document::default();
         if let Some(path) = &sources.file {
             document.read_file(path)?;
@@ -153,7 +172,7 @@ impl Configuration {
             };
             document.set("--set", name.trim(), value.trim());
         }
-        Self::check(&document, &Machine::this())
+        Ok(document)
     }
 
     /// Opens all tables that are named. Of `previous` those are used again whose files are as they were; `lookups` is
@@ -188,9 +207,7 @@ impl Configuration {
     }
 
     fn check(document: &Document, machine: &Machine) -> Result<Self, ConfigErrors> {
-        let tables =
-            [Parameters::KNOWN, RewritingParameters::KNOWN, EngineSettings::KNOWN, QueueSettings::KNOWN];
-        let known: Vec<Known> = tables.concat();
+        let known = known();
         let mut reader = Reader::new(document, &known, machine);
         reader.refuse_unknown_names();
         let (parameters, rewriting) = (Parameters::read(&mut reader), RewritingParameters::read(&mut reader));
@@ -263,6 +280,11 @@ impl Configuration {
             fault: Fault::Value { reason, remedy },
         }]))
     }
+}
+
+/// All parameters.
+fn known() -> Vec<Known> {
+    [Parameters::KNOWN, RewritingParameters::KNOWN, EngineSettings::KNOWN, QueueSettings::KNOWN].concat()
 }
 
 /// The least `memory_limit` but for 0, whatever the workers.
@@ -659,6 +681,29 @@ mod tests {
                 "\nmyhostnam = \"a.example\"",
                 "test.toml:2: myhostnam: unknown parameter; did you mean myhostname?",
             ),
+            (
+                "\nsmtpd_milters = \"inet:x:1\"",
+                "test.toml:2: smtpd_milters: not supported in this release; remove it",
+            ),
+            (
+                "smtpd_milter = \"inet:x:1\"",
+                "test.toml:1: smtpd_milter: unknown parameter; see docs/configuration.md for those that exist",
+            ),
+            (
+                "inet_interfaces = \"all\"",
+                "test.toml:1: inet_interfaces: not supported in this release; set listen in the table [engine]",
+            ),
+            ("use_srv_lookup = \"smtp\"", "test.toml:1: use_srv_lookup: not supported in this release"),
+            (
+                "slow_destination_rate_delay = 1",
+                "test.toml:1: slow_destination_rate_delay: not supported in this release",
+            ),
+            (
+                "smptd_recipient_limit = 5",
+                "test.toml:1: smptd_recipient_limit: unknown parameter; did you mean smtpd_recipient_limit?",
+            ),
+            ("[engine]\ntransport_maps = []", "test.toml:2: engine.transport_maps: unknown parameter"),
+            ("workers = 2", "test.toml:1: workers: unknown parameter; did you mean engine.workers?"),
             ("[engine]\nworkers = -1", "test.toml:2: engine.workers: -1 is not a number"),
             ("[queue]\nblock_size = \"2GiB\"", "test.toml:2: queue.block_size: 2147483648 is out of bounds"),
             (
@@ -680,6 +725,32 @@ mod tests {
             let errors = check(text).unwrap_err();
             assert!(errors.contains(wanted), "{text:?} gave {errors}");
         }
+    }
+
+    #[test]
+    fn a_listing_reads_as_the_same_configuration() {
+        let text = "myhostname = \"mx.example.com\"\nrelay_domains = [\"a.example\", \"texthash:$x\"]\n\
+            smtpd_helo_required = true\nmessage_size_limit = 5000\nundisclosed_recipients_header = \"To: \\\"a\\\\\\\"\\tb:;\"\n\
+            \n[engine]\nworkers = 2\n\n[queue]\nsegment_size = \"32MiB\"\n";
+        let document = |text: &str| {
+            let mut document = Document::default();
+            document.read_text(text, &Arc::new(PathBuf::from("/test.toml"))).unwrap();
+            document
+        };
+        let listed = listing::listing(&document(text), &known(), false);
+        let sorted = |text: &str| {
+            let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+            lines.sort_unstable();
+            lines
+        };
+        assert_eq!(sorted(&listed), sorted(text));
+        assert_eq!(listing::listing(&document(&listed), &known(), false), listed);
+        assert_eq!(listing::listing(&Document::default(), &known(), false), "");
+        let all = listing::listing(&document("[engine]\nworkers = 2"), &known(), true);
+        assert_eq!(all.lines().filter(|line| line.contains(" = ")).count(), known().len());
+        assert!(all.contains("\n[engine]\n") && all.contains("\nworkers = 2\n"), "{all}");
+        assert_eq!(listing::listing(&document(&all), &known(), true), all);
+        check(&all).unwrap();
     }
 
     #[test]

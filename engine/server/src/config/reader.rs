@@ -9,6 +9,7 @@ use super::document::{Document, Given, Raw, Section};
 use super::error::{ConfigError, Fault, Place};
 use super::expand::expand;
 use super::nearest::nearest;
+use super::unsupported::{is_of_a_transport, is_of_postfix};
 use super::value::{Refusal, Setting, split_list};
 
 /// What is known of a parameter apart from its type.
@@ -87,13 +88,18 @@ impl<'a> Reader<'a> {
                 Some(known) => Some(known.section.qualify(name)),
                 None => nearest(&section.qualify(name), names.iter().map(String::as_str)).map(str::to_owned),
             };
-            let instead = INSTEAD.iter().find(|(replaced, _)| section == Section::Top && *replaced == name);
+            let instead = INSTEAD.iter().find(|(replaced, _)| *replaced == name);
+            let is_at_top = section == Section::Top;
+            let is_of_postfix = is_at_top && elsewhere.is_none() && is_of_postfix(name);
             let fault = match &given.raw {
                 Raw::Other("a table") if section == Section::Top => Fault::Value {
                     reason: "unknown table".to_owned(),
                     remedy: "the tables are [engine] and [queue]".to_owned(),
                 },
-                _ => Fault::UnknownName { nearest, instead: instead.map(|(_, text)| *text) },
+                _ if is_of_postfix || nearest.is_none() && is_at_top && is_of_a_transport(name) => {
+                    Fault::Unsupported { instead: instead.map(|(_, text)| *text) }
+                }
+                _ => Fault::UnknownName { nearest },
             };
             self.errors.push(ConfigError { place: given.place.clone(), name: section.qualify(name), fault });
         }
@@ -155,7 +161,7 @@ impl<'a> Reader<'a> {
 }
 
 /// The default as a value. Defaults are TOML; a test reads them all.
-fn default_of(known: &Known) -> Raw {
+pub(super) fn default_of(known: &Known) -> Raw {
     DeValue::parse(known.default)
         .map_or(Raw::Other("a default that is not TOML"), |value| Raw::from(value.get_ref()))
 }

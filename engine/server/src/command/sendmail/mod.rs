@@ -20,7 +20,7 @@ use mailrace_core::record::submission::Submission;
 use mailrace_core::submission::{HeaderRecipients, addresses, full_name, is_plain_address};
 
 use super::{EXIT_DATA, EXIT_UNAVAILABLE, Failure, queue};
-use crate::config::{Configuration, Sources};
+use crate::config::{Configuration, Sources, config_file};
 use crate::maildrop::Maildrop;
 use crate::registration;
 use interruption::Interruption;
@@ -32,8 +32,6 @@ use user::Caller;
 const EXIT_USAGE: u8 = 64;
 /// EX_TEMPFAIL.
 const EXIT_TEMPORARY: u8 = 75;
-/// The configuration of programs that name none.
-const SYSTEM_CONFIG: &str = "/etc/mailrace/mailrace.toml";
 
 /// Why nothing was submitted.
 #[derive(Debug)]
@@ -168,7 +166,7 @@ fn submit(options: Options) -> Result<(), Fatal> {
 
 /// The configuration, and the maildrop of the engine that runs with it; of the queue that it names when none runs.
 fn configuration(config: Option<PathBuf>) -> Result<(Configuration, Maildrop), Fatal> {
-    let file = config.or_else(|| Some(PathBuf::from(SYSTEM_CONFIG)).filter(|path| path.exists()));
+    let file = config_file(config);
     let running = file.as_deref().and_then(registration::queue_of);
     let configuration = Configuration::load(&Sources { file, ..Sources::default() })
         .map_err(|errors| Fatal::temporary(&format!("the configuration is wrong:\n{errors}")))?;

@@ -1,0 +1,59 @@
+//! Writes a configuration out, as one that reads as the same.
+
+use std::fmt::Write;
+
+use super::document::{Document, Raw, Section};
+use super::reader::{Known, default_of};
+
+/// The parameters that were given in `document`, or with `has_defaults` all that are `known`, as TOML. Values are as they
+/// were given, `$name` in them not expanded.
+pub(super) fn listing(document: &Document, known: &[Known], has_defaults: bool) -> String {
+    let mut text = String::new();
+    for (section, table) in
+        [(Section::Top, None), (Section::Engine, Some("engine")), (Section::Queue, Some("queue"))]
+    {
+        let mut lines = String::new();
+        for known in known.iter().filter(|known| known.section == section) {
+            let given = document.get(section, known.name).map(|given| given.raw.clone());
+            let raw = given.or_else(|| has_defaults.then(|| default_of(known)));
+            if let Some(value) = raw.and_then(|raw| toml_of(&raw)) {
+                let _ = writeln!(lines, "{} = {value}", known.name);
+            }
+        }
+        if let Some(table) = table.filter(|_| !lines.is_empty()) {
+            let _ = writeln!(text, "{}[{table}]", if text.is_empty() { "" } else { "\n" });
+        }
+        text.push_str(&lines);
+    }
+    text
+}
+
+/// `None`: no value that a parameter takes.
+fn toml_of(raw: &Raw) -> Option<String> {
+    Some(match raw {
+        Raw::Text(text) => quoted(text),
+        Raw::Integer(number) => number.to_string(),
+        Raw::Boolean(value) => value.to_string(),
+        Raw::List(items) => {
+            format!("[{}]", items.iter().map(|item| quoted(item)).collect::<Vec<_>>().join(", "))
+        }
+        Raw::Other(_) => return None,
+    })
+}
+
+/// A basic string.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => out.extend(['\\', letter]),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            letter if letter.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(letter));
+            }
+            letter => out.push(letter),
+        }
+    }
+    out + "\""
+}

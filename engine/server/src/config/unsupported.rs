@@ -1,0 +1,68 @@
+//! Parameters of Postfix that this release does not have, so that they are told from mistyped names.
+
+/// All parameters of Postfix 3.7 that `postconf -d` lists, and those that 3.8 to 3.10 added, sorted; without those that
+/// each transport has.
+const NAMES: &str = include_str!("postfix_names.txt");
+
+/// What may follow the name of a transport (`smtp_destination_rate_delay`).
+const OF_TRANSPORTS: [&str; 17] = [
+    "_delivery_slot_cost",
+    "_delivery_slot_discount",
+    "_delivery_slot_loan",
+    "_destination_concurrency_failed_cohort_limit",
+    "_destination_concurrency_limit",
+    "_destination_concurrency_negative_feedback",
+    "_destination_concurrency_positive_feedback",
+    "_destination_rate_delay",
+    "_destination_recipient_limit",
+    "_extra_recipient_limit",
+    "_initial_destination_concurrency",
+    "_minimum_delivery_slots",
+    "_recipient_limit",
+    "_recipient_refill_delay",
+    "_recipient_refill_limit",
+    "_time_limit",
+    "_transport_rate_delay",
+];
+
+/// Whether `name` is a parameter of Postfix's.
+pub(super) fn is_of_postfix(name: &str) -> bool {
+    NAMES.lines().any(|known| known == name)
+}
+
+/// Whether `name` could be a parameter of one of Postfix's transports; these have any name.
+pub(super) fn is_of_a_transport(name: &str) -> bool {
+    let is_transport = |transport: &str| {
+        !transport.is_empty()
+            && transport.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet))
+    };
+    OF_TRANSPORTS.iter().any(|end| name.strip_suffix(end).is_some_and(is_transport))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_of_postfix_are_known() {
+        assert!(NAMES.lines().is_sorted());
+        for name in [
+            "smtpd_milters",
+            "transport_maps",
+            "use_srv_lookup",
+            "smtpd_hide_client_session",
+            "2bounce_notice_recipient",
+        ] {
+            assert!(is_of_postfix(name), "{name}");
+        }
+        for name in ["", "smtpd_milter", "Transport_maps", "smtp_destination_rate_delay"] {
+            assert!(!is_of_postfix(name), "{name}");
+        }
+        for name in ["smtp_destination_rate_delay", "slow-lane_time_limit"] {
+            assert!(is_of_a_transport(name), "{name}");
+        }
+        for name in ["_time_limit", "a b_time_limit", "smtp_rate"] {
+            assert!(!is_of_a_transport(name), "{name}");
+        }
+    }
+}
