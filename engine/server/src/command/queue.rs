@@ -1,27 +1,24 @@
-//! Owns `mailrace queue`: looking at the messages in a queue, marking them.
-//!
-//! Looking works with and without an engine. Marks are written by the engine that has the queue, or else by this
-//! process, which then is the engine for that moment.
+//! `mailrace queue`: looking at the messages in a queue, with and without an engine; marking and exporting them.
+
+mod export;
+mod filter;
+mod mark;
 
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Subcommand;
 use mailrace_core::QueueId;
-use mailrace_io::epoll::{EpollIo, Settings as EpollSettings};
-use mailrace_io::{Completion, Io, OsDisk};
+use mailrace_io::OsDisk;
 use mailrace_spool::reader::{Entry, Queue, ReadError};
-use mailrace_spool::{Mark, OpenError, Opened, lock};
+use mailrace_spool::{Mark, OpenError, lock};
 use serde::Serialize;
 
 use super::envelope::{Full, Summary, json};
 use super::{EXIT_CONFIG, EXIT_DATA, EXIT_UNAVAILABLE, Failure, refused};
 use crate::config::{Configuration, Sources, config_file};
-use crate::services::{CONTROL_SOCKET, Request};
-use crate::worker::{Answer, Marked, Markings, Selection};
+use filter::Choice;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -62,18 +59,13 @@ enum Action {
         json: bool,
     },
     /// Take messages out of the queue
-    Delete(Messages),
-    /// Park messages
-    Hold(Messages),
-    /// Park messages no more
-    Release(Messages),
-}
-
-#[derive(Debug, clap::Args)]
-struct Messages {
-    /// Queue ids, or ALL
-    #[arg(required = true, value_name = "ID")]
-    ids: Vec<String>,
+    Delete(Choice),
+    /// Put messages on hold
+    Hold(Choice),
+    /// Release held messages
+    Release(Choice),
+    /// Copy messages out of the queue, durably
+    Export(export::Arguments),
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -94,9 +86,10 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         Action::List { json } => list(&disk, json, &mut out),
         Action::Cat { envelope, exact, id } => cat(&disk, envelope, exact, &id, &mut out),
         Action::Stats { json } => stats(&disk, json, &mut out),
-        Action::Delete(messages) => mark(&configuration, &disk, Mark::Done, &messages, &mut out),
-        Action::Hold(messages) => mark(&configuration, &disk, Mark::Hold, &messages, &mut out),
-        Action::Release(messages) => mark(&configuration, &disk, Mark::Release, &messages, &mut out),
+        Action::Delete(choice) => mark::run(&configuration, &disk, Mark::Done, &choice, &mut out),
+        Action::Hold(choice) => mark::run(&configuration, &disk, Mark::Hold, &choice, &mut out),
+        Action::Release(choice) => mark::run(&configuration, &disk, Mark::Release, &choice, &mut out),
+        Action::Export(arguments) => export::run(&configuration, &disk, &arguments, &mut out),
     };
     result.and_then(|()| out.flush().map_err(Failure::output)).or_else(Failure::unless_reader_left)
 }
@@ -124,7 +117,7 @@ impl Failure {
 
     /// The reader of a pipe has seen enough: no failure.
     pub(super) fn unless_reader_left(self) -> Result<(), Self> {
-        if self.text.is_empty() { Ok(()) } else { Err(self) }
+        if self.text.is_empty() && self.status == 0 { Ok(()) } else { Err(self) }
     }
 
     fn queue(error: impl std::fmt::Display) -> Self {
@@ -262,133 +255,6 @@ fn stats(disk: &OsDisk, as_json: bool, out: &mut impl Write) -> Result<(), Failu
             .map_err(Failure::output)?;
     }
     Ok(())
-}
-
-fn mark(
-    configuration: &Configuration,
-    disk: &OsDisk,
-    mark: Mark,
-    messages: &Messages,
-    out: &mut impl Write,
-) -> Result<(), Failure> {
-    let ids = refused::mark(disk.root(), mark, messages.ids.clone(), out)?;
-    if ids.is_empty() {
-        return Ok(());
-    }
-    let selections = ids.iter().map(|id| match id.as_str() {
-        "ALL" => Ok(Selection::All),
-        id => queue_id(id).map(Selection::One),
-    });
-    let requests: Vec<Request> = selections
-        .map(|selection| selection.map(|selection| Request { mark, selection }))
-        .collect::<Result<_, _>>()?;
-    let control = disk.root().join(CONTROL_SOCKET);
-    let answers = match mailrace_spool::open(
-        disk,
-        &configuration.spool_settings(1),
-        1,
-        u64::from(std::process::id()),
-    ) {
-        Ok(opened) => mark_alone(opened, &requests)?,
-        Err(OpenError::Locked) => {
-            requests.iter().map(|request| ask(&control, *request)).collect::<io::Result<Vec<_>>>().map_err(
-                |error| {
-                    Failure::queue(format!("cannot ask the running engine on {}: {error}", control.display()))
-                },
-            )?
-        }
-        Err(error) => return Err(Failure::queue(error)),
-    };
-    let mut sum = Marked::default();
-    for (request, marked) in requests.iter().zip(answers) {
-        if let (Selection::One(id), Marked { messages: 0, failures: 0 }) = (request.selection, marked) {
-            return Err(no_such_message(id));
-        }
-        sum.messages += marked.messages;
-        sum.failures += marked.failures;
-    }
-    let done = match mark {
-        Mark::Done => "deleted",
-        Mark::Hold => "put on hold",
-        Mark::Release => "released",
-    };
-    writeln!(out, "{} {done}", sum.messages).map_err(Failure::output)?;
-    if sum.failures > 0 {
-        return Err(Failure::queue(format!(
-            "{} could not be marked: see the log of the engine",
-            sum.failures
-        )));
-    }
-    Ok(())
-}
-
-/// Asks the engine that runs.
-fn ask(control: &Path, request: Request) -> io::Result<Marked> {
-    let mut stream = UnixStream::connect(control)?;
-    writeln!(stream, "{request}")?;
-    let mut line = String::new();
-    stream.take(1024).read_to_string(&mut line)?;
-    let mut words = line.split_ascii_whitespace();
-    let number = |word: Option<&str>| word.and_then(|word| word.parse().ok());
-    match (words.next(), number(words.next()), number(words.next())) {
-        (Some("ok"), Some(messages), Some(failures)) => Ok(Marked { messages, failures }),
-        _ => Err(io::Error::other(if line.is_empty() { "it gave no answer".to_owned() } else { line })),
-    }
-}
-
-/// Writes the marks, as the only user of the queue.
-fn mark_alone(opened: Opened<OsDisk>, requests: &[Request]) -> Result<Vec<Marked>, Failure> {
-    let Opened { mut spools, keeper, lock, .. } = opened;
-    // It may run everywhere, and a few marks need no speed.
-    let settings = EpollSettings {
-        connections: 0,
-        receive_buffers: 0,
-        receive_buffer_size: 0,
-        ..EpollSettings::default()
-    };
-    let mut io = EpollIo::new(settings).map_err(Failure::queue)?;
-    keeper_for(keeper, &io);
-    let spool = spools.first_mut().ok_or_else(|| Failure::queue("no spool"))?;
-    let answers = Arc::new(Mutex::new(vec![Marked::default(); requests.len()]));
-    let mut markings = Markings::default();
-    for (index, request) in requests.iter().enumerate() {
-        let answers = Arc::clone(&answers);
-        let answer = Answer::new(move |marked| {
-            if let Some(place) = answers.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index) {
-                *place = marked;
-            }
-        });
-        markings.begin(spool, request.mark, request.selection, answer);
-    }
-    let mut completions = Vec::new();
-    loop {
-        markings.advance(spool);
-        spool.advance(&mut io);
-        spool.detach_sealed(&mut io);
-        if markings.is_empty() && spool.is_idle() {
-            break;
-        }
-        io.wait(None, &mut completions).map_err(Failure::queue)?;
-        for completion in completions.drain(..) {
-            if let Completion::Written { token, block, result } = completion {
-                spool.completed(token, block, result);
-            }
-        }
-        while let Some((tag, result)) = spool.next_settled() {
-            markings.settled(tag, result.is_ok());
-        }
-    }
-    drop(lock);
-    let answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(answers.clone())
-}
-
-/// Makes further segments on a thread, which ends with the process.
-fn keeper_for(keeper: mailrace_spool::SegmentKeeper<OsDisk>, io: &EpollIo) {
-    let waker = io.waker();
-    keeper.shared().add_waker(waker);
-    // Without the thread marks that need another segment wait; the first segment is there already.
-    let _ = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || keeper.run());
 }
 
 /// Writes LF where CRLF comes.

@@ -58,17 +58,9 @@ pub(super) fn cat(queue: &Path, id: &str, is_envelope: bool, out: &mut impl Writ
     }
 }
 
-/// Deletes or releases those of `ids` that were set aside; the rest of the ids.
-pub(super) fn mark(
-    queue: &Path,
-    mark: Mark,
-    ids: Vec<String>,
-    out: &mut impl Write,
-) -> Result<Vec<String>, Failure> {
-    let (aside, rest): (Vec<String>, Vec<String>) = ids.into_iter().partition(|id| is_id(id));
-    if aside.is_empty() {
-        return Ok(rest);
-    }
+/// Deletes or releases submissions that were set aside. Those of which it fails, and those that are missing, keep nothing
+/// from the others, and are named on standard error.
+pub(super) fn mark(queue: &Path, mark: Mark, ids: &[String], out: &mut impl Write) -> Result<(), Failure> {
     let done = match mark {
         Mark::Done => "deleted",
         Mark::Release => "released",
@@ -78,24 +70,30 @@ pub(super) fn mark(
         }
     };
     let mut count = 0;
-    let mut missing = None;
-    for id in aside {
-        match item(queue, &id) {
-            Ok(item) => {
-                let result = match mark {
-                    Mark::Release => item.release(&Maildrop::of(queue)),
-                    Mark::Done | Mark::Hold => item.delete(),
-                };
-                result.map_err(|error| {
-                    Failure::new(EXIT_UNAVAILABLE, format!("{}: {error}", item.path.display()))
-                })?;
-                count += 1;
+    let mut status = None;
+    for id in ids {
+        let item = match item(queue, id) {
+            Ok(item) => item,
+            Err(failure) => {
+                eprintln!("mailrace: {}", failure.text);
+                status.get_or_insert(failure.status);
+                continue;
             }
-            Err(failure) => missing = missing.or(Some(failure)),
+        };
+        let result = match mark {
+            Mark::Release => item.release(&Maildrop::of(queue)),
+            Mark::Done | Mark::Hold => item.delete(),
+        };
+        match result {
+            Ok(()) => count += 1,
+            Err(error) => {
+                eprintln!("mailrace: {}: {error}", item.path.display());
+                status = Some(EXIT_UNAVAILABLE);
+            }
         }
     }
     writeln!(out, "{count} set aside {done}").map_err(Failure::output)?;
-    missing.map_or(Ok(rest), Err)
+    status.map_or(Ok(()), |status| Err(Failure::reported(status)))
 }
 
 fn items(queue: &Path) -> Result<Vec<Item>, Failure> {

@@ -39,6 +39,7 @@ pub use network::Networks;
 pub use postfix::Parameters;
 pub use queue::QueueSettings;
 pub use rewriting::RewritingParameters;
+pub(crate) use value::time;
 pub use value::{Octets, TableName};
 
 /// Where a configuration comes from.

@@ -148,6 +148,15 @@ impl Setting for Duration {
     }
 }
 
+/// Reads a time as parameters have it, for a command line.
+///
+/// # Errors
+/// What is wrong with the text, and what to write instead.
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
+    Duration::read(&Raw::Text(text.to_owned()))
+        .map_err(|refusal| format!("{}; {}", refusal.reason, refusal.remedy))
+}
+
 impl Setting for Vec<String> {
     fn read(raw: &Raw) -> Result<Self, Refusal> {
         match raw {

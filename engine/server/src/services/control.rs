@@ -1,5 +1,6 @@
 //! Owns what operators ask of a running engine: one line on a local socket, one line back.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::Permissions;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -7,40 +8,82 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel;
 use mailrace_core::QueueId;
+use mailrace_core::queue_id::QUEUE_ID_SIZE;
 use mailrace_spool::Mark;
 
+use crate::log::Log;
 use crate::process::Workers;
 use crate::worker::{Answer, Control, Marked, Selection};
 
 /// The name of the socket in the queue's directory.
 pub(crate) const CONTROL_SOCKET: &str = "control";
-/// Octets of a request at most.
+/// Bytes of a request at most.
 const REQUEST_SIZE_MAX: u64 = 256;
+/// Ids on a line of a list at most. They are marked together, with as few flushes as the spool needs for them.
+pub(crate) const LINE_IDS_MAX: usize = 1000;
+/// Bytes of a line of a list at most: each id has a space or a line end after it.
+const LINE_SIZE_MAX: u64 = (LINE_IDS_MAX * (QUEUE_ID_SIZE + 1)) as u64 + 2;
+/// Ids that an event names at most.
+const EVENT_IDS_MAX: usize = 100;
 /// How long who asks may take to ask.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A request: `delete ID`, `hold ALL`, `release ID`. It is answered with `ok MARKED FAILED` or `error TEXT`.
+/// A request: `delete ID`, `release ALL`, or `hold LIST` with lines of ids after it, separated by spaces, up to an empty
+/// line.
+///
+/// It is answered with `ok MARKED FAILED`, as is each line of a list, there followed by a word for each id that was not
+/// marked: `-ID` is not in the queue, `!ID` could not be marked. Anything else is answered with `error TEXT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) mark: Mark,
-    pub(crate) selection: Selection,
+    pub(crate) subject: Subject,
+}
+
+/// What a request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// All messages to which it makes a difference.
+    All,
+    /// This one.
+    One(QueueId),
+    /// Those whose ids follow.
+    List,
+}
+
+/// What one action of an operator came to.
+#[derive(Debug, Default)]
+pub(crate) struct Total {
+    /// Number of messages that were marked.
+    pub(crate) marked: u64,
+    /// Number of messages that could not be marked.
+    pub(crate) failed: u64,
+    /// Number of messages that were not in the queue.
+    pub(crate) missing: u64,
+    /// The first of those that were marked.
+    pub(crate) ids: Vec<QueueId>,
 }
 
 impl fmt::Display for Request {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verb = match self.mark {
-            Mark::Done => "delete",
-            Mark::Hold => "hold",
-            Mark::Release => "release",
-        };
-        match self.selection {
-            Selection::All => write!(formatter, "{verb} ALL"),
-            Selection::One(id) => write!(formatter, "{verb} {id}"),
+        let verb = verb(self.mark);
+        match self.subject {
+            Subject::All => write!(formatter, "{verb} ALL"),
+            Subject::One(id) => write!(formatter, "{verb} {id}"),
+            Subject::List => write!(formatter, "{verb} LIST"),
         }
+    }
+}
+
+const fn verb(mark: Mark) -> &'static str {
+    match mark {
+        Mark::Done => "delete",
+        Mark::Hold => "hold",
+        Mark::Release => "release",
     }
 }
 
@@ -48,18 +91,20 @@ impl FromStr for Request {
     type Err = &'static str;
 
     fn from_str(line: &str) -> Result<Self, Self::Err> {
-        let (verb, what) = line.trim_end().split_once(' ').ok_or("a verb and a queue id are needed")?;
+        let (verb, what) =
+            line.trim_end().split_once(' ').ok_or("expected a verb, and a queue id, ALL or LIST")?;
         let mark = match verb {
             "delete" => Mark::Done,
             "hold" => Mark::Hold,
             "release" => Mark::Release,
             _ => return Err("the verbs are delete, hold and release"),
         };
-        let selection = match what {
-            "ALL" => Selection::All,
-            id => Selection::One(QueueId::parse(id.as_bytes()).ok_or("that is not a queue id")?),
+        let subject = match what {
+            "ALL" => Subject::All,
+            "LIST" => Subject::List,
+            id => Subject::One(QueueId::parse(id.as_bytes()).ok_or("expected a queue id, ALL or LIST")?),
         };
-        Ok(Self { mark, selection })
+        Ok(Self { mark, subject })
     }
 }
 
@@ -67,7 +112,7 @@ impl FromStr for Request {
 ///
 /// # Errors
 /// The path cannot be listened on.
-pub(super) fn start(path: &Path, workers: Workers) -> io::Result<()> {
+pub(super) fn start(path: &Path, workers: Workers, log: Log) -> io::Result<()> {
     // One of an earlier run may be left; the lock of the queue says that nobody listens on it.
     let _ = std::fs::remove_file(path);
     let listener = UnixListener::bind(path)?;
@@ -77,7 +122,7 @@ pub(super) fn start(path: &Path, workers: Workers) -> io::Result<()> {
         for stream in listener.incoming() {
             match stream {
                 // Who went away is not told.
-                Ok(stream) => drop(answer(&stream, &workers)),
+                Ok(stream) => drop(answer(&stream, &workers, &log)),
                 // Such as for want of descriptors: some will be free later.
                 Err(_) => std::thread::park_timeout(PATIENCE / 50),
             }
@@ -86,7 +131,7 @@ pub(super) fn start(path: &Path, workers: Workers) -> io::Result<()> {
     Ok(())
 }
 
-fn answer(mut stream: &UnixStream, workers: &Workers) -> io::Result<()> {
+fn answer(mut stream: &UnixStream, workers: &Workers, log: &Log) -> io::Result<()> {
     // Others may reach into the queue's directory, for the maildrop's sake.
     let peer = rustix::net::sockopt::socket_peercred(stream)?.uid;
     if !peer.is_root() && peer != rustix::process::geteuid() {
@@ -94,19 +139,82 @@ fn answer(mut stream: &UnixStream, workers: &Workers) -> io::Result<()> {
     }
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
+    let mut input = BufReader::new(stream);
     let mut line = String::new();
-    BufReader::new(stream.take(REQUEST_SIZE_MAX)).read_line(&mut line)?;
-    match line.parse() {
-        Ok(request) => {
-            let Marked { messages, failures } = mark(workers, request);
-            writeln!(stream, "ok {messages} {failures}")
+    input.by_ref().take(REQUEST_SIZE_MAX).read_line(&mut line)?;
+    let Request { mark, subject } = match line.parse() {
+        Ok(request) => request,
+        Err(text) => return writeln!(stream, "error {text}"),
+    };
+    let mut total = Total::default();
+    let result = match subject {
+        Subject::All => {
+            let marked = mark_selection(workers, mark, &Selection::All);
+            (total.marked, total.failed) = (marked.messages, marked.failures);
+            writeln!(stream, "ok {} {}", marked.messages, marked.failures)
         }
-        Err(text) => writeln!(stream, "error {text}"),
+        Subject::One(id) => {
+            let marked = mark_selection(workers, mark, &Selection::These([id].into()));
+            (total.marked, total.failed) = (marked.messages, marked.failures);
+            total.missing = u64::from(marked.outcomes.is_empty());
+            marked.outcomes.iter().for_each(|(id, _)| total.name(*id));
+            writeln!(stream, "ok {} {}", marked.messages, marked.failures)
+        }
+        Subject::List => mark_list(stream, input, workers, mark, &mut total),
+    };
+    // Also when the operator's command has gone: what was marked stays marked.
+    report(log, mark, subject, peer.as_raw(), &total);
+    result
+}
+
+/// Marks the messages of a list line by line.
+fn mark_list(
+    mut stream: &UnixStream,
+    mut input: impl BufRead,
+    workers: &Workers,
+    mark: Mark,
+    total: &mut Total,
+) -> io::Result<()> {
+    loop {
+        let mut line = String::new();
+        input.by_ref().take(LINE_SIZE_MAX).read_line(&mut line)?;
+        if line.trim_end().is_empty() {
+            return Ok(());
+        }
+        let ids: Option<Arc<[QueueId]>> = line
+            .ends_with('\n')
+            .then(|| line.split_ascii_whitespace().map(|id| QueueId::parse(id.as_bytes())).collect())
+            .flatten();
+        let Some(ids) = ids else {
+            return writeln!(stream, "error expected at most {LINE_IDS_MAX} queue ids on a line");
+        };
+        let marked = mark_selection(workers, mark, &Selection::These(Arc::clone(&ids)));
+        let outcomes: HashMap<QueueId, bool> = marked.outcomes.iter().copied().collect();
+        let mut answer = format!("ok {} {}", marked.messages, marked.failures);
+        for id in ids.iter() {
+            let sign = match outcomes.get(id) {
+                Some(true) => {
+                    total.name(*id);
+                    continue;
+                }
+                Some(false) => '!',
+                None => {
+                    total.missing += 1;
+                    '-'
+                }
+            };
+            // Writing to a String does not fail.
+            let _ = fmt::Write::write_fmt(&mut answer, format_args!(" {sign}{id}"));
+        }
+        total.marked += marked.messages;
+        total.failed += marked.failures;
+        answer.push('\n');
+        stream.write_all(answer.as_bytes())?;
     }
 }
 
-/// Asks all workers, of which one has the message, and adds up.
-fn mark(workers: &Workers, Request { mark, selection }: Request) -> Marked {
+/// Asks all workers, of which one has each message, and adds up.
+fn mark_selection(workers: &Workers, mark: Mark, selection: &Selection) -> Marked {
     let (sender, answers) = channel::unbounded();
     workers.tell(|| {
         let sender = sender.clone();
@@ -114,13 +222,42 @@ fn mark(workers: &Workers, Request { mark, selection }: Request) -> Marked {
             // Who asked may have gone.
             let _ = sender.send(marked);
         });
-        Control::Mark { mark, selection, answer }
+        Control::Mark { mark, selection: selection.clone(), answer }
     });
     drop(sender);
-    answers.iter().fold(Marked::default(), |sum: Marked, marked: Marked| Marked {
-        messages: sum.messages + marked.messages,
-        failures: sum.failures + marked.failures,
+    answers.iter().fold(Marked::default(), |mut sum: Marked, marked: Marked| {
+        sum.add(marked);
+        sum
     })
+}
+
+impl Total {
+    /// Remembers a message that was marked, as far as an event would name it.
+    pub(crate) fn name(&mut self, id: QueueId) {
+        if self.ids.len() <= EVENT_IDS_MAX {
+            self.ids.push(id);
+        }
+    }
+}
+
+/// Reports an action of an operator: one event, with the ids where they are few.
+pub(crate) fn report(log: &Log, mark: Mark, subject: Subject, user_id: u32, total: &Total) {
+    let Total { marked, failed, missing, ids } = total;
+    let whole = if subject == Subject::All { " (ALL)" } else { "" };
+    let message = format_args!(
+        "queue {}{whole} by user {user_id}: {marked} done, {missing} not in the queue, {failed} failed",
+        verb(mark)
+    );
+    let event = log
+        .info("queue_action", message)
+        .text("action", verb(mark))
+        .number("user_id", user_id.into())
+        .number("messages", *marked)
+        .number("missing", *missing)
+        .number("failures", *failed);
+    if (1..=EVENT_IDS_MAX).contains(&ids.len()) {
+        drop(event.array("queue_ids", ids));
+    }
 }
 
 #[cfg(test)]
@@ -131,8 +268,8 @@ mod tests {
     fn requests_read_back() {
         let id = QueueId::from_number(1_740_800_000_000_001_024);
         for mark in [Mark::Done, Mark::Hold, Mark::Release] {
-            for selection in [Selection::All, Selection::One(id)] {
-                let request = Request { mark, selection };
+            for subject in [Subject::All, Subject::List, Subject::One(id)] {
+                let request = Request { mark, subject };
                 assert_eq!(format!("{request}\n").parse(), Ok(request));
             }
         }
@@ -141,7 +278,8 @@ mod tests {
     #[test]
     fn the_socket_is_its_owners_alone() {
         let path = std::env::temp_dir().join(format!("mailrace-control-{}", std::process::id()));
-        start(&path, Workers::new(Vec::new())).unwrap();
+        let log = crate::log::start(crate::log::LogFormat::Text, 1 << 16).unwrap();
+        start(&path, Workers::new(Vec::new()), log).unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         std::fs::remove_file(&path).unwrap();
         assert_eq!(mode & 0o777, 0o600);
@@ -149,7 +287,16 @@ mod tests {
 
     #[test]
     fn other_lines_are_refused() {
-        for line in ["", "delete", "delete \n", "erase ALL", "delete all", "delete ../lock", "hold ALL ALL"] {
+        for line in [
+            "",
+            "delete",
+            "delete \n",
+            "erase ALL",
+            "delete all",
+            "delete ../lock",
+            "hold ALL ALL",
+            "hold LIST 1",
+        ] {
             assert!(line.parse::<Request>().is_err(), "{line}");
         }
     }

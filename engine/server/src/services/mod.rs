@@ -18,7 +18,7 @@ use tokio::task::LocalSet;
 use crate::log::Log;
 use crate::process::Workers;
 
-pub(crate) use control::{CONTROL_SOCKET, Request};
+pub(crate) use control::{CONTROL_SOCKET, LINE_IDS_MAX, Request, Subject, Total, report as report_action};
 pub(crate) use pickup::{Pickup, PickupSettings, SubmissionNumbers, start as start_pickup};
 
 /// What the thread works with.
@@ -44,7 +44,7 @@ pub(crate) struct Services {
 pub(crate) fn start(services: Services) -> io::Result<()> {
     let Services { has_ring, metrics_listen, registry, control, workers, log, refresh, refresh_period } =
         services;
-    if let Err(error) = control::start(&control, workers) {
+    if let Err(error) = control::start(&control, workers, log.clone()) {
         let message = format_args!("no control socket: cannot listen on {}: {error}", control.display());
         log.error("control_unavailable", message)
             .text("path", control.as_os_str().as_bytes())

@@ -34,21 +34,32 @@ pub enum Control {
 }
 
 /// Which messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// One.
-    One(QueueId),
+    /// These, as far as there are such.
+    These(Arc<[QueueId]>),
     /// All to which it makes a difference.
     All,
 }
 
 /// What became of marks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marked {
-    /// Messages of which it is durable.
+    /// Number of messages whose mark is durable.
     pub messages: u64,
-    /// Messages of which it could not be written.
+    /// Number of messages whose mark could not be written.
     pub failures: u64,
+    /// Of [`Selection::These`] the messages that there are, and whether the mark of each is durable.
+    pub outcomes: Vec<(QueueId, bool)>,
+}
+
+impl Marked {
+    /// Adds what became of others.
+    pub fn add(&mut self, mut other: Self) {
+        self.messages += other.messages;
+        self.failures += other.failures;
+        self.outcomes.append(&mut other.outcomes);
+    }
 }
 
 /// Tells who asked; must not wait.
@@ -79,11 +90,15 @@ pub(crate) struct Markings {
 
 #[derive(Debug)]
 struct Job {
+    /// The tag of the first id's mark; those of the others follow.
     tag: u64,
     mark: Mark,
-    /// Not marked yet.
-    ids: Vec<QueueId>,
+    ids: Arc<[QueueId]>,
+    /// How many of them the spool was given.
+    given: usize,
     under_way: u64,
+    /// Whether the outcome of each id is wanted.
+    is_itemised: bool,
     marked: Marked,
     answer: Answer,
 }
@@ -101,48 +116,63 @@ impl Markings {
             Mark::Hold => state == State::Incoming,
             Mark::Release => state == State::Hold,
         };
-        let ids = match selection {
-            Selection::One(id) => vec![id],
+        let (ids, is_itemised): (Arc<[QueueId]>, bool) = match selection {
+            Selection::These(ids) => (ids, true),
             Selection::All => {
-                spool.ids().filter(|(_, state)| makes_difference(*state)).map(|(id, _)| id).collect()
+                let all = spool.ids().filter(|(_, state)| makes_difference(*state));
+                (all.map(|(id, _)| id).collect(), false)
             }
         };
-        self.next += 1;
         let tag = MARK_TAG | self.next;
-        self.jobs.push(Job { tag, mark, ids, under_way: 0, marked: Marked::default(), answer });
+        self.next += ids.len() as u64;
+        let marked = Marked::default();
+        self.jobs.push(Job { tag, mark, ids, given: 0, under_way: 0, is_itemised, marked, answer });
     }
 
     /// Gives the spool as many marks as it takes now.
     pub(crate) fn advance<D: Disk>(&mut self, spool: &mut SegmentSpool<D>) {
         for job in &mut self.jobs {
-            while let Some(id) = job.ids.pop() {
-                match spool.mark(id, job.mark, job.tag) {
+            while let Some(id) = job.ids.get(job.given).copied() {
+                match spool.mark(id, job.mark, job.tag + job.given as u64) {
                     Ok(()) => job.under_way += 1,
                     Err(MarkError::NotFound) => {}
-                    Err(MarkError::Refused(Refusal::Busy)) => {
-                        job.ids.push(id);
-                        break;
-                    }
-                    Err(MarkError::Refused(_)) => job.marked.failures += 1,
+                    Err(MarkError::Refused(Refusal::Busy)) => break,
+                    Err(MarkError::Refused(_)) => job.count(id, false),
                 }
+                job.given += 1;
             }
         }
-        for job in self.jobs.extract_if(.., |job| job.ids.is_empty() && job.under_way == 0) {
+        for job in self.jobs.extract_if(.., |job| job.given == job.ids.len() && job.under_way == 0) {
             (job.answer.0)(job.marked);
         }
     }
 
     pub(crate) fn settled(&mut self, tag: u64, is_durable: bool) {
-        let Some(job) = self.jobs.iter_mut().find(|job| job.tag == tag) else { return };
-        job.under_way -= 1;
-        if is_durable {
-            job.marked.messages += 1;
-        } else {
-            job.marked.failures += 1;
+        let found = self.jobs.iter_mut().find_map(|job| {
+            let place = usize::try_from(tag.checked_sub(job.tag)?).ok()?;
+            let id = *job.ids.get(place)?;
+            Some((job, id))
+        });
+        if let Some((job, id)) = found {
+            job.under_way -= 1;
+            job.count(id, is_durable);
         }
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
         self.jobs.is_empty()
+    }
+}
+
+impl Job {
+    fn count(&mut self, id: QueueId, is_durable: bool) {
+        if is_durable {
+            self.marked.messages += 1;
+        } else {
+            self.marked.failures += 1;
+        }
+        if self.is_itemised {
+            self.marked.outcomes.push((id, is_durable));
+        }
     }
 }

@@ -641,7 +641,7 @@ fn marks_are_durable_when_they_are_answered() {
         let answer = Answer::new(move |marked| sender.send(marked).unwrap());
         rig.controls.send(Control::Mark { mark, selection, answer }).unwrap();
         rig.settle();
-        assert_eq!(answers.try_recv(), Ok(Marked { messages: 3, failures: 0 }));
+        assert_eq!(answers.try_recv(), Ok(Marked { messages: 3, ..Marked::default() }));
         rig.disk.cut_power();
         let states: Vec<State> = rig.queue().into_iter().map(|(state, _)| state).collect();
         match mark {

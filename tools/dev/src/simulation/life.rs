@@ -410,7 +410,7 @@ impl<'a> Life<'a> {
     fn ask(&mut self, ledger: &mut Ledger, number: usize, mark: Mark) {
         let Some(id) = ledger.begin_mark(number, mark) else { return };
         self.world.note("message {} is to be marked", [number as u64, 0, 0]);
-        self.send_mark(mark, Selection::One(id), vec![number]);
+        self.send_mark(mark, &Selection::These([id].into()), vec![number]);
     }
 
     /// While no message is coming in.
@@ -420,10 +420,10 @@ impl<'a> Life<'a> {
         for number in &numbers {
             ledger.begin_mark(*number, mark);
         }
-        self.send_mark(mark, Selection::All, numbers);
+        self.send_mark(mark, &Selection::All, numbers);
     }
 
-    fn send_mark(&mut self, mark: Mark, selection: Selection, messages: Vec<usize>) {
+    fn send_mark(&mut self, mark: Mark, selection: &Selection, messages: Vec<usize>) {
         let job = self.jobs.len();
         let seats: Vec<&Seat> = self.seats.iter().filter(|seat| seat.worker.is_some()).collect();
         for seat in &seats {
@@ -431,10 +431,11 @@ impl<'a> Life<'a> {
             let answer = Answer::new(move |marked| {
                 let _ = answer.send((job, marked));
             });
+            let selection = selection.clone();
             let _ = seat.controls.send(Control::Mark { mark, selection, answer });
             seat.waker.wake();
         }
-        let (unanswered, is_all) = (seats.len(), selection == Selection::All);
+        let (unanswered, is_all) = (seats.len(), *selection == Selection::All);
         self.jobs.push(Job { messages, is_all, mark, unanswered, marked: Marked::default() });
     }
 
@@ -442,10 +443,9 @@ impl<'a> Life<'a> {
         while let Ok((index, marked)) = self.answers.try_recv() {
             let job = &mut self.jobs[index];
             job.unanswered -= 1;
-            job.marked.messages += marked.messages;
-            job.marked.failures += marked.failures;
+            job.marked.add(marked);
             if job.unanswered == 0 {
-                let Marked { messages, failures } = job.marked;
+                let Marked { messages, failures, .. } = job.marked;
                 if job.is_all {
                     self.world.note("messages are marked: {} done, {} failed", [messages, failures, 0]);
                     ledger.end_marks(&job.messages, job.mark, messages, failures)?;
