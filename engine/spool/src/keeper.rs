@@ -87,6 +87,9 @@ impl<D: Disk> SegmentKeeper<D> {
                 prepared = made.ok();
                 // A disk that is full may have room later.
                 self.shared.set_full(prepared.is_none());
+            } else {
+                // The directory is back.
+                self.shared.set_trouble(None);
             }
             let Some(segment) = prepared.take() else {
                 std::thread::park_timeout(PERIOD);
