@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod config;
+mod file_system;
 pub mod log;
 mod maildrop;
 mod metrics;

@@ -8,13 +8,19 @@ use std::time::Duration;
 
 use mailrace_spool::Shared;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use crate::file_system::QueuePart;
 use crate::log::LinesLost;
 use crate::services::SubmissionNumbers;
+use process::ProcessMetrics;
+
+pub(crate) use text::Format;
+
+mod process;
+mod text;
 
 /// A number that one thread changes and any thread reads.
 #[derive(Debug, Default)]
@@ -165,13 +171,15 @@ pub(crate) struct Metrics {
     pub(crate) lines_lost: LinesLost,
     /// How workers reach the kernel.
     pub(crate) io: &'static str,
+    pub(crate) queue_parts: Vec<QueuePart>,
 }
 
 impl Metrics {
-    /// The text that Prometheus reads.
+    /// These and the metrics of the process.
     pub(crate) fn into_registry(self) -> Registry {
-        let mut registry = Registry::with_prefix("mailrace");
-        registry.register_collector(Box::new(self));
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(ProcessMetrics::starting()));
+        registry.sub_registry_with_prefix("mailrace").register_collector(Box::new(self));
         registry
     }
 
@@ -200,12 +208,15 @@ impl Metrics {
     }
 }
 
-/// The metrics as text.
-pub(crate) fn text_of(registry: &Registry) -> String {
-    let mut text = String::new();
-    // Writing to a String does not fail.
-    let _ = encode(&mut text, registry);
-    text
+/// The features that this program was built with.
+fn features() -> String {
+    let all = [
+        ("sqlite", cfg!(feature = "sqlite")),
+        ("pgsql", cfg!(feature = "pgsql")),
+        ("ldap", cfg!(feature = "ldap")),
+    ];
+    let built: Vec<&str> = all.into_iter().filter(|(_, is_built)| *is_built).map(|(name, _)| name).collect();
+    built.join(",")
 }
 
 impl Collector for Metrics {
@@ -249,9 +260,31 @@ impl Collector for Metrics {
         )?;
         counter("log_lines_lost", "Log lines that found no room", self.lines_lost.count())?;
 
+        let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+        encoder
+            .encode_descriptor("build", "What this program was built from", None, MetricType::Info)?
+            .encode_info(&[
+                ("version", env!("CARGO_PKG_VERSION")),
+                ("features", &features()),
+                ("profile", profile),
+            ])?;
         encoder
             .encode_descriptor("io", "How workers reach the kernel", None, MetricType::Info)?
             .encode_info(&[("io", self.io)])?;
+
+        let mut file_systems = encoder.encode_descriptor(
+            "queue_file_system",
+            "File systems of the queue's directories, and whether they keep what was synced when power is lost",
+            None,
+            MetricType::Info,
+        )?;
+        for QueuePart { name, file_system } in &self.queue_parts {
+            file_systems.encode_info(&[
+                ("directory", *name),
+                ("type", &file_system.kind),
+                ("durable", file_system.durability.name()),
+            ])?;
+        }
 
         let mut gauge = |name: &str, help: &str, value: u64| {
             encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)

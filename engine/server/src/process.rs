@@ -26,6 +26,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::config::{
     ConfigErrors, Configuration, EngineSettings, IoChoice, Sources, Tables, own_processors, zone_now,
 };
+use crate::file_system;
 use crate::log::{self, Log, panics};
 use crate::maildrop::Maildrop;
 use crate::metrics::{Metrics, WorkerNumbers};
@@ -359,6 +360,7 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
             .text("file", config.as_os_str().as_bytes())
             .text("reason", error.to_string());
     }
+    let queue_parts = file_system::inspect(disk.root(), log);
     let mut listeners = listen(&configuration.engine, count)?;
     let addresses = listeners.first().map(|sockets| addresses_of(sockets)).unwrap_or_default();
 
@@ -417,6 +419,7 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
         spool: Arc::clone(&shared),
         lines_lost: log.lines_lost(),
         io: kernel.name(),
+        queue_parts,
     };
     let current = Arc::new(Current {
         sources,

@@ -1,6 +1,7 @@
-//! Owns `mailrace check`.
+//! `mailrace check`.
 
 use crate::config::own_processors;
+use crate::file_system::FileSystem;
 use crate::tables::Lookups;
 
 use super::{ConfigurationArguments, Failure, wrong};
@@ -11,6 +12,11 @@ pub(super) fn run(arguments: ConfigurationArguments) -> Result<(), Failure> {
     for note in configuration.notes.iter().chain(&tables.notes) {
         println!("{note}");
     }
-    println!("the configuration is right");
+    let directory = &configuration.queue.directory;
+    // A directory that cannot be looked at is an error of the start, which may have another user.
+    if let Some(warning) = FileSystem::of(directory).ok().and_then(|kind| kind.warning(directory)) {
+        println!("warning: {warning}");
+    }
+    println!("configuration OK");
     Ok(())
 }
