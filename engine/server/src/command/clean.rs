@@ -169,14 +169,14 @@ impl Observer for Notices {
 }
 
 /// Until a table has answered a question. Each is answered, if only because the time for it is over.
-fn wait_for(answers: &Receiver<Ticket>, ticket: Ticket) -> Result<(), Failure> {
+pub(super) fn wait_for(answers: &Receiver<Ticket>, ticket: Ticket) -> Result<(), Failure> {
     let is_answered = answers.iter().any(|answered| answered == ticket);
     is_answered
         .then_some(())
         .ok_or_else(|| Failure::new(EXIT_UNAVAILABLE, "the thread for lookups has ended"))
 }
 
-fn refused(halt: &Halt) -> Failure {
+pub(super) fn refused(halt: &Halt) -> Failure {
     let reply = match halt {
         Halt::Rejected(rejection) => rejection.reply(),
         Halt::Pending(_) => Rejection::LookupFailed.reply(),
