@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Events that cannot be brought about here, or not without root or a fault in the program.
-const ELSEWHERE: [&str; 12] = [
+const ELSEWHERE: [&str; 15] = [
     // Unit tests of the worker and its telemetry: no limit binds this machine's own addresses.
     "too_many_connections",
     "accept_failed",
@@ -31,7 +31,10 @@ const ELSEWHERE: [&str; 12] = [
     // Races with other processes and faults of the maildrop's file system.
     "maildrop_unreadable",
     "maildrop_removed",
+    "maildrop_replaced",
     "maildrop_retry",
+    "maildrop_stuck",
+    "lines_left_out",
     // Actions that look right and are not: tables refuse most of them.
     "unusable action",
     // Bugs.

@@ -128,20 +128,13 @@ impl Telemetry {
         line.text("message-id", message.message_id())
             .number("commit_us", u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
         drop(line);
-        self.further_recipients(
-            Some(message.id),
-            None,
-            envelope.recipients.get(listed..).unwrap_or_default(),
-        );
+        self.further_recipients(message.id, envelope.recipients.get(listed..).unwrap_or_default());
     }
 
     /// Logs the recipients that the line about their message has no room for.
-    fn further_recipients(&mut self, id: Option<QueueId>, file: Option<&str>, mut recipients: &[Recipient]) {
+    fn further_recipients(&mut self, id: QueueId, mut recipients: &[Recipient]) {
         while !recipients.is_empty() {
-            let mut line = self.log.line(self.wall, id, "recipients");
-            if let Some(file) = file {
-                line.text("file", file.as_bytes());
-            }
+            let mut line = self.log.line(self.wall, Some(id), "recipients");
             let listed = line.addresses("to", addresses(recipients));
             recipients = recipients.get(listed..).unwrap_or_default();
         }
