@@ -334,13 +334,14 @@ fn reference(wire: &[u8], mode: BareNewline) -> Option<Vec<u8>> {
             continue;
         }
         let line = line.strip_prefix(b".").unwrap_or(line);
-        let text = line.iter().rposition(|octet| *octet != b'\r').map_or(0, |last| last + 1);
-        // Of the CRs before an LF only the last 64 can be of the line end.
-        let crs = line.len() - text + usize::from(!is_bare);
-        let blanks = crs.saturating_sub(1) / 64 * 64;
-        let text = if is_bare { line } else { &line[..text] };
+        // One CR is of the line end; where bare newlines are accepted, all before an LF are.
+        let is_cut = !is_bare && mode == BareNewline::Accept;
+        let text = if is_cut {
+            &line[..line.iter().rposition(|octet| *octet != b'\r').map_or(0, |last| last + 1)]
+        } else {
+            line
+        };
         content.extend(text.iter().map(|octet| if *octet == b'\r' { b' ' } else { *octet }));
-        content.extend(std::iter::repeat_n(b' ', blanks));
         content.extend_from_slice(b"\r\n");
     }
     None
