@@ -172,9 +172,9 @@ impl Faults {
         is_hit
     }
 
-    /// From now on all goes well, or no more.
-    pub const fn set_off(&mut self, are_off: bool) {
-        self.are_off = are_off;
+    /// From now on all goes well, or no more; whether it did before.
+    pub const fn set_off(&mut self, are_off: bool) -> bool {
+        std::mem::replace(&mut self.are_off, are_off)
     }
 
     /// How often each happened.

@@ -240,9 +240,9 @@ impl World {
         self.state().faults.has(fault)
     }
 
-    /// From now on all goes well, or no more; with room on the disk.
-    pub fn set_faults_off(&self, are_off: bool) {
-        self.state().faults.set_off(are_off);
+    /// From now on all goes well, or no more; whether it did before.
+    pub fn set_faults_off(&self, are_off: bool) -> bool {
+        self.state().faults.set_off(are_off)
     }
 
     /// Changes the size of the disk.

@@ -378,3 +378,6 @@ impl Files for Directory<'_> {
         Ok(octets)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -240,6 +240,42 @@ impl Ledger {
         Ok(Account { messages: found.len(), damage: reading.damage })
     }
 
+    /// Looks at the queue beside a running engine: what was told holds for a reader, too.
+    pub(super) fn glance(&mut self, disk: &SimDisk, corruptions: &[Corruption]) -> Result<(), String> {
+        self.note_damage(corruptions);
+        let disk = Onlooker::new(disk);
+        let reading =
+            queue_reader::read(&disk).map_err(|error| format!("the queue cannot be read: {error}"))?;
+        let mut found = BTreeMap::new();
+        for (id, message) in &reading.messages {
+            let number = match self.by_id.get(id) {
+                Some(number) => *number,
+                None => self.identify(&reading, &disk, *id)?,
+            };
+            found.insert(number, (*id, message.is_held));
+        }
+        for (number, record) in self.records.iter().enumerate() {
+            let seen = found.get(&number).copied();
+            let id = record.id.or(seen.map(|(id, _)| id));
+            if id.is_some_and(|id| self.affected.contains(&id)) {
+                continue;
+            }
+            let is_right = match (record.presence, seen) {
+                (Presence::Perhaps, _) | (Presence::Never, None) => true,
+                (Presence::Once, Some((_, true))) => record.may_be_held,
+                (Presence::Once, Some((_, false))) => record.may_be_incoming,
+                (Presence::Once, None) | (Presence::Never, Some(_)) => false,
+            };
+            if !is_right {
+                let presence = record.presence;
+                return Err(format!(
+                    "a reader beside the engine sees message {number} as {seen:?}, which is to be there {presence:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// The engine's own reader sees the same; of some messages it is asked for everything.
     fn ask_engine(&self, disk: &Onlooker, reading: &Reading) -> Result<(), String> {
         let queue = Queue::read(disk, true).map_err(|error| format!("the queue cannot be read: {error}"))?;

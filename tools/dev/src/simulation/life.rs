@@ -97,6 +97,8 @@ const STEPS_MAX: usize = 400_000;
 const TIME_MAX: Duration = Duration::from_secs(3000);
 /// How long workers may take to end beyond their drain timeout: a commit that is under way waits for its disk.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(600);
+/// Of the turns of operators who read the queue, how many they do that in.
+const READS_SHARE: u64 = 150;
 /// How long the keeper rests when nothing happens.
 const REST: Duration = Duration::from_secs(40);
 
@@ -352,6 +354,9 @@ impl<'a> Life<'a> {
             }
             Actor::Operator => {
                 self.operator_wakes = now.after(REST);
+                if self.plan.has_readers && self.random.one_in(READS_SHARE) {
+                    self.glance(ledger)?;
+                }
                 self.operate(ledger);
                 Ok(())
             }
@@ -379,6 +384,14 @@ impl<'a> Life<'a> {
             usize::try_from(self.random.magnitude(8_000, 1 << 20)).unwrap_or(usize::MAX);
         let settings = Arc::new(settings);
         self.tell_all(|| Control::Reload(Arc::clone(&settings)));
+    }
+
+    /// A command reads the queue beside the engine.
+    fn glance(&self, ledger: &mut Ledger) -> Result<(), String> {
+        let were_off = self.world.set_faults_off(true);
+        let result = ledger.glance(&self.world.disk(), &self.world.take_corruptions());
+        self.world.set_faults_off(were_off);
+        result
     }
 
     /// Marks a message: mostly as done, as its delivery would.

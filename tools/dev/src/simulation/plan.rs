@@ -40,6 +40,8 @@ pub(super) struct Plan {
     pub(super) tables: Option<TableManner>,
     /// Each field and line is looked up, and nothing is found.
     pub(super) has_checks: bool,
+    /// The queue is read while the engine runs.
+    pub(super) has_readers: bool,
     /// Of a thousand turns of the operator, how many reload.
     pub(super) reloads: u64,
     /// Segments empty but for few messages.
@@ -204,6 +206,7 @@ impl Plan {
             lives,
             manner,
             tables,
+            has_readers: !is_heavy && Random::new(seed, "readers").one_in(3),
             has_checks: Random::new(seed, "checks").one_in(6),
             reloads: if random.one_in(3) { random.magnitude(1, 200) } else { 0 },
             operator_period: random.magnitude(200, if is_sparse { 20_000 } else { 2_000_000 }),
