@@ -202,6 +202,12 @@ impl World {
         self.state().now
     }
 
+    /// The wall clock, in microseconds of the Unix epoch.
+    #[must_use]
+    pub fn wall_clock(&self) -> u64 {
+        self.state().wall_clock()
+    }
+
     /// Lets time pass up to `time`.
     pub fn advance(&self, time: Instant) {
         let mut state = self.state();

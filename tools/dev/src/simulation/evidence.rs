@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use super::message::{Answer, Body, Message, Recipient};
+use super::pickup::USER_ID;
 use crate::queue_reader::{self, Envelope};
 
 /// What a world's engine calls itself.
@@ -62,7 +63,7 @@ pub(super) fn compare_envelope(
         ret: message.ret.map(|ret| ret.as_bytes()[0]),
         envelope_id: message.envelope_id.as_ref().map(text),
         declared_size: message.declared_size,
-        user_id: found.user_id,
+        user_id: origin.address.is_none().then_some(USER_ID),
         recipients: found.recipients.clone(),
     };
     if said != *found || found.arrival.is_none() {
@@ -168,7 +169,7 @@ pub(super) fn compare_trace_field(message: &Message, found: &[u8], id: &str) -> 
     };
     let origin = &message.origin;
     let front = match origin.address {
-        None => format!("Received: by {HOST}"),
+        None => format!("Received: by localhost (Mailrace, from userid {USER_ID})\r\n\tid {id}; "),
         Some((address, _)) => {
             let address = match address {
                 IpAddr::V4(address) => address.to_string(),
@@ -185,7 +186,7 @@ pub(super) fn compare_trace_field(message: &Message, found: &[u8], id: &str) -> 
     let rest = found.strip_prefix(&front);
     let is_right = match (origin.address, rest) {
         (_, None) => false,
-        (None, Some(rest)) => rest.contains(id),
+        (None, Some(_)) => true,
         (Some(_), Some(rest)) => ends.iter().any(|end| rest.starts_with(end.as_str())),
     };
     if is_right && found.ends_with("\r\n") {

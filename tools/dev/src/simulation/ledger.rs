@@ -96,10 +96,7 @@ impl Ledger {
         }
         if !reply.starts_with("250 ") {
             self.refused += 1;
-            // The write that held it failed, and some of it may be on the disk. A mark that takes it out was durable before
-            // this was said, unless something else failed too.
-            let is_excused = reply.starts_with("451 4.3.0 ") && failures > self.failures_before + 1;
-            record.presence = if is_excused { Presence::Perhaps } else { Presence::Never };
+            self.records[number].presence = self.presence_after(reply, failures);
             return Ok(());
         }
         let id = reply.trim_end().rsplit_once(" queued as ").and_then(|(_, id)| queue_reader::id_number(id));
@@ -126,6 +123,31 @@ impl Ledger {
     pub(super) fn is_markable(&self, number: usize) -> bool {
         let record = &self.records[number];
         record.presence == Presence::Once && !record.is_marking && record.id.is_some()
+    }
+
+    /// A message that was submitted on this machine is in the queue; under which id is not told.
+    pub(super) fn submitted(&mut self, number: usize) {
+        self.accepted += 1;
+        let record = &mut self.records[number];
+        (record.presence, record.generation) = (Presence::Once, Some(self.generation));
+    }
+
+    /// One that was submitted here was not taken.
+    pub(super) fn put_off(&mut self, number: usize, reply: &str, failures: u64) {
+        self.refused += 1;
+        self.records[number].presence = self.presence_after(reply, failures);
+    }
+
+    /// Whether nothing of it can be in the queue.
+    pub(super) fn is_gone(&self, number: usize) -> bool {
+        self.records[number].presence == Presence::Never
+    }
+
+    /// What a refusal leaves in the queue. The write that held a message failed, and some of it may be on the disk. A mark
+    /// that takes it out was durable before this was said, unless something else failed too.
+    fn presence_after(&self, reply: &str, failures: u64) -> Presence {
+        let is_excused = reply.starts_with("451 4.3.0 ") && failures > self.failures_before + 1;
+        if is_excused { Presence::Perhaps } else { Presence::Never }
     }
 
     /// Those to which a mark would make a difference, as the last look at the queue had it.
@@ -325,7 +347,8 @@ impl Ledger {
     fn compare(&mut self, number: usize, found: Option<(u64, bool)>) -> Result<(), String> {
         let record = &mut self.records[number];
         let known = record.id.or_else(|| found.map(|(id, _)| id));
-        let is_affected = known.is_some_and(|id| self.affected.contains(&id));
+        // Of one that was submitted here the id may not be known.
+        let is_affected = known.map_or(self.is_damaged, |id| self.affected.contains(&id));
         let Some((id, is_held)) = found else {
             if record.presence == Presence::Once && !is_affected {
                 return Err(format!(

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, Sender};
-use mailrace::worker::{Answer, Control, Marked, Selection, Telemetry, Usage, Worker};
+use mailrace::worker::{Answer, Control, Marked, Selection, Submit, Telemetry, Usage, Worker};
 use mailrace_io::sim::{Fault, Random, World};
 use mailrace_io::{Instant, Io, Waker};
 use mailrace_spool::{Mark, Mover, Opened, RecoveryReport, SegmentKeeper, open};
 
 use super::client::Client;
 use super::ledger::Ledger;
+use super::pickup::Pickup;
 use super::plan::Plan;
 use super::planted::{PlantedDisk, PlantedIo};
 use super::tables::Tables;
@@ -43,6 +44,9 @@ pub(super) struct Life<'a> {
     drain_at: Option<Instant>,
     pub(super) clients: Vec<Client>,
     tables: Tables,
+    pickup: Pickup,
+    reloads_left: u32,
+    pickup_wakes: Instant,
     jobs: Vec<Job>,
     answers: Receiver<(usize, Marked)>,
     answer: Sender<(usize, Marked)>,
@@ -88,6 +92,7 @@ enum Actor {
     Mover,
     Operator,
     Tables,
+    Pickup,
     Client(usize),
 }
 
@@ -147,6 +152,9 @@ impl<'a> Life<'a> {
             drain_at: None,
             clients: Vec::new(),
             tables,
+            pickup: Pickup::new(Random::new(random.bits(), "pickup")),
+            pickup_wakes: now,
+            reloads_left: 20,
             jobs: Vec::new(),
             answers,
             answer,
@@ -161,6 +169,11 @@ impl<'a> Life<'a> {
             let random = Random::new(self.random.bits() ^ index as u64, "client");
             self.clients.push(Client::new(self.world, ledger, random, self.seats.len(), &self.plan.manner));
         }
+    }
+
+    /// Users of the machine drop messages.
+    pub(super) fn drop_messages(&mut self, ledger: &mut Ledger) {
+        self.pickup.invite(self.plan.submissions, &self.plan.manner, ledger);
     }
 
     /// An honest client comes to each worker.
@@ -250,7 +263,9 @@ impl<'a> Life<'a> {
             let spent = now.since(start);
             match goal {
                 Goal::Quiet => {
-                    let is_quiet = self.jobs.is_empty() && self.clients.iter().all(Client::is_over);
+                    let is_quiet = self.jobs.is_empty()
+                        && self.pickup.is_over()
+                        && self.clients.iter().all(Client::is_over);
                     if is_quiet || spent > TIME_MAX {
                         return Ok(End::Quiet);
                     }
@@ -317,6 +332,7 @@ impl<'a> Life<'a> {
         consider(Some(self.keeper_wakes), Actor::Keeper);
         consider(Some(self.mover_wakes), Actor::Mover);
         consider(self.tables.next_event(), Actor::Tables);
+        consider(self.pickup.can_begin().then_some(self.pickup_wakes), Actor::Pickup);
         consider(self.has_operator.then_some(self.operator_wakes), Actor::Operator);
         for (index, client) in self.clients.iter().enumerate() {
             consider(client.next_event(), Actor::Client(index));
@@ -340,7 +356,8 @@ impl<'a> Life<'a> {
                 self.mover_wakes = self.mover_wakes.min(self.soon(now));
                 let period = self.random.between(1, self.plan.operator_period);
                 self.operator_wakes = self.operator_wakes.min(now.after(Duration::from_micros(period)));
-                self.take_answers(ledger)
+                self.take_answers(ledger)?;
+                self.advance_pickup(ledger)
             }
             Actor::Keeper => {
                 self.keeper.step();
@@ -366,8 +383,33 @@ impl<'a> Life<'a> {
                 }
                 Ok(())
             }
+            Actor::Pickup => {
+                self.pickup_wakes = now.after(Duration::from_micros(self.random.magnitude(1, 2_000_000)));
+                let worker = self.random.index(self.seats.len());
+                if self.seats[worker].worker.is_some() {
+                    let steps = self.pickup.begin(self.world, worker, ledger);
+                    steps.into_iter().flatten().for_each(|(worker, submit)| self.submit(worker, submit));
+                }
+                Ok(())
+            }
             Actor::Client(index) => self.clients[index].step(self.world, ledger),
         }
+    }
+
+    fn submit(&self, worker: usize, submit: Submit) {
+        let _ = self.seats[worker].controls.send(Control::Submit(submit));
+        self.seats[worker].waker.wake();
+    }
+
+    /// The pickup hears what became of its messages, unless the process is no more.
+    fn advance_pickup(&mut self, ledger: &mut Ledger) -> Result<(), String> {
+        if self.world.is_over() {
+            return Ok(());
+        }
+        for (worker, submit) in self.pickup.advance(self.world, ledger)? {
+            self.submit(worker, submit);
+        }
+        Ok(())
     }
 
     fn soon(&mut self, now: Instant) -> Instant {
@@ -396,7 +438,8 @@ impl<'a> Life<'a> {
 
     /// Marks a message: mostly as done, as its delivery would.
     fn operate(&mut self, ledger: &mut Ledger) {
-        if self.plan.reloads > 0 && self.random.below(1000) < self.plan.reloads {
+        if self.reloads_left > 0 && self.random.below(1000) < self.plan.reloads {
+            self.reloads_left -= 1;
             self.reload(ledger);
         }
         let markable = ledger.markable();

@@ -208,6 +208,30 @@ impl Message {
         message
     }
 
+    /// One that is submitted on this machine.
+    pub(super) fn local(number: usize, size: usize, manner: &Manner, random: &mut Random) -> Self {
+        let mut message = Self::plain(number, 0, random);
+        let count =
+            if random.one_in(8) { random.magnitude(1, manner.recipients_max) } else { random.between(1, 3) };
+        let kinds: &[&str] = if manner.has_tables { &["u", "a", "b", "c"] } else { &["u"] };
+        let recipients = (0..count).map(|index| Recipient {
+            address: format!("{}{number}-{index}@{DOMAIN}", random.pick(kinds)),
+            notify: if random.one_in(6) { 1 << random.below(4) } else { 0 },
+            is_accepted: Some(true),
+            ..Recipient::default()
+        });
+        message.recipients = recipients.collect();
+        message.ret = random.one_in(6).then_some("HDRS");
+        message.envelope_id = random.one_in(6).then(|| format!("local id {number}"));
+        message.body = random.one_in(6).then_some(Body::EightBit);
+        message.fill(number, size, manner, false, random);
+        message.has_bare_newlines = false;
+        if message.content.len() as u64 > manner.message_size_limit {
+            message.refusal = Some("552 5.3.4 ");
+        }
+        message
+    }
+
     /// One without anything out of the ordinary.
     pub(super) fn plain(number: usize, size: usize, random: &mut Random) -> Self {
         let recipients = (0..random.between(1, 3)).map(|index| Recipient {

@@ -35,6 +35,7 @@ mod ledger;
 mod life;
 mod message;
 mod onlooker;
+mod pickup;
 mod plan;
 mod planted;
 mod shrink;
@@ -277,6 +278,9 @@ impl Run {
         crash: Option<(Crash, u64)>,
     ) -> Result<(), String> {
         life.invite(clients, &mut self.ledger);
+        if clients > 0 {
+            life.drop_messages(&mut self.ledger);
+        }
         if crash.is_none() && self.random.one_in(3) {
             life.end_early();
         }

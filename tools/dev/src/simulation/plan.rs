@@ -40,6 +40,8 @@ pub(super) struct Plan {
     pub(super) tables: Option<TableManner>,
     /// Each field and line is looked up, and nothing is found.
     pub(super) has_checks: bool,
+    /// Messages that are submitted on the machine in a life at most.
+    pub(super) submissions: usize,
     /// The queue is read while the engine runs.
     pub(super) has_readers: bool,
     /// Of a thousand turns of the operator, how many reload.
@@ -206,6 +208,7 @@ impl Plan {
             lives,
             manner,
             tables,
+            submissions: if random.one_in(3) { 1 + random.index(8) } else { 0 },
             has_readers: !is_heavy && Random::new(seed, "readers").one_in(3),
             has_checks: Random::new(seed, "checks").one_in(6),
             reloads: if random.one_in(3) { random.magnitude(1, 200) } else { 0 },
@@ -217,9 +220,9 @@ impl Plan {
 }
 
 /// One in so many worlds has large messages.
-const HEAVY_SHARE: u64 = 24;
+const HEAVY_SHARE: u64 = 32;
 /// One in so many has messages with hundreds of recipients.
-const CROWD_SHARE: u64 = 12;
+const CROWD_SHARE: u64 = 16;
 /// One in so many has small messages in segments that empty.
 const SPARSE_SHARE: u64 = 8;
 /// What a client that owes may be made to wait, and what other clients may hold up.

@@ -414,6 +414,8 @@ impl Client {
         if line.starts_with("421 4.3.2 ")
             && !self.is_loose
             && let Some((Expected::Verdict(number, None), _)) = self.expected.front()
+            // Nothing is lost with one that is refused anyway.
+            && ledger.message(*number).refusal.is_none()
         {
             return Err(format!("a drain ended a session in the middle of message {number}"));
         }
