@@ -412,6 +412,7 @@ impl Client {
 
     fn reply(&mut self, line: &str, world: &World, ledger: &mut Ledger) -> Result<(), String> {
         if line.starts_with("421 4.3.2 ")
+            && line.contains("shutting down")
             && !self.is_loose
             && let Some((Expected::Verdict(number, None), _)) = self.expected.front()
             // Nothing is lost with one that is refused anyway.
