@@ -278,7 +278,7 @@ impl Ledger {
         }
         for (number, record) in self.records.iter().enumerate() {
             let seen = found.get(&number).copied();
-            let id = record.id.or(seen.map(|(id, _)| id));
+            let id = record.id.or_else(|| seen.map(|(id, _)| id));
             if id.is_some_and(|id| self.affected.contains(&id)) {
                 continue;
             }
