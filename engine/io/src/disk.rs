@@ -1,15 +1,24 @@
 //! Owns what a queue needs of a directory: rare, blocking, never on a worker's hot path.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
+use rustix::fs::{
+    AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags, Uid,
+};
+use rustix::io::Errno;
+use rustix::rand::GetRandomFlags;
 
-/// Whether writes go past the page cache.
+/// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
+    /// To be read only, through the page cache.
+    Read,
     /// Through the page cache.
     Buffered,
     /// O_DIRECT where the file system has it, else buffered; [`Disk::is_direct`] tells.
@@ -21,16 +30,22 @@ pub trait Disk: Clone + Send + 'static {
     /// An open file.
     type File: Send + 'static;
 
-    /// The names in a subdirectory (`""`: the directory itself), in no order. A missing one is made.
+    /// The names in a subdirectory (`""`: the directory itself), in no order; none in one that is missing.
     ///
     /// # Errors
     /// What the file system says.
     fn list(&self, directory: &str) -> io::Result<Vec<String>>;
 
-    /// Opens a file for reading and writing.
+    /// Makes a subdirectory if it is missing.
     ///
     /// # Errors
     /// What the file system says.
+    fn make_directory(&self, directory: &str) -> io::Result<()>;
+
+    /// Opens a regular file. Never waits for another process, and follows no link.
+    ///
+    /// # Errors
+    /// What the file system says; also for what is no regular file.
     fn open(&self, path: &str, kind: FileKind) -> io::Result<Self::File>;
 
     /// Makes a new file of `size` octets with its blocks reserved (posix_fallocate), all zero, and opens it.
@@ -44,6 +59,12 @@ pub trait Disk: Clone + Send + 'static {
     /// # Errors
     /// What the file system says.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Renames within the directory unless the target is there.
+    ///
+    /// # Errors
+    /// What the file system says; `AlreadyExists` when the target is there.
+    fn rename_new(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Removes a file.
     ///
@@ -63,15 +84,28 @@ pub trait Disk: Clone + Send + 'static {
     /// What the file system says.
     fn lock(&self, path: &str) -> io::Result<Self::File>;
 
+    /// Whether a process has the directory's lock. Changes nothing, and keeps nobody from taking it.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn is_locked(&self, path: &str) -> io::Result<bool>;
+
+    /// Bits that nobody can guess or repeat.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn random(&self) -> io::Result<u64>;
+
     /// Octets free for this process and octets in all.
     ///
     /// # Errors
     /// What the file system says.
     fn space(&self) -> io::Result<(u64, u64)>;
 
-    /// Whether the directory and this subdirectory are still where they were opened: what is written to files of a
-    /// directory that was removed is nobody's. Of a disk whose directory cannot be removed it is true.
-    fn is_in_place(&self, _directory: &str) -> bool {
+    /// Whether the directory and what it had under this path are still where they were: a subdirectory since it was made or
+    /// first found, the lock since it was taken. What is written to files of a directory that was removed or replaced is
+    /// lost. Of a disk whose directory cannot be removed it is true.
+    fn is_in_place(&self, _path: &str) -> bool {
         true
     }
 
@@ -105,11 +139,38 @@ pub trait Disk: Clone + Send + 'static {
 }
 
 /// A directory of the operating system.
+///
+/// Everything that is made in it belongs to the directory's owner, whichever user makes it, and is open to the directory's
+/// group as far as the directory is; never to others.
 #[derive(Clone, Debug)]
 pub struct OsDisk {
     root: PathBuf,
-    /// Device and inode of the root.
-    identity: (u64, u64),
+    owner: Owner,
+    /// Device and inode of the directory (`""`), and of what was made or found in it.
+    identities: Arc<Mutex<BTreeMap<String, Identity>>>,
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+/// To whom a directory belongs.
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    user: u32,
+    group: u32,
+    mode: u32,
+}
+
+impl Owner {
+    /// Gives a file or directory that was just made to the directory's owner.
+    fn settle(self, file: &File, is_directory: bool) -> io::Result<()> {
+        let found = file.metadata()?;
+        if rustix::process::geteuid().is_root() && (found.uid(), found.gid()) != (self.user, self.group) {
+            fchown(file, Some(self.user), Some(self.group))?;
+        }
+        let mode = if is_directory { self.mode & 0o770 | 0o700 } else { self.mode & 0o660 | 0o600 };
+        file.set_permissions(std::fs::Permissions::from_mode(mode))
+    }
 }
 
 /// A file of the operating system.
@@ -119,16 +180,23 @@ pub struct OsFile {
     is_direct: bool,
 }
 
+/// How long a lock is waited for that only readers have, who keep it for a moment.
+const READERS_PATIENCE: Duration = Duration::from_secs(2);
+/// How long between two looks.
+const READERS_PERIOD: Duration = Duration::from_millis(5);
+
 impl OsDisk {
     /// The directory `root`, made with mode 0700 if it is missing.
     ///
     /// # Errors
     /// What the file system says.
     pub fn new(root: &Path) -> io::Result<Self> {
-        make_directory(root)?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root)?;
         let root = root.canonicalize()?;
-        let identity = identity(&root)?;
-        Ok(Self { root, identity })
+        let metadata = root.metadata()?;
+        let owner = Owner { user: metadata.uid(), group: metadata.gid(), mode: metadata.mode() };
+        let identities = BTreeMap::from([(String::new(), (metadata.dev(), metadata.ino()))]);
+        Ok(Self { root, owner, identities: Arc::new(Mutex::new(identities)) })
     }
 
     /// The directory, absolute.
@@ -137,49 +205,120 @@ impl OsDisk {
         &self.root
     }
 
+    /// Notes what is under a path now, for [`Disk::is_in_place`].
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn note_place(&self, path: &str) -> io::Result<()> {
+        let found = identity(&self.path(path))?;
+        self.identities.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), found);
+        Ok(())
+    }
+
+    /// Gives a socket that was just made to the directory's owner, who alone may write to it.
+    ///
+    /// # Errors
+    /// What the file system says; also for what is no socket.
+    pub fn settle_socket(&self, path: &str) -> io::Result<()> {
+        let path = self.path(path);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        // Of this descriptor nobody can change what it is.
+        let socket =
+            rustix::fs::open(&path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let found = rustix::fs::fstat(&socket)?;
+        if !FileType::from_raw_mode(found.st_mode).is_socket() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a socket"));
+        }
+        let (user, group) = (Uid::from_raw(self.owner.user), Gid::from_raw(self.owner.group));
+        if rustix::process::geteuid().is_root() && found.st_uid != self.owner.user {
+            rustix::fs::chownat(&socket, c"", Some(user), Some(group), AtFlags::EMPTY_PATH)?;
+        }
+        Ok(())
+    }
+
+    /// Number of the user to whom the directory belongs.
+    #[must_use]
+    pub const fn owner(&self) -> u32 {
+        self.owner.user
+    }
+
     fn path(&self, path: &str) -> PathBuf {
         self.root.join(path)
     }
 
     fn open_with(&self, path: &str, kind: FileKind, is_new: bool) -> io::Result<OsFile> {
         let mut options = File::options();
-        options.read(true).write(true).create_new(is_new).mode(0o600);
-        if kind == FileKind::Direct {
-            let flags = i32::try_from(OFlags::DIRECT.bits()).unwrap_or(0);
-            match options.clone().custom_flags(flags).open(self.path(path)) {
-                Ok(file) => return Ok(OsFile { file, is_direct: true }),
+        options.read(true).write(kind != FileKind::Read).create_new(is_new).mode(0o600);
+        let open = |flags: OFlags| {
+            let flags = i32::try_from((flags | OFlags::NOFOLLOW).bits()).unwrap_or(0);
+            options.clone().custom_flags(flags).open(self.path(path))
+        };
+        let (file, is_direct) = match kind {
+            // Without waiting, should it be a FIFO.
+            FileKind::Read => (open(OFlags::NONBLOCK)?, false),
+            FileKind::Buffered => (open(OFlags::empty())?, false),
+            FileKind::Direct => match open(OFlags::DIRECT) {
+                Ok(file) => (file, true),
                 // tmpfs and some network file systems have no O_DIRECT. A file that was just made by the
                 // failed attempt must not stop the second one.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                     if is_new {
                         let _ = std::fs::remove_file(self.path(path));
                     }
+                    (open(OFlags::empty())?, false)
                 }
                 Err(error) => return Err(error),
-            }
+            },
+        };
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        Ok(OsFile { file: options.open(self.path(path))?, is_direct: false })
+        Ok(OsFile { file, is_direct })
     }
-}
 
-/// Nobody else looks into it.
-fn make_directory(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    /// The file to lock, made if it is missing.
+    fn open_lock(&self, path: &str) -> io::Result<File> {
+        match self.open_with(path, FileKind::Buffered, true) {
+            // Only what was just made is given away: what is there already may be anything.
+            Ok(made) => self.owner.settle(&made.file, false).map(|()| made.file),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Ok(self.open_with(path, FileKind::Buffered, false)?.file)
+            }
+            Err(error) => Err(error),
+        }
+    }
 }
 
 impl Disk for OsDisk {
     type File = OsFile;
 
     fn list(&self, directory: &str) -> io::Result<Vec<String>> {
-        let path = self.path(directory);
-        make_directory(&path)?;
+        let entries = match std::fs::read_dir(self.path(directory)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
         let mut names = Vec::new();
-        for entry in std::fs::read_dir(path)? {
+        for entry in entries {
             if let Ok(name) = entry?.file_name().into_string() {
                 names.push(name);
             }
         }
         Ok(names)
+    }
+
+    fn make_directory(&self, directory: &str) -> io::Result<()> {
+        let path = self.path(directory);
+        match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => {
+                let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+                let flags = i32::try_from(flags.bits()).unwrap_or(0);
+                self.owner.settle(&File::options().read(true).custom_flags(flags).open(&path)?, true)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            Err(error) => return Err(error),
+        }
+        self.note_place(directory)
     }
 
     fn open(&self, path: &str, kind: FileKind) -> io::Result<OsFile> {
@@ -190,12 +329,12 @@ impl Disk for OsDisk {
         let file = self.open_with(path, kind, true)?;
         let reserved = rustix::fs::fallocate(&file.file, FallocateFlags::empty(), 0, size).or_else(|error| {
             // A file system without fallocate gets a sparse file: space is then found missing at the write.
-            if error == rustix::io::Errno::OPNOTSUPP {
+            if error == Errno::OPNOTSUPP {
                 return file.file.set_len(size);
             }
             Err(error.into())
         });
-        if let Err(error) = reserved {
+        if let Err(error) = reserved.and_then(|()| self.owner.settle(&file.file, false)) {
             let _ = std::fs::remove_file(self.path(path));
             return Err(error);
         }
@@ -204,6 +343,18 @@ impl Disk for OsDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         std::fs::rename(self.path(from), self.path(to))
+    }
+
+    fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (self.path(from), self.path(to));
+        match rustix::fs::renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE) {
+            // Network file systems without it have links, which replace nothing either.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                std::fs::hard_link(&from, &to)?;
+                std::fs::remove_file(&from)
+            }
+            result => Ok(result?),
+        }
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
@@ -215,15 +366,44 @@ impl Disk for OsDisk {
     }
 
     fn lock(&self, path: &str) -> io::Result<OsFile> {
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(self.path(path))?;
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        let file = self.open_lock(path)?;
+        let mut waits = READERS_PATIENCE.as_nanos() / READERS_PERIOD.as_nanos();
+        while let Err(error) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            // Where a shared one can be had, all who have it are readers.
+            let is_readers = error == Errno::WOULDBLOCK
+                && rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok();
+            if !is_readers || waits == 0 {
+                return Err(error.into());
+            }
+            rustix::fs::flock(&file, FlockOperation::Unlock)?;
+            waits -= 1;
+            std::thread::sleep(READERS_PERIOD);
+        }
+        self.note_place(path)?;
         Ok(OsFile { file, is_direct: false })
+    }
+
+    fn is_locked(&self, path: &str) -> io::Result<bool> {
+        let file = match self.open_with(path, FileKind::Read, false) {
+            Ok(file) => file.file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn random(&self) -> io::Result<u64> {
+        let mut bits = [0; 8];
+        // The kernel gives as few bytes as this at once, or none.
+        let count = rustix::rand::getrandom(&mut bits, GetRandomFlags::empty())?;
+        if count < bits.len() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        Ok(u64::from_ne_bytes(bits))
     }
 
     fn space(&self) -> io::Result<(u64, u64)> {
@@ -231,8 +411,12 @@ impl Disk for OsDisk {
         Ok((space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize))
     }
 
-    fn is_in_place(&self, directory: &str) -> bool {
-        identity(&self.root).is_ok_and(|found| found == self.identity) && self.path(directory).is_dir()
+    fn is_in_place(&self, path: &str) -> bool {
+        let identities = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
+        ["", path].into_iter().all(|path| {
+            let found = identity(&self.path(path)).ok();
+            identities.get(path).map_or_else(|| found.is_some(), |known| found == Some(*known))
+        })
     }
 
     fn size(&self, file: &OsFile) -> io::Result<u64> {
@@ -274,13 +458,26 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 mod tests {
     use super::*;
 
+    fn disk(name: &str) -> OsDisk {
+        let root = std::env::temp_dir().join(format!("mailrace-disk-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&root);
+        OsDisk::new(&root).unwrap()
+    }
+
     #[test]
     fn a_directory_that_was_removed_or_replaced_is_not_in_place() {
-        let root = std::env::temp_dir().join(format!("mailrace-disk-{}", std::process::id()));
-        let disk = OsDisk::new(&root).unwrap();
-        assert!(disk.list("sub").unwrap().is_empty() && disk.is_in_place("sub"));
-        std::fs::remove_dir(root.join("sub")).unwrap();
+        let disk = disk("place");
+        let root = disk.root().to_owned();
+        assert!(disk.list("sub").unwrap().is_empty() && !root.join("sub").exists(), "looking makes nothing");
+        disk.make_directory("sub").unwrap();
+        assert!(disk.is_in_place("sub"));
+        std::fs::rename(root.join("sub"), root.join("other")).unwrap();
         assert!(!disk.is_in_place("sub"), "the subdirectory is gone");
+        std::fs::create_dir(root.join("sub")).unwrap();
+        assert!(!disk.is_in_place("sub"), "another subdirectory is in its place");
+        std::fs::remove_dir(root.join("sub")).unwrap();
+        std::fs::rename(root.join("other"), root.join("sub")).unwrap();
+        assert!(disk.is_in_place("sub"), "the subdirectory is back");
         let aside = root.with_extension("aside");
         std::fs::rename(&root, &aside).unwrap();
         assert!(!disk.is_in_place(""), "all is gone");
@@ -289,6 +486,89 @@ mod tests {
         std::fs::remove_dir(&root).unwrap();
         std::fs::rename(&aside, &root).unwrap();
         assert!(disk.is_in_place(""), "it is back");
-        std::fs::remove_dir(&root).unwrap();
+        drop(disk.lock("lock").unwrap());
+        std::fs::remove_file(root.join("lock")).unwrap();
+        assert!(!disk.is_in_place("lock"), "the lock is gone");
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_not_renamed_over_another() {
+        let disk = disk("rename");
+        for name in ["a", "b"] {
+            drop(disk.create(name, 4096, FileKind::Buffered).unwrap());
+        }
+        assert_eq!(disk.rename_new("a", "b").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        disk.rename_new("a", "c").unwrap();
+        let mut names = disk.list("").unwrap();
+        names.sort();
+        assert_eq!(names, ["b", "c"]);
+        std::fs::remove_dir_all(disk.root()).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_opened_and_not_waited_for() {
+        let disk = disk("odd");
+        let root = disk.root().to_owned();
+        std::fs::create_dir(root.join("directory")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", root.join("link")).unwrap();
+        rustix::fs::mknodat(CWD, root.join("fifo"), FileType::Fifo, 0o600.into(), 0).unwrap();
+        for name in ["directory", "link", "fifo"] {
+            for kind in [FileKind::Read, FileKind::Buffered, FileKind::Direct] {
+                assert!(disk.open(name, kind).is_err(), "{name}");
+            }
+        }
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn a_lock_waits_for_readers_and_for_no_engine() {
+        let disk = disk("lock");
+        assert!(!disk.is_locked("lock").unwrap(), "without a lock file");
+        assert!(disk.list("").unwrap().is_empty(), "looking makes nothing");
+        let lock = disk.lock("lock").unwrap();
+        assert!(disk.is_locked("lock").unwrap());
+        assert_eq!(disk.lock("lock").unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(lock);
+        assert!(!disk.is_locked("lock").unwrap());
+        let reader = File::open(disk.root().join("lock")).unwrap();
+        rustix::fs::flock(&reader, FlockOperation::LockShared).unwrap();
+        let engine = {
+            let disk = disk.clone();
+            std::thread::spawn(move || disk.lock("lock").map(drop))
+        };
+        drop(reader);
+        engine.join().unwrap().unwrap();
+        std::fs::remove_dir_all(disk.root()).unwrap();
+    }
+
+    /// As root: another owner can only be given by it.
+    #[test]
+    fn what_is_made_belongs_to_the_owner_of_the_directory() {
+        let root = std::env::temp_dir().join(format!("mailrace-disk-owner-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&root);
+        std::fs::create_dir(&root).unwrap();
+        let is_root = rustix::process::geteuid().is_root();
+        if is_root {
+            std::os::unix::fs::chown(&root, Some(6000), Some(6001)).unwrap();
+        } else {
+            eprintln!("skipped: only root can make files for others");
+        }
+        std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let disk = OsDisk::new(&root).unwrap();
+        disk.make_directory("sub").unwrap();
+        drop(disk.create("sub/file", 4096, FileKind::Direct).unwrap());
+        drop(disk.lock("lock").unwrap());
+        let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
+        disk.settle_socket("socket").unwrap();
+        assert!(disk.settle_socket("lock").is_err(), "no socket");
+        disk.owner.settle(&File::open(root.join("lock")).unwrap(), false).unwrap();
+        let expected = root.metadata().unwrap();
+        for (path, mode) in [("sub", 0o750), ("sub/file", 0o640), ("lock", 0o640), ("socket", 0o600)] {
+            let found = root.join(path).metadata().unwrap();
+            assert_eq!((found.uid(), found.gid()), (expected.uid(), expected.gid()), "{path}");
+            assert_eq!(found.mode() & 0o7777, mode, "{path}");
+        }
+        std::fs::remove_dir_all(&root).unwrap();
     }
 }

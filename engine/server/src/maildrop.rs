@@ -26,7 +26,7 @@ pub(crate) use reading::{
 pub(crate) use set_aside::{Item, SetAside, State};
 
 /// The directory's name.
-const DIRECTORY: &str = "maildrop";
+pub(crate) const DIRECTORY: &str = "maildrop";
 /// Set-group-id, sticky, `rwx-wx-wx`.
 const DIRECTORY_MODE: u32 = 0o3733;
 /// What others need to pass through the queue's directory.

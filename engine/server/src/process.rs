@@ -1,7 +1,6 @@
 //! Owns the running engine as a process: its threads, sockets and signals.
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
@@ -16,7 +15,7 @@ use mailrace_core::message::date::Zone;
 use mailrace_io::epoll::{EpollIo, Settings as EpollSettings};
 use mailrace_io::uring::{Settings as RingSettings, Uring};
 use mailrace_io::{Io, IoError, OsDisk, Waker};
-use mailrace_spool::{OpenError, Opened, RecoveryReport, SegmentSpool, Shared};
+use mailrace_spool::{Damage, OpenError, Opened, RecoveryReport, SegmentSpool, Shared, Stranger};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::CpuSet;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -28,7 +27,7 @@ use crate::config::{
 };
 use crate::file_system;
 use crate::log::{self, Log, panics};
-use crate::maildrop::Maildrop;
+use crate::maildrop::{self, Maildrop};
 use crate::metrics::{Metrics, WorkerNumbers};
 use crate::registration;
 use crate::services::{self, Pickup};
@@ -342,16 +341,17 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
     let directory = &configuration.queue.directory;
     let disk =
         OsDisk::new(directory).map_err(|source| StartError::Directory { path: directory.clone(), source })?;
-    // Salts come from it: who sends mail must not guess them.
-    let seed = RandomState::new().hash_one(0);
     let spool_settings = configuration.spool_settings(count);
-    let Opened { spools, keeper, mover, report, shared, lock } =
-        mailrace_spool::open(&disk, &spool_settings, count, seed)
+    let Opened { spools, mut keeper, mover, report, shared, lock } =
+        mailrace_spool::open(&disk, &spool_settings, count)
             .map_err(|source| StartError::Queue { path: directory.clone(), source })?;
     report_recovery(log, &report);
     // Whoever finds the engine listening may submit.
     let maildrop = Maildrop::of(disk.root());
-    let is_made = maildrop.make();
+    let is_made = maildrop.make().and_then(|()| disk.note_place(maildrop::DIRECTORY));
+    if is_made.is_ok() {
+        keeper.watch_place(maildrop::DIRECTORY);
+    }
     if let Some(config) = &sources.file
         && let Err(error) = registration::publish(config, disk.root())
     {
@@ -440,7 +440,7 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
         has_ring: matches!(kernel, Kernel::Ring),
         metrics_listen: configuration.engine.metrics_listen,
         registry: metrics.into_registry(),
-        control: disk.root().join(services::CONTROL_SOCKET),
+        queue: disk.clone(),
         workers: workers.clone(),
         log: log.clone(),
         refresh: {
@@ -690,19 +690,35 @@ fn report_recovery(log: &Log, report: &RecoveryReport) {
             .number("segments", report.segments as u64);
     }
     for damage in &report.damage {
-        let message = format_args!(
-            "{}, offset {}: {}; what is whole there is in the queue",
-            damage.path, damage.offset, damage.what
-        );
-        log.error("damage", message)
+        log.error("damage", damage_text(damage))
             .text("path", &damage.path)
             .number("offset", damage.offset)
-            .text("what", damage.what);
+            .text("what", damage.what.to_string());
+    }
+    for stranger in &report.strangers {
+        log.warning("stranger", stranger_text(stranger))
+            .text("path", &stranger.path)
+            .text("what", stranger.what);
     }
     if !report.is_direct {
         let message = "the queue's file system has no direct writes: they go through the page cache";
         log.warning("no_direct_writes", message);
     }
+}
+
+/// What an operator reads of damage.
+pub(crate) fn damage_text(damage: &Damage) -> String {
+    let known = if damage.is_known {
+        " (an earlier start has said so; mailrace queue acknowledge ends this)"
+    } else {
+        ""
+    };
+    format!("{damage}; what is whole there is in the queue{known}")
+}
+
+/// What an operator reads of a file among the segments that is none of the queue's.
+pub(crate) fn stranger_text(stranger: &Stranger) -> String {
+    format!("{}: {}: it is left alone", stranger.path, stranger.what)
 }
 
 /// For each worker a socket for each address.

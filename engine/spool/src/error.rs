@@ -51,6 +51,15 @@ pub enum OpenError {
         /// The version it has.
         version: u32,
     },
+    /// A program must know features that this one does not.
+    Features {
+        /// The file's path in the queue directory.
+        path: String,
+        /// A bit for each.
+        features: u64,
+    },
+    /// A number that only grows has come to its end.
+    Exhausted,
     /// The file system failed.
     Disk {
         /// What was being done.
@@ -81,6 +90,15 @@ impl fmt::Display for OpenError {
                     "{path} has queue format version {version}, which this program does not read: use the program that wrote it to empty the queue"
                 )
             }
+            Self::Features { path, features } => {
+                write!(
+                    formatter,
+                    "{path} has features ({features:#x}) of the queue format that this program does not know: use the program that wrote it"
+                )
+            }
+            Self::Exhausted => formatter.write_str(
+                "the numbers of its batches are used up: empty it with the messages that it has, and use another directory",
+            ),
             Self::Disk { operation, path, source } => {
                 write!(formatter, "cannot {operation} {path}: {source}")
             }

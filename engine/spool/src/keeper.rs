@@ -8,11 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, SendTimeoutError, Sender};
+use crossbeam::channel::{Receiver, SendTimeoutError, Sender, TryRecvError};
 use mailrace_core::record::spool::{SEGMENT_HEADER_SIZE, SegmentHeader};
 use mailrace_io::{Block, Disk, FileKind};
 
-use crate::{SEGMENT_SUFFIX, SEGMENTS, Settings, Shared};
+use crate::manifest::ManifestFile;
+use crate::recovery::UNFINISHED;
+use crate::survey::segment_name;
+use crate::{SEGMENTS, Settings, Shared};
 
 /// A segment that is ready for records.
 #[derive(Debug)]
@@ -22,23 +25,40 @@ pub(crate) struct Ready<F> {
     pub(crate) header: SegmentHeader,
 }
 
-/// Makes and recycles segments.
+/// What a worker says of a segment.
+#[derive(Debug)]
+pub(crate) enum Note {
+    /// No record follows its end.
+    Closed { sequence: u64, end: u64, records: u64 },
+    /// None of its messages is in the queue, and nothing needs its marks.
+    Freed { sequence: u64, path: String },
+}
+
+/// Makes and recycles segments, and keeps the manifest.
 #[derive(Debug)]
 pub struct SegmentKeeper<D: Disk> {
     pub(crate) disk: D,
     pub(crate) settings: Settings,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) manifest: ManifestFile<D>,
     pub(crate) ready: Sender<Ready<D::File>>,
-    pub(crate) freed: Receiver<String>,
+    /// The other end: what workers that end leave there.
+    pub(crate) unclaimed: Receiver<Ready<D::File>>,
+    pub(crate) notes: Receiver<Note>,
+    /// Ready for records, but for the manifest, which does not list them durably yet.
+    pub(crate) made: VecDeque<Ready<D::File>>,
     /// Names of segments without a live message.
     pub(crate) free: Vec<String>,
     /// Number of segment files.
     pub(crate) files: usize,
-    /// Greater than those of all segments, and than the numbers in all of their names: a new file must not replace one.
-    pub(crate) next_sequence: u64,
-    pub(crate) random: u64,
-    /// Emptied segments that are still to be made unreadable, in the order in which they were emptied.
-    pub(crate) retiring: VecDeque<String>,
+    /// Greater than the numbers in the names of all segments.
+    pub(crate) next_name: u64,
+    /// Looks around since the manifest was changed by notes alone.
+    pub(crate) rounds_unsaved: u32,
+    /// Sequence and path of emptied segments that are still to be made unreadable, in the order in which they were emptied.
+    pub(crate) retiring: VecDeque<(u64, String)>,
+    /// Paths in the queue directory that must stay what they are.
+    pub(crate) places: Vec<String>,
     pub(crate) stop: Arc<AtomicBool>,
 }
 
@@ -52,10 +72,21 @@ enum Retired {
 
 /// How long the keeper rests between looks at the disk.
 const PERIOD: Duration = Duration::from_millis(500);
-/// What an operator is told then.
-const GONE: &str = "its directory was removed or replaced: put it back, or restart the engine on a new one";
+/// Looks around after which the manifest is saved that only notes have changed: mostly the next segment comes before.
+const ROUNDS_UNSAVED_MAX: u32 = 2;
 /// Octets that are zero-filled with one write.
 const FILL_SIZE: usize = 1 << 20;
+
+/// What an operator is told of a path that is not what it was.
+fn gone(path: &str) -> String {
+    match path {
+        "" => "its directory was removed or replaced: put it back, or restart the engine on a new one"
+            .to_owned(),
+        path => {
+            format!("{path} in its directory was removed or replaced: put it back, or restart the engine")
+        }
+    }
+}
 
 impl<D: Disk> SegmentKeeper<D> {
     /// Ends [`SegmentKeeper::run`] when set, within a second.
@@ -70,71 +101,100 @@ impl<D: Disk> SegmentKeeper<D> {
         &self.shared
     }
 
+    /// Also looks whether this path in the queue directory stays what it is.
+    pub fn watch_place(&mut self, path: &str) {
+        self.places.push(path.to_owned());
+    }
+
     /// Works until the stop flag is set or all workers are gone.
     pub fn run(mut self) {
-        let mut prepared = None;
         while !self.stop.load(Ordering::Relaxed) {
-            self.look_around();
-            if self.shared.is_gone() {
-                self.shared.set_trouble(Some(GONE.to_owned()));
+            let has_workers = self.look_around();
+            if !has_workers {
+                break;
+            }
+            if let Some(path) = self.place_gone() {
+                self.shared.set_trouble(Some(gone(path)));
                 std::thread::park_timeout(PERIOD);
                 continue;
             }
-            if prepared.is_none() {
-                let made = self.prepare();
-                let trouble = made.as_ref().err().map(|error| format!("no segment can be made: {error}"));
-                self.shared.set_trouble(trouble);
-                prepared = made.ok();
-                // A disk that is full may have room later.
-                self.shared.set_full(prepared.is_none());
-            } else {
-                // The directory is back.
-                self.shared.set_trouble(None);
-            }
-            let Some(segment) = prepared.take() else {
+            let made = self.prepare(1);
+            let trouble = made.as_ref().err().map(|error| format!("no segment can be made: {error}"));
+            self.shared.set_trouble(trouble);
+            // A disk that is full may have room later.
+            self.shared.set_full(made.is_err());
+            let Some(segment) = self.made.pop_front().filter(|_| made.is_ok()) else {
                 std::thread::park_timeout(PERIOD);
                 continue;
             };
             match self.ready.send_timeout(segment, PERIOD) {
                 Ok(()) => self.shared.wake(),
-                Err(SendTimeoutError::Timeout(segment)) => prepared = Some(segment),
+                Err(SendTimeoutError::Timeout(segment)) => self.made.push_front(segment),
                 Err(SendTimeoutError::Disconnected(_)) => return,
             }
         }
+        self.finish();
     }
 
     /// Does what there is to do without waiting: the same as [`SegmentKeeper::run`], one step at a time, for an engine
     /// whose time is simulated.
     pub fn step(&mut self) {
-        self.look_around();
+        if !self.look_around() || self.place_gone().is_some() {
+            return;
+        }
         while !self.ready.is_full() {
-            let prepared = self.prepare().ok();
-            self.shared.set_full(prepared.is_none());
-            let Some(segment) = prepared else { return };
-            // All workers are gone: nobody wants any.
-            if self.ready.try_send(segment).is_err() {
+            let made = self.prepare(1);
+            self.shared.set_full(made.is_err());
+            let Some(segment) = self.made.pop_front().filter(|_| made.is_ok()) else { return };
+            if let Err(back) = self.ready.try_send(segment) {
+                self.made.push_front(back.into_inner());
                 return;
             }
             self.shared.wake();
         }
     }
 
-    /// Takes note of freed segments and of the space left.
-    pub(crate) fn look_around(&mut self) {
-        self.retiring.extend(self.freed.try_iter());
-        // Those that cannot be made unreadable now, on a disk that fails, hold up those behind them until they can.
-        while let Some(name) = self.retiring.pop_front() {
-            match self.retire(&name) {
-                Ok(Retired::Erased) => self.free.push(name),
-                Ok(Retired::Removed) => self.files -= 1,
-                Err(_) => {
-                    self.retiring.push_front(name);
-                    break;
-                }
-            }
+    /// Notes the end of this life, when all workers are gone. What cannot be noted the next start finds out.
+    pub fn finish(&mut self) {
+        self.look_around();
+        if self.place_gone().is_some() {
+            return;
         }
-        let is_gone = !self.disk.is_in_place(SEGMENTS);
+        let unused: Vec<u64> = self
+            .unclaimed
+            .try_iter()
+            .chain(self.made.drain(..))
+            .map(|segment| segment.header.sequence)
+            .collect();
+        for sequence in unused {
+            self.manifest.close(sequence, SEGMENT_HEADER_SIZE as u64, 0);
+        }
+        if self.manifest.is_changed() {
+            let _ = self.manifest.save();
+        }
+    }
+
+    /// What is not where it was.
+    fn place_gone(&self) -> Option<&str> {
+        let mut places = self.places.iter().map(String::as_str);
+        if !self.disk.is_in_place("") {
+            return Some("");
+        }
+        places.find(|path| !self.disk.is_in_place(path))
+    }
+
+    /// Takes note of freed segments and of the space left. False: all workers are gone.
+    pub(crate) fn look_around(&mut self) -> bool {
+        let has_workers = self.take_notes();
+        let is_gone = self.place_gone().is_some();
         self.shared.set_gone(is_gone);
+        if is_gone {
+            // Nothing is changed in a directory that may be another one.
+            self.shared.set_space(0, true);
+            return has_workers;
+        }
+        self.save_notes();
+        self.retire_all();
         while self.free.len() > self.settings.kept_segments {
             let Some(name) = self.free.pop() else { break };
             // A segment that cannot be removed is only space lost until the next start.
@@ -145,12 +205,66 @@ impl<D: Disk> SegmentKeeper<D> {
         let Ok((free, _)) = self.disk.space() else {
             // A disk that does not even tell takes nothing either.
             self.shared.set_space(0, true);
-            return;
+            return has_workers;
         };
         // Emptied segments are room too.
         let free = free + self.free.len() as u64 * self.settings.segment_size;
         let needed = self.settings.queue_minfree.max(self.settings.message_size_limit / 2 * 3);
-        self.shared.set_space(free, is_gone || free < needed);
+        self.shared.set_space(free, free < needed);
+        has_workers
+    }
+
+    fn take_notes(&mut self) -> bool {
+        loop {
+            match self.notes.try_recv() {
+                Ok(Note::Closed { sequence, end, records }) => self.manifest.close(sequence, end, records),
+                Ok(Note::Freed { sequence, path }) => self.retiring.push_back((sequence, path)),
+                Err(error) => return error == TryRecvError::Empty,
+            }
+        }
+    }
+
+    /// Saves the manifest if it is time for it.
+    fn save_notes(&mut self) {
+        if self.manifest.is_changed() {
+            self.rounds_unsaved += 1;
+            if self.rounds_unsaved >= ROUNDS_UNSAVED_MAX {
+                self.save();
+            }
+        }
+    }
+
+    fn save(&mut self) -> bool {
+        let is_saved = self.manifest.save().is_ok();
+        if is_saved {
+            self.rounds_unsaved = 0;
+        }
+        is_saved
+    }
+
+    /// Erases emptied segments: first the manifest says, durably, that nothing in them counts.
+    fn retire_all(&mut self) {
+        if self.retiring.is_empty() {
+            return;
+        }
+        for (sequence, _) in &self.retiring {
+            self.manifest.empty(*sequence);
+        }
+        if self.manifest.is_changed() && !self.save() {
+            return;
+        }
+        // Those that cannot be made unreadable now, on a disk that fails, hold up those behind them until they can.
+        while let Some((sequence, name)) = self.retiring.pop_front() {
+            match self.retire(&name) {
+                Ok(Retired::Erased) => self.free.push(name),
+                Ok(Retired::Removed) => self.files -= 1,
+                Err(_) => {
+                    self.retiring.push_front((sequence, name));
+                    break;
+                }
+            }
+            self.manifest.forget(sequence);
+        }
     }
 
     /// Makes what an emptied segment still holds unreadable, for good, before it may be used again.
@@ -175,12 +289,26 @@ impl<D: Disk> SegmentKeeper<D> {
         Ok(Retired::Removed)
     }
 
+    /// Sees to it that this number of segments is made, and that the manifest lists all that are.
+    pub(crate) fn prepare(&mut self, count: usize) -> io::Result<()> {
+        while self.made.len() < count {
+            let segment = self.make()?;
+            self.manifest.list(segment.header, &segment.name);
+            self.made.push_back(segment);
+        }
+        if self.manifest.is_changed() {
+            self.manifest.save()?;
+            self.rounds_unsaved = 0;
+        }
+        Ok(())
+    }
+
     /// Makes a segment ready: an emptied one if there is one, else a new file.
-    pub(crate) fn prepare(&mut self) -> io::Result<Ready<D::File>> {
+    fn make(&mut self) -> io::Result<Ready<D::File>> {
         // Of one that fails some may be on the disk: no other has its sequence.
-        let sequence = self.next_sequence;
-        self.next_sequence += 1;
-        let header = SegmentHeader { sequence, salt: self.next_random(), size: self.settings.segment_size };
+        let sequence = self.manifest.next_sequence()?;
+        let salt = self.disk.random()?;
+        let header = SegmentHeader { sequence, salt, size: self.settings.segment_size };
         let (name, file) = match self.free.pop() {
             Some(name) => match self.disk.open(&name, FileKind::Direct) {
                 Ok(file) if self.disk.size(&file)? == self.settings.segment_size => (name, file),
@@ -206,11 +334,15 @@ impl<D: Disk> SegmentKeeper<D> {
 
     /// Makes a new file, zero-filled: blocks that were never written cost a journal commit at their first write.
     fn create(&mut self, sequence: u64) -> io::Result<(String, D::File)> {
-        let name = format!("{SEGMENTS}/{sequence:010}{SEGMENT_SUFFIX}");
-        let temporary = format!("{name}.new");
+        let number = self.next_name.max(sequence);
+        self.next_name =
+            number.checked_add(1).ok_or_else(|| io::Error::other("the numbers of files are used up"))?;
+        let name = format!("{SEGMENTS}/{}", segment_name(number));
+        let temporary = format!("{name}{UNFINISHED}");
         let _ = self.disk.remove(&temporary);
         let file = self.disk.create(&temporary, self.settings.segment_size, FileKind::Direct)?;
-        let filled = self.fill(&file).and_then(|()| self.disk.rename(&temporary, &name));
+        // Should one of this name have come meanwhile, it stays.
+        let filled = self.fill(&file).and_then(|()| self.disk.rename_new(&temporary, &name));
         if let Err(error) = filled.and_then(|()| self.disk.sync_directory(SEGMENTS)) {
             let _ = self.disk.remove(&temporary);
             return Err(error);
@@ -230,14 +362,5 @@ impl<D: Disk> SegmentKeeper<D> {
             offset += count as u64;
         }
         self.disk.sync(file)
-    }
-
-    fn next_random(&mut self) -> u64 {
-        // splitmix64 over a seed of the operating system's.
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.random;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
     }
 }

@@ -10,6 +10,7 @@
 mod error;
 mod index;
 mod keeper;
+mod manifest;
 mod mover;
 pub mod reader;
 mod recovery;
@@ -24,7 +25,7 @@ pub use index::State;
 pub use keeper::SegmentKeeper;
 pub use mailrace_core::record::spool::Mark;
 pub use mover::Mover;
-pub use recovery::{Damage, Opened, RecoveryReport, lock, open};
+pub use recovery::{Damage, DamageKind, Opened, RecoveryReport, Stranger, acknowledge, open};
 pub use settings::Settings;
 pub use shared::Shared;
 pub use spool::{Draft, SegmentSpool, Stats, TOKEN_SPOOL, Usage, Written};

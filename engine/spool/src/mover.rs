@@ -96,7 +96,7 @@ impl<D: Disk> Mover<D> {
 
     fn header(&self, id: QueueId, place: Location, names: &Names) -> Option<(D::File, RecordHeader, u64)> {
         let (_, path, use_of) = names.iter().find(|(sequence, ..)| *sequence == place.sequence)?;
-        let file = self.disk.open(path, FileKind::Buffered).ok()?;
+        let file = self.disk.open(path, FileKind::Read).ok()?;
         let mut block = vec![0; SEGMENT_HEADER_SIZE];
         self.disk.read_at(&file, &mut block, 0).ok()?;
         if SegmentHeader::decode(&block) != Ok(*use_of) {

@@ -1,4 +1,4 @@
-//! Owns looking into a queue from outside, whether or not an engine runs on it: nothing is locked or changed.
+//! Owns looking into a queue from outside, whether or not an engine runs on it: nothing is kept locked, or changed.
 
 use std::io::{self, Write};
 
@@ -9,8 +9,12 @@ use mailrace_core::record::spool::{
 use mailrace_core::{Envelope, Origin, QueueId};
 use mailrace_io::{Disk, FileKind};
 
-use crate::survey::{Message, Survey, survey};
-use crate::{OpenError, State};
+use crate::recovery::LOCK;
+use crate::survey::{Message, Survey, View, survey};
+use crate::{Damage, OpenError, State, Stranger, manifest};
+
+/// How often a queue is read as one without an engine, before it is read as one with.
+const LOOKS_MAX: u32 = 3;
 
 /// The messages that a queue held when it was read.
 #[derive(Debug)]
@@ -61,15 +65,50 @@ impl std::fmt::Display for ReadError {
 impl std::error::Error for ReadError {}
 
 impl<'a, D: Disk> Queue<'a, D> {
-    /// Reads what is in the queue.
-    ///
-    /// `is_checked`: and makes it durable, as an engine does at its start; without an engine this is what the next one
-    /// will find. With an engine at work, messages in writes that are just under way may show.
+    /// Reads what is in the queue, whether or not an engine runs. Nobody is kept from starting one meanwhile.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn read(disk: &'a D, is_checked: bool) -> Result<Self, OpenError> {
-        Ok(Self { disk, survey: survey(disk, is_checked)? })
+    pub fn look(disk: &'a D) -> Result<Self, OpenError> {
+        let is_locked = || disk.is_locked(LOCK).map_err(OpenError::disk("look at", LOCK));
+        let generation =
+            |found: &manifest::Found| found.manifest.as_ref().map(|manifest| manifest.generation);
+        for _ in 0..LOOKS_MAX {
+            if is_locked()? {
+                break;
+            }
+            let found = manifest::read(disk)?;
+            let survey = survey(disk, &found, View::Alone)?;
+            // Beside an engine that came in between what seems damaged may be under way.
+            if !is_locked()? && generation(&manifest::read(disk)?) == generation(&found) {
+                return Ok(Self { disk, survey });
+            }
+        }
+        Self::read(disk, false)
+    }
+
+    /// Reads what is in the queue.
+    ///
+    /// `is_alone`: no engine runs; what is read is made durable, as an engine does at its start, and damage is found. With
+    /// an engine at work, messages in writes that are just under way may show.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn read(disk: &'a D, is_alone: bool) -> Result<Self, OpenError> {
+        let view = if is_alone { View::Alone } else { View::Beside };
+        Ok(Self { disk, survey: survey(disk, &manifest::read(disk)?, view)? })
+    }
+
+    /// What is damaged or cannot be read. While an engine runs: what its start has said, and errors of the system.
+    #[must_use]
+    pub fn damage(&self) -> &[Damage] {
+        &self.survey.damage
+    }
+
+    /// Files that are none of the queue's.
+    #[must_use]
+    pub fn strangers(&self) -> &[Stranger] {
+        &self.survey.strangers
     }
 
     /// Ids, states and sizes of content, oldest first.
@@ -123,7 +162,7 @@ impl<'a, D: Disk> Queue<'a, D> {
         length: u32,
     ) -> Result<(RecordHeader, Vec<u8>), ReadError> {
         let found = self.survey.uses.get(&place.sequence).ok_or(ReadError::Gone)?;
-        let file = self.disk.open(&found.path, FileKind::Buffered)?;
+        let file = self.disk.open(&found.path, FileKind::Read)?;
         // The engine may have given the file a new use since.
         let mut block = vec![0; SEGMENT_HEADER_SIZE];
         self.disk.read_at(&file, &mut block, 0)?;

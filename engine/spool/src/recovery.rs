@@ -1,25 +1,28 @@
-//! Owns the start: what earlier runs left is read, and spools are made that go on from there.
+//! Owns the start: what earlier lives left is read, and spools are made that go on from there.
 //!
-//! Segments of earlier runs are never written to again. All of them belong to the first worker, whichever wrote
-//! them, so that what marks a message done is always kept by the one who also keeps the message.
+//! All segments of earlier lives belong to the first worker, whichever wrote them, so that what marks a message done is
+//! always kept by the one who also keeps the message. Only the last of them is written to again, from its end on.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io::ErrorKind;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::fmt;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crossbeam::channel;
 use mailrace_core::queue_id::QueueIdSource;
+use mailrace_core::record::manifest::{Entry as Listing, EntryState, Manifest};
 use mailrace_core::record::spool::Mark;
 use mailrace_core::{QueueId, Timestamp};
-use mailrace_io::Disk;
+use mailrace_io::{Disk, FileKind};
 
 use crate::index::{Entry, Index};
 use crate::keeper::SegmentKeeper;
+use crate::manifest::{self, ManifestFile, path_of};
 use crate::mover::{Mover, Moves};
 use crate::spool::{Parts, Segment};
-use crate::survey::survey;
-use crate::{OpenError, SEGMENT_SUFFIX, SEGMENTS, SegmentSpool, Settings, Shared};
+use crate::survey::{NUMBER_MAX, Survey, View, number_of, survey};
+use crate::{OpenError, SEGMENTS, SegmentSpool, Settings, Shared};
 
 /// A place in the queue that was whole once and is not now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,86 @@ pub struct Damage {
     /// Octets from its start.
     pub offset: u64,
     /// What is wrong there.
+    pub what: DamageKind,
+    /// An earlier start has reported it.
+    pub is_known: bool,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}, offset {}: {}", self.path, self.offset, self.what)
+    }
+}
+
+/// What is wrong with a place in the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DamageKind {
+    /// The header of a segment is not whole.
+    SegmentHeader,
+    /// A segment's header is zeros, and the segment was not emptied.
+    Emptied,
+    /// Another segment is where one was, or an older copy of it.
+    Replaced,
+    /// A segment is not there.
+    NoSegment,
+    /// A segment is shorter than its header says.
+    Shortened,
+    /// The header of a batch is not whole.
+    BatchHeader,
+    /// Records of the batch that begins there are not whole.
+    Records,
+    /// Number of records that were whole once; where they were cannot be told.
+    Missing(u64),
+    /// What the system said to reading it.
+    Unreadable(String),
+    /// What the system said to making it durable.
+    Unsynced(String),
+    /// The manifest is not whole.
+    Manifest,
+    /// The manifest is not there.
+    NoManifest,
+    /// The manifest is older than the segments.
+    OldManifest,
+}
+
+impl DamageKind {
+    /// Whether an operation of the system failed, and not what was read is wrong.
+    #[must_use]
+    pub const fn is_error(&self) -> bool {
+        matches!(self, Self::Unreadable(_) | Self::Unsynced(_))
+    }
+}
+
+impl fmt::Display for DamageKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::SegmentHeader => "the segment's header is damaged",
+            Self::Emptied => "the segment's header was overwritten with zeros",
+            Self::Replaced => "the segment is gone, and another or an older one is in its place",
+            Self::NoSegment => "the segment is missing",
+            Self::Shortened => "the file is shorter than its header says",
+            Self::BatchHeader => "a batch header is damaged",
+            Self::Records => "records of this batch are damaged",
+            Self::Missing(records) => {
+                return write!(formatter, "records that were there are missing: {records}");
+            }
+            Self::Unreadable(error) => return write!(formatter, "it cannot be read: {error}"),
+            Self::Unsynced(error) => return write!(formatter, "it cannot be made durable: {error}"),
+            Self::Manifest => "the manifest is damaged: whether segments are missing cannot be told",
+            Self::NoManifest => "the manifest is missing: whether segments are missing cannot be told",
+            Self::OldManifest => {
+                "the manifest is older than the segments: what it misses may have been emptied"
+            }
+        })
+    }
+}
+
+/// A file among the segments that is none of the queue's. It is left alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    /// Its path in the queue directory.
+    pub path: String,
+    /// What it is.
     pub what: &'static str,
 }
 
@@ -43,6 +126,8 @@ pub struct RecoveryReport {
     pub segments: usize,
     /// What could not be read.
     pub damage: Vec<Damage>,
+    /// Files that are none of the queue's.
+    pub strangers: Vec<Stranger>,
     /// Whether writes go past the page cache, as far as is known: with a full disk there is nothing to write to.
     pub is_direct: bool,
 }
@@ -71,55 +156,234 @@ pub(crate) const LOCK: &str = "lock";
 ///
 /// # Errors
 /// [`OpenError::Locked`] while an engine runs on it.
-pub fn lock<D: Disk>(disk: &D) -> Result<D::File, OpenError> {
+pub(crate) fn lock<D: Disk>(disk: &D) -> Result<D::File, OpenError> {
     disk.lock(LOCK).map_err(|error| match error.kind() {
         ErrorKind::WouldBlock => OpenError::Locked,
         _ => OpenError::disk("lock", LOCK)(error),
     })
 }
 
-/// Opens the queue for `workers` workers; `seed` is random.
-///
-/// # Errors
-/// [`OpenError`].
-pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16, seed: u64) -> Result<Opened<D>, OpenError> {
-    settings.check()?;
-    let lock = lock(disk)?;
-    let mut last_name = 0;
+/// What is known of a queue when all of it was read.
+struct Known {
+    survey: Survey,
+    found: manifest::Found,
+    manifest: Manifest,
+    /// Greater than the numbers in the names of all files that an engine made.
+    next_name: u64,
+}
+
+/// Reads all of a queue that nobody else writes to.
+fn read_all<D: Disk>(disk: &D) -> Result<Known, OpenError> {
+    let mut next_name = 1;
     for name in disk.list(SEGMENTS).map_err(OpenError::disk("list", SEGMENTS))? {
-        if name.ends_with(".new") {
-            let path = format!("{SEGMENTS}/{name}");
-            disk.remove(&path).map_err(OpenError::disk("remove", &path))?;
-        } else if let Some(number) =
-            name.strip_suffix(SEGMENT_SUFFIX).and_then(|name| name.parse::<u64>().ok())
-        {
-            last_name = number.max(last_name);
+        let unfinished = name.strip_suffix(UNFINISHED);
+        if unfinished.is_some_and(|name| number_of(name).is_some()) {
+            // A new one would take its place if it stays.
+            let _ = disk.remove(&format!("{SEGMENTS}/{name}"));
         }
+        let number = number_of(unfinished.unwrap_or(&name)).filter(|number| *number < NUMBER_MAX);
+        next_name = number.map_or(next_name, |number| next_name.max(number + 1));
     }
     // A killed engine may have left names that are not durable: nobody's mail goes into such a file.
     for directory in ["", SEGMENTS] {
         disk.sync_directory(directory).map_err(OpenError::disk("make durable", directory))?;
     }
-    let survey = survey(disk, true)?;
+    let found = manifest::read(disk)?;
+    let survey = survey(disk, &found, View::Alone)?;
+    let before = found.manifest.clone().unwrap_or_default();
+    let last = survey.uses.keys().next_back().copied().unwrap_or(0);
+    let next = last.checked_add(1).ok_or(OpenError::Exhausted)?;
+    let mut entries: Vec<Listing> = survey.uses.values().map(crate::survey::Use::determined).collect();
+    for (entry, may_come_back) in &survey.lost {
+        let state = if *may_come_back { entry.state } else { EntryState::Lost };
+        entries.push(Listing { state, ..entry.clone() });
+    }
+    for (sequence, _) in &survey.emptied {
+        let is_listed = |entry: &&Listing| entry.header.sequence == *sequence;
+        entries.extend(before.entries.iter().find(is_listed).cloned());
+    }
+    let next_sequence = before.next_sequence.max(next);
+    let manifest = Manifest { generation: before.generation, next_sequence, entries };
+    Ok(Known { survey, found, manifest, next_name })
+}
+
+/// What the name of a segment ends with that is being made.
+pub(crate) const UNFINISHED: &str = ".new";
+
+/// Takes what is damaged or missing for what it is now: the manifest says no more that there was more. Returns what that
+/// was.
+///
+/// # Errors
+/// [`OpenError`]; [`OpenError::Locked`] while an engine runs on the queue.
+pub fn acknowledge<D: Disk>(disk: &D) -> Result<Vec<Damage>, OpenError> {
+    let _lock = lock(disk)?;
+    let Known { survey, found, mut manifest, .. } = read_all(disk)?;
+    if manifest.entries.is_empty() && found.manifest.is_none() {
+        return Ok(survey.damage);
+    }
+    manifest.entries.retain(|entry| entry.state != EntryState::Lost);
+    for entry in &mut manifest.entries {
+        entry.records = entry.whole;
+    }
+    let saved = ManifestFile::new(disk.clone(), &found, manifest).save();
+    saved.map_err(OpenError::disk("write", manifest::MANIFEST))?;
+    Ok(survey.damage)
+}
+
+/// Opens the queue for `workers` workers.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16) -> Result<Opened<D>, OpenError> {
+    settings.check()?;
+    let lock = lock(disk)?;
+    disk.make_directory(SEGMENTS).map_err(OpenError::disk("make", SEGMENTS))?;
+    let Known { mut survey, found, manifest, next_name } = read_all(disk)?;
     let shared = Arc::new(Shared::default());
-    let mut index = Index::default();
+    let mut manifest = ManifestFile::new(disk.clone(), &found, manifest);
+    // Nothing needs a segment without a record.
+    let is_unused = |found: &crate::survey::Use| found.records == 0 && !found.is_damaged;
+    let unused: Vec<u64> =
+        survey.uses.iter().filter(|(_, found)| is_unused(found)).map(|(sequence, _)| *sequence).collect();
+    for sequence in unused {
+        survey.emptied.extend(survey.uses.remove(&sequence).map(|found| (sequence, found.path)));
+    }
+    let free = std::mem::take(&mut survey.empty);
+    let mut segments = segments_of(&survey);
+    let index = index_of(&survey, &mut segments);
+    let moved = moved_of(&survey);
+    let mut report = RecoveryReport {
+        messages: index.messages(),
+        octets: index.octets(),
+        segments: survey.uses.len(),
+        damage: survey.damage,
+        strangers: survey.strangers,
+        is_direct: true,
+    };
+    let last_batch = survey.uses.values().map(crate::survey::Use::last_batch).max().unwrap_or(0);
+    let next_batch =
+        last_batch.checked_add(1).filter(|next| *next < BATCH_MAX).ok_or(OpenError::Exhausted)?;
+    let last_id = survey.last_id.map_or_else(Timestamp::default, QueueId::time);
+    let mut going_on = None;
+    if let Some((sequence, found)) = survey.uses.iter().next_back().filter(|(_, found)| found.can_go_on())
+        && let Ok(file) = disk.open(&found.path, FileKind::Direct)
+        && let Some(segment) = segments.get_mut(sequence)
+    {
+        report.is_direct = disk.is_direct(&file);
+        segment.go_on(file, found.end, found.records);
+        manifest.reopen(*sequence, found.end, found.records);
+        going_on = Some(*sequence);
+    }
+    let (note_sender, notes) = channel::unbounded();
+    let (ready_sender, ready) = channel::bounded(settings.spare_segments);
+    let mut keeper = SegmentKeeper {
+        disk: disk.clone(),
+        settings: *settings,
+        shared: Arc::clone(&shared),
+        manifest,
+        ready: ready_sender,
+        unclaimed: ready.clone(),
+        notes,
+        made: VecDeque::new(),
+        files: survey.uses.len() + free.len() + survey.emptied.len(),
+        free,
+        next_name,
+        rounds_unsaved: 0,
+        retiring: survey.emptied.into(),
+        stop: Arc::new(AtomicBool::new(false)),
+        places: vec![SEGMENTS.to_owned(), LOCK.to_owned()],
+    };
+    // The first message is not to wait for a segment.
+    keeper.look_around();
+    let count =
+        usize::from(workers).min(settings.spare_segments).saturating_sub(usize::from(going_on.is_some()));
+    match keeper.prepare(count) {
+        Ok(()) => {
+            if let Some(made) = keeper.made.front() {
+                report.is_direct = disk.is_direct(&made.file);
+            }
+            while let Some(segment) = keeper.made.pop_front() {
+                let _ = keeper.ready.try_send(segment);
+            }
+        }
+        // Mail is refused until there is room, but what is in the queue is there.
+        Err(error) if is_full(&error) => {
+            shared.set_full(true);
+            if let Some(segment) = going_on.and_then(|sequence| segments.get_mut(&sequence)) {
+                segment.end_here();
+            }
+        }
+        Err(error) => return Err(OpenError::disk("make a segment in", SEGMENTS)(error)),
+    }
+    let (request_sender, requests) = channel::unbounded();
+    let mover = Mover::new(disk.clone(), Arc::clone(&shared), requests);
+    let (mut index, mut moved) = (index, moved);
+    let mut spools = Vec::with_capacity(usize::from(workers));
+    for worker in 0..workers {
+        spools.push(SegmentSpool::new(Parts {
+            settings: *settings,
+            shared: Arc::clone(&shared),
+            ready: ready.clone(),
+            notes: note_sender.clone(),
+            worker,
+            ids: QueueIdSource::new(worker, last_id),
+            index: std::mem::take(&mut index),
+            segments: std::mem::take(&mut segments),
+            moves: Moves::new(request_sender.clone(), std::mem::take(&mut moved)),
+            next_batch,
+        }));
+    }
+    Ok(Opened { spools, keeper, mover, report, shared, lock })
+}
+
+/// Numbers of batches stay below: one is added in each life.
+const BATCH_MAX: u64 = 1 << 62;
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+/// The segments by sequence, as the first worker keeps them; also those that are missing, since marks may speak of what was
+/// in them, should they come back.
+fn segments_of<F>(survey: &Survey) -> BTreeMap<u64, Segment<F>> {
+    let damaged: BTreeSet<u64> = survey
+        .uses
+        .iter()
+        .filter(|(_, found)| found.is_damaged)
+        .map(|(sequence, _)| *sequence)
+        .chain(survey.lost.iter().map(|(entry, _)| entry.header.sequence))
+        .collect();
     let mut segments = BTreeMap::new();
-    let mut moved = HashMap::new();
     for (sequence, found) in &survey.uses {
-        let mut marks: Vec<u64> = found
-            .marks
-            .iter()
-            .filter_map(|(id, mark)| Some((survey.messages.get(id)?, mark)))
-            // A copy behind a mark that parks or releases says by itself whether it is parked.
-            .flat_map(|(message, mark)| {
-                let is_about = |copy: &u64| *mark == Mark::Done || *copy <= *sequence;
-                message.copies.iter().copied().filter(is_about)
-            })
-            .collect();
+        let mut marks: Vec<u64> = Vec::new();
+        for (id, mark) in &found.marks {
+            match survey.messages.get(id) {
+                // A copy behind a mark that parks or releases says by itself whether it is parked.
+                Some(message) => {
+                    let is_about = |copy: &u64| *mark == Mark::Done || *copy <= *sequence;
+                    marks.extend(message.copies.iter().copied().filter(is_about));
+                }
+                // Or it speaks of a message that is damaged now.
+                None => marks.extend(&damaged),
+            }
+        }
         marks.sort_unstable();
         marks.dedup();
-        segments.insert(*sequence, Segment::found(found.path.clone(), found.header, marks, found.messages));
+        let mut segment = Segment::found(found.path.clone(), found.header, marks, found.messages);
+        segment.is_damaged = found.is_damaged;
+        segments.insert(*sequence, segment);
     }
+    for (entry, _) in &survey.lost {
+        let mut segment = Segment::found(path_of(entry), entry.header, Vec::new(), 0);
+        segment.is_damaged = true;
+        segments.insert(entry.header.sequence, segment);
+    }
+    segments
+}
+
+/// The messages, whose parts are counted in their segments.
+fn index_of<F>(survey: &Survey, segments: &mut BTreeMap<u64, Segment<F>>) -> Index {
+    let mut index = Index::default();
     for (id, message) in survey.messages.iter().filter(|(_, message)| !message.is_done) {
         let (first, last) = message.span();
         for (_, segment) in segments.range_mut(first..=last) {
@@ -128,68 +392,16 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16, seed: u64) -> 
         let offset = message.chain.first().map_or(0, |place| place.offset);
         let octets = message.header.content_size;
         index.insert(*id, Entry { first, last, offset, octets, state: message.state });
-        let copies: Vec<u64> = message.copies.iter().copied().filter(|copy| *copy != last).collect();
-        if !copies.is_empty() {
-            moved.insert(*id, copies);
-        }
     }
-    let mut report = RecoveryReport {
-        messages: index.messages(),
-        octets: index.octets(),
-        segments: survey.uses.len(),
-        damage: survey.damage,
-        is_direct: true,
-    };
-    let last_sequence = survey.uses.keys().next_back().copied().unwrap_or(0);
-    let last_batch = survey.uses.values().map(crate::survey::Use::last_batch).max().unwrap_or(0);
-    let last_id = survey.last_id.map_or_else(Timestamp::default, QueueId::time);
-    let (freed_sender, freed) = channel::unbounded();
-    let (ready_sender, ready) = channel::bounded(settings.spare_segments);
-    let mut keeper = SegmentKeeper {
-        disk: disk.clone(),
-        settings: *settings,
-        shared: Arc::clone(&shared),
-        ready: ready_sender,
-        freed,
-        free: survey.empty,
-        files: survey.uses.len(),
-        next_sequence: last_sequence.max(last_name) + 1,
-        random: seed,
-        retiring: VecDeque::new(),
-        stop: Arc::new(AtomicBool::new(false)),
-    };
-    keeper.files += keeper.free.len();
-    let (request_sender, requests) = channel::unbounded();
-    let mover = Mover::new(disk.clone(), Arc::clone(&shared), requests);
-    let mut spools = Vec::with_capacity(usize::from(workers));
-    for worker in 0..workers {
-        spools.push(SegmentSpool::new(Parts {
-            settings: *settings,
-            shared: Arc::clone(&shared),
-            ready: ready.clone(),
-            freed: freed_sender.clone(),
-            worker,
-            ids: QueueIdSource::new(worker, last_id),
-            index: std::mem::take(&mut index),
-            segments: std::mem::take(&mut segments),
-            moves: Moves::new(request_sender.clone(), std::mem::take(&mut moved)),
-            next_batch: last_batch + 1,
-        }));
-    }
-    // The first message is not to wait for a segment.
-    keeper.look_around();
-    for _ in 0..usize::from(workers).min(settings.spare_segments) {
-        match keeper.prepare() {
-            Ok(segment) => {
-                report.is_direct = disk.is_direct(&segment.file);
-                let _ = keeper.ready.try_send(segment);
-            }
-            // Mail is refused until there is room, but what is in the queue is there.
-            Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
-                shared.set_full(true);
-            }
-            Err(error) => return Err(OpenError::disk("make a segment in", SEGMENTS)(error)),
-        }
-    }
-    Ok(Opened { spools, keeper, mover, report, shared, lock })
+    index
+}
+
+/// Sequences of other segments with a last record of a message.
+fn moved_of(survey: &Survey) -> HashMap<QueueId, Vec<u64>> {
+    let live = survey.messages.iter().filter(|(_, message)| !message.is_done);
+    let moved = live.map(|(id, message)| {
+        let last = message.span().1;
+        (*id, message.copies.iter().copied().filter(|copy| *copy != last).collect::<Vec<u64>>())
+    });
+    moved.filter(|(_, copies)| !copies.is_empty()).collect()
 }

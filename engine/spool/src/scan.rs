@@ -10,6 +10,10 @@ use mailrace_io::Disk;
 
 /// Octets that are read at once.
 const WINDOW_SIZE: usize = 1 << 20;
+/// Octets that are read at once where more cannot be read.
+const PIECE_SIZE: usize = 4096;
+/// Pieces of a file that are tried in vain before the rest is given up: each may take a bad disk seconds.
+const UNREADABLE_MAX: usize = 64;
 
 /// Something that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,46 +32,64 @@ pub(crate) struct Scan<'a, D: Disk> {
     window: Vec<u8>,
     window_offset: u64,
     offset: u64,
+    /// The first place that could not be read, and what was said there.
+    unreadable: Option<(u64, io::Error)>,
+    /// Number of such pieces.
+    failures: usize,
 }
 
 impl<'a, D: Disk> Scan<'a, D> {
     pub(crate) const fn new(disk: &'a D, file: &'a D::File, header: SegmentHeader) -> Self {
-        Self { disk, file, header, window: Vec::new(), window_offset: 0, offset: SEGMENT_HEADER_SIZE as u64 }
+        Self {
+            disk,
+            file,
+            header,
+            window: Vec::new(),
+            window_offset: 0,
+            offset: SEGMENT_HEADER_SIZE as u64,
+            unreadable: None,
+            failures: 0,
+        }
+    }
+
+    /// The first place that could not be read so far, and what was said there.
+    pub(crate) const fn unreadable(&self) -> Option<&(u64, io::Error)> {
+        self.unreadable.as_ref()
     }
 
     /// The next whole header and where it is. Where none is, the search moves on in steps of the alignment.
-    pub(crate) fn next(&mut self) -> io::Result<Option<(u64, Found)>> {
+    pub(crate) fn next(&mut self) -> Option<(u64, Found)> {
         loop {
             let offset = self.offset;
-            let octets = self.at(offset, RECORD_HEADER_SIZE)?;
+            let octets = self.at(offset, RECORD_HEADER_SIZE);
             if octets.len() < RECORD_HEADER_SIZE {
-                return Ok(None);
+                return None;
             }
             let salt = self.header.salt;
             let octets = self.peek(offset, RECORD_HEADER_SIZE);
             if let Some(batch) = BatchHeader::decode(octets, salt, offset) {
                 self.offset += BATCH_HEADER_SIZE as u64;
-                return Ok(Some((offset, Found::Batch(batch))));
+                return Some((offset, Found::Batch(batch)));
             }
             if let Some(record) = RecordHeader::decode(octets, salt, offset) {
                 self.offset += record.size() as u64;
-                return Ok(Some((offset, Found::Record(record))));
+                return Some((offset, Found::Record(record)));
             }
-            self.offset = self.next_magic(offset + RECORD_ALIGNMENT as u64)?;
+            self.offset = self.next_magic(offset + RECORD_ALIGNMENT as u64);
         }
     }
 
     /// The payload of the record at `offset`; shorter at the end of the file.
-    pub(crate) fn payload(&mut self, offset: u64, record: &RecordHeader) -> io::Result<&[u8]> {
+    pub(crate) fn payload(&mut self, offset: u64, record: &RecordHeader) -> &[u8] {
         self.at(offset + RECORD_HEADER_SIZE as u64, record.length as usize)
     }
 
     /// Where the next header might be, from `offset` on.
-    fn next_magic(&mut self, mut offset: u64) -> io::Result<u64> {
+    fn next_magic(&mut self, mut offset: u64) -> u64 {
         loop {
-            let first = self.at(offset, 1)?.len();
+            let first = self.at(offset, 1).len();
             if first == 0 {
-                return Ok(offset);
+                return offset;
             }
             let start = usize::try_from(offset - self.window_offset).unwrap_or(usize::MAX);
             let rest = self.window.get(start..).unwrap_or_default();
@@ -77,23 +99,49 @@ impl<'a, D: Disk> Scan<'a, D> {
                     && (place.starts_with(&BATCH_MAGIC) || place.starts_with(&RECORD_MAGIC))
             });
             match place {
-                Some(place) => return Ok(offset + (place * RECORD_ALIGNMENT) as u64),
+                Some(place) => return offset + (place * RECORD_ALIGNMENT) as u64,
                 None => offset += rest.len().next_multiple_of(RECORD_ALIGNMENT) as u64,
             }
         }
     }
 
-    /// `length` octets at `offset`, fewer at the end of the file.
-    fn at(&mut self, offset: u64, length: usize) -> io::Result<&[u8]> {
+    /// `length` octets at `offset`, fewer at the end of the file. What cannot be read is zeros.
+    fn at(&mut self, offset: u64, length: usize) -> &[u8] {
         let end = offset + length as u64;
         if offset < self.window_offset || end > self.window_offset + self.window.len() as u64 {
             let rest = usize::try_from(self.header.size.saturating_sub(offset)).unwrap_or(WINDOW_SIZE);
+            self.window.clear();
             self.window.resize(length.max(WINDOW_SIZE.min(rest)), 0);
-            let count = self.disk.read_at(self.file, &mut self.window, offset)?;
+            let count = match self.disk.read_at(self.file, &mut self.window, offset) {
+                Ok(count) => count,
+                Err(_) => self.read_pieces(offset),
+            };
             self.window.truncate(count);
             self.window_offset = offset;
         }
-        Ok(self.peek(offset, length))
+        self.peek(offset, length)
+    }
+
+    /// Fills the window from `offset` on where not all of it can be read at once.
+    fn read_pieces(&mut self, offset: u64) -> usize {
+        let mut filled = 0;
+        for piece in self.window.chunks_mut(PIECE_SIZE) {
+            let place = offset + filled as u64;
+            match self.disk.read_at(self.file, piece, place) {
+                Ok(count) if count < piece.len() => return filled + count,
+                Ok(_) => {}
+                Err(error) => {
+                    piece.fill(0);
+                    self.unreadable.get_or_insert((place, error));
+                    self.failures += 1;
+                    if self.failures > UNREADABLE_MAX {
+                        return filled;
+                    }
+                }
+            }
+            filled += piece.len();
+        }
+        filled
     }
 
     /// What is in the window of it.

@@ -16,7 +16,7 @@ use mailrace_core::{QueueId, Timestamp};
 use mailrace_io::{BLOCK_ALIGNMENT, Block, Disk, FileId, Io, Operation, Token};
 
 use crate::index::{Entry, Index, State};
-use crate::keeper::Ready;
+use crate::keeper::{Note, Ready};
 use crate::mover::Moves;
 use crate::{MarkError, Refusal, Settings, Shared, SpoolError};
 
@@ -31,7 +31,7 @@ pub struct SegmentSpool<D: Disk> {
     settings: Settings,
     shared: Arc<Shared>,
     ready: Receiver<Ready<D::File>>,
-    freed: Sender<String>,
+    notes: Sender<Note>,
     worker: u16,
     ids: QueueIdSource,
     index: Index,
@@ -81,6 +81,12 @@ pub(crate) struct Segment<F> {
     pub(crate) messages: usize,
     /// As many as `parts` when messages were last moved out of it.
     pub(crate) parts_tried: usize,
+    /// Records in it that are durable.
+    pub(crate) records: u64,
+    /// The manifest knows its end, or never will in this life: of a write that failed nobody knows what is there.
+    pub(crate) is_noted: bool,
+    /// It stays as it is, for repair, and so does what its messages may need.
+    pub(crate) is_damaged: bool,
 }
 
 impl<F> Segment<F> {
@@ -97,7 +103,23 @@ impl<F> Segment<F> {
             marks,
             messages,
             parts_tried: usize::MAX,
+            records: 0,
+            is_noted: true,
+            is_damaged: false,
         }
+    }
+
+    /// Lets batches follow what an earlier life wrote.
+    pub(crate) fn go_on(&mut self, file: F, end: u64, records: u64) {
+        self.file = Some(Attached::No(file));
+        (self.end, self.records) = (end, records);
+        (self.is_sealed, self.is_noted) = (false, false);
+    }
+
+    /// Lets no batch follow.
+    pub(crate) fn end_here(&mut self) {
+        self.file = None;
+        (self.is_sealed, self.is_noted) = (true, true);
     }
 }
 
@@ -105,6 +127,15 @@ impl<F> Segment<F> {
     /// Nothing is written to it any more, or under way.
     const fn is_settled(&self) -> bool {
         self.is_sealed && self.batches == 0
+    }
+
+    /// Says where it ends, when all that was written to it is durable.
+    fn note_end(&mut self, notes: &Sender<Note>) {
+        if self.batches == 0 && !std::mem::replace(&mut self.is_noted, true) {
+            let Self { header: SegmentHeader { sequence, .. }, end, records, .. } = *self;
+            // The keeper is gone only when the process ends.
+            let _ = notes.send(Note::Closed { sequence, end, records });
+        }
     }
 
     /// Less than an eighth of its messages is left.
@@ -234,7 +265,7 @@ pub(crate) struct Parts<D: Disk> {
     pub(crate) settings: Settings,
     pub(crate) shared: Arc<Shared>,
     pub(crate) ready: Receiver<Ready<D::File>>,
-    pub(crate) freed: Sender<String>,
+    pub(crate) notes: Sender<Note>,
     pub(crate) worker: u16,
     pub(crate) ids: QueueIdSource,
     pub(crate) index: Index,
@@ -245,13 +276,13 @@ pub(crate) struct Parts<D: Disk> {
 
 impl<D: Disk> SegmentSpool<D> {
     pub(crate) fn new(parts: Parts<D>) -> Self {
-        let Parts { settings, shared, ready, freed, worker, ids, index, segments, moves, next_batch } = parts;
+        let Parts { settings, shared, ready, notes, worker, ids, index, segments, moves, next_batch } = parts;
         let blocks = (0..settings.blocks).map(|_| Block::new(settings.block_size)).collect();
         let mut spool = Self {
             settings,
             shared,
             ready,
-            freed,
+            notes,
             worker,
             ids,
             index,
@@ -410,9 +441,10 @@ impl<D: Disk> SegmentSpool<D> {
         for segment in self.segments.values_mut().filter(|segment| segment.is_sealed && segment.batches == 0)
         {
             if let Some(Attached::Yes(file)) = segment.file {
-                segment.file = None;
                 drop(io.detach(file));
             }
+            segment.file = None;
+            segment.note_end(&self.notes);
         }
         self.free_segments();
     }
@@ -424,6 +456,7 @@ impl<D: Disk> SegmentSpool<D> {
         let Some(mut batch) = self.under_way.remove(&(token.0 & !TOKEN_SPOOL)) else { return };
         if let Some(segment) = self.segments.get_mut(&batch.sequence) {
             segment.batches -= 1;
+            segment.records += if result.is_ok() { u64::from(batch.records) } else { 0 };
             self.may_free |= segment.is_sealed && segment.batches == 0;
         }
         if result.is_err() {
@@ -560,6 +593,9 @@ impl<D: Disk> SegmentSpool<D> {
             marks: Vec::new(),
             messages: 0,
             parts_tried: usize::MAX,
+            records: 0,
+            is_noted: false,
+            is_damaged: false,
         };
         self.segments.insert(header.sequence, segment);
         Ok(header.sequence)
@@ -690,6 +726,7 @@ impl<D: Disk> SegmentSpool<D> {
         let sequence = batch.sequence;
         if let Some(segment) = self.segments.get_mut(&sequence) {
             segment.is_sealed = true;
+            segment.is_noted = true;
         }
         let mut lost = vec![batch];
         let waiting = std::mem::take(&mut self.sealed).into_iter().chain(self.gathering.take());
@@ -822,7 +859,7 @@ impl<D: Disk> SegmentSpool<D> {
         for sequence in candidates {
             let Some(segment) = self.segments.get(&sequence) else { continue };
             let is_unused =
-                segment.is_sealed && segment.batches == 0 && segment.parts == 0 && segment.file.is_none();
+                segment.is_settled() && segment.parts == 0 && segment.file.is_none() && !segment.is_damaged;
             let is_needed =
                 segment.marks.iter().any(|mark| *mark != sequence && self.segments.contains_key(mark));
             if is_unused
@@ -831,9 +868,20 @@ impl<D: Disk> SegmentSpool<D> {
             {
                 self.moves.segment_freed(sequence);
                 // The keeper is gone only when the process ends.
-                let _ = self.freed.send(segment.name);
+                let _ = self.notes.send(Note::Freed { sequence, path: segment.name });
             }
         }
+    }
+}
+
+/// A worker that has ended says where its segments end; one that was stopped in the middle says nothing of those that it
+/// was writing.
+impl<D: Disk> Drop for SegmentSpool<D> {
+    fn drop(&mut self) {
+        if self.gathering.as_ref().is_some_and(|batch| batch.records == 0) {
+            self.undo_empty();
+        }
+        self.segments.values_mut().for_each(|segment| segment.note_end(&self.notes));
     }
 }
 

@@ -46,26 +46,30 @@ const CHANGES_MAX: usize = 24;
 pub fn check(octets: &[u8]) {
     let ([which], changes) = front(octets);
     let original = &ORIGINALS[usize::from(which) % ORIGINALS.len()];
-    let mut files = original.files.clone();
-    changes.chunks_exact(CHANGE_SIZE).take(CHANGES_MAX).for_each(|change| damage(&mut files, change));
-    let mut headers: Vec<&[u8]> = files.values().filter_map(|content| content.get(..48)).collect();
+    let (mut files, mut manifest) = (original.files.clone(), original.manifest.clone());
+    for change in changes.chunks_exact(CHANGE_SIZE).take(CHANGES_MAX) {
+        damage(&mut files, &mut manifest, original, change);
+    }
+    let has_manifest = manifest == original.manifest;
+    let mut headers: Vec<&[u8]> = files.values().filter_map(|content| content.get(..HEADER_SIZE)).collect();
     headers.retain(|header| SegmentHeader::decode(header).is_ok());
     let count = headers.len();
     headers.sort_unstable();
     headers.dedup();
-    let is_copied = headers.len() < count;
-    let disk = disk_of(&files);
+    // The manifest says which of them counts.
+    let is_copied = headers.len() < count && !has_manifest;
+    let disk = disk_of(&files, &manifest);
     let shown = match recovered(&disk) {
         Ok(shown) => shown,
         Err(OpenError::Version { .. }) => panic!("damage is no other version of the format"),
         Err(error) => panic!("a queue in memory can be opened: {error}"),
     };
-    original.check_shown(&files, &shown, is_copied);
+    original.check_shown(&files, &shown, is_copied, has_manifest);
     let again = recovered(&disk).unwrap_or_else(|error| panic!("a second time: {error}"));
     // Of a segment that is there twice only one is emptied, and then the other one counts.
     if !is_copied {
         assert!(again.messages == shown.messages, "a second look shows the same");
-        let is_new = |damage: &&Damage| !shown.damage.contains(damage);
+        let is_new = |damage: &&Damage| !damage.is_known && !shown.damage.contains(damage);
         assert_eq!(again.damage.iter().find(is_new), None, "a second look finds nothing else wrong");
     }
 }
@@ -79,7 +83,7 @@ struct Shown {
 /// Looks into the queue from outside, and opens it as an engine does: both see the same.
 fn recovered(disk: &MemoryDisk) -> Result<Shown, OpenError> {
     let messages = contents(disk)?;
-    let Opened { spools, report, .. } = open(disk, &SETTINGS, 1, 7)?;
+    let Opened { spools, report, .. } = open(disk, &SETTINGS, 1)?;
     let spool = spools.first().expect("a spool for the worker");
     assert_eq!((spool.stats().messages, spool.stats().octets), (report.messages, report.octets));
     assert_eq!(report.octets, messages.values().map(|(_, content)| content.len() as u64).sum::<u64>());
@@ -105,16 +109,35 @@ fn contents(disk: &MemoryDisk) -> Result<BTreeMap<QueueId, (State, Vec<u8>)>, Op
 
 type Files = BTreeMap<String, Vec<u8>>;
 
+fn files_of(disk: &MemoryDisk) -> Files {
+    let mut files = Files::new();
+    for name in disk.list("segments").expect("it is in memory") {
+        disk.damage(&format!("segments/{name}"), |octets| drop(files.insert(name, octets.clone())));
+    }
+    files
+}
+
 /// Changes files as some octets of the input say.
-fn damage(files: &mut Files, change: &[u8]) {
+fn damage(files: &mut Files, manifest: &mut Vec<u8>, original: &Original, change: &[u8]) {
     let &[kind, which, low, high, by, more] = change else { return };
+    let place = usize::from(u16::from_le_bytes([low, high]));
+    if kind % KINDS == 9 {
+        // Mostly where something is.
+        let size = manifest.len().clamp(1, 4096);
+        match by % 3 {
+            0 => manifest.clear(),
+            1 => manifest.iter_mut().skip(place % size).take(1).for_each(|byte| *byte ^= more),
+            _ => manifest.fill(more),
+        }
+        return;
+    }
     let names: Vec<String> = files.keys().cloned().collect();
     let Some(name) = names.get(usize::from(which) % names.len().max(1)) else { return };
     let other = names[usize::from(more) % names.len()].clone();
     let content = files.get_mut(name).expect("a name of a file");
-    let at = usize::from(u16::from_le_bytes([low, high])).min(content.len().saturating_sub(1));
+    let at = place.min(content.len().saturating_sub(1));
     let end = (at + usize::from(by) * 16 + 1).min(content.len());
-    match kind % 9 {
+    match kind % KINDS {
         0 => content[at..end.min(at + 1)].iter_mut().for_each(|octet| *octet ^= more),
         1 => content[at..end].fill(0),
         2 => content[at..end].fill(more),
@@ -139,6 +162,20 @@ fn damage(files: &mut Files, change: &[u8]) {
             let content = files.remove(name).expect("a name of a file");
             files.insert(format!("{:010}.seg", 2000 + usize::from(more)), content);
         }
+        10 => drop(files.remove(name)),
+        11 => content.iter_mut().take(4096).for_each(|byte| *byte = 0),
+        12 => {
+            // An older copy comes back.
+            if let Some(older) = original.older.get(name) {
+                content.clone_from(older);
+            }
+        }
+        13 => {
+            // A file that no engine made.
+            let names = ["junk.seg", "0000000000.seg", "-1.seg", "18446744073709551615.seg"];
+            let junk = content.get(..at).unwrap_or_default().to_vec();
+            files.insert(names[usize::from(more) % names.len()].to_owned(), junk);
+        }
         _ => {
             // Two files change places.
             let content = std::mem::take(content);
@@ -148,8 +185,17 @@ fn damage(files: &mut Files, change: &[u8]) {
     }
 }
 
-fn disk_of(files: &Files) -> MemoryDisk {
+/// Number of kinds of changes.
+const KINDS: u8 = 14;
+/// Bytes of a segment's header that say something.
+const HEADER_SIZE: usize = 64;
+
+fn disk_of(files: &Files, manifest: &[u8]) -> MemoryDisk {
     let disk = MemoryDisk::new();
+    if !manifest.is_empty() {
+        disk.create("manifest", 0, FileKind::Buffered).expect("a new file");
+        disk.damage("manifest", |bytes| *bytes = manifest.to_vec());
+    }
     for (name, content) in files {
         let path = format!("segments/{name}");
         disk.create(&path, 0, FileKind::Buffered).expect("a new file");
@@ -169,12 +215,17 @@ struct Span {
 /// A queue as it was left, and where what is in it.
 struct Original {
     files: Files,
+    manifest: Vec<u8>,
+    /// The files as the life before had left them.
+    older: Files,
     messages: BTreeMap<QueueId, (State, Vec<u8>)>,
     /// Also those that are done.
     put: BTreeMap<QueueId, Vec<u8>>,
     records: BTreeMap<QueueId, Vec<Span>>,
     marks: BTreeMap<QueueId, Vec<Span>>,
     batches: Vec<(Span, BatchHeader)>,
+    /// Its last life ended, and noted how.
+    is_closed: bool,
 }
 
 static ORIGINALS: LazyLock<Vec<Original>> = LazyLock::new(|| (0..6).map(Original::new).collect());
@@ -184,6 +235,7 @@ impl Original {
     fn new(plan: u8) -> Self {
         let disk = MemoryDisk::new();
         let mut put = BTreeMap::new();
+        let mut older = Files::new();
         for run in 0..=u64::from(plan % 2) {
             let mut life = Life::begin(&disk, 100 * u64::from(plan) + run);
             for number in 0..6 + usize::from(plan) {
@@ -205,21 +257,29 @@ impl Original {
                     life.mark(id, Mark::Done);
                 }
             }
+            // The next one finds its end, or the manifest says it.
+            if !plan.is_multiple_of(3) {
+                life.end();
+            }
+            if run == 0 {
+                older = files_of(&disk);
+            }
         }
-        let names = disk.list("segments").expect("it is in memory");
-        let mut files = Files::new();
-        for name in names {
-            disk.damage(&format!("segments/{name}"), |octets| drop(files.insert(name, octets.clone())));
-        }
+        let files = files_of(&disk);
+        let mut manifest = Vec::new();
+        disk.damage("manifest", |bytes| manifest.clone_from(bytes));
         let messages = contents(&disk).expect("it is whole");
         assert!(messages.len() >= 4, "there is something to lose");
         let mut original = Self {
             files: BTreeMap::new(),
+            manifest,
+            older,
             messages,
             put,
             records: BTreeMap::new(),
             marks: BTreeMap::new(),
             batches: Vec::new(),
+            is_closed: !plan.is_multiple_of(3),
         };
         files.iter().for_each(|(name, content)| original.note_places(name, content));
         Self { files, ..original }
@@ -242,14 +302,16 @@ impl Original {
         }
     }
 
-    fn check_shown(&self, files: &Files, shown: &Shown, is_copied: bool) {
+    fn check_shown(&self, files: &Files, shown: &Shown, is_copied: bool, has_manifest: bool) {
         // Names say nothing: a file is known by its header.
-        let intact: Vec<(&[u8], &Vec<u8>, &String)> =
-            files.iter().filter_map(|(name, content)| Some((content.get(..48)?, content, name))).collect();
+        let intact: Vec<(&[u8], &Vec<u8>, &String)> = files
+            .iter()
+            .filter_map(|(name, content)| Some((content.get(..HEADER_SIZE)?, content, name)))
+            .collect();
         // Of a segment that is there twice one is read: all of them have to be as they were.
         let is_intact = |span: &Span| {
             let before = &self.files[&span.file];
-            let mut same = intact.iter().filter(|(header, ..)| **header == before[..48]).peekable();
+            let mut same = intact.iter().filter(|(header, ..)| **header == before[..HEADER_SIZE]).peekable();
             same.peek().is_some()
                 && same.all(|(_, content, _)| {
                     content.get(span.start..span.end) == before.get(span.start..span.end)
@@ -273,11 +335,25 @@ impl Original {
             }
         }
         for (id, content) in self.put.iter().filter(|(id, _)| !self.messages.contains_key(id)) {
-            let is_done = self.marks[id].iter().all(is_intact);
+            let is_done = self.marks.get(id).map_or(has_manifest, |marks| marks.iter().all(is_intact));
             assert!(!is_done || !shown.messages.contains_key(id), "{id} of {} octets is back", content.len());
+        }
+        if has_manifest && self.is_closed {
+            self.check_all_reported(shown);
         }
         for id in lost.into_iter().filter(|_| !is_copied) {
             self.check_reported(id, &is_intact, &intact, shown);
+        }
+    }
+
+    /// The manifest knows all that there was: whatever is lost, has come back or has another state, it is said.
+    fn check_all_reported(&self, shown: &Shown) {
+        let states = |messages: &BTreeMap<QueueId, (State, Vec<u8>)>| -> BTreeMap<QueueId, State> {
+            messages.iter().map(|(id, (state, _))| (*id, *state)).collect()
+        };
+        let (before, now) = (states(&self.messages), states(&shown.messages));
+        if before != now {
+            assert!(!shown.damage.is_empty(), "nothing is said, and {before:?} are now {now:?}");
         }
     }
 
@@ -291,7 +367,9 @@ impl Original {
     ) {
         for span in self.records[&id].iter().filter(|span| !is_intact(span)) {
             let before = &self.files[&span.file];
-            let Some((_, content, name)) = files.iter().find(|(header, ..)| **header == before[..48]) else {
+            let Some((_, content, name)) =
+                files.iter().find(|(header, ..)| **header == before[..HEADER_SIZE])
+            else {
                 continue;
             };
             let of_file = |(batch, _): &&(Span, BatchHeader)| batch.file == span.file;
@@ -334,7 +412,7 @@ struct Life {
 
 impl Life {
     fn begin(disk: &MemoryDisk, seed: u64) -> Self {
-        let opened = open(disk, &SETTINGS, 1, seed).expect("it is in memory");
+        let opened = open(disk, &SETTINGS, 1).expect("it is in memory");
         let mut spools = opened.spools;
         Self {
             io: MemoryIo::new(disk.clone(), seed),
@@ -343,6 +421,13 @@ impl Life {
             time: 1_700_000_000_000_000 + seed * 1000,
             _lock: opened.lock,
         }
+    }
+
+    /// The engine ends, as it does when it is asked to.
+    fn end(self) {
+        let Self { spool, mut keeper, .. } = self;
+        drop(spool);
+        keeper.finish();
     }
 
     /// Puts a message whose content comes in these pieces, and waits until it is durable.

@@ -12,8 +12,10 @@ pub const BATCH_HEADER_SIZE: usize = 64;
 pub const RECORD_HEADER_SIZE: usize = 64;
 /// Records and batches begin at multiples of this.
 pub const RECORD_ALIGNMENT: usize = 16;
-/// Version of the format that this module writes, and the only one that it reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// Version of the format that this module writes.
+pub const FORMAT_VERSION: u32 = 2;
+/// The first version of the format, which is read too.
+pub const FORMAT_VERSION_1: u32 = 1;
 
 /// First octets of a segment.
 pub const SEGMENT_MAGIC: [u8; 8] = *b"MAILRACE";
@@ -51,6 +53,8 @@ impl SegmentHeader {
         put(&mut block, 32, &self.size.to_le_bytes());
         let sum = checksum(block.get(..40).unwrap_or_default(), 0);
         put(&mut block, 40, &sum.to_le_bytes());
+        let sum = checksum(block.get(..56).unwrap_or_default(), 0);
+        put(&mut block, 56, &sum.to_le_bytes());
         block
     }
 
@@ -68,10 +72,21 @@ impl SegmentHeader {
             return Err(SegmentError::Damaged);
         }
         let version = u32_at(block, 8).ok_or(SegmentError::NotASegment)?;
-        if version != FORMAT_VERSION {
-            return Err(SegmentError::Version(version));
-        }
         let field = |place| u64_at(block, place).ok_or(SegmentError::NotASegment);
+        match version {
+            FORMAT_VERSION_1 => {}
+            FORMAT_VERSION => {
+                let sum = checksum(block.get(..56).ok_or(SegmentError::NotASegment)?, 0);
+                if field(56)? != sum {
+                    return Err(SegmentError::Damaged);
+                }
+                let features = field(48)?;
+                if features != 0 {
+                    return Err(SegmentError::Features(features));
+                }
+            }
+            _ => return Err(SegmentError::Version(version)),
+        }
         Ok(Self { sequence: field(16)?, salt: field(24)?, size: field(32)? })
     }
 }
@@ -83,6 +98,8 @@ pub enum SegmentError {
     NotASegment,
     /// It has this other version.
     Version(u32),
+    /// A program must know these features to read it.
+    Features(u64),
     /// Its checksum is wrong.
     Damaged,
 }
@@ -147,8 +164,10 @@ pub enum RecordKind {
     Chunk,
     /// The last piece of a message's content, behind its envelope: with it the message exists.
     Message,
-    /// What became of a message: the payload is one [`Mark`].
+    /// What became of a message: the payload begins with a [`Mark`].
     Mark,
+    /// Of a later release: skipped.
+    Other(u8),
 }
 
 /// What is noted of a message after it was queued.
@@ -226,6 +245,7 @@ impl RecordHeader {
             RecordKind::Chunk => b'C',
             RecordKind::Message => b'M',
             RecordKind::Mark => b'K',
+            RecordKind::Other(octet) => octet,
         };
         let previous = self.previous.unwrap_or(Location { sequence: 0, offset: 0 });
         put(&mut header, 0, &RECORD_MAGIC);
@@ -250,7 +270,7 @@ impl RecordHeader {
             b'C' => RecordKind::Chunk,
             b'M' => RecordKind::Message,
             b'K' => RecordKind::Mark,
-            _ => return None,
+            octet => RecordKind::Other(*octet),
         };
         let previous = Location { sequence: u64_at(header, 32)?, offset: u32_at(header, 28)? };
         let length = u32_at(header, 16)?;
@@ -306,7 +326,7 @@ fn sealed(octets: &[u8], magic: [u8; 4], salt: u64, offset: u64) -> Option<&[u8]
     (u64_at(header, SEAL)? == sum).then_some(header)
 }
 
-fn put(octets: &mut [u8], place: usize, value: &[u8]) {
+pub(super) fn put(octets: &mut [u8], place: usize, value: &[u8]) {
     if let Some(target) = octets.get_mut(place..place + value.len()) {
         target.copy_from_slice(value);
     }
@@ -316,11 +336,11 @@ fn array_at<const SIZE: usize>(octets: &[u8], place: usize) -> Option<[u8; SIZE]
     octets.get(place..place + SIZE)?.try_into().ok()
 }
 
-fn u32_at(octets: &[u8], place: usize) -> Option<u32> {
+pub(super) fn u32_at(octets: &[u8], place: usize) -> Option<u32> {
     array_at(octets, place).map(u32::from_le_bytes)
 }
 
-fn u64_at(octets: &[u8], place: usize) -> Option<u64> {
+pub(super) fn u64_at(octets: &[u8], place: usize) -> Option<u64> {
     array_at(octets, place).map(u64::from_le_bytes)
 }
 
@@ -385,5 +405,34 @@ mod tests {
         let sum = checksum(&block[..40], 0);
         put(&mut block, 40, &sum.to_le_bytes());
         assert_eq!(SegmentHeader::decode(&block), Err(SegmentError::Version(9)));
+    }
+
+    #[test]
+    fn segments_of_the_first_version_are_read() {
+        let segment = SegmentHeader { sequence: 9, salt: 77, size: 1 << 26 };
+        let mut block = segment.encode();
+        block[8] = 1;
+        let sum = checksum(&block[..40], 0);
+        put(&mut block, 40, &sum.to_le_bytes());
+        block[48..64].fill(0);
+        assert_eq!(SegmentHeader::decode(&block), Ok(segment));
+    }
+
+    #[test]
+    fn features_that_are_not_known_keep_a_program_away() {
+        let mut block = SegmentHeader { sequence: 9, salt: 77, size: 1 << 26 }.encode();
+        block[48] = 1;
+        assert_eq!(SegmentHeader::decode(&block), Err(SegmentError::Damaged));
+        let sum = checksum(&block[..56], 0);
+        put(&mut block, 56, &sum.to_le_bytes());
+        assert_eq!(SegmentHeader::decode(&block), Err(SegmentError::Features(1)));
+    }
+
+    #[test]
+    fn records_of_a_later_release_have_a_size() {
+        let mut later = record();
+        later.kind = RecordKind::Other(b'S');
+        let read = RecordHeader::decode(&later.encode(1, 4160), 1, 4160).unwrap();
+        assert_eq!((read, read.size()), (later, record().size()));
     }
 }

@@ -43,6 +43,10 @@ struct State {
     failing_writes: u32,
     is_read_only: bool,
     is_taken_away: bool,
+    /// Reads of these files fail.
+    unreadable: BTreeSet<u64>,
+    /// Random numbers given so far.
+    randoms: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -76,6 +80,20 @@ impl MemoryDisk {
     /// Lets the directory be gone from its place; its files can still be written.
     pub fn set_taken_away(&self, is_taken_away: bool) {
         self.state().is_taken_away = is_taken_away;
+    }
+
+    /// Lets all reads of a file fail with EIO, or none.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn set_unreadable(&self, path: &str, is_unreadable: bool) {
+        let mut state = self.state();
+        let number = *state.names.get(path).expect("a file that exists");
+        if is_unreadable {
+            state.unreadable.insert(number);
+        } else {
+            state.unreadable.remove(&number);
+        }
     }
 
     /// Cuts the power: what was not durable is gone. Files that are open stay usable, for nobody should.
@@ -159,6 +177,10 @@ impl Disk for MemoryDisk {
         Ok(names.filter(|name| !name.contains('/')).map(str::to_owned).collect())
     }
 
+    fn make_directory(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     fn open(&self, path: &str, kind: FileKind) -> io::Result<MemoryFile> {
         let number = *self.state().names.get(path).ok_or(io::ErrorKind::NotFound)?;
         Ok(MemoryFile { number, kind, lock: None })
@@ -195,6 +217,13 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        if self.state().names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.rename(from, to)
+    }
+
     fn remove(&self, path: &str) -> io::Result<()> {
         let mut state = self.state();
         state.require_writable()?;
@@ -222,6 +251,20 @@ impl Disk for MemoryDisk {
         }
         let lock = Some(Lock { disk: self.clone(), path: path.to_owned() });
         Ok(MemoryFile { number: u64::MAX, kind: FileKind::Buffered, lock })
+    }
+
+    fn is_locked(&self, path: &str) -> io::Result<bool> {
+        Ok(self.state().locks.contains(path))
+    }
+
+    fn random(&self) -> io::Result<u64> {
+        // splitmix64 over the number of times that this was asked.
+        let mut state = self.state();
+        state.randoms += 1;
+        let mut bits = state.randoms.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Ok(bits ^ (bits >> 31))
     }
 
     fn space(&self) -> io::Result<(u64, u64)> {
@@ -254,6 +297,9 @@ impl Disk for MemoryDisk {
 
     fn read_at(&self, file: &MemoryFile, octets: &mut [u8], offset: u64) -> io::Result<usize> {
         let state = self.state();
+        if state.unreadable.contains(&file.number) {
+            return Err(io::Error::other("the disk cannot read it, as the test asked"));
+        }
         let content = state.files.get(&file.number).ok_or(io::ErrorKind::NotFound)?;
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.octets.len());
         let count = octets.len().min(content.octets.len() - start);

@@ -480,6 +480,10 @@ impl Disk for SimDisk {
         Ok(names)
     }
 
+    fn make_directory(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     fn open(&self, path: &str, kind: FileKind) -> io::Result<SimFile> {
         let mut state = self.state();
         let number = *state.files.names.get(path).ok_or(io::ErrorKind::NotFound)?;
@@ -523,6 +527,16 @@ impl Disk for SimDisk {
         })
     }
 
+    fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        self.rename_with(|files| {
+            files.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+            if files.names.contains_key(to) {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            Ok(Renaming::Rename(from.to_owned(), to.to_owned()))
+        })
+    }
+
     fn remove(&self, path: &str) -> io::Result<()> {
         self.rename_with(|files| {
             files.names.get(path).ok_or(io::ErrorKind::NotFound)?;
@@ -554,6 +568,14 @@ impl Disk for SimDisk {
         }
         let lock = Some(Lock { disk: self.clone(), path: path.to_owned() });
         Ok(SimFile { number: u64::MAX, is_direct: false, lock })
+    }
+
+    fn is_locked(&self, path: &str) -> io::Result<bool> {
+        Ok(self.state().files.locks.contains(path))
+    }
+
+    fn random(&self) -> io::Result<u64> {
+        Ok(self.state().disk_random.bits())
     }
 
     fn space(&self) -> io::Result<(u64, u64)> {

@@ -28,6 +28,8 @@ use crate::tables::Lookups;
 const EXIT_DATA: u8 = 65;
 /// EX_UNAVAILABLE.
 const EXIT_UNAVAILABLE: u8 = 69;
+/// EX_IOERR.
+const EXIT_IO: u8 = 74;
 /// EX_CONFIG.
 const EXIT_CONFIG: u8 = 78;
 

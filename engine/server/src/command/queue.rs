@@ -12,12 +12,13 @@ use clap::Subcommand;
 use mailrace_core::QueueId;
 use mailrace_io::OsDisk;
 use mailrace_spool::reader::{Entry, Queue, ReadError};
-use mailrace_spool::{Mark, OpenError, lock};
+use mailrace_spool::{Damage, Mark, OpenError, Stranger};
 use serde::Serialize;
 
 use super::envelope::{Full, Summary, json};
-use super::{EXIT_CONFIG, EXIT_DATA, EXIT_UNAVAILABLE, Failure, refused};
+use super::{EXIT_CONFIG, EXIT_DATA, EXIT_IO, EXIT_UNAVAILABLE, Failure, refused};
 use crate::config::{Configuration, Sources, config_file};
+use crate::process::{damage_text, stranger_text};
 use filter::Choice;
 
 #[derive(Debug, clap::Args)]
@@ -66,6 +67,8 @@ enum Action {
     Release(Choice),
     /// Copy messages out of the queue, durably
     Export(export::Arguments),
+    /// Take what is damaged or missing for lost, so that the engine says it no more and uses the room again
+    Acknowledge,
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -90,6 +93,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         Action::Hold(choice) => mark::run(&configuration, &disk, Mark::Hold, &choice, &mut out),
         Action::Release(choice) => mark::run(&configuration, &disk, Mark::Release, &choice, &mut out),
         Action::Export(arguments) => export::run(&configuration, &disk, &arguments, &mut out),
+        Action::Acknowledge => acknowledge(&disk, &mut out),
     };
     result.and_then(|()| out.flush().map_err(Failure::output)).or_else(Failure::unless_reader_left)
 }
@@ -125,14 +129,24 @@ impl Failure {
     }
 }
 
-/// The messages in the queue. Without an engine they are made durable, so that what is shown is what the next one finds.
+/// The messages in the queue, and on standard error what of it could not be read.
 fn read(disk: &OsDisk) -> Result<Queue<'_, OsDisk>, Failure> {
-    let held = match lock(disk) {
-        Ok(held) => Some(held),
-        Err(OpenError::Locked) => None,
-        Err(error) => return Err(Failure::queue(error)),
-    };
-    Queue::read(disk, held.is_some()).map_err(Failure::queue)
+    let queue = Queue::look(disk).map_err(Failure::queue)?;
+    say_damage(queue.damage(), queue.strangers());
+    Ok(queue)
+}
+
+fn say_damage(damage: &[Damage], strangers: &[Stranger]) {
+    for text in damage.iter().map(damage_text).chain(strangers.iter().map(stranger_text)) {
+        eprintln!("mailrace: {text}");
+    }
+}
+
+/// A failure where the system could not read all of the queue: what is shown is not all that there may be. What was read and
+/// is damaged is said and gone, and no failure.
+fn all_of(queue: &Queue<'_, OsDisk>) -> Result<(), Failure> {
+    let is_unread = queue.damage().iter().any(|damage| damage.what.is_error());
+    if is_unread { Err(Failure::new(EXIT_IO, "not all of the queue could be read")) } else { Ok(()) }
 }
 
 fn list(disk: &OsDisk, as_json: bool, out: &mut impl Write) -> Result<(), Failure> {
@@ -142,7 +156,7 @@ fn list(disk: &OsDisk, as_json: bool, out: &mut impl Write) -> Result<(), Failur
         let mut entry = queue.entry(id);
         if matches!(entry, Err(ReadError::Gone)) {
             // The engine has moved it meanwhile, or it was taken out of the queue.
-            queue = read(disk)?;
+            queue = Queue::look(disk).map_err(Failure::queue)?;
             entry = queue.entry(id);
         }
         let Ok(Some(entry)) = entry else { continue };
@@ -150,7 +164,9 @@ fn list(disk: &OsDisk, as_json: bool, out: &mut impl Write) -> Result<(), Failur
         let line = if as_json { json(&summary) } else { summary.line() };
         writeln!(out, "{line}").map_err(Failure::output)?;
     }
-    refused::list(disk.root(), as_json, out)
+    refused::list(disk.root(), as_json, out)?;
+    out.flush().map_err(Failure::output)?;
+    all_of(&queue)
 }
 
 fn summary(entry: &Entry) -> Summary {
@@ -247,14 +263,29 @@ fn stats(disk: &OsDisk, as_json: bool, out: &mut impl Write) -> Result<(), Failu
         }
     }
     if as_json {
-        return writeln!(out, "{}", json(&stats)).map_err(Failure::output);
-    }
-    writeln!(out, "{} messages, {} octets", stats.sum.messages, stats.sum.octets).map_err(Failure::output)?;
-    for (state, sum) in &stats.states {
-        writeln!(out, "{state}: {} messages, {} octets", sum.messages, sum.octets)
+        writeln!(out, "{}", json(&stats)).map_err(Failure::output)?;
+    } else {
+        writeln!(out, "{} messages, {} octets", stats.sum.messages, stats.sum.octets)
             .map_err(Failure::output)?;
+        for (state, sum) in &stats.states {
+            writeln!(out, "{state}: {} messages, {} octets", sum.messages, sum.octets)
+                .map_err(Failure::output)?;
+        }
     }
-    Ok(())
+    out.flush().map_err(Failure::output)?;
+    all_of(&queue)
+}
+
+/// Ends the reports of damage that was looked at. Segments that cannot be read stay where they are, unused.
+fn acknowledge(disk: &OsDisk, out: &mut impl Write) -> Result<(), Failure> {
+    let acknowledged = mailrace_spool::acknowledge(disk).map_err(|error| match error {
+        OpenError::Locked => Failure::queue("an engine uses this queue directory: stop it first"),
+        error => Failure::queue(error),
+    })?;
+    for damage in &acknowledged {
+        writeln!(out, "{damage}").map_err(Failure::output)?;
+    }
+    writeln!(out, "{} acknowledged", acknowledged.len()).map_err(Failure::output)
 }
 
 /// Writes LF where CRLF comes.

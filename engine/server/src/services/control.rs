@@ -2,11 +2,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::Permissions;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +11,7 @@ use std::time::Duration;
 use crossbeam::channel;
 use mailrace_core::QueueId;
 use mailrace_core::queue_id::QUEUE_ID_SIZE;
+use mailrace_io::OsDisk;
 use mailrace_spool::Mark;
 
 use crate::log::Log;
@@ -112,17 +110,19 @@ impl FromStr for Request {
 ///
 /// # Errors
 /// The path cannot be listened on.
-pub(super) fn start(path: &Path, workers: Workers, log: Log) -> io::Result<()> {
+pub(super) fn start(disk: &OsDisk, workers: Workers, log: Log) -> io::Result<()> {
+    let path = disk.root().join(CONTROL_SOCKET);
     // One of an earlier run may be left; the lock of the queue says that nobody listens on it.
-    let _ = std::fs::remove_file(path);
-    let listener = UnixListener::bind(path)?;
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path)?;
     // Whatever the umask and the directory's mode: who may write to the socket may delete mail.
-    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    disk.settle_socket(CONTROL_SOCKET)?;
+    let owner = disk.owner();
     std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         for stream in listener.incoming() {
             match stream {
                 // Who went away is not told.
-                Ok(stream) => drop(answer(&stream, &workers, &log)),
+                Ok(stream) => drop(answer(&stream, owner, &workers, &log)),
                 // Such as for want of descriptors: some will be free later.
                 Err(_) => std::thread::park_timeout(PATIENCE / 50),
             }
@@ -131,11 +131,11 @@ pub(super) fn start(path: &Path, workers: Workers, log: Log) -> io::Result<()> {
     Ok(())
 }
 
-fn answer(mut stream: &UnixStream, workers: &Workers, log: &Log) -> io::Result<()> {
+fn answer(mut stream: &UnixStream, owner: u32, workers: &Workers, log: &Log) -> io::Result<()> {
     // Others may reach into the queue's directory, for the maildrop's sake.
     let peer = rustix::net::sockopt::socket_peercred(stream)?.uid;
-    if !peer.is_root() && peer != rustix::process::geteuid() {
-        return writeln!(stream, "error only the user of the engine may ask");
+    if !peer.is_root() && peer != rustix::process::geteuid() && peer.as_raw() != owner {
+        return writeln!(stream, "error only the user of the engine and the owner of the queue may ask");
     }
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -262,6 +262,8 @@ pub(crate) fn report(log: &Log, mark: Mark, subject: Subject, user_id: u32, tota
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -277,11 +279,12 @@ mod tests {
 
     #[test]
     fn the_socket_is_its_owners_alone() {
-        let path = std::env::temp_dir().join(format!("mailrace-control-{}", std::process::id()));
+        let root = std::env::temp_dir().join(format!("mailrace-control-{}", std::process::id()));
+        let disk = OsDisk::new(&root).unwrap();
         let log = crate::log::start(crate::log::LogFormat::Text, 1 << 16).unwrap();
-        start(&path, Workers::new(Vec::new()), log).unwrap();
-        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-        std::fs::remove_file(&path).unwrap();
+        start(&disk, Workers::new(Vec::new()), log).unwrap();
+        let mode = std::fs::metadata(root.join(CONTROL_SOCKET)).unwrap().permissions().mode();
+        std::fs::remove_dir_all(&root).unwrap();
         assert_eq!(mode & 0o777, 0o600);
     }
 

@@ -7,11 +7,11 @@ mod scrape;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use mailrace_io::OsDisk;
 use prometheus_client::registry::Registry;
 use tokio::task::LocalSet;
 
@@ -27,8 +27,8 @@ pub(crate) struct Services {
     pub(crate) has_ring: bool,
     pub(crate) metrics_listen: Option<SocketAddr>,
     pub(crate) registry: Registry,
-    /// The path of the control socket.
-    pub(crate) control: PathBuf,
+    /// The queue's directory.
+    pub(crate) queue: OsDisk,
     pub(crate) workers: Workers,
     pub(crate) log: Log,
     /// Looks at things that nobody tells of, such as the time zone.
@@ -42,12 +42,13 @@ pub(crate) struct Services {
 /// # Errors
 /// No thread could be started.
 pub(crate) fn start(services: Services) -> io::Result<()> {
-    let Services { has_ring, metrics_listen, registry, control, workers, log, refresh, refresh_period } =
+    let Services { has_ring, metrics_listen, registry, queue, workers, log, refresh, refresh_period } =
         services;
-    if let Err(error) = control::start(&control, workers, log.clone()) {
-        let message = format_args!("no control socket: cannot listen on {}: {error}", control.display());
+    if let Err(error) = control::start(&queue, workers, log.clone()) {
+        let path = queue.root().join(CONTROL_SOCKET);
+        let message = format_args!("no control socket: cannot listen on {}: {error}", path.display());
         log.error("control_unavailable", message)
-            .text("path", control.as_os_str().as_bytes())
+            .text("path", path.as_os_str().as_bytes())
             .text("reason", error.to_string());
     }
     let listener = metrics_listen.and_then(|address| match listen(address) {

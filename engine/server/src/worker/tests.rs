@@ -57,7 +57,7 @@ pub(super) fn settings() -> WorkerSettings {
 impl Rig {
     fn new(settings: WorkerSettings) -> Self {
         let disk = MemoryDisk::new();
-        let mut opened = mailrace_spool::open(&disk, &SPOOL, 1, 3).unwrap();
+        let mut opened = mailrace_spool::open(&disk, &SPOOL, 1).unwrap();
         let log = log::start(LogFormat::Text, 0).unwrap().writer();
         let telemetry = Telemetry::new(log, Arc::default());
         let mut io = MemoryIo::new(disk.clone(), 5);

@@ -143,7 +143,7 @@ fn start(
     input: &'static [&'static [u8]],
     last_reply: Option<&'static str>,
 ) -> Started {
-    let Opened { mut spools, keeper, shared, .. } = mailrace_spool::open(disk, &SPOOL, 1, 3).unwrap();
+    let Opened { mut spools, keeper, shared, .. } = mailrace_spool::open(disk, &SPOOL, 1).unwrap();
     let spool = spools.remove(0);
     let bell = Bell::default();
     shared.add_waker(bell.waker());

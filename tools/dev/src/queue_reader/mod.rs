@@ -128,7 +128,11 @@ pub fn read(files: &impl Files) -> Result<Reading, ReadError> {
     reading.find_damage();
     match &manifest {
         Some(manifest) => reading.compare_manifest(manifest),
-        None if reading.segments.values().any(|segment| segment.version >= 2) => {
+        None if reading
+            .segments
+            .values()
+            .any(|segment| segment.version >= 2 && !segment.records.is_empty()) =>
+        {
             let what = "there is no whole manifest";
             reading.damage.push(Damage { name: MANIFEST.to_owned(), offset: 0, what });
         }

@@ -118,10 +118,9 @@ impl<'a> Life<'a> {
         bug: Option<super::Bug>,
         generation: u64,
     ) -> Result<Self, String> {
-        let seed = if bug == Some(super::Bug::SaltRepeated) { 7 } else { random.bits() };
         let count = u16::try_from(workers).map_err(|error| error.to_string())?;
         let Opened { spools, keeper, mover, report, shared, lock } =
-            open(disk, &plan.spool, count, seed).map_err(|error| error.to_string())?;
+            open(disk, &plan.spool, count).map_err(|error| error.to_string())?;
         let mut seats = Vec::new();
         let manner = plan.tables.unwrap_or_default();
         let tables = Tables::new(world, manner, Random::new(random.bits(), "tables"));
@@ -233,7 +232,11 @@ impl<'a> Life<'a> {
     /// Asks the workers to end, and goes on until they have.
     pub(super) fn drain(&mut self, ledger: &mut Ledger) -> Result<End, String> {
         self.ask_to_end();
-        self.go_on(ledger, Goal::Drained)
+        let end = self.go_on(ledger, Goal::Drained)?;
+        if end == End::Drained {
+            self.keeper.finish();
+        }
+        Ok(end)
     }
 
     fn tell_all(&self, control: impl Fn() -> Control) {

@@ -222,6 +222,13 @@ impl Run {
             self.ledger.failures_before = world.disk_failures();
             let generation = self.ledger.generation;
             match Life::begin(world, plan, &self.disk, workers, random, self.bug, generation) {
+                // It goes on with what it could read. Here the operator starts it again, once the disk reads: what
+                // all have been told is compared with all of the queue.
+                Ok(life) if life.report.damage.iter().any(|damage| damage.what.is_error()) => {
+                    drop(life);
+                    self.report.failed_starts += 1;
+                    self.crash(crash.unwrap_or(Crash::Kill));
+                }
                 Ok(life) => {
                     self.report.lives += 1;
                     self.ledger.note_damage(&world.take_corruptions());
@@ -235,9 +242,10 @@ impl Run {
                             life.report.messages
                         ));
                     }
-                    let is_told = |seen: &&Damage| {
-                        life.report.damage.iter().any(|told| told.path.ends_with(&seen.name))
-                    };
+                    let damaged = life.report.damage.iter().map(|told| &told.path);
+                    let told: Vec<&String> =
+                        damaged.chain(life.report.strangers.iter().map(|told| &told.path)).collect();
+                    let is_told = |seen: &&Damage| told.iter().any(|path| path.ends_with(&seen.name));
                     if let Some(untold) = account.damage.iter().find(|seen| !is_told(seen)) {
                         return Err(format!("the start does not report damage: {untold}"));
                     }

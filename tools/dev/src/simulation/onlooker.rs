@@ -37,6 +37,10 @@ impl Disk for Onlooker {
         self.0.list(directory)
     }
 
+    fn make_directory(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     fn open(&self, path: &str, kind: FileKind) -> io::Result<SimFile> {
         self.0.open(path, kind)
     }
@@ -46,6 +50,10 @@ impl Disk for Onlooker {
     }
 
     fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn rename_new(&self, _: &str, _: &str) -> io::Result<()> {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 
@@ -59,6 +67,14 @@ impl Disk for Onlooker {
 
     fn lock(&self, path: &str) -> io::Result<SimFile> {
         self.0.lock(path)
+    }
+
+    fn is_locked(&self, path: &str) -> io::Result<bool> {
+        self.0.is_locked(path)
+    }
+
+    fn random(&self) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn space(&self) -> io::Result<(u64, u64)> {

@@ -127,6 +127,10 @@ impl Disk for PlantedDisk {
         self.inner.list(directory)
     }
 
+    fn make_directory(&self, directory: &str) -> io::Result<()> {
+        self.inner.make_directory(directory)
+    }
+
     fn open(&self, path: &str, kind: FileKind) -> io::Result<SimFile> {
         self.inner.open(path, kind)
     }
@@ -139,6 +143,10 @@ impl Disk for PlantedDisk {
         self.inner.rename(from, to)
     }
 
+    fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        self.inner.rename_new(from, to)
+    }
+
     fn remove(&self, path: &str) -> io::Result<()> {
         self.inner.remove(path)
     }
@@ -149,6 +157,15 @@ impl Disk for PlantedDisk {
 
     fn lock(&self, path: &str) -> io::Result<SimFile> {
         self.inner.lock(path)
+    }
+
+    fn is_locked(&self, path: &str) -> io::Result<bool> {
+        self.inner.is_locked(path)
+    }
+
+    fn random(&self) -> io::Result<u64> {
+        let bits = self.inner.random()?;
+        Ok(if self.bug == Some(Bug::SaltRepeated) { 7 } else { bits })
     }
 
     fn space(&self) -> io::Result<(u64, u64)> {

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mailrace_core::{QueueId, Timestamp};
 use mailrace_io::epoll::{EpollIo, Settings as EpollSettings};
 use mailrace_io::{Completion, Io, OsDisk};
-use mailrace_spool::{Mark, OpenError, Opened};
+use mailrace_spool::{Mark, OpenError, Opened, Settings};
 
 use super::filter::{Choice, Given};
-use super::{Failure, read};
+use super::{Failure, read, say_damage};
 use crate::command::{EXIT_DATA, EXIT_UNAVAILABLE, refused};
 use crate::config::Configuration;
 use crate::log;
@@ -90,8 +90,9 @@ pub(super) fn apply(
     if matches!(selection, Selection::These(ids) if ids.is_empty()) {
         return Ok(Outcome::default());
     }
-    let settings = configuration.spool_settings(1);
-    match mailrace_spool::open(disk, &settings, 1, u64::from(std::process::id())) {
+    // Marks need little room.
+    let settings = Settings { spare_segments: 1, ..configuration.spool_settings(1) };
+    match mailrace_spool::open(disk, &settings, 1) {
         Ok(opened) => {
             let marked = mark_alone(opened, mark, selection)?;
             report_alone(configuration, mark, selection, marked)
@@ -224,7 +225,8 @@ impl Drop for Progress {
 
 /// Writes the marks, as the only user of the queue.
 fn mark_alone(opened: Opened<OsDisk>, mark: Mark, selection: &Selection) -> Result<Marked, Failure> {
-    let Opened { mut spools, keeper, lock, .. } = opened;
+    let Opened { mut spools, mut keeper, report, lock, .. } = opened;
+    say_damage(&report.damage, &report.strangers);
     // It may run everywhere, and a few marks need no speed.
     let settings = EpollSettings {
         connections: 0,
@@ -233,7 +235,6 @@ fn mark_alone(opened: Opened<OsDisk>, mark: Mark, selection: &Selection) -> Resu
         ..EpollSettings::default()
     };
     let mut io = EpollIo::new(settings).map_err(Failure::queue)?;
-    keeper_for(keeper, &io);
     let spool = spools.first_mut().ok_or_else(|| Failure::queue("no spool"))?;
     let marked = Arc::new(Mutex::new(Marked::default()));
     let mut markings = Markings::default();
@@ -247,8 +248,13 @@ fn mark_alone(opened: Opened<OsDisk>, mark: Mark, selection: &Selection) -> Resu
         markings.advance(spool);
         spool.advance(&mut io);
         spool.detach_sealed(&mut io);
-        if markings.is_empty() && spool.is_idle() {
-            break;
+        if spool.is_idle() {
+            if markings.is_empty() {
+                break;
+            }
+            // They wait for a segment.
+            keeper.step();
+            continue;
         }
         io.wait(None, &mut completions).map_err(Failure::queue)?;
         for completion in completions.drain(..) {
@@ -260,6 +266,8 @@ fn mark_alone(opened: Opened<OsDisk>, mark: Mark, selection: &Selection) -> Resu
             markings.settled(tag, result.is_ok());
         }
     }
+    drop(spools);
+    keeper.finish();
     drop(lock);
     let marked = std::mem::take(&mut *marked.lock().unwrap_or_else(PoisonError::into_inner));
     Ok(marked)
@@ -303,14 +311,6 @@ fn outcome(marked: Marked, selection: &Selection) -> Outcome {
         those.map(|(id, _)| *id).collect()
     };
     Outcome { messages, failures, marked: of(true), failed: of(false), missing }
-}
-
-/// Makes further segments on a thread, which ends with the process.
-fn keeper_for(keeper: mailrace_spool::SegmentKeeper<OsDisk>, io: &EpollIo) {
-    let waker = io.waker();
-    keeper.shared().add_waker(waker);
-    // Without the thread marks that need another segment wait; the first segment is there already.
-    let _ = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || keeper.run());
 }
 
 /// Bytes of lines that may wait: there is one event.

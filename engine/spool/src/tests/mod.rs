@@ -1,5 +1,7 @@
+mod damage;
+mod lives;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bumpalo::Bump;
 use mailrace_core::envelope::Recipient;
@@ -11,8 +13,8 @@ use proptest::prelude::*;
 
 use crate::reader::Queue;
 use crate::{
-    Damage, Mark, MarkError, Mover, OpenError, RecoveryReport, Refusal, SegmentKeeper, SegmentSpool,
-    Settings, SpoolError, State, open,
+    Damage, DamageKind, Mark, MarkError, Mover, OpenError, RecoveryReport, Refusal, SegmentKeeper,
+    SegmentSpool, Settings, SpoolError, State, Stranger, open,
 };
 
 /// Small enough that a few messages fill it.
@@ -41,9 +43,7 @@ struct Life {
 
 impl Life {
     fn begin(disk: &MemoryDisk) -> Self {
-        // Random in a real life: what an earlier one wrote must not look like this one's.
-        static SEED: AtomicU64 = AtomicU64::new(1);
-        let opened = open(disk, &SETTINGS, 1, SEED.fetch_add(1 << 20, Ordering::Relaxed)).unwrap();
+        let opened = open(disk, &SETTINGS, 1).unwrap();
         let mut life = Self {
             disk: disk.clone(),
             io: MemoryIo::new(disk.clone(), 3),
@@ -138,6 +138,14 @@ impl Life {
     /// The process is killed: its disk stays, with what the kernel knew.
     fn kill(self) -> MemoryDisk {
         self.disk
+    }
+
+    /// The engine ends, as it does when it is asked to.
+    fn end(self) -> MemoryDisk {
+        let Self { disk, spool, mut keeper, .. } = self;
+        drop(spool);
+        keeper.finish();
+        disk
     }
 
     /// The machine loses power.
@@ -342,7 +350,7 @@ fn damage_is_reported_and_takes_one_message_only() {
         ids.iter().enumerate().filter(|(number, _)| *number != 2).map(|(_, id)| *id).collect();
     assert_eq!(contents(&disk).keys().copied().collect::<Vec<_>>(), expected);
     assert!(
-        matches!(life.report.damage.as_slice(), [Damage { path: found, what: "records of this batch are damaged", .. }] if *found == path),
+        matches!(life.report.damage.as_slice(), [Damage { path: found, what: DamageKind::Records, .. }] if *found == path),
         "{:?}",
         life.report.damage
     );
@@ -364,11 +372,9 @@ fn damage_at_the_end_of_a_segment_is_reported() {
     damage(&disk, &path, before);
     damage(&disk, &path, header + 9);
     let life = Life::begin(&disk);
-    let of = |offset: usize, what| Damage { path: path.clone(), offset: offset as u64, what };
-    let expected = [
-        of(before / 4096 * 4096, "records of this batch are damaged"),
-        of(header + 64, "a batch header is damaged"),
-    ];
+    let of =
+        |offset: usize, what| Damage { path: path.clone(), offset: offset as u64, what, is_known: false };
+    let expected = [of(before / 4096 * 4096, DamageKind::Records), of(header + 64, DamageKind::BatchHeader)];
     assert_eq!(life.report.damage, expected);
     let expected: Vec<_> = ids.iter().copied().filter(|id| *id != ids[last - 1]).collect();
     assert_eq!(contents(&disk).keys().copied().collect::<Vec<_>>(), expected);
@@ -417,8 +423,8 @@ fn a_file_that_was_cut_off_is_reported() {
     let (path, place) = find(&disk, b"cut off");
     disk.damage(&path, |octets| octets.truncate(place));
     let life = Life::begin(&disk);
-    let what = "the file is shorter than its header says";
-    assert_eq!(life.report.damage, [Damage { path, offset: place as u64, what }]);
+    let what = DamageKind::Shortened;
+    assert_eq!(life.report.damage, [Damage { path, offset: place as u64, what, is_known: false }]);
     assert_eq!(contents(&disk).keys().copied().collect::<Vec<_>>(), [whole]);
 }
 
@@ -453,8 +459,8 @@ fn a_copy_of_a_segment_is_reported_and_left_alone() {
     // What only the copy has is not shown.
     damage(&disk, &copy, place);
     let life = Life::begin(&disk);
-    let what = "another segment has the same sequence";
-    assert_eq!(life.report.damage, [Damage { path: copy, offset: 0, what }]);
+    assert_eq!(life.report.damage, []);
+    assert_eq!(life.report.strangers, [Stranger { path: copy, what: "a copy of a segment" }]);
     assert_eq!(contents(&disk).keys().copied().collect::<Vec<_>>(), [id]);
 }
 
@@ -522,7 +528,8 @@ fn a_failed_chunk_refuses_its_message() {
 #[test]
 fn without_room_on_the_disk_messages_are_refused() {
     let disk = MemoryDisk::new();
-    disk.set_capacity(Some(3 * SETTINGS.segment_size));
+    // And for the manifest.
+    disk.set_capacity(Some(3 * SETTINGS.segment_size + (32 << 10)));
     let mut life = Life::begin(&disk);
     let mut taken = Vec::new();
     let refusal = loop {
@@ -665,10 +672,10 @@ fn a_file_that_a_killed_engine_had_just_made_has_a_durable_name_before_it_is_use
 fn a_segment_whose_start_failed_leaves_its_sequence_unused() {
     let disk = MemoryDisk::new();
     let mut life = Life::begin(&disk);
-    let before = life.keeper.next_sequence;
+    let before = life.keeper.manifest.next_sequence().unwrap();
     disk.set_capacity(Some(0));
-    assert!(life.keeper.prepare().is_err());
-    assert_eq!(life.keeper.next_sequence, before + 1);
+    assert!(life.keeper.prepare(1).is_err());
+    assert_eq!(life.keeper.manifest.next_sequence().unwrap(), before + 2);
 }
 
 #[test]
@@ -710,9 +717,9 @@ fn a_queue_whose_directory_is_gone_takes_nothing() {
 #[test]
 fn a_second_engine_is_kept_out() {
     let life = Life::begin(&MemoryDisk::new());
-    assert!(matches!(open(&life.disk, &SETTINGS, 1, 1), Err(OpenError::Locked)));
+    assert!(matches!(open(&life.disk, &SETTINGS, 1), Err(OpenError::Locked)));
     let disk = life.kill();
-    assert!(open(&disk, &SETTINGS, 1, 1).is_ok());
+    assert!(open(&disk, &SETTINGS, 1).is_ok());
 }
 
 #[test]

@@ -1,0 +1,224 @@
+//! The file that says which segments are in use: reads it, and writes it so that one whole version is always there.
+
+use std::io;
+
+use mailrace_core::record::manifest::{Entry, EntryState, Manifest, SlotError};
+use mailrace_core::record::spool::{SEGMENT_HEADER_SIZE, SegmentHeader};
+use mailrace_io::{Disk, FileKind};
+
+use crate::recovery::{Damage, DamageKind};
+use crate::{OpenError, SEGMENTS};
+
+/// Its path in the queue directory.
+pub(crate) const MANIFEST: &str = "manifest";
+/// A manifest that is being made.
+const UNFINISHED: &str = "manifest.new";
+/// Bytes of a slot at least: room for 127 segments.
+const SLOT_SIZE_MIN: usize = 16 << 10;
+/// Bytes of a manifest that can be read at most: room for a million segments.
+const SIZE_MAX: u64 = 512 << 20;
+
+/// The manifest of a queue that is read.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// `None`: there is none, or none that is whole.
+    pub(crate) manifest: Option<Manifest>,
+    /// What is wrong with it.
+    pub(crate) damage: Option<Damage>,
+    /// Bytes of a slot, if the file can be written in place.
+    slot_size: Option<u64>,
+}
+
+/// Reads the manifest.
+pub(crate) fn read<D: Disk>(disk: &D) -> Result<Found, OpenError> {
+    let damaged = |what| {
+        let damage = Damage { path: MANIFEST.to_owned(), offset: 0, what, is_known: false };
+        Ok(Found { damage: Some(damage), ..Found::default() })
+    };
+    let read = || {
+        let file = disk.open(MANIFEST, FileKind::Read)?;
+        let size = disk.size(&file)?;
+        if size > SIZE_MAX {
+            return Err(io::Error::other("too large for a manifest"));
+        }
+        let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
+        let count = disk.read_at(&file, &mut bytes, 0)?;
+        bytes.truncate(count);
+        Ok(bytes)
+    };
+    let bytes = match read().or_else(|error| retry(&error, read)) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::default()),
+        Err(error) => return damaged(DamageKind::Unreadable(error.to_string())),
+    };
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    let mut newest: Option<Manifest> = None;
+    for slot in [first, second] {
+        match Manifest::decode(slot) {
+            Ok(manifest) => {
+                if newest.as_ref().is_none_or(|other| other.generation < manifest.generation) {
+                    newest = Some(manifest);
+                }
+            }
+            Err(SlotError::Blank | SlotError::Damaged) => {}
+            Err(SlotError::Version(version)) => {
+                return Err(OpenError::Version { path: MANIFEST.to_owned(), version });
+            }
+            Err(SlotError::Features(features)) => {
+                return Err(OpenError::Features { path: MANIFEST.to_owned(), features });
+            }
+        }
+    }
+    if newest.is_none() {
+        return damaged(DamageKind::Manifest);
+    }
+    Ok(Found { manifest: newest, damage: None, slot_size: Some(first.len() as u64) })
+}
+
+/// Once more, unless the file is not there: an error may have been of the moment.
+fn retry<T>(error: &io::Error, again: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    if error.kind() == io::ErrorKind::NotFound { Err(error.kind().into()) } else { again() }
+}
+
+/// The manifest of a queue that is open.
+#[derive(Debug)]
+pub(crate) struct ManifestFile<D: Disk> {
+    disk: D,
+    file: Option<D::File>,
+    slot_size: u64,
+    manifest: Manifest,
+    /// Something changed since it was saved.
+    is_changed: bool,
+}
+
+impl<D: Disk> ManifestFile<D> {
+    /// Goes on from what was found; a file that is not whole is made anew when it is saved.
+    pub(crate) fn new(disk: D, found: &Found, manifest: Manifest) -> Self {
+        let file = found.slot_size.and_then(|_| disk.open(MANIFEST, FileKind::Buffered).ok());
+        Self { disk, file, slot_size: found.slot_size.unwrap_or(0), manifest, is_changed: true }
+    }
+
+    pub(crate) const fn is_changed(&self) -> bool {
+        self.is_changed
+    }
+
+    /// Lists a segment before its first record is written.
+    pub(crate) fn list(&mut self, header: SegmentHeader, path: &str) {
+        self.is_changed = true;
+        self.manifest.entries.push(Entry {
+            header,
+            end: SEGMENT_HEADER_SIZE as u64,
+            records: 0,
+            whole: 0,
+            state: EntryState::Open,
+            name: name_of(path),
+        });
+    }
+
+    /// Notes that an engine goes on writing behind the end of a segment.
+    pub(crate) fn reopen(&mut self, sequence: u64, end: u64, records: u64) {
+        if let Some(entry) = self.entry(sequence) {
+            *entry = Entry { end, records, whole: records, state: EntryState::Open, ..entry.clone() };
+            self.is_changed = true;
+        }
+    }
+
+    /// The next sequence, unless they are used up.
+    pub(crate) fn next_sequence(&mut self) -> io::Result<u64> {
+        let next = self.manifest.next_sequence.max(1);
+        let after =
+            next.checked_add(1).ok_or_else(|| io::Error::other("the sequence numbers are used up"))?;
+        self.manifest.next_sequence = after;
+        Ok(next)
+    }
+
+    /// Notes that no record follows the end of a segment.
+    pub(crate) fn close(&mut self, sequence: u64, end: u64, records: u64) {
+        if let Some(entry) = self.entry(sequence)
+            && entry.state == EntryState::Open
+        {
+            *entry = Entry { end, records, whole: records, state: EntryState::Closed, ..entry.clone() };
+            self.is_changed = true;
+        }
+    }
+
+    /// Notes that none of a segment's messages is in the queue.
+    pub(crate) fn empty(&mut self, sequence: u64) {
+        if let Some(entry) = self.entry(sequence)
+            && entry.state != EntryState::Emptied
+        {
+            entry.state = EntryState::Emptied;
+            self.is_changed = true;
+        }
+    }
+
+    /// Forgets a segment whose header is gone. There is no hurry to save that.
+    pub(crate) fn forget(&mut self, sequence: u64) {
+        self.manifest.entries.retain(|entry| entry.header.sequence != sequence);
+    }
+
+    fn entry(&mut self, sequence: u64) -> Option<&mut Entry> {
+        self.manifest.entries.iter_mut().find(|entry| entry.header.sequence == sequence)
+    }
+
+    /// Makes what is known durable. After an error either the version before or this one is.
+    pub(crate) fn save(&mut self) -> io::Result<()> {
+        let next = Manifest { generation: self.manifest.generation + 1, ..self.manifest.clone() };
+        let bytes = next.encode();
+        let place = next.generation % 2;
+        let in_place = self.file.as_ref().filter(|_| bytes.len() as u64 <= self.slot_size);
+        let written = in_place.map(|file| {
+            self.disk.write_at(file, &bytes, place * self.slot_size)?;
+            self.disk.sync(file)
+        });
+        match written {
+            Some(Ok(())) => {}
+            Some(Err(error)) if is_full(&error) => return Err(error),
+            _ => self.replace(&bytes, place)?,
+        }
+        self.manifest.generation = next.generation;
+        self.is_changed = false;
+        Ok(())
+    }
+
+    /// Writes a new file: the first, a larger one, or in place of one that cannot be written.
+    fn replace(&mut self, bytes: &[u8], place: u64) -> io::Result<()> {
+        // What a killed engine left.
+        let _ = self.disk.remove(UNFINISHED);
+        let slot_size = bytes.len().next_power_of_two().max(SLOT_SIZE_MIN) as u64;
+        let file = self.disk.create(UNFINISHED, 2 * slot_size, FileKind::Buffered)?;
+        let written = self
+            .disk
+            .write_at(&file, bytes, place * slot_size)
+            .and_then(|()| self.disk.sync(&file))
+            .and_then(|()| self.disk.rename(UNFINISHED, MANIFEST));
+        if let Err(error) = written {
+            let _ = self.disk.remove(UNFINISHED);
+            return Err(error);
+        }
+        // Whatever comes now: the file before has no name any more.
+        self.file = None;
+        self.disk.sync_directory("")?;
+        self.file = Some(file);
+        self.slot_size = slot_size;
+        Ok(())
+    }
+}
+
+/// The name of a segment at a path.
+pub(crate) fn name_of(path: &str) -> String {
+    path.strip_prefix(SEGMENTS).and_then(|path| path.strip_prefix('/')).unwrap_or(path).to_owned()
+}
+
+/// The path of an entry's segment.
+pub(crate) fn path_of(entry: &Entry) -> String {
+    if entry.name.is_empty() {
+        format!("{SEGMENTS} (sequence {})", entry.header.sequence)
+    } else {
+        format!("{SEGMENTS}/{}", entry.name)
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
