@@ -5,10 +5,14 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use mailrace_dev::program::command;
 use mailrace_tests::{Client, Directory, Engine, run, skip};
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// To whom the last message in the queue goes.
@@ -223,4 +227,220 @@ fn aliases(directory: &Path, maps: &str, recipient: &str) -> Vec<String> {
     );
     assert!(cleaned.status.success(), "{}", cleaned.errors);
     recipients(&serde_json::from_str(&cleaned.output).unwrap())
+}
+
+/// A server of tcp_table(5) that answers by itself, and counts what it is asked.
+fn server_that_says(answer: impl Fn(&str) -> String + Send + Clone + 'static) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, answer, count) = (stream.unwrap(), answer.clone(), Arc::clone(&count));
+            std::thread::spawn(move || {
+                for line in BufReader::new(stream.try_clone().unwrap()).lines() {
+                    let Ok(line) = line else { return };
+                    count.fetch_add(1, Ordering::Relaxed);
+                    let reply = answer(line.strip_prefix("get ").unwrap());
+                    if stream.write_all(format!("{reply}\n").as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (port, asked)
+}
+
+/// The number in front of an address, and one more.
+fn next(key: &str) -> usize {
+    1 + key.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<usize>().unwrap_or_default()
+}
+
+#[test]
+fn an_endless_chain_of_aliases_ends() {
+    let directory = Directory::new();
+    let (port, asked) = server_that_says(|key| format!("200 {}@localhost", next(key)));
+    let maps = format!("virtual_alias_maps=tcp:127.0.0.1:{port}");
+    let engine = Engine::start(&directory, &["--set", &maps]);
+    let mut client = engine.client();
+    offer(&mut client, "0@localhost");
+    client.expect("451 4.6.0 ");
+    // virtual_alias_recursion_limit.
+    assert_eq!(asked.load(Ordering::Relaxed), 1000);
+    engine.stop();
+}
+
+#[test]
+fn aliases_that_double_end_at_the_bound_of_questions() {
+    let directory = Directory::new();
+    let (port, asked) = server_that_says(|key| {
+        format!("200 {0}a{key},{0}b{key}", next(key)).replace("@localhost", "") + "@localhost"
+    });
+    let maps = format!("virtual_alias_maps=tcp:127.0.0.1:{port}");
+    let arguments = ["--set", &maps, "--set", "engine.alias_question_limit=100"];
+    let engine = Engine::start(&directory, &arguments);
+    let mut client = engine.client();
+    offer(&mut client, "0@localhost");
+    client.expect("451 4.6.0 ");
+    // 20 more for the recipient; some are not sent when the bound is passed.
+    let asked = asked.load(Ordering::Relaxed);
+    assert!((60..=130).contains(&asked), "{asked} questions");
+    engine.stop();
+}
+
+#[test]
+fn what_is_no_file_of_some_size_holds_up_nothing() {
+    let directory = Directory::new();
+    let table = directory.write("virtual", "a@localhost one@localhost\n");
+    let config = directory.write("mailrace.toml", "virtual_alias_maps = [\"texthash:virtual\"]\n");
+    let arguments = ["--config", config.to_str().unwrap(), "--set", "engine.table_check_period=1s"];
+    let mut engine = Engine::start(&directory, &arguments);
+    let fifo = |path: &Path| {
+        let made = Command::new("mkfifo").arg(path).status().unwrap();
+        assert!(made.success());
+    };
+    let huge = |path: &Path| std::fs::File::create(path).unwrap().set_len(1 << 40).unwrap();
+    let zero = |path: &Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+    type Make<'m> = &'m dyn Fn(&Path);
+    let cases: [(Make<'_>, &str); 4] = [
+        (&fifo, "is a FIFO, no regular file"),
+        (&|path: &Path| std::fs::create_dir(path).unwrap(), "is a directory, no regular file"),
+        (&zero, "is a device, no regular file"),
+        (&huge, "more than the 1073741824 that are allowed"),
+    ];
+    for (make, reason) in cases {
+        if table.is_dir() {
+            std::fs::remove_dir(&table).unwrap()
+        } else {
+            std::fs::remove_file(&table).unwrap()
+        }
+        make(&table);
+        engine.line_with("lookup tables not reloaded, the old ones stay");
+        let line = engine.line_with("texthash:virtual");
+        assert!(line.contains(reason), "{line}");
+        // The old table is in force, and a reload says the same.
+        let mut client = engine.client();
+        client.queue("s@example.org", "a@localhost", "Subject: x\r\n\r\n");
+        assert_eq!(last_recipients(&directory), ["one@localhost"]);
+        engine.signal(Signal::HUP);
+        engine.line_with("not reloaded, the configuration is wrong");
+        assert!(engine.line_with("texthash:virtual").contains(reason));
+        let refused = run(directory.path(), &["check", "--config", config.to_str().unwrap()]);
+        assert_eq!(refused.status.code(), Some(78));
+        assert!(refused.errors.contains(reason), "{}", refused.errors);
+    }
+    engine.stop();
+    // The configuration itself.
+    std::fs::remove_file(&config).unwrap();
+    fifo(&config);
+    let refused = run(directory.path(), &["check", "--config", config.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(78));
+    assert!(refused.errors.contains("is a FIFO, no regular file"), "{}", refused.errors);
+}
+
+#[test]
+fn a_text_that_is_being_written_is_waited_for() {
+    let directory = Directory::new();
+    let _ = directory.write("virtual", "a@localhost one@localhost\n");
+    let config = directory.write("mailrace.toml", "virtual_alias_maps = [\"texthash:virtual\"]\n");
+    let arguments = ["--config", config.to_str().unwrap(), "--set", "engine.table_check_period=1s"];
+    let mut engine = Engine::start(&directory, &arguments);
+    let _ = directory.write("virtual", "b@localhost two@localhost\na@localhost two@local");
+    // After a while it is taken as it is, which is said.
+    let note = engine.line_with("the last line has no line end");
+    assert!(note.contains("virtual:2: texthash:virtual:"), "{note}");
+    engine.line_with("lookup tables reloaded");
+    let _ = directory.write("virtual", "a@localhost three@localhost\n");
+    engine.line_with("lookup tables reloaded");
+    let mut client = engine.client();
+    client.queue("s@example.org", "a@localhost", "Subject: x\r\n\r\n");
+    assert_eq!(last_recipients(&directory), ["three@localhost"]);
+    engine.stop();
+}
+
+#[test]
+fn check_names_each_fault_of_tables_once() {
+    let directory = Directory::new();
+    let _ = directory.write("checks", "/^A:/ REJEKT spam\n/^B:/ REJECT $1\n/^(C):/ $1\n");
+    let _ = directory.write("actions", "/^A:/ REJEKT spam\n/^B:/ FILTER smtp\n/^(C):/ $1\n/^D:/ 550 no\n");
+    let _ = directory.write("virtual", "a\nb c\nd\n");
+    let check = |text: &str| {
+        let config = directory.write("mailrace.toml", text);
+        run(directory.path(), &["check", "--config", config.to_str().unwrap()])
+    };
+    let lines = |errors: &str, part: &str| errors.lines().filter(|line| line.contains(part)).count();
+    let wrong = check("header_checks = [\"regexp:checks\"]\nvirtual_alias_maps = [\"hash:virtual\"]\n");
+    assert_eq!(wrong.status.code(), Some(78));
+    for (part, count) in [
+        ("checks:2: regexp:checks: the pattern has no group $1", 1),
+        ("virtual:1: hash:virtual: has no value", 1),
+        ("virtual:3: hash:virtual: has no value", 1),
+        ("checks:1: regexp:checks: \"REJEKT\" is no action", 1),
+        ("mailrace.toml:", 4),
+    ] {
+        assert_eq!(lines(&wrong.errors, part), count, "{part} in {}", wrong.errors);
+    }
+    let wrong = check("header_checks = [\"regexp:actions\"]\nvirtual_alias_maps = [\"bad\"]\n");
+    assert_eq!(lines(&wrong.errors, "does not name a lookup table"), 1, "{}", wrong.errors);
+    let wrong = check("header_checks = [\"regexp:actions\"]\n");
+    assert_eq!(wrong.status.code(), Some(78));
+    assert_eq!(
+        lines(&wrong.errors, "actions:1: regexp:actions: \"REJEKT\" is no action"),
+        1,
+        "{}",
+        wrong.errors
+    );
+    assert_eq!(lines(&wrong.errors, "actions:2: regexp:actions: FILTER has no transport:destination"), 1);
+    assert_eq!(lines(&wrong.errors, "mailrace.toml:"), 2, "{}", wrong.errors);
+    let warned = check(
+        "header_checks = [\"regexp:actions\"]\nvirtual_alias_maps = [\"hash:virtual\"]\n[engine]\ntable_errors = \"warn\"\n",
+    );
+    assert_eq!(warned.status.code(), Some(0), "{}", warned.errors);
+    let said = format!("{}{}", warned.output, warned.errors);
+    assert_eq!(lines(&said, "warning: "), 4, "{said}");
+    assert_eq!(lines(&said, "virtual:3: hash:virtual: has no value; the line is skipped"), 1, "{said}");
+}
+
+#[test]
+fn lookup_prints_what_a_table_has() {
+    let directory = Directory::new();
+    let _ = directory.write("virtual", "a@localhost one@localhost\nB two three\n");
+    let lookup = |arguments: &[&str]| run(directory.path(), &[&["lookup"], arguments].concat());
+    let table = format!("hash:{}", directory.path().join("virtual").display());
+    let found = lookup(&[&table, "b"]);
+    assert_eq!(
+        (found.status.code(), found.output.as_str(), found.errors.as_str()),
+        (Some(0), "two three\n", "")
+    );
+    let missing = lookup(&[&table, "c"]);
+    assert_eq!((missing.status.code(), missing.output.as_str(), missing.errors.as_str()), (Some(1), "", ""));
+    let wrong = lookup(&["pcre:{{/(/ x}}", "c"]);
+    assert_eq!(wrong.status.code(), Some(78));
+    assert!(wrong.errors.contains("rule 1: the pattern is wrong"), "{}", wrong.errors);
+    let (port, _) =
+        server_that_says(|key| if key == "known" { "200 value".into() } else { "400 later".into() });
+    let table = format!("proxy:tcp:127.0.0.1:{port}");
+    assert_eq!(lookup(&[&table, "known"]).output, "value\n");
+    let unanswered = lookup(&[&table, "unknown"]);
+    assert_eq!(unanswered.status.code(), Some(75), "{}", unanswered.errors);
+}
+
+#[test]
+fn five_thousand_patterns_of_each_kind_are_one_table() {
+    let directory = Directory::new();
+    let rules: String = (0..5000)
+        .map(|number| {
+            format!("/^Subject:.*\\b(cheap{number}|free) (viagra|casino{number})\\b/ REJECT {number}\n")
+        })
+        .collect();
+    let _ = directory.write("checks", &rules);
+    for kind in ["pcre", "regexp"] {
+        let table = format!("{kind}:{}", directory.path().join("checks").display());
+        let found = run(directory.path(), &["lookup", &table, "subject: so FREE casino4711!"]);
+        assert_eq!(found.output, "REJECT 4711\n", "{}", found.errors);
+        let missing = run(directory.path(), &["lookup", &table, "subject: so free casinos"]);
+        assert_eq!(missing.status.code(), Some(1), "{}", missing.errors);
+    }
 }

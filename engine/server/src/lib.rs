@@ -6,6 +6,7 @@
 pub mod command;
 pub mod config;
 mod file_system;
+mod files;
 pub mod log;
 mod maildrop;
 mod metrics;

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use crossbeam::channel::{self, Receiver, Sender};
+use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 use mailrace_core::message::date::Zone;
 use mailrace_io::epoll::{EpollIo, Settings as EpollSettings};
 use mailrace_io::uring::{Settings as RingSettings, Uring};
@@ -176,8 +177,8 @@ struct InForce {
     tables: Tables,
     /// The files of tables as they were when they were last read, whatever came of it.
     seen: Files,
-    /// The same files when they were last found changed: somebody may still be writing.
-    changing: Option<Files>,
+    /// The same files when they were last found changed, and how often they were found so: somebody may still be writing.
+    changing: Option<(Files, u32)>,
     zone: Zone,
 }
 
@@ -210,11 +211,21 @@ impl Current {
         self.log.info("reloaded", "reloaded");
     }
 
+    /// Reads things again when that is asked for, and looks every now and then whether they have changed. A file system
+    /// that does not answer holds up nothing else.
+    fn keep_fresh(&self, reloads: &Receiver<()>, period: Duration) {
+        loop {
+            match reloads.recv_timeout(period) {
+                Ok(()) => self.reload(),
+                Err(RecvTimeoutError::Timeout) => self.refresh(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
     /// Looks whether files of tables or the time zone have changed, and puts what is new into force. A table that is
-    /// wrong now leaves all as they are; that is said once for each change. What keeps the queue from taking mail is
-    /// said too.
+    /// wrong now leaves all as they are; that is said once for each change.
     fn refresh(&self) {
-        self.say_trouble();
         let mut in_force = self.in_force();
         if in_force.have_settled() {
             match in_force.configuration.open_tables(&self.lookups, &in_force.tables) {
@@ -264,16 +275,21 @@ impl Current {
 }
 
 impl InForce {
-    /// Whether files of tables have changed since they were read, and not any more since the last time.
+    /// Whether files of tables have changed since they were read, and not any more since the last time; a text whose last
+    /// line has no end is waited for some times more.
     fn have_settled(&mut self) -> bool {
         let now = self.seen.now();
         if now == self.seen {
             self.changing = None;
             return false;
         }
-        let is_settled = self.changing.as_ref() == Some(&now);
-        self.changing = Some(now);
-        is_settled
+        let found = match self.changing.take() {
+            Some((before, found)) if before == now => found + 1,
+            _ => 1,
+        };
+        let needed = if now.unfinished(&self.seen).is_empty() { 2 } else { UNFINISHED_PERIODS };
+        self.changing = Some((now, found));
+        found >= needed
     }
 
     fn put_tables(&mut self, tables: Tables, log: &Log) {
@@ -282,6 +298,9 @@ impl InForce {
         self.tables = tables;
     }
 }
+
+/// Periods for which a text without a line end at its end has to stay as it is until it is read.
+const UNFINISHED_PERIODS: u32 = 6;
 
 /// Runs the engine until SIGTERM or SIGINT, and drains it. Everything that it reports goes to the log, [`StartError`] too.
 ///
@@ -445,11 +464,17 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
         log: log.clone(),
         refresh: {
             let current = Arc::clone(&current);
-            Box::new(move || current.refresh())
+            Box::new(move || current.say_trouble())
         },
         refresh_period: configuration.engine.table_check_period,
     })
     .map_err(system("start a thread"))?;
+    let (reload, reloads) = channel::bounded(1);
+    let period = configuration.engine.table_check_period;
+    std::thread::Builder::new()
+        .name("tables".to_owned())
+        .spawn(move || current.keep_fresh(&reloads, period))
+        .map_err(system("start a thread"))?;
     let pickup = is_made
         .and_then(|()| {
             let settings = configuration.pickup_settings();
@@ -481,7 +506,8 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
     .number("messages", report.messages);
     for signal in signals.forever() {
         if signal == SIGHUP {
-            current.reload();
+            // One that waits already reads what is newest.
+            let _ = reload.try_send(());
         } else {
             break;
         }

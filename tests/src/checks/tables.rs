@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use bumpalo::Bump;
-use mailrace::tables::{self, TableError};
+use mailrace::tables::{self, TableErrors};
 use mailrace_core::lookup::{LookupError, Maps};
 
 /// Keys of one input at most.
@@ -77,7 +77,7 @@ fn check_file(kind: &str, text: &[u8], keys: &[&[u8]]) {
     }
 }
 
-fn open(kind: &str, text: &[u8]) -> Result<Maps, TableError> {
+fn open(kind: &str, text: &[u8]) -> Result<Maps, TableErrors> {
     let suffix = if matches!(kind, "lmdb" | "cdb") { format!(".{kind}") } else { String::new() };
     let path = super::file(&format!("table{suffix}"), text);
     let path = path.to_str().expect("the temporary directory has a plain name").to_owned();
@@ -87,14 +87,17 @@ fn open(kind: &str, text: &[u8]) -> Result<Maps, TableError> {
     )
 }
 
-fn check_error(error: &TableError, lines: Option<usize>) {
-    assert!(!error.reason.is_empty() && !error.remedy.is_empty(), "{error}");
-    match (&error.line, lines) {
-        (Some((_, line)), Some(lines)) => {
-            assert!((1..=lines).contains(line), "line {line} of {lines}: {error}")
+fn check_error(errors: &TableErrors, lines: Option<usize>) {
+    assert!(!errors.0.is_empty(), "something is wrong");
+    for error in &errors.0 {
+        assert!(!error.reason.is_empty() && !error.remedy.is_empty(), "{error}");
+        match (&error.line, lines) {
+            (Some((_, line)), Some(lines)) => {
+                assert!((1..=lines).contains(line), "line {line} of {lines}: {error}")
+            }
+            (Some((_, line)), None) => panic!("line {line} of a table without lines: {error}"),
+            (None, _) => {}
         }
-        (Some((_, line)), None) => panic!("line {line} of a table without lines: {error}"),
-        (None, _) => {}
     }
 }
 
@@ -164,18 +167,25 @@ fn check_rules(kind: &str, maps: &Maps, text: &[u8], keys: &[&[u8]]) {
         if !rule[slash..].iter().all(u8::is_ascii_graphic) || has_delimiter(&rule[1..slash]) {
             return;
         }
-        let Ok(maps) = open(kind, &[b"!", rule, b" no"].concat()) else {
+        let Ok(negated) = open(kind, &[b"!", rule, b" no"].concat()) else {
             panic!("{} is right, and wrong with a ! in front", rule.escape_ascii());
         };
-        alone.push((maps, value));
+        let Ok(itself) = open(kind, &[rule, b" yes"].concat()) else {
+            panic!("{} is right, and wrong alone", rule.escape_ascii());
+        };
+        alone.push((negated, itself, value));
     }
     for key in keys.iter().filter(|key| !key.is_empty()) {
         let mut expected: Found = Ok(None);
-        for (maps, value) in &alone {
-            match find(maps, key) {
-                Ok(Some(_)) => continue,
-                Ok(None) => expected = Ok(Some(value.to_vec())),
-                Err(error) => expected = Err(error),
+        for (negated, itself, value) in &alone {
+            match (find(negated, key), find(itself, key)) {
+                (Ok(Some(_)), Ok(None)) => continue,
+                (Ok(None), Ok(Some(_))) => expected = Ok(Some(value.to_vec())),
+                // Given up, in both directions: a later rule may count, or there is no answer.
+                (Ok(None), Ok(None)) => return,
+                (negated, itself) => {
+                    panic!("{negated:?} and {itself:?} for {} in {}", key.escape_ascii(), text.escape_ascii())
+                }
             }
             break;
         }

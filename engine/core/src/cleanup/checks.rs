@@ -1,6 +1,8 @@
 //! The passes that look for content that is not wanted, and what is done then (Postfix's header_checks(5)).
 
 use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::rejection::{Halt, Rejection};
@@ -75,9 +77,7 @@ impl Cleanup {
         subject: Subject,
         text: &[u8],
     ) -> Result<Act<'a>, Halt> {
-        let size = action.iter().position(|octet| matches!(octet, b' ' | b'\t')).unwrap_or(action.len());
-        let (word, argument) = action.split_at_checked(size).unwrap_or((action, b""));
-        let argument = argument.trim_ascii_start();
+        let (word, argument) = split_action(action);
         let mut memory = [0; 8];
         let word = upper(word, &mut memory);
         let is_address = memchr::memchr(b'@', argument).is_some();
@@ -147,6 +147,45 @@ impl Cleanup {
     }
 }
 
+/// Whether `act` does something with an entry.
+///
+/// `action`: a value of a table such as `header_checks`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_action(action: &[u8]) -> Result<(), String> {
+    let (word, argument) = split_action(action);
+    let mut memory = [0; 8];
+    let missing = match upper(word, &mut memory) {
+        b"REJECT" | b"WARN" | b"INFO" | b"PASS" | b"DISCARD" | b"HOLD" | b"STRIP" | b"IGNORE" | b"DUNNO"
+        | b"OK" => {
+            return Ok(());
+        }
+        [b'4' | b'5', b'0'..=b'9', b'0'..=b'9'] => return Ok(()),
+        b"FILTER" if memchr::memchr(b':', argument).is_some() => return Ok(()),
+        b"REDIRECT" | b"BCC" if memchr::memchr(b'@', argument).is_some() => return Ok(()),
+        b"PREPEND" | b"REPLACE" if !argument.is_empty() => return Ok(()),
+        b"FILTER" => "transport:destination",
+        b"REDIRECT" | b"BCC" => "address",
+        b"PREPEND" | b"REPLACE" => "text",
+        _ => {
+            let word = String::from_utf8_lossy(word.get(..WORD_SHOWN_MAX).unwrap_or(word));
+            return Err(format!("{word:?} is no action"));
+        }
+    };
+    Err(format!("{} has no {missing}", String::from_utf8_lossy(word)))
+}
+
+/// Bytes of an unknown action that are shown.
+const WORD_SHOWN_MAX: usize = 40;
+
+/// The word and the argument of an action.
+fn split_action(action: &[u8]) -> (&[u8], &[u8]) {
+    let size = action.iter().position(|octet| matches!(octet, b' ' | b'\t')).unwrap_or(action.len());
+    let (word, argument) = action.split_at_checked(size).unwrap_or((action, b""));
+    (word, argument.trim_ascii_start())
+}
+
 /// A word in upper case; none of ours is longer than `memory`.
 fn upper<'m>(word: &[u8], memory: &'m mut [u8; 8]) -> &'m [u8] {
     let Some(place) = memory.get_mut(..word.len()) else { return b"" };
@@ -197,6 +236,25 @@ fn status_size(text: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn actions_are_known() {
+        for action in
+            ["REJECT", "reject x", "450 4.7.1 x", "FILTER a:b", "BCC a@b", "PREPEND X: y", "dunno", "OK"]
+        {
+            assert_eq!(check_action(action.as_bytes()), Ok(()), "{action}");
+        }
+        for (action, reason) in [
+            ("REJEKT spam", "\"REJEKT\" is no action"),
+            ("", "\"\" is no action"),
+            ("600 x", "\"600\" is no action"),
+            ("FILTER smtp", "FILTER has no transport:destination"),
+            ("redirect joe", "redirect has no address"),
+            ("PREPEND", "PREPEND has no text"),
+        ] {
+            assert_eq!(check_action(action.as_bytes()), Err(reason.to_owned()), "{action}");
+        }
+    }
 
     #[test]
     fn refusals_have_a_status() {

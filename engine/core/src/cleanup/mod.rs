@@ -36,6 +36,8 @@ mod settings;
 mod virtual_alias;
 mod waiting;
 
+use core::cell::RefCell;
+
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 
@@ -50,7 +52,7 @@ use field_kind::{FieldKind, Seen};
 use field_text::{cut_place, emitted, logical, rest_of_cut_field};
 use output::Output;
 
-pub use checks::Decisions;
+pub use checks::{Decisions, check_action};
 pub use rejection::{Halt, Rejection};
 pub use settings::{
     Bcc, Canonical, Checks, Classes, FieldNames, Masquerade, Mime, OctetSet, Settings, VirtualAlias,
@@ -129,6 +131,8 @@ pub struct Cleanup {
     /// A field has UTF-8, and that makes the message one for SMTPUTF8.
     is_utf8: bool,
     decisions: Decisions,
+    /// Changes while the envelope is asked for again and again; what is asked for does not.
+    aliases: RefCell<virtual_alias::Progress>,
     body: body::Progress,
     message_id: [u8; MESSAGE_ID_SIZE_MAX],
     message_id_size: u8,
@@ -167,6 +171,7 @@ impl Cleanup {
             is_eight_bit: false,
             is_utf8: false,
             decisions: Decisions::default(),
+            aliases: RefCell::default(),
             body: body::Progress::default(),
             message_id: [0; MESSAGE_ID_SIZE_MAX],
             message_id_size: 0,
@@ -233,7 +238,8 @@ impl Cleanup {
         let given = surroundings.envelope;
         let sender = recipients::envelope_sender(surroundings)?;
         let copies = self.decisions.copies.iter().map(alloc::vec::Vec::as_slice);
-        let recipients = recipients::envelope_recipients(surroundings, sender, copies)?;
+        let recipients =
+            recipients::envelope_recipients(surroundings, &mut self.aliases.borrow_mut(), sender, copies)?;
         if recipients.is_empty() {
             return Err(Rejection::NoRecipients.into());
         }

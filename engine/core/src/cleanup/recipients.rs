@@ -36,12 +36,13 @@ const MAILER_DAEMON_AT: &[u8] = b"MAILER-DAEMON@";
 /// `added`: addresses that checks added (BCC).
 pub(super) fn envelope_recipients<'a>(
     surroundings: &Surroundings<'_, 'a>,
+    progress: &mut virtual_alias::Progress,
     sender: &'a [u8],
     added: impl Iterator<Item = &'a [u8]>,
 ) -> Result<ArenaVec<'a, QueuedRecipient<'a>>, Halt> {
     let settings = surroundings.settings;
     let given = &surroundings.envelope.recipients;
-    let mut all = Recipients::new(surroundings, given.len());
+    let mut all = Recipients::new(surroundings, progress, given.len());
     if let Some(copy) = bcc(surroundings, &settings.bcc.sender_maps, sender)? {
         all.add_copy(copy)?;
     }
@@ -87,6 +88,7 @@ fn bcc<'a>(
 /// Recipients without duplicates.
 struct Recipients<'c, 's, 'a> {
     surroundings: &'c Surroundings<'s, 'a>,
+    progress: &'c mut virtual_alias::Progress,
     recipients: ArenaVec<'a, QueuedRecipient<'a>>,
     /// Places in `recipients`, one more than it is, by hash; empty while there are few.
     places: ArenaVec<'a, u32>,
@@ -96,10 +98,14 @@ struct Recipients<'c, 's, 'a> {
 const FEW: usize = 8;
 
 impl<'c, 's, 'a> Recipients<'c, 's, 'a> {
-    fn new(surroundings: &'c Surroundings<'s, 'a>, expected: usize) -> Self {
+    fn new(
+        surroundings: &'c Surroundings<'s, 'a>,
+        progress: &'c mut virtual_alias::Progress,
+        expected: usize,
+    ) -> Self {
         let arena = surroundings.arena;
         let recipients = ArenaVec::with_capacity_in(expected + 1, arena);
-        Self { surroundings, recipients, places: ArenaVec::new_in(arena) }
+        Self { surroundings, progress, recipients, places: ArenaVec::new_in(arena) }
     }
 
     /// Adds a recipient of the envelope, and who gets a copy because of it.
@@ -118,7 +124,7 @@ impl<'c, 's, 'a> Recipients<'c, 's, 'a> {
             self.add_once(recipient);
             return Ok(());
         }
-        let addresses = virtual_alias::expand(self.surroundings, recipient.address)?;
+        let addresses = virtual_alias::expand(self.surroundings, self.progress, recipient.address)?;
         let is_expanded = addresses.as_slice() != [recipient.address];
         let notify = if is_expanded { without_success(recipient.notify) } else { recipient.notify };
         for address in addresses {

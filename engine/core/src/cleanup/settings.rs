@@ -115,6 +115,8 @@ pub struct VirtualAlias {
     pub recursion_limit: usize,
     /// Octets of a result at most.
     pub address_length_limit: usize,
+    /// Questions that a message may put to tables that have to ask somebody else, beside 20 for each of its recipients.
+    pub question_limit: usize,
 }
 
 /// Who gets copies.
@@ -228,6 +230,7 @@ impl Default for VirtualAlias {
             maps: Maps::default(),
             propagates_extension: true,
             expansion_limit: 1000,
+            question_limit: 5000,
             recursion_limit: 1000,
             address_length_limit: 1000,
         }

@@ -9,6 +9,7 @@ mod check;
 mod clean;
 mod config;
 mod envelope;
+mod lookup;
 mod queue;
 mod refused;
 mod rewrite;
@@ -55,6 +56,8 @@ enum Command {
     Clean(clean::Arguments),
     /// Rewrite addresses as the passes do, and print them
     Rewrite(rewrite::Arguments),
+    /// Print what a lookup table has for a key; the status is 1 where it has nothing
+    Lookup(lookup::Arguments),
     /// Submit a message on this machine, with the options of Postfix's sendmail
     #[command(disable_help_flag = true)]
     Sendmail {
@@ -109,6 +112,7 @@ pub fn run() -> ExitCode {
         Command::Queue(arguments) => queue::run(arguments),
         Command::Clean(arguments) => clean::run(arguments),
         Command::Rewrite(arguments) => rewrite::run(arguments),
+        Command::Lookup(arguments) => lookup::run(arguments),
         // As they were given: clap takes `--` for itself.
         Command::Sendmail { .. } => return sendmail::run("sendmail", given.skip(1)),
     };

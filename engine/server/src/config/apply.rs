@@ -217,6 +217,7 @@ impl Configuration {
                 maps: tables.of("virtual_alias_maps"),
                 propagates_extension: propagates("virtual"),
                 expansion_limit: addresses.virtual_alias_expansion_limit as usize,
+                question_limit: self.engine.alias_question_limit as usize,
                 recursion_limit: addresses.virtual_alias_recursion_limit as usize,
                 address_length_limit: addresses.virtual_alias_address_length_limit as usize,
             },

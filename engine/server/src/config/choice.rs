@@ -2,6 +2,8 @@
 
 use mailrace_core::smtp::BareNewline;
 
+use crate::tables::BadLines;
+
 use super::document::Raw;
 use super::value::{Refusal, Setting, wrong_type};
 
@@ -16,6 +18,16 @@ impl Setting for BareNewline {
             Raw::Text(text) if text.eq_ignore_ascii_case("normalize") => Ok(Self::Normalize),
             Raw::Text(text) if text.eq_ignore_ascii_case("reject") => Ok(Self::Reject),
             other => Err(wrong_type(other, "a mode for bare newlines", remedy)),
+        }
+    }
+}
+
+impl Setting for BadLines {
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        match raw {
+            Raw::Text(text) if text == "refuse" => Ok(Self::Refuse),
+            Raw::Text(text) if text == "warn" => Ok(Self::Warn),
+            other => Err(wrong_type(other, "what to do with a table", "write \"refuse\" or \"warn\"")),
         }
     }
 }

@@ -53,6 +53,17 @@ pub(super) enum Raw {
     Other(&'static str),
 }
 
+impl Raw {
+    /// Whether `$name` stands in it.
+    pub(super) fn has_names(&self) -> bool {
+        match self {
+            Self::Text(text) => text.contains('$'),
+            Self::List(items) => items.iter().any(|item| item.contains('$')),
+            _ => false,
+        }
+    }
+}
+
 impl From<&DeValue<'_>> for Raw {
     fn from(value: &DeValue<'_>) -> Self {
         match value {
@@ -101,12 +112,9 @@ impl Document {
             name: String::new(),
             fault: Fault::Unreadable(error),
         };
-        let size = std::fs::metadata(path).map_err(unreadable)?.len();
-        if size > FILE_SIZE_MAX {
-            let reason = format!("a configuration of {size} octets, more than {FILE_SIZE_MAX}");
-            return Err(unreadable(std::io::Error::other(reason)).into());
-        }
-        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let text = crate::files::read(path, FILE_SIZE_MAX).map_err(unreadable)?;
+        let text = String::from_utf8(text)
+            .map_err(|error| unreadable(std::io::Error::new(std::io::ErrorKind::InvalidData, error)))?;
         self.read_text(&text, &shared)
     }
 

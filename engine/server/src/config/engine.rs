@@ -7,6 +7,7 @@ use super::choice::{IoChoice, LogFormat};
 use super::document::Section;
 use super::reader::settings;
 use super::value::Octets;
+use crate::tables::BadLines;
 
 settings! {
     /// What the process itself is set to. None of it changes on reload.
@@ -43,8 +44,14 @@ settings! {
     lookup_cache_time: Duration = "\"30s\"" in 10 ..= 86_400;
     /// Memory for such answers, for each table.
     lookup_cache_size: Octets = "\"16MiB\"" in 65_536 ..= 68_719_476_736;
+    /// Questions about virtual aliases that one message may put to such servers, beside 20 for each recipient.
+    alias_question_limit: u32 = "5000" in 100 ..= 10_000_000;
     /// How often files of lookup tables are looked at; one that changed and then stayed as it is so long is read.
     table_check_period: Duration = "\"5s\"" in 1 ..= 3600;
+    /// What becomes of a table with lines that cannot be used: "refuse": it is not read; "warn": they are skipped, as in Postfix.
+    table_errors: BadLines = "\"refuse\"";
+    /// Octets of a table's file; a larger one is not read.
+    table_size_limit: Octets = "\"1GiB\"" in 4096 ..= 68_719_476_736;
     /// How log lines look.
     log_format: LogFormat = "\"text\"";
     /// Also log each connect and disconnect.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use mailrace_core::address::is_domain;
 use mailrace_core::message::date::Zone;
@@ -33,8 +34,12 @@ pub(crate) fn zone_now() -> Zone {
 /// The names of hosts that this machine knows by itself: `/etc/hosts`, the first name of each address.
 pub(super) fn host_names() -> HashMap<IpAddr, Box<[u8]>> {
     // Without the file no address has a name.
-    names_in(&std::fs::read_to_string("/etc/hosts").unwrap_or_default())
+    let table = crate::files::read(Path::new("/etc/hosts"), HOSTS_SIZE_MAX).unwrap_or_default();
+    names_in(&String::from_utf8_lossy(&table))
 }
+
+/// Bytes of `/etc/hosts` that are read at most.
+const HOSTS_SIZE_MAX: u64 = 16 << 20;
 
 fn names_in(table: &str) -> HashMap<IpAddr, Box<[u8]>> {
     let mut names = HashMap::new();

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use mailrace_core::address::Subdomains;
 use mailrace_core::lookup::Maps;
 
-use crate::tables::{Files, Lookups, OpenTables, Opener, RemoteSettings};
+use crate::tables::{Files, Lookups, OpenTables, Opener, RemoteSettings, TableErrors, TableSettings};
 use document::{Document, Raw, Section};
 use reader::{Known, Machine, Reader};
 use value::{Refusal, Setting, is_table, pattern};
@@ -182,29 +182,37 @@ impl Configuration {
     /// # Errors
     /// Those that cannot be used, each under its parameter.
     pub fn open_tables(&self, lookups: &Lookups, previous: &Tables) -> Result<Tables, ConfigErrors> {
-        let remote = RemoteSettings {
-            timeout: self.engine.lookup_timeout,
-            connections: usize::from(self.engine.lookup_connections),
-            memory_time: self.engine.lookup_cache_time,
-            memory: usize::try_from(self.engine.lookup_cache_size.0).unwrap_or(usize::MAX),
-        };
-        let mut opener = Opener::new(lookups, remote, &previous.open);
+        let mut opener = Opener::new(lookups, self.table_settings(), &previous.open);
         let mut tables = Tables::default();
-        let mut errors = Vec::new();
+        let mut failed = Vec::new();
         for given in &self.tables {
-            match opener.maps(&given.names, &given.base) {
-                Ok(maps) => {
-                    tables.maps.insert(given.parameter, maps);
-                }
-                Err(error) => errors.push(ConfigError {
-                    place: given.place.clone(),
-                    name: given.parameter.to_owned(),
-                    fault: Fault::Table(error),
-                }),
+            let maps = if has_actions(given.parameter) {
+                opener.action_maps(&given.names, &given.base)
+            } else {
+                opener.maps(&given.names, &given.base)
+            };
+            match maps {
+                Ok(maps) => drop(tables.maps.insert(given.parameter, maps)),
+                Err(errors) => failed.push((given, errors)),
             }
         }
         (tables.open, tables.files, tables.notes) = opener.into_parts();
+        let errors = table_errors(failed);
         if errors.is_empty() { Ok(tables) } else { Err(ConfigErrors(errors)) }
+    }
+
+    /// How tables are read.
+    pub(crate) fn table_settings(&self) -> TableSettings {
+        TableSettings {
+            bad_lines: self.engine.table_errors,
+            size_max: self.engine.table_size_limit.0,
+            remote: RemoteSettings {
+                timeout: self.engine.lookup_timeout,
+                connections: usize::from(self.engine.lookup_connections),
+                memory_time: self.engine.lookup_cache_time,
+                memory: usize::try_from(self.engine.lookup_cache_size.0).unwrap_or(usize::MAX),
+            },
+        }
     }
 
     fn check(document: &Document, machine: &Machine) -> Result<Self, ConfigErrors> {
@@ -238,7 +246,7 @@ impl Configuration {
             notes.extend(dotted_domain_notes(parameters, rewriting, &reader));
         }
         let memory_place = reader.place(Section::Engine, "memory_limit");
-        let mut errors = reader.errors;
+        let mut errors = without_repetitions(reader.errors, document);
         errors.sort_by_key(|error| match &error.place {
             Place::File { line, .. } => *line,
             Place::Argument(_) | Place::Default => usize::MAX,
@@ -286,6 +294,55 @@ impl Configuration {
 /// All parameters.
 fn known() -> Vec<Known> {
     [Parameters::KNOWN, RewritingParameters::KNOWN, EngineSettings::KNOWN, QueueSettings::KNOWN].concat()
+}
+
+/// Whether the values of a parameter's tables are actions of header_checks(5).
+fn has_actions(parameter: &str) -> bool {
+    matches!(parameter, "header_checks" | "mime_header_checks" | "nested_header_checks" | "body_checks")
+}
+
+/// What is wrong with tables, each once however many parameters name the table: under the one that was given first.
+fn table_errors(mut failed: Vec<(&TablesGiven, TableErrors)>) -> Vec<ConfigError> {
+    failed.sort_by_key(|(given, _)| match given.place {
+        Place::File { line, .. } => line,
+        Place::Argument(_) => usize::MAX - 1,
+        Place::Default => usize::MAX,
+    });
+    let mut errors: Vec<ConfigError> = Vec::new();
+    let mut known = Vec::new();
+    for (given, TableErrors(these)) in failed {
+        for error in these.into_iter().filter(|error| !known.contains(error)).collect::<Vec<_>>() {
+            known.push(error.clone());
+            let (place, name) = (given.place.clone(), given.parameter.to_owned());
+            errors.push(ConfigError { place, name, fault: Fault::Table(error) });
+        }
+    }
+    errors
+}
+
+/// Takes out what is said of a parameter only because its value is that of another, of which the same is said.
+fn without_repetitions(errors: Vec<ConfigError>, document: &Document) -> Vec<ConfigError> {
+    let is_derived = |error: &ConfigError| match error.place {
+        Place::Default => true,
+        _ => document.get(Section::Top, &error.name).is_some_and(|given| given.raw.has_names()),
+    };
+    let said = |error: &ConfigError| match &error.fault {
+        Fault::Value { reason, remedy } => Some((reason.clone(), remedy.clone())),
+        _ => None,
+    };
+    let original: Vec<_> = errors.iter().filter(|error| !is_derived(error)).filter_map(said).collect();
+    let mut derived = Vec::new();
+    errors
+        .into_iter()
+        .filter(|error| match said(error) {
+            Some(said) if is_derived(error) => {
+                let is_new = !original.contains(&said) && !derived.contains(&said);
+                derived.push(said);
+                is_new
+            }
+            _ => true,
+        })
+        .collect()
 }
 
 /// The least `memory_limit` but for 0, whatever the workers.

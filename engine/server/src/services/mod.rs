@@ -31,7 +31,7 @@ pub(crate) struct Services {
     pub(crate) queue: OsDisk,
     pub(crate) workers: Workers,
     pub(crate) log: Log,
-    /// Looks at things that nobody tells of, such as the time zone.
+    /// Looks at what the queue says, without waiting for a file.
     pub(crate) refresh: Box<dyn Fn() + Send>,
     /// How often.
     pub(crate) refresh_period: Duration,

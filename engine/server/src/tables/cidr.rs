@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use bumpalo::Bump;
 use mailrace_core::lookup::{LookupError, LookupTable};
 
-use super::source::{logical_lines, split_entry};
-use super::{Spec, TableError};
+use super::report::Report;
+use super::source::{QUOTED_MAX, logical_lines, split_entry};
 
 /// A table of networks.
 #[derive(Debug)]
@@ -66,15 +66,21 @@ impl Network {
 }
 
 impl CidrTable {
-    pub(super) fn parse(spec: &Spec<'_>, text: &[u8]) -> Result<Self, TableError> {
+    /// The table in `text`; what is wrong with its lines goes into `report`.
+    pub(super) fn parse(text: &[u8], report: &mut Report<'_>) -> Self {
+        const SKIPPED: &str = "the line is skipped";
         let mut rules: Vec<Rule> = Vec::new();
-        let mut open = Vec::new();
+        let mut open: Vec<(usize, usize)> = Vec::new();
         for (number, line) in logical_lines(text) {
-            let line = line.trim_ascii();
-            let (word, rest) = split_entry(line);
+            if line.first().is_some_and(u8::is_ascii_whitespace) {
+                report.refuse(number, "begins with a blank", "remove the blank, or the line", SKIPPED);
+                continue;
+            }
+            let (word, rest) = split_pattern(line.trim_ascii());
             if word.eq_ignore_ascii_case(b"endif") {
-                let Some(start) = open.pop() else {
-                    return Err(spec.error_at(number, "endif without if", "remove it"));
+                let Some((start, _)) = open.pop() else {
+                    report.refuse(number, "endif without if", "remove it", SKIPPED);
+                    continue;
                 };
                 let end = rules.len();
                 if let Some(Rule { outcome: Outcome::Until(until), .. }) = rules.get_mut(start) {
@@ -83,34 +89,45 @@ impl CidrTable {
                 continue;
             }
             let is_if = word.eq_ignore_ascii_case(b"if");
-            let (pattern, value) = if is_if { (rest, &b""[..]) } else { (word, rest) };
-            let is_negated = pattern.starts_with(b"!");
-            let name = String::from_utf8_lossy(pattern);
-            let name = name.trim_start_matches('!').trim();
-            let Some(network) = Network::parse(name) else {
+            let (pattern, value) = if is_if { split_pattern(rest) } else { (word, rest) };
+            let signs = pattern.iter().take_while(|byte| matches!(byte, b'!' | b' ' | b'\t')).count();
+            let (signs, name) = pattern.split_at_checked(signs).unwrap_or_default();
+            let is_negated = signs.iter().filter(|byte| **byte == b'!').count() % 2 == 1;
+            let name = String::from_utf8_lossy(name.get(..QUOTED_MAX).unwrap_or(name));
+            let Some(network) = Network::parse(&name) else {
                 let remedy = "write an address, or network/prefix whose host part is zero";
-                return Err(spec.error_at(number, format!("{name:?} is no network"), remedy));
+                report.refuse(number, format!("{name:?} is no network"), remedy, SKIPPED);
+                continue;
             };
-            if !is_if && value.is_empty() {
-                return Err(spec.error_at(
-                    number,
-                    "has no value",
-                    "write the network, a blank and the value",
-                ));
-            }
             let outcome = if is_if {
-                open.push(rules.len());
+                if !value.is_empty() {
+                    let remedy = "remove it; the lines after an if begin without a blank";
+                    report.refuse(number, "text after the network of an if", remedy, "the text is ignored");
+                }
+                open.push((rules.len(), number));
                 Outcome::Until(usize::MAX)
+            } else if value.is_empty() {
+                report.refuse(number, "has no value", "write the network, a blank and the value", SKIPPED);
+                continue;
             } else {
+                report.see_value(number, value, false);
                 Outcome::Value(value.into())
             };
             rules.push(Rule { network, is_negated, outcome });
         }
-        if !open.is_empty() {
-            return Err(spec.error("an if has no endif", "add endif"));
+        for (_, number) in open {
+            report.refuse(number, "the if has no endif", "add endif", "it ends with the table");
         }
-        Ok(Self { rules })
+        report.see_end(text);
+        Self { rules }
     }
+}
+
+/// A network with the signs in front of it, and what follows.
+fn split_pattern(line: &[u8]) -> (&[u8], &[u8]) {
+    let signs = line.iter().take_while(|byte| matches!(byte, b'!' | b' ' | b'\t')).count();
+    let (pattern, rest) = split_entry(line.get(signs..).unwrap_or_default());
+    (line.get(..signs + pattern.len()).unwrap_or(line), rest)
 }
 
 impl LookupTable for CidrTable {
@@ -140,16 +157,21 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::tables::{BadLines, Spec, TableErrors};
 
-    fn spec() -> Spec<'static> {
-        Spec { text: "cidr:x", kind: "cidr", name: "x", base: Path::new("/") }
+    fn table(text: &[u8]) -> Result<CidrTable, String> {
+        let spec = Spec::parse("cidr:x", Path::new("/"), 0);
+        let mut report = Report::new(&spec, BadLines::Refuse);
+        let table = CidrTable::parse(text, &mut report);
+        let errors = report.finish().errors;
+        if errors.is_empty() { Ok(table) } else { Err(TableErrors(errors).to_string()) }
     }
 
     #[test]
     fn the_first_network_counts() {
         let text = b"192.0.2.1 one\nif 192.0.2.0/24\n!192.0.2.128/25 low\n192.0.2.0/24 high\nendif\n\
                      2001:db8::/32 six\n0.0.0.0/0 rest\n";
-        let table = CidrTable::parse(&spec(), text).unwrap();
+        let table = table(text).unwrap();
         let arena = Bump::new();
         for (key, value) in [
             ("192.0.2.1", Some("one")),
@@ -170,9 +192,10 @@ mod tests {
             ("192.0.2.1/24 x", "/x:1: cidr:x: \"192.0.2.1/24\" is no network"),
             ("\n10.0.0.0/8", "/x:2: cidr:x: has no value"),
             ("endif", "/x:1: cidr:x: endif without if"),
-            ("if 10.0.0.0/8", "cidr:x: an if has no endif"),
+            ("if 10.0.0.0/8", "/x:1: cidr:x: the if has no endif"),
+            ("a b\n! 10.0.0.0/8 x\nc d", "/x:3: cidr:x: \"c\" is no network"),
         ] {
-            let error = CidrTable::parse(&spec(), text.as_bytes()).unwrap_err().to_string();
+            let error = table(text.as_bytes()).unwrap_err();
             assert!(error.contains(wanted), "{error}");
         }
     }

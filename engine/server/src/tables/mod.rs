@@ -7,26 +7,30 @@ mod cidr;
 mod composite;
 mod lmdb;
 mod pattern;
-mod pattern_set;
-mod prefix;
 mod remote;
+mod report;
 mod source;
 mod string_table;
+mod version;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use mailrace_core::lookup::{LookupTable, Maps};
 
 pub use remote::{Lookups, RemoteSettings};
+pub use report::BadLines;
+pub use version::Files;
+
+use crate::files;
 
 use composite::{FailTable, PipeTable, RandomTable, StaticTable, UnionTable};
 use remote::RemoteTable;
+use report::{Findings, Report};
 use string_table::StringTable;
+use version::Source;
 
 /// A table that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,22 +56,41 @@ impl fmt::Display for TableError {
 
 impl std::error::Error for TableError {}
 
-/// A source file as it was when its table was read.
+/// All that is wrong with a table, in the order of its lines; at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Version {
-    path: PathBuf,
-    /// Modification time, size and inode; `None`: it was not there.
-    stamp: Option<(SystemTime, u64, u64)>,
+pub struct TableErrors(pub Vec<TableError>);
+
+impl fmt::Display for TableErrors {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            write!(formatter, "{}{error}", if index == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
 }
 
-impl Version {
-    fn of(path: &Path) -> Self {
-        use std::os::unix::fs::MetadataExt;
-        let stamp = std::fs::metadata(path).and_then(|metadata| {
-            let modified = metadata.modified()?;
-            Ok((modified, metadata.len(), metadata.ino()))
-        });
-        Self { path: path.to_owned(), stamp: stamp.ok() }
+impl std::error::Error for TableErrors {}
+
+impl From<TableError> for TableErrors {
+    fn from(error: TableError) -> Self {
+        Self(vec![error])
+    }
+}
+
+/// How tables are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableSettings {
+    /// What becomes of a table with lines that cannot be used.
+    pub bad_lines: BadLines,
+    /// Bytes of a table's file at most.
+    pub size_max: u64,
+    /// Limits of remote tables.
+    pub remote: RemoteSettings,
+}
+
+impl Default for TableSettings {
+    fn default() -> Self {
+        Self { bad_lines: BadLines::default(), size_max: 1 << 30, remote: RemoteSettings::default() }
     }
 }
 
@@ -75,9 +98,11 @@ impl Version {
 #[derive(Debug)]
 pub struct Opener<'o> {
     lookups: &'o Lookups,
-    remote: RemoteSettings,
+    settings: TableSettings,
     previous: &'o OpenTables,
     open: OpenTables,
+    /// Tables that cannot be used: they are not tried again.
+    failed: HashMap<(PathBuf, String), (TableErrors, Vec<TableError>)>,
     notes: Vec<String>,
 }
 
@@ -90,18 +115,8 @@ pub struct OpenTables(HashMap<(PathBuf, String), OpenTable>);
 struct OpenTable {
     table: Arc<dyn LookupTable>,
     files: Files,
-}
-
-/// The files that tables came from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Files(Vec<Version>);
-
-impl Files {
-    /// The same files as they are now.
-    #[must_use]
-    pub fn now(&self) -> Self {
-        Self(self.0.iter().map(|version| Version::of(&version.path)).collect())
-    }
+    /// What is wrong with its values where they are actions.
+    no_actions: Vec<TableError>,
 }
 
 /// A configured table apart from what it does.
@@ -112,6 +127,20 @@ struct Spec<'s> {
     name: &'s str,
     /// Where relative paths start.
     base: &'s Path,
+    /// Bytes of its file at most.
+    size_max: u64,
+}
+
+impl<'s> Spec<'s> {
+    /// The table that `text` names; `proxy:` in front of one means the table itself.
+    fn parse(text: &'s str, base: &'s Path, size_max: u64) -> Self {
+        let mut named = text;
+        while let Some(rest) = named.strip_prefix("proxy:") {
+            named = rest;
+        }
+        let (kind, name) = named.split_once(':').unwrap_or((named, ""));
+        Self { text, kind, name, base, size_max }
+    }
 }
 
 impl Spec<'_> {
@@ -124,33 +153,64 @@ impl Spec<'_> {
         self.base.join(name)
     }
 
+    /// Whether its lines stand in the configuration, as in `pcre:{{/pattern/ value}}`.
+    fn is_inline(&self) -> bool {
+        matches!(self.kind, "regexp" | "pcre" | "cidr") && self.name.trim_start().starts_with('{')
+    }
+
+    /// Whether its file holds lines.
+    fn is_text(&self) -> bool {
+        matches!(self.kind, "texthash" | "hash" | "btree" | "regexp" | "pcre" | "cidr") && !self.is_inline()
+    }
+
+    /// Whether a file of its is read line by line.
+    fn has_lines(&self) -> bool {
+        self.is_text() || matches!(self.kind, "sqlite" | "pgsql" | "ldap")
+    }
+
     /// The files that it depends on, as they are now.
     fn files(&self) -> Files {
-        match self.kind {
-            "texthash" | "hash" | "btree" | "lmdb" | "cdb" | "regexp" | "pcre" | "cidr" | "sqlite"
-            | "pgsql" | "ldap" => Files(vec![Version::of(&self.path())]),
-            _ => Files::default(),
+        let is_of_file = self.has_lines() || matches!(self.kind, "lmdb" | "cdb");
+        let source = Source { path: self.path(), is_text: self.is_text() };
+        if is_of_file { Files::of(vec![source]) } else { Files::default() }
+    }
+
+    /// Its lines, from the file or from the configuration.
+    fn lines(&self) -> Result<Vec<u8>, TableError> {
+        if !self.is_inline() {
+            return self.read();
         }
+        let mut lines = Vec::new();
+        for item in bracketed(self)? {
+            let line = item.strip_prefix('{').and_then(|item| item.strip_suffix('}'));
+            let Some(line) = line else {
+                let remedy = format!("write {}:{{{{ one line }}, {{ another }}}}", self.kind);
+                return Err(self.error(format!("{item:?} is not in braces"), &remedy));
+            };
+            // Each is one line, whatever the configuration's lines are.
+            lines.extend(line.trim().bytes().map(|byte| if byte == b'\n' { b' ' } else { byte }));
+            lines.push(b'\n');
+        }
+        Ok(lines)
     }
 
     fn read(&self) -> Result<Vec<u8>, TableError> {
         self.read_front(usize::MAX)
     }
 
-    /// So many octets of the file at most.
-    fn read_front(&self, size_max: usize) -> Result<Vec<u8>, TableError> {
+    /// So many bytes of the file at most.
+    fn read_front(&self, front: usize) -> Result<Vec<u8>, TableError> {
         let path = self.path();
-        let mut octets = Vec::new();
-        let read = std::fs::File::open(&path).and_then(|file| {
-            let size = usize::try_from(file.metadata()?.len()).unwrap_or_default();
-            octets.reserve_exact(size.min(size_max));
-            file.take(size_max as u64).read_to_end(&mut octets)
-        });
-        read.map_err(|error| {
-            let reason = format!("cannot read {}: {error}", path.display());
-            self.error(reason, "name a file that this user may read")
-        })?;
-        Ok(octets)
+        files::read_front(&path, self.size_max, front).map_err(|error| {
+            let remedy = match error.kind() {
+                std::io::ErrorKind::FileTooLarge => {
+                    "name a smaller file, or raise table_size_limit in [engine]"
+                }
+                std::io::ErrorKind::TimedOut => "look at the file system that it is on",
+                _ => "name a file that this user may read",
+            };
+            self.error(format!("cannot read {}: {error}", path.display()), remedy)
+        })
     }
 
     /// Whether its answers are those of other tables.
@@ -168,7 +228,19 @@ impl Spec<'_> {
     }
 
     fn error_at(&self, line: usize, reason: impl Into<String>, remedy: &str) -> TableError {
-        TableError { line: Some((self.path(), line)), ..self.error(reason, remedy) }
+        if self.has_lines() {
+            return TableError { line: Some((self.path(), line)), ..self.error(reason, remedy) };
+        }
+        self.error(format!("rule {line}: {}", reason.into()), remedy)
+    }
+
+    /// Something about a line for an operator.
+    fn said_at(&self, line: usize, said: &str) -> String {
+        if self.has_lines() {
+            format!("{}:{line}: {}: {said}", self.path().display(), self.text)
+        } else {
+            format!("{}: rule {line}: {said}", self.text)
+        }
     }
 }
 
@@ -176,63 +248,144 @@ impl Spec<'_> {
 const KINDS: &str = "inline, texthash, hash, btree, lmdb, cdb, regexp, pcre, cidr, static, fail, unionmap, pipemap, \
                      randmap, socketmap, tcp, sqlite, pgsql, ldap";
 
+/// Kinds of Postfix that are not there, and what serves instead.
+const INSTEAD: [(&str, &str); 5] = [
+    (
+        "mysql",
+        "use pgsql, sqlite or ldap, a socketmap server in front of the database, or a file that a query writes",
+    ),
+    ("memcache", "leave it out: answers of remote tables are remembered (lookup_cache_time in [engine])"),
+    ("dbm", "use texthash with the text file, or lmdb or cdb"),
+    ("environ", "use inline, or $name in the configuration"),
+    ("nis", "use ldap, or texthash with a file that ypcat writes"),
+];
+
 impl<'o> Opener<'o> {
     /// Tables of `previous` whose files are as they were are used again.
     #[must_use]
-    pub fn new(lookups: &'o Lookups, remote: RemoteSettings, previous: &'o OpenTables) -> Self {
-        Self { lookups, remote, previous, open: OpenTables::default(), notes: Vec::new() }
+    pub fn new(lookups: &'o Lookups, settings: TableSettings, previous: &'o OpenTables) -> Self {
+        let open = OpenTables::default();
+        Self { lookups, settings, previous, open, failed: HashMap::new(), notes: Vec::new() }
     }
 
     /// The tables of one parameter. Relative paths start at `base`.
     ///
     /// # Errors
-    /// [`TableError`] of the first that cannot be used.
-    pub fn maps(&mut self, tables: &[String], base: &Path) -> Result<Maps, TableError> {
-        let tables: Result<Vec<_>, _> = tables.iter().map(|table| self.table(table, base)).collect();
-        tables.map(Maps::new)
+    /// [`TableErrors`] of all that cannot be used.
+    pub fn maps(&mut self, tables: &[String], base: &Path) -> Result<Maps, TableErrors> {
+        let mut open = Vec::with_capacity(tables.len());
+        let mut errors = Vec::new();
+        for table in tables {
+            match self.table(table, base) {
+                Ok(table) => open.push(table),
+                Err(TableErrors(these)) => errors.extend(these),
+            }
+        }
+        if errors.is_empty() { Ok(Maps::new(open)) } else { Err(TableErrors(errors)) }
+    }
+
+    /// The same for tables whose values are actions of header_checks(5).
+    ///
+    /// # Errors
+    /// [`TableErrors`], also of values that are no action.
+    pub fn action_maps(&mut self, tables: &[String], base: &Path) -> Result<Maps, TableErrors> {
+        let maps = self.maps(tables, base);
+        let mut no_actions: Vec<TableError> = Vec::new();
+        for table in tables {
+            let key = (base.to_owned(), table.clone());
+            let open = self.open.0.get(&key).map(|open| &open.no_actions);
+            let failed = self.failed.get(&key).map(|(_, no_actions)| no_actions);
+            no_actions.extend(open.or(failed).into_iter().flatten().cloned());
+        }
+        match (self.settings.bad_lines, maps) {
+            (_, maps) if no_actions.is_empty() => maps,
+            (BadLines::Refuse, maps) => {
+                let mut errors = maps.err().map(|errors| errors.0).unwrap_or_default();
+                errors.extend(no_actions);
+                // Stable: tables stay in their order, and what has no line comes first.
+                errors.sort_by(|one, other| (&one.table, &one.line).cmp(&(&other.table, &other.line)));
+                Err(TableErrors(errors))
+            }
+            (BadLines::Warn, maps) => {
+                for mut error in no_actions {
+                    error.remedy = "the value has no effect".to_owned();
+                    self.notes.push(format!("warning: {error}"));
+                }
+                maps
+            }
+        }
     }
 
     /// All tables, the files that they came from, and what an operator should know though they can be used.
     #[must_use]
     pub fn into_parts(self) -> (OpenTables, Files, Vec<String>) {
-        let files = self.open.0.values().flat_map(|open| open.files.0.iter().cloned()).collect();
-        (self.open, Files(files), self.notes)
+        let files = Files::all(self.open.0.values().map(|open| &open.files));
+        let mut notes = self.notes;
+        let mut once = std::collections::HashSet::new();
+        notes.retain(|note| once.insert(note.clone()));
+        (self.open, files, notes)
     }
 
-    fn table(&mut self, text: &str, base: &Path) -> Result<Arc<dyn LookupTable>, TableError> {
+    fn table(&mut self, text: &str, base: &Path) -> Result<Arc<dyn LookupTable>, TableErrors> {
         let key = (base.to_owned(), text.to_owned());
         if let Some(open) = self.open.0.get(&key) {
             return Ok(Arc::clone(&open.table));
         }
-        let (kind, name) = text.split_once(':').unwrap_or((text, ""));
-        let spec = Spec { text, kind, name, base };
+        if let Some((errors, _)) = self.failed.get(&key) {
+            return Err(errors.clone());
+        }
+        let spec = Spec::parse(text, base, self.settings.size_max);
         // Before they are read: a change while they are read is seen as one.
         let files = spec.files();
         let open = match self.previous.0.get(&key) {
             // What is made of others may have another one inside.
             Some(open) if open.files == files && !spec.is_made_of_others() => open.clone(),
-            _ => OpenTable { table: self.open_new(&spec)?, files },
+            _ => {
+                let mut report = Report::new(&spec, self.settings.bad_lines);
+                let opened = self.open_new(&spec, &mut report);
+                let Findings { errors, notes, no_actions } = report.finish();
+                // What is wrong with its lines comes first: they are all known.
+                let opened = if errors.is_empty() { opened } else { Err(TableErrors(errors)) };
+                let table = match opened {
+                    Ok(table) => table,
+                    Err(errors) => {
+                        self.failed.insert(key, (errors.clone(), no_actions));
+                        return Err(errors);
+                    }
+                };
+                self.notes.extend(notes);
+                OpenTable { table, files, no_actions }
+            }
         };
         let table = Arc::clone(&open.table);
         self.open.0.insert(key, open);
         Ok(table)
     }
 
-    fn open_new(&mut self, spec: &Spec<'_>) -> Result<Arc<dyn LookupTable>, TableError> {
+    fn open_new(
+        &mut self,
+        spec: &Spec<'_>,
+        report: &mut Report<'_>,
+    ) -> Result<Arc<dyn LookupTable>, TableErrors> {
         Ok(match spec.kind {
-            "texthash" | "hash" | "btree" => Arc::new(source::table(spec, &spec.read()?, &mut self.notes)?),
-            "inline" => Arc::new(inline(spec)?),
+            "texthash" | "hash" | "btree" => Arc::new(source::table(&spec.read()?, report)),
+            "inline" => Arc::new(inline(spec, report)?),
             "lmdb" => Arc::new(lmdb::table(spec)?),
             "cdb" => Arc::new(cdb::table(spec, &spec.read()?)?),
-            "regexp" | "pcre" => Arc::new(pattern::PatternTable::parse(spec, &spec.read()?)?),
-            "cidr" => Arc::new(cidr::CidrTable::parse(spec, &spec.read()?)?),
+            "regexp" | "pcre" => {
+                Arc::new(pattern::PatternTable::parse(spec, &spec.lines()?, report, self.lookups))
+            }
+            "cidr" => Arc::new(cidr::CidrTable::parse(&spec.lines()?, report)),
             "socketmap" | "tcp" | "sqlite" | "pgsql" | "ldap" => {
-                let text = if spec.files().0.is_empty() { Vec::new() } else { spec.read()? };
-                Arc::new(RemoteTable::open(spec, &text, self.lookups, self.remote)?)
+                let has_file = !matches!(spec.kind, "socketmap" | "tcp");
+                let text = if has_file { spec.read()? } else { Vec::new() };
+                Arc::new(RemoteTable::open(spec, &text, self.lookups, self.settings.remote)?)
             }
             "static" => {
                 let value = spec.name.strip_prefix('{').and_then(|inner| inner.strip_suffix('}'));
-                Arc::new(StaticTable(value.map_or(spec.name, str::trim).as_bytes().into()))
+                let value = value.map_or(spec.name, str::trim).as_bytes();
+                report.see_value(1, value, false);
+                Arc::new(StaticTable(value.into()))
             }
             "fail" => Arc::new(FailTable),
             "unionmap" => Arc::new(UnionTable(self.members(spec)?)),
@@ -242,13 +395,20 @@ impl<'o> Opener<'o> {
                 Arc::new(RandomTable::new(values))
             }
             other => {
-                let remedy = format!("the types are {KINDS}");
-                return Err(spec.error(format!("there is no table type {other:?}"), &remedy));
+                return Err(match INSTEAD.iter().find(|(kind, _)| *kind == other) {
+                    Some((kind, instead)) => spec
+                        .error(format!("tables of type {kind} are not supported in this release"), instead),
+                    None => {
+                        let remedy = format!("the types are {KINDS}");
+                        spec.error(format!("there is no table type {other:?}"), &remedy)
+                    }
+                }
+                .into());
             }
         })
     }
 
-    fn members(&mut self, spec: &Spec<'_>) -> Result<Vec<Arc<dyn LookupTable>>, TableError> {
+    fn members(&mut self, spec: &Spec<'_>) -> Result<Vec<Arc<dyn LookupTable>>, TableErrors> {
         items(spec)?.iter().map(|member| self.table(member, spec.base)).collect()
     }
 }
@@ -256,39 +416,45 @@ impl<'o> Opener<'o> {
 /// One table by itself. A relative path starts at `base`.
 ///
 /// # Errors
-/// [`TableError`].
-pub fn open(table: &str, base: &Path) -> Result<Maps, TableError> {
+/// [`TableErrors`].
+pub fn open(table: &str, base: &Path) -> Result<Maps, TableErrors> {
     let (lookups, nothing) = (Lookups::default(), OpenTables::default());
-    Opener::new(&lookups, RemoteSettings::default(), &nothing).maps(&[table.to_owned()], base)
+    Opener::new(&lookups, TableSettings::default(), &nothing).maps(&[table.to_owned()], base)
 }
 
 /// `inline:{ key=value, { key = text with blanks } }`.
-fn inline(spec: &Spec<'_>) -> Result<StringTable, TableError> {
+fn inline(spec: &Spec<'_>, report: &mut Report<'_>) -> Result<StringTable, TableError> {
     let mut table = StringTable::default();
-    for item in items(spec)? {
+    for (index, item) in items(spec)?.iter().enumerate() {
         let Some((key, value)) = item.split_once('=') else {
-            return Err(
-                spec.error(format!("{item:?} has no ="), "write inline:{ key=value, { key = long value } }")
-            );
+            let remedy = "write inline:{ key=value, { key = long value } }";
+            report.refuse(index + 1, format!("{item:?} has no ="), remedy, "it is skipped");
+            continue;
         };
+        report.see_value(index + 1, value.trim().as_bytes(), false);
         table.insert(key.trim().as_bytes(), value.trim().as_bytes());
     }
     Ok(table)
 }
 
-/// What stands between braces, separated by commas or blanks; an item in braces of its own may hold them.
+/// The items between braces, separated by commas or blanks; an item in braces of its own may hold them.
 fn items(spec: &Spec<'_>) -> Result<Vec<String>, TableError> {
+    let items = bracketed(spec)?;
+    let bare = |item: &str| {
+        let bare = item.strip_prefix('{').and_then(|item| item.strip_suffix('}'));
+        bare.map_or(item, str::trim).to_owned()
+    };
+    Ok(items.into_iter().map(bare).collect())
+}
+
+/// The same with the braces of items.
+fn bracketed<'s>(spec: &Spec<'s>) -> Result<Vec<&'s str>, TableError> {
     let inner = spec.name.trim().strip_prefix('{').and_then(|inner| inner.strip_suffix('}'));
     let Some(inner) = inner else {
         let remedy = format!("write {}:{{ one, two }}", spec.kind);
         return Err(spec.error("its list is not in braces", &remedy));
     };
-    let items: Vec<String> = split_items(inner)
-        .map(|item| {
-            let bare = item.strip_prefix('{').and_then(|item| item.strip_suffix('}'));
-            bare.map_or(item, str::trim).to_owned()
-        })
-        .collect();
+    let items: Vec<&str> = split_items(inner).collect();
     if items.is_empty() {
         return Err(spec.error("its list is empty", "put something between the braces"));
     }
@@ -337,6 +503,13 @@ mod tests {
         assert_eq!(found(inline, "A").as_deref(), Some("b"));
         assert_eq!(found(inline, "c").as_deref(), Some("d e"));
         assert_eq!(found(inline, "x"), None);
+        assert_eq!(found("proxy:static:x", "any").as_deref(), Some("x"));
+        assert_eq!(found("unionmap:{proxy:static:a}", "any").as_deref(), Some("a"));
+        let pcre = "pcre:{{/^a{2}(b+),/ REJECT $1, x}, {if /c/}\n{!/d/ e}, { endif }}";
+        assert_eq!(found(pcre, "aabb,").as_deref(), Some("REJECT bb, x"));
+        assert_eq!(found(pcre, "c").as_deref(), Some("e"));
+        assert_eq!(found("regexp:{{/^(a|b)$/x no},{/^(a|b)$/ yes}}", "b").as_deref(), Some("yes"));
+        assert_eq!(found("cidr:{{192.0.2.0/24 x}, {::/0 y}}", "192.0.2.9").as_deref(), Some("x"));
         assert_eq!(found("static:x", "any").as_deref(), Some("x"));
         assert_eq!(found("static:{ x y }", "any").as_deref(), Some("x y"));
         assert_eq!(found("unionmap:{static:a, inline:{k=b}, static:c}", "k").as_deref(), Some("a,b,c"));
@@ -350,7 +523,10 @@ mod tests {
     fn what_is_wrong_is_said() {
         assert!(refused("hahs:/x").contains("no table type \"hahs\""));
         assert!(refused("inline:a=b").contains("write inline:{ one, two }"));
-        assert!(refused("inline:{a}").contains("\"a\" has no ="));
+        assert!(refused("inline:{a, b=c, d}").contains("rule 1: \"a\" has no ="));
+        assert!(refused("inline:{a, b=c, d}").contains("rule 3: \"d\" has no ="));
+        assert!(refused("mysql:/etc/x.cf").contains("mysql are not supported in this release; use pgsql"));
+        assert!(refused("pcre:{/a/ b}").contains("\"/a/\" is not in braces"));
         assert!(refused("texthash:no/such/file").contains("cannot read /no/such/file"));
     }
 }

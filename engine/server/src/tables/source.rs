@@ -1,7 +1,7 @@
 //! Owns the text form of tables (Postfix's postmap(1)): `key value` lines.
 
+use super::report::Report;
 use super::string_table::StringTable;
-use super::{Spec, TableError};
 
 /// Logical lines with the number of their first line: comments and empty lines left out, lines that begin with a
 /// blank joined to the one before.
@@ -49,33 +49,37 @@ pub(super) fn split_entry(line: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// The table in `text`.
-pub(super) fn table(
-    spec: &Spec<'_>,
-    text: &[u8],
-    notes: &mut Vec<String>,
-) -> Result<StringTable, TableError> {
+/// The table in `text`; what is wrong with its lines goes into `report`.
+pub(super) fn table(text: &[u8], report: &mut Report<'_>) -> StringTable {
+    const SKIPPED: &str = "the line is skipped";
     let lines = memchr::memchr_iter(b'\n', text).count() + 1;
     let mut table = StringTable::with_capacity(lines, text.len());
     for (number, line) in logical_lines(text) {
         if line.first().is_some_and(u8::is_ascii_whitespace) {
-            return Err(spec.error_at(number, "begins with a blank", "remove the blank, or the line"));
+            report.refuse(number, "begins with a blank", "remove the blank, or the line", SKIPPED);
+            continue;
+        }
+        if line.contains(&0) {
+            report.refuse(number, "has a NUL byte", "write the table as text", SKIPPED);
+            continue;
         }
         let (key, value) = split_entry(&line);
         if value.is_empty() {
-            return Err(spec.error_at(number, "has no value", "write the key, a blank and the value"));
+            report.refuse(number, "has no value", "write the key, a blank and the value", SKIPPED);
+            continue;
         }
+        report.see_value(number, value, false);
         if !table.insert(key, value) {
-            notes.push(format!(
-                "{}:{number}: {}: {} is there already; the first entry counts",
-                spec.path().display(),
-                spec.text,
-                String::from_utf8_lossy(key),
-            ));
+            let key = String::from_utf8_lossy(key.get(..QUOTED_MAX).unwrap_or(key));
+            report.note(number, &format!("{key} is there already; the first entry counts"));
         }
     }
-    Ok(table)
+    report.see_end(text);
+    table
 }
+
+/// Bytes of a line that messages show.
+pub(super) const QUOTED_MAX: usize = 200;
 
 #[cfg(test)]
 mod tests {

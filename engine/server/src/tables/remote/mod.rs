@@ -101,6 +101,14 @@ impl Lookups {
     }
 
     /// Reports that the server of `table` does not answer, for `reason`, or answers again.
+    /// Reports something about a table that an operator may want to change.
+    pub(super) fn warn(&self, event: &'static str, message: &str) {
+        match self.0.log.get() {
+            Some(log) => drop(log.warning(event, message)),
+            None => report_directly(&format!("warning: {message}")),
+        }
+    }
+
     fn report(&self, table: &str, reason: Option<&str>) {
         // The server may have written it.
         let reason = reason.map(printable);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::tables::TableSettings;
 use crate::tables::{OpenTables, Opener};
 use mailrace_core::lookup::Maps;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -25,7 +26,10 @@ impl Asked {
         let lookups = Lookups::default();
         let answers = lookups.answers();
         let nothing = OpenTables::default();
-        let maps = Opener::new(&lookups, settings, &nothing).maps(&[table.to_owned()], base).unwrap();
+        let maps =
+            Opener::new(&lookups, TableSettings { remote: settings, ..TableSettings::default() }, &nothing)
+                .maps(&[table.to_owned()], base)
+                .unwrap();
         Self { maps, answers }
     }
 

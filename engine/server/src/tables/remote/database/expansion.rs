@@ -164,7 +164,7 @@ mod tests {
     use std::path::Path;
 
     fn common(text: &str) -> Result<Common, TableError> {
-        let spec = Spec { text: "sqlite:x", kind: "sqlite", name: "x", base: Path::new("/") };
+        let spec = Spec::parse("sqlite:x", Path::new("/"), 0);
         let known = [&COMMON_NAMES[..], &["query"]].concat();
         let parameters = Parameters::parse(&spec, text.as_bytes(), &known)?;
         Common::new(&parameters, "query", parameters.needed("query")?)

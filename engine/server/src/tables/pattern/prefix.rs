@@ -4,7 +4,7 @@
 //! allow each there; a pattern that all of them allow is a candidate. It costs eight lookups for 64 patterns, and
 //! never rules out a pattern that would match.
 
-use regex_syntax::hir::{Class, Hir, HirKind, Look};
+use super::tree::{ByteSet, Node};
 
 /// Octets that are looked at.
 const SIZE: usize = 8;
@@ -28,31 +28,26 @@ struct Group {
     patterns: u64,
 }
 
-/// What a pattern allows at one place.
-type OctetBits = [bool; 256];
-
 impl PrefixFilter {
-    /// Adds a pattern; without `hir` it is always a candidate.
-    pub(super) fn add(&mut self, hir: Option<&Hir>) {
+    /// Adds a pattern by its outline; without one it is always a candidate.
+    pub(super) fn add(&mut self, outline: Option<&Node>) {
         if self.patterns.is_multiple_of(GROUP) {
             self.groups.push(Group { allowed: Box::new([[0; 256]; SIZE]), ended: [0; SIZE], patterns: 0 });
         }
         let bit = 1 << (self.patterns % GROUP);
         self.patterns += 1;
         let mut places = Vec::new();
-        if let Some(hir) = hir.filter(|hir| hir.properties().look_set_prefix().contains(Look::Start)) {
-            walk(hir, &mut places);
+        if let Some(outline) = outline.filter(|outline| outline.is_anchored()) {
+            walk(outline, &mut places);
         }
         let Some(group) = self.groups.last_mut() else { return };
         group.patterns |= bit;
         for (index, (allowed, ended)) in group.allowed.iter_mut().zip(&mut group.ended).enumerate() {
-            let place = places.get(index);
-            if place.is_none() {
-                *ended |= bit;
-            }
-            for (octet, patterns) in allowed.iter_mut().enumerate() {
-                if place.is_none_or(|place| place[octet]) {
-                    *patterns |= bit;
+            match places.get(index) {
+                Some(place) => place.bytes().for_each(|byte| allowed[usize::from(byte)] |= bit),
+                None => {
+                    *ended |= bit;
+                    allowed.iter_mut().for_each(|patterns| *patterns |= bit);
                 }
             }
         }
@@ -90,95 +85,78 @@ pub(super) struct Candidates<'f> {
 }
 
 impl Candidates<'_> {
-    /// Whether the pattern with this number is one.
-    pub(super) fn has(&mut self, pattern: usize) -> bool {
-        let group = pattern / GROUP;
+    /// The candidates among the patterns of the group with this number, a bit each.
+    pub(super) fn group(&mut self, group: usize) -> u64 {
         if group != self.group {
             self.group = group;
-            let group = self.filter.groups.get(group);
-            self.bits = group.map_or(u64::MAX, |group| PrefixFilter::candidates_of(group, self.text));
+            self.bits = self
+                .filter
+                .groups
+                .get(group)
+                .map_or(0, |group| PrefixFilter::candidates_of(group, self.text) & group.patterns);
         }
-        self.bits & (1 << (pattern % GROUP)) != 0
+        self.bits
     }
 }
 
 /// Appends what the pattern allows at each place, as far as every match has such a place. False: what follows is not
 /// known.
-fn walk(hir: &Hir, places: &mut Vec<OctetBits>) -> bool {
+fn walk(node: &Node, places: &mut Vec<ByteSet>) -> bool {
     if places.len() >= SIZE {
         return false;
     }
-    match hir.kind() {
-        HirKind::Empty | HirKind::Look(_) => true,
-        HirKind::Literal(literal) => {
-            places.extend(literal.0.iter().map(|octet| {
-                let mut bits = [false; 256];
-                bits[usize::from(*octet)] = true;
-                bits
-            }));
+    match node {
+        Node::Empty | Node::Place(_) => true,
+        Node::Byte(set) => {
+            places.push(*set);
             true
         }
-        HirKind::Class(Class::Bytes(class)) => {
-            let mut bits = [false; 256];
-            for range in class.ranges() {
-                (range.start()..=range.end()).for_each(|octet| bits[usize::from(octet)] = true);
-            }
-            places.push(bits);
-            true
-        }
-        HirKind::Class(Class::Unicode(_)) => false,
-        HirKind::Capture(capture) => walk(&capture.sub, places),
-        HirKind::Concat(parts) => parts.iter().all(|part| walk(part, places)),
-        HirKind::Alternation(parts) => {
-            let each = parts.iter().map(|part| {
+        Node::Group(_, node) => walk(node, places),
+        Node::Concat(nodes) => nodes.iter().all(|node| walk(node, places)),
+        Node::Alternatives(nodes) => {
+            let each = nodes.iter().map(|node| {
                 let mut places = Vec::new();
-                walk(part, &mut places);
+                walk(node, &mut places);
                 places
             });
             let common = each.reduce(|mut one, other| {
                 one.truncate(other.len());
-                for (bits, others) in one.iter_mut().zip(&other) {
-                    bits.iter_mut().zip(others).for_each(|(bit, other)| *bit |= other);
+                for (set, others) in one.iter_mut().zip(&other) {
+                    *set = set.union(*others);
                 }
                 one
             });
             places.extend(common.unwrap_or_default());
             false
         }
-        HirKind::Repetition(repetition) => {
-            if repetition.min > 0 {
-                walk(&repetition.sub, places);
-            }
-            false
+        Node::Repeat { node, min, max } => {
+            let is_whole = *min == 0 || walk(node, places);
+            *min == 1 && *max == Some(1) && is_whole
         }
+        Node::BackReference(_) => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tables::pattern::outline::outline;
     use proptest::prelude::*;
     use regex::bytes::RegexBuilder;
 
-    fn hir(pattern: &str) -> Hir {
-        regex_syntax::ParserBuilder::new()
-            .unicode(false)
-            .utf8(false)
-            .case_insensitive(true)
-            .build()
-            .parse(pattern)
-            .unwrap()
+    fn outline_of(pattern: &str) -> Node {
+        outline(pattern.as_bytes(), false).unwrap()
     }
 
     #[test]
     fn fields_of_another_name_are_ruled_out() {
         let mut filter = PrefixFilter::default();
         for pattern in ["^Subject: x", "^(To|Cc):", "anywhere", "^X-[ab]+:"] {
-            filter.add(Some(&hir(pattern)));
+            filter.add(Some(&outline_of(pattern)));
         }
         let candidates = |text: &str| -> Vec<usize> {
-            let mut candidates = filter.candidates(text.as_bytes());
-            (0..4).filter(|pattern| candidates.has(*pattern)).collect()
+            let bits = filter.candidates(text.as_bytes()).group(0);
+            (0..4).filter(|pattern| bits & (1 << pattern) != 0).collect()
         };
         assert_eq!(candidates("SUBJECT: no"), [0, 2]);
         assert_eq!(candidates("to: x"), [1, 2]);
@@ -192,10 +170,11 @@ mod tests {
             let Ok(regex) = RegexBuilder::new(&pattern).unicode(false).case_insensitive(true).build() else {
                 return Ok(());
             };
+            let Some(outline) = outline(pattern.as_bytes(), false) else { return Ok(()) };
             let mut filter = PrefixFilter::default();
-            filter.add(Some(&hir(&pattern)));
+            filter.add(Some(&outline));
             if regex.is_match(text.as_bytes()) {
-                prop_assert!(filter.candidates(text.as_bytes()).has(0), "{} {}", pattern, text);
+                prop_assert!(filter.candidates(text.as_bytes()).group(0) == 1, "{} {}", pattern, text);
             }
         }
     }

@@ -1,0 +1,522 @@
+//! Tables of regular expressions (Postfix's regexp_table(5) and pcre_table(5)): the first that matches counts.
+//!
+//! A pattern means what it means in Postfix: `pcre` is PCRE2, `regexp` is what glibc makes of a POSIX expression. Both
+//! look at bytes. A search is bounded: a pattern that PCRE2 gives up on counts as one that does not match, which is said
+//! once, and a text that several patterns give up on has no answer (451 4.3.0).
+
+mod backtrack;
+mod filter;
+mod matcher;
+mod outline;
+mod pcre;
+mod posix;
+mod prefix;
+mod rules;
+mod set;
+mod tree;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bumpalo::Bump;
+use bumpalo::collections::Vec as ArenaVec;
+use mailrace_core::lookup::{LookupError, LookupTable};
+
+use super::Spec;
+use super::remote::Lookups;
+use super::report::Report;
+use super::source::logical_lines;
+use filter::Filter;
+use matcher::{Matcher, Span};
+use pcre::Pcre;
+use rules::{Complaint, Line, Piece};
+use tree::Node;
+
+/// A table of patterns.
+#[derive(Debug)]
+pub(super) struct PatternTable {
+    /// As configured, and the file if there is one, for messages.
+    name: String,
+    path: Option<PathBuf>,
+    rules: Vec<Rule>,
+    filter: Filter,
+    /// Some rule is an `if`.
+    has_conditions: bool,
+    /// Where a search that was given up is reported.
+    lookups: Lookups,
+}
+
+#[derive(Debug)]
+struct Rule {
+    line: usize,
+    pattern: Pattern,
+    /// `!`: counts where the pattern does not match.
+    is_negated: bool,
+    /// regexp's `/one/!/other/`: the other does not match.
+    except: Option<Pattern>,
+    outcome: Outcome,
+    /// That a search was given up was said.
+    is_limit_said: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    Value(Box<[Piece]>),
+    /// `if`: the rules up to this index count only where it matches.
+    Until(usize),
+}
+
+#[derive(Debug)]
+enum Pattern {
+    Pcre(Box<Pcre>),
+    Posix(Box<Matcher>),
+}
+
+/// A pattern with what else is known of it.
+struct Compiled {
+    pattern: Pattern,
+    outline: Option<Node>,
+    groups: usize,
+    notes: Vec<String>,
+}
+
+/// Searches for one text that are given up until there is no answer.
+const GIVEN_UP_MAX: usize = 3;
+
+impl Pattern {
+    fn is_match(&self, text: &[u8]) -> Result<bool, String> {
+        match self {
+            Self::Pcre(pcre) => pcre.is_match(text).map_err(|failure| failure.0),
+            Self::Posix(matcher) => matcher.is_match(text).map_err(|_| STEPS.to_owned()),
+        }
+    }
+
+    fn groups(&self, text: &[u8]) -> Result<Option<Vec<Option<Span>>>, String> {
+        match self {
+            Self::Pcre(pcre) => pcre.groups(text).map_err(|failure| failure.0),
+            Self::Posix(matcher) => matcher.groups(text).map_err(|_| STEPS.to_owned()),
+        }
+    }
+}
+
+impl Rule {
+    /// Whether it counts for a text.
+    fn is_match(&self, text: &[u8]) -> Result<bool, String> {
+        if self.pattern.is_match(text)? == self.is_negated {
+            return Ok(false);
+        }
+        self.except.as_ref().map_or(Ok(true), |except| except.is_match(text).map(|is_match| !is_match))
+    }
+}
+
+const STEPS: &str = "its back references take too many steps";
+
+fn compile(kind: &str, text: &[u8], flags: &[u8]) -> Result<Compiled, Complaint> {
+    const REMEDY: &str = "correct the pattern";
+    if text.contains(&0) {
+        return Err(("the pattern has a NUL byte".to_owned(), "write \\x00 in a pcre table"));
+    }
+    let wrong = |reason: String| (format!("the pattern is wrong: {reason}"), REMEDY);
+    if kind == "pcre" {
+        let (options, is_obsolete) = rules::pcre_flags(flags)?;
+        let pcre = Pcre::new(text, options).map_err(wrong)?;
+        // White space and comments are not told from the rest.
+        let outline = if options.is_extended { None } else { outline::outline(text, options.knows_lines) };
+        let notes = is_obsolete.then(|| "the flag X is obsolete and means nothing".to_owned());
+        let groups = pcre.groups;
+        return Ok(Compiled {
+            pattern: Pattern::Pcre(Box::new(pcre)),
+            outline,
+            groups,
+            notes: notes.into_iter().collect(),
+        });
+    }
+    let syntax = rules::regexp_flags(flags)?;
+    let mut expression = posix::parse(text, syntax).map_err(wrong)?;
+    let (outline, groups) = (expression.node.outline(), expression.groups);
+    let notes = std::mem::take(&mut expression.notes);
+    let matcher = Matcher::new(expression, syntax.ignores_case).map_err(wrong)?;
+    Ok(Compiled { pattern: Pattern::Posix(Box::new(matcher)), outline: Some(outline), groups, notes })
+}
+
+impl PatternTable {
+    /// The table in `text`; what is wrong with its lines goes into `report`.
+    pub(super) fn parse(spec: &Spec<'_>, text: &[u8], report: &mut Report<'_>, lookups: &Lookups) -> Self {
+        let mut builder =
+            Builder { kind: spec.kind, rules: Vec::new(), outlines: Vec::new(), open: Vec::new() };
+        for (number, line) in logical_lines(text) {
+            builder.add(number, &line, report);
+        }
+        for start in builder.open {
+            let line = builder.rules.get(start).map_or(1, |rule: &Rule| rule.line);
+            report.refuse(line, "the if has no endif", "add endif", "it ends with the table");
+        }
+        report.see_end(text);
+        let rules = builder.rules;
+        let is_negated = rules.iter().any(|rule| rule.is_negated);
+        let has_conditions = rules.iter().any(|rule| matches!(rule.outcome, Outcome::Until(_)));
+        let filter = Filter::new(&builder.outlines, is_negated);
+        let path = (!spec.is_inline()).then(|| spec.path());
+        let (name, lookups) = (spec.text.to_owned(), lookups.clone());
+        Self { name, path, rules, filter, has_conditions, lookups }
+    }
+
+    /// Says once that a search was given up; `true` where that is so for too many rules.
+    fn give_up(&self, rule: &Rule, reason: &str, given_up: &mut usize) -> bool {
+        if !rule.is_limit_said.swap(true, Ordering::Relaxed) {
+            let place = self.path.as_ref().map(|path| format!("{}:", path.display())).unwrap_or_default();
+            let message = format!(
+                "{place}{}: {}: {reason}; the rule counts as one that does not match, which is said once until the table \
+                 is read again",
+                rule.line, self.name
+            );
+            self.lookups.warn("pattern_given_up", &message);
+        }
+        *given_up += 1;
+        *given_up > GIVEN_UP_MAX
+    }
+}
+
+/// A table that is being read.
+struct Builder<'b> {
+    kind: &'b str,
+    rules: Vec<Rule>,
+    outlines: Vec<Option<Node>>,
+    /// The ifs around.
+    open: Vec<usize>,
+}
+
+impl Builder<'_> {
+    fn add(&mut self, number: usize, line: &[u8], report: &mut Report<'_>) {
+        const SKIPPED: &str = "the rule is skipped";
+        const IGNORED: &str = "the text is ignored";
+        if line.first().is_some_and(u8::is_ascii_whitespace) {
+            return report.refuse(number, "begins with a blank", "remove the blank, or the line", SKIPPED);
+        }
+        let parsed = match rules::parse(line, self.kind == "regexp") {
+            Ok(parsed) => parsed,
+            Err((reason, remedy)) => return report.refuse(number, reason, remedy, SKIPPED),
+        };
+        let (pattern, value) = match parsed {
+            Line::EndIf { rest } => {
+                if !rest.is_empty() {
+                    report.refuse(number, "text after endif", "remove it", IGNORED);
+                }
+                let Some(start) = self.open.pop() else {
+                    return report.refuse(number, "endif without if", "remove it", "the line is skipped");
+                };
+                let end = self.rules.len();
+                if let Some(Rule { outcome: Outcome::Until(until), .. }) = self.rules.get_mut(start) {
+                    *until = end;
+                }
+                return;
+            }
+            Line::If { pattern, rest } => {
+                if !rest.is_empty() {
+                    let remedy = "remove it; the lines after an if begin without a blank";
+                    report.refuse(number, "text after the pattern of an if", remedy, IGNORED);
+                }
+                (pattern, None)
+            }
+            Line::Rule { pattern, value } => (pattern, Some(value)),
+        };
+        let compiled = compile(self.kind, pattern.text, pattern.flags).and_then(|compiled| {
+            let except = pattern.except.map(|(text, flags)| compile(self.kind, text, flags)).transpose()?;
+            let groups = (!pattern.is_negated).then_some(compiled.groups);
+            let pieces = value.map(|value| rules::pieces(value, groups)).transpose()?;
+            Ok((compiled, except, pieces))
+        });
+        let (compiled, except, pieces) = match compiled {
+            Ok(compiled) => compiled,
+            Err((reason, remedy)) => return report.refuse(number, reason, remedy, SKIPPED),
+        };
+        let notes = compiled.notes.iter().chain(except.iter().flat_map(|except| &except.notes));
+        notes.for_each(|note| report.note(number, note));
+        if let Some(value) = value {
+            if value.is_empty() {
+                let remedy = "write the pattern, a blank and the value";
+                report.refuse(number, "has no value", remedy, "its value is the empty text");
+            } else {
+                report.see_value(number, value, true);
+            }
+        }
+        let outcome = match pieces {
+            Some(pieces) => Outcome::Value(pieces.into()),
+            None => {
+                self.open.push(self.rules.len());
+                Outcome::Until(usize::MAX)
+            }
+        };
+        self.outlines.push(compiled.outline.filter(|_| !pattern.is_negated));
+        self.rules.push(Rule {
+            line: number,
+            pattern: compiled.pattern,
+            is_negated: pattern.is_negated,
+            except: except.map(|except| except.pattern),
+            outcome,
+            is_limit_said: AtomicBool::new(false),
+        });
+    }
+}
+
+impl LookupTable for PatternTable {
+    fn look_up<'a>(&'a self, arena: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
+        let Some(mut candidates) = self.filter.candidates(arena, key) else { return Ok(None) };
+        let (mut index, mut given_up) = (0, 0);
+        while let Some(rule) = self.rules.get(index) {
+            if !self.has_conditions {
+                // No rule between is looked at.
+                let (next, is_candidate) = candidates.next_from(index);
+                if !is_candidate || next != index {
+                    index = next;
+                    continue;
+                }
+            }
+            let is_match = candidates.has(index)
+                && match rule.is_match(key) {
+                    Ok(is_match) => is_match,
+                    Err(reason) if self.give_up(rule, &reason, &mut given_up) => {
+                        return Err(LookupError::Unavailable);
+                    }
+                    Err(_) => false,
+                };
+            match &rule.outcome {
+                Outcome::Value(pieces) if is_match => return self.value(arena, rule, pieces, key).map(Some),
+                Outcome::Until(end) if !is_match => index = *end,
+                _ => index += 1,
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_asked_for_parts(&self) -> bool {
+        false
+    }
+}
+
+impl PatternTable {
+    fn value<'a>(
+        &'a self,
+        arena: &'a Bump,
+        rule: &'a Rule,
+        pieces: &'a [Piece],
+        key: &[u8],
+    ) -> Result<&'a [u8], LookupError> {
+        if let [Piece::Text(text)] = pieces {
+            return Ok(text);
+        }
+        let groups = match rule.pattern.groups(key) {
+            Ok(groups) => groups.unwrap_or_default(),
+            Err(reason) => {
+                self.give_up(rule, &reason, &mut 0);
+                return Err(LookupError::Unavailable);
+            }
+        };
+        let mut out = ArenaVec::new_in(arena);
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) => out.extend_from_slice_copy(text),
+                Piece::Group(number) => {
+                    let span = groups.get(*number).copied().flatten();
+                    out.extend_from_slice_copy(
+                        span.and_then(|(from, to)| key.get(from..to)).unwrap_or_default(),
+                    );
+                }
+            }
+        }
+        Ok(out.into_bump_slice())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::tables::report::Findings;
+    use crate::tables::{BadLines, TableErrors};
+
+    fn read(kind: &str, text: &[u8]) -> Result<(PatternTable, Vec<String>), String> {
+        let name = format!("{kind}:x");
+        let spec = Spec::parse(&name, Path::new("/"), 0);
+        let mut report = Report::new(&spec, BadLines::Refuse);
+        let table = PatternTable::parse(&spec, text, &mut report, &Lookups::default());
+        let Findings { errors, notes, .. } = report.finish();
+        if errors.is_empty() { Ok((table, notes)) } else { Err(TableErrors(errors).to_string()) }
+    }
+
+    fn table(kind: &str, text: &str) -> Result<PatternTable, String> {
+        read(kind, format!("{text}\n").as_bytes()).map(|(table, _)| table)
+    }
+
+    fn found(table: &PatternTable, key: &[u8]) -> Option<String> {
+        let arena = Bump::new();
+        table.look_up(&arena, key).unwrap().map(|value| String::from_utf8_lossy(value).into_owned())
+    }
+
+    #[test]
+    fn the_first_match_counts_and_groups_are_filled_in() {
+        let text =
+            "/^Subject: (\\w+) x/ REJECT $1 ${1}$$\n!/:/ none\nif /^to:/\n/a@b/i IGNORE\nendif\n/./ REST\n";
+        for kind in ["regexp", "pcre"] {
+            let table = table(kind, text).unwrap();
+            assert_eq!(found(&table, b"SUBJECT: Buy x").as_deref(), Some("REJECT Buy Buy$"));
+            assert_eq!(found(&table, b"nothing").as_deref(), Some("none"));
+            assert_eq!(found(&table, b"To: a@b").as_deref(), Some("IGNORE"));
+            assert_eq!(found(&table, b"To: A@b").as_deref(), Some("REST"), "the flag i turns case on");
+        }
+    }
+
+    #[test]
+    fn octets_need_no_encoding() {
+        let pcre = table("pcre", "/^S: \\xe9.\\xff$/ found\n").unwrap();
+        assert_eq!(found(&pcre, b"S: \xe9\n\xff").as_deref(), Some("found"));
+        let behind = table("pcre", "/(?<=\\xe9)(.)\\1/ $1\n").unwrap();
+        assert_eq!(found(&behind, b"\xe9\xc3\xc3").map(|text| text.len()), Some(3), "one replaced octet");
+    }
+
+    #[test]
+    fn posix_expressions_keep_their_meaning() {
+        let regexp =
+            table("regexp", "/^[\\.]x[]a-]$/ one\n/a\\<b/ never\n/\\d/ never\n/\\.D\\D/!/q/ two\n").unwrap();
+        assert_eq!(found(&regexp, b"\\x]").as_deref(), Some("one"));
+        assert_eq!(found(&regexp, b".x-").as_deref(), Some("one"));
+        assert_eq!(found(&regexp, b".dd").as_deref(), Some("two"));
+        assert_eq!(found(&regexp, b".ddq"), None);
+    }
+
+    #[test]
+    fn what_explodes_elsewhere_ends_here() {
+        let arena = Bump::new();
+        let key = [&[b'a'; 50_000][..], b"!"].concat();
+        let linear = table("regexp", "/^(a+)+$/ x").unwrap();
+        assert_eq!(found(&linear, &key), None);
+        // As in Postfix, a rule that is given up does not match; not so where it is given up again and again.
+        let exploding = |rules: usize| {
+            table("pcre", &format!("{}/!$/ end", "/^(a+)+$/ x\n!/^(?:a|aa)+$/ y\n".repeat(rules))).unwrap()
+        };
+        assert_eq!(found(&exploding(1), &key).as_deref(), Some("end"));
+        assert_eq!(exploding(2).look_up(&arena, &key), Err(LookupError::Unavailable));
+        let bounded = table("regexp", "/^(a*)*(a*)*\\1\\2b$/ x\n/!/ end").unwrap();
+        assert_eq!(found(&bounded, &key[key.len() - 300..]).as_deref(), Some("end"));
+    }
+
+    #[test]
+    fn long_texts_get_the_memory_that_they_need() {
+        // More than the stack of compiled code has room for.
+        let text = "ab".repeat(25_000);
+        let pcre = table("pcre", "/^(a|b(?=a|$))*$/ $1").unwrap();
+        assert_eq!(found(&pcre, text.as_bytes()).as_deref(), Some("b"));
+        assert!(!pcre.rules[0].is_limit_said.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn sizes_beyond_numbers_are_refused() {
+        for (kind, pattern) in [
+            ("pcre", "a{4099276460824344769}".to_owned()),
+            ("pcre", format!("(?=b){}a{}", "(?:".repeat(5), "){65535}".repeat(5))),
+            ("regexp", "a{32768}".to_owned()),
+            ("regexp", format!("{}a{}", "(".repeat(5), "){32767}".repeat(5))),
+            ("regexp", "(".repeat(100_000)),
+        ] {
+            let error = table(kind, &format!("/{pattern}/ x")).unwrap_err();
+            assert!(error.contains("/x:1:") && error.contains("the pattern is wrong"), "{error}");
+        }
+        let table = table("pcre", "/^(a{2})(\\1\\1)(?!b)/ $2\n").unwrap();
+        assert_eq!(found(&table, b"aaaaaa").as_deref(), Some("aaaa"));
+    }
+
+    #[test]
+    fn flags_mean_what_they_mean_in_postfix() {
+        for (rule, key, is_match) in [
+            ("/^a$/", &b"A"[..], true),
+            ("/^a$/i", b"A", false),
+            ("/a.b/", b"a\nb", true),
+            ("/a.b/s", b"a\nb", false),
+            ("/^b$/m", b"a\nb\nc", true),
+            ("/^ a # b\\/x", b"a", false),
+            ("/ a b #c/x", b"ab", true),
+            ("/b/A", b"ab", false),
+            ("/a|b/A", b"ba", true),
+            ("/a$/", b"a\n", true),
+            ("/a$/E", b"a\n", false),
+            ("/[$]\\$$/E", b"$$", true),
+            ("/a\\Q$\\E$/E", b"a$\n", false),
+        ] {
+            let table = table("pcre", &format!("{rule} x"));
+            assert_eq!(table.ok().and_then(|table| found(&table, key)).is_some(), is_match, "{rule}");
+        }
+        let ungreedy = table("pcre", "/^(a+)(a*)/U $1").unwrap();
+        assert_eq!(found(&ungreedy, b"aaa").as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_stand_for_themselves() {
+        let line = |pattern: &[u8]| [b"/", pattern, b"/ x\n"].concat();
+        for (pattern, key) in [
+            (&b"^\xe9$"[..], &b"\xe9"[..]),
+            (b"^[\xe8-\xe9]+$", b"\xe8\xe9"),
+            (b"^\\\xe9$", b"\xe9"),
+            (b"^\\Qa.\xe9.\\E$", b"a.\xe9."),
+            (b"^\xc3\xa9{2}$", b"\xc3\xa9\xa9"),
+        ] {
+            let (table, _) = read("pcre", &line(pattern)).unwrap();
+            assert!(found(&table, key).is_some(), "{}", pattern.escape_ascii());
+        }
+        let (posix, _) = read("regexp", &line(b"^[\xe8-\xe9].$")).unwrap();
+        assert!(found(&posix, b"\xe8\xff").is_some());
+        assert!(read("pcre", b"/a\0b/ x\n").is_err_and(|error| error.contains("has a NUL byte")));
+    }
+
+    #[test]
+    fn all_bad_lines_are_named_at_once() {
+        let text = "/(/ x\n/a/ ok\n/b/\nfoo\n/c/ $7\nendif\nif /d/\n";
+        let error = table("pcre", text).unwrap_err();
+        let lines: Vec<&str> = error.lines().map(|line| line.split(' ').next().unwrap()).collect();
+        assert_eq!(lines, ["/x:1:", "/x:3:", "/x:4:", "/x:5:", "/x:6:", "/x:7:"], "{error}");
+    }
+
+    #[test]
+    fn bad_lines_are_skipped_where_that_is_asked_for() {
+        let spec = Spec::parse("regexp:x", Path::new("/"), 0);
+        let mut report = Report::new(&spec, BadLines::Warn);
+        let text = b"/(?:a)/ x\nif /(/\n/a/ $1\n/b/\nendif\n/./ rest\n";
+        let table = PatternTable::parse(&spec, text, &mut report, &Lookups::default());
+        let Findings { errors, notes, .. } = report.finish();
+        assert_eq!(errors, []);
+        assert_eq!(notes.len(), 5, "{notes:?}");
+        assert!(notes[0].starts_with("warning: /x:1: regexp:x: the pattern is wrong"), "{notes:?}");
+        assert!(
+            notes[0].contains("(?: is Perl's") && notes[0].ends_with("; the rule is skipped"),
+            "{notes:?}"
+        );
+        assert_eq!(found(&table, b"a").as_deref(), Some("rest"));
+        assert_eq!(found(&table, b"b").as_deref(), Some(""));
+    }
+
+    #[test]
+    fn spellings_of_perl_are_noted() {
+        let notes = |text: &[u8]| read("regexp", text).unwrap().1;
+        assert!(notes(b"/\\d+/ x\n")[0].contains("\\d is the letter d here, which matches nothing while"));
+        assert!(notes(b"/\\D/i x\n")[0].contains("\\D is the letter D here; only pcre"));
+        assert!(notes(b"/a*?/ x\n")[0].contains("only pcre knows lazy ones"));
+        assert_eq!(notes(b"/^\\.[0-9]+\\w\\<a/ x\n"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_line() {
+        for (text, wanted) in [
+            ("x y", "/x:1: pcre:x: \"x y\" is no pattern"),
+            ("\n/(/ x", "/x:2: pcre:x: the pattern is wrong: at byte 1: missing closing parenthesis"),
+            ("/a/", "/x:1: pcre:x: has no value"),
+            ("/a/q x", "the flag 'q' is not known"),
+            ("/a/ $1", "the pattern has no group $1"),
+            ("if /a/", "the if has no endif"),
+            ("if /a/ x\nendif", "/x:1: pcre:x: text after the pattern of an if"),
+            (" /a/ x", "/x:1: pcre:x: begins with a blank"),
+        ] {
+            let error = table("pcre", text).unwrap_err();
+            assert!(error.contains(wanted), "{error}");
+        }
+    }
+}
