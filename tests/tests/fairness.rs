@@ -17,7 +17,7 @@ use rustix::process::{Signal, kill_process};
 /// Each of two workers has 4 MiB of memory for content. Nothing is charged: only what clients hold is bounded.
 const LITTLE_MEMORY: [&str; 9] = [
     "engine.workers=2",
-    "engine.memory_limit=40MiB",
+    "engine.memory_limit=56MiB",
     "engine.max_connections=1000",
     "engine.client_allowance=0s",
     "engine.metrics_listen=",

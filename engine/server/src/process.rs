@@ -307,6 +307,9 @@ const UNFINISHED_PERIODS: u32 = 6;
 /// # Errors
 /// [`StartError`] when it does not start.
 pub fn serve(sources: Sources) -> Result<(), StartError> {
+    // A page of 2 MiB stays resident for one small block in it: `memory_limit` would be passed several times over. A kernel
+    // that cannot be told has no such pages.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let configuration = Configuration::load(&sources);
     let (format, memory) = match &configuration {
         Ok(configuration) => (configuration.engine.log_format, log_memory(configuration)),

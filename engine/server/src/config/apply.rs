@@ -58,12 +58,13 @@ impl Configuration {
         self.fixed_memory().saturating_add(CONTENT_MEMORY_MIN).saturating_mul(workers)
     }
 
-    /// Octets of a worker's memory that are there from the start: receive buffers, blocks, log lines.
+    /// Bytes of a worker's memory beside what clients hold: blocks, log lines, receive buffers, and the copies of what comes
+    /// in them in the turn in which memory runs out and in the next, before receiving has stopped.
     fn fixed_memory(&self) -> usize {
         let Octets(blocks) = self.queue.block_size;
         let blocks = usize::try_from(blocks).unwrap_or(usize::MAX).saturating_mul(self.blocks());
         let log = usize::try_from(self.engine.log_memory.0).unwrap_or(usize::MAX);
-        blocks.saturating_add(RECEIVE_MEMORY).saturating_add(log)
+        blocks.saturating_add(3 * RECEIVE_MEMORY).saturating_add(log)
     }
 
     fn blocks(&self) -> usize {

@@ -715,15 +715,15 @@ mod tests {
         let of = |text: &str, workers: u16| {
             check(text).unwrap().worker_settings(workers, &Tables::default()).content_memory >> 20
         };
-        assert_eq!([1, 2, 4, 16, 64].map(|workers| of("", workers)), [240, 112, 48, 48, 48]);
-        // Fixed are 8 blocks of 1 MiB, 4 MiB of receive buffers and 4 MiB of log lines.
-        assert_eq!(of("[engine]\nmemory_limit = \"40MiB\"\n", 2), 4);
+        assert_eq!([1, 2, 4, 16, 64].map(|workers| of("", workers)), [232, 104, 48, 48, 48]);
+        // Fixed are 8 blocks of 1 MiB, three times 4 MiB of receive buffers and 4 MiB of log lines.
+        assert_eq!(of("[engine]\nmemory_limit = \"56MiB\"\n", 2), 4);
         assert!(check("").unwrap().check_memory(1024).is_ok());
-        assert!(check("[engine]\nmemory_limit = \"40MiB\"\n").unwrap().check_memory(2).is_ok());
+        assert!(check("[engine]\nmemory_limit = \"56MiB\"\n").unwrap().check_memory(2).is_ok());
         for (text, workers, least) in [
-            ("[engine]\nmemory_limit = \"39MiB\"\n", 2, "40MiB"),
-            ("[engine]\nworkers = 16\nmemory_limit = \"256MiB\"\n", 16, "320MiB"),
-            ("[engine]\nmemory_limit = \"16MiB\"\n[queue]\nblock_size = \"16MiB\"\n", 1, "140MiB"),
+            ("[engine]\nmemory_limit = \"55MiB\"\n", 2, "56MiB"),
+            ("[engine]\nworkers = 16\nmemory_limit = \"256MiB\"\n", 16, "448MiB"),
+            ("[engine]\nmemory_limit = \"16MiB\"\n[queue]\nblock_size = \"16MiB\"\n", 1, "148MiB"),
         ] {
             let error = check(text).unwrap().check_memory(workers).unwrap_err().to_string();
             assert!(error.contains("test.toml:"), "{error}");

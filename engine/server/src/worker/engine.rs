@@ -682,9 +682,8 @@ impl<D: Disk> Engine<D> {
 
     /// Keeps input for later, and stops reading when there is too much of it.
     fn stash(&mut self, connection: &mut Connection, input: &[u8]) {
-        if connection.backlog.is_empty() {
-            connection.backlog.reserve_exact(input.len());
-        }
+        // It grows a few times at most, and is counted by what it takes.
+        connection.backlog.reserve_exact(input.len());
         connection.backlog.extend_from_slice(input);
         if connection.backlog.len() > BACKLOG_SIZE {
             self.pause(connection);

@@ -26,7 +26,7 @@ impl<D: Disk> Engine<D> {
             best = best.max(self.claim(newcomer, self.hand));
         }
         let Some(connection) = best.and_then(|(_, slot)| self.connections[slot].take()) else { return false };
-        self.end(connection, b" All server ports are busy");
+        self.end(connection, b"421 4.4.5 ", b" Error: all server ports are busy");
         true
     }
 
@@ -58,12 +58,13 @@ impl<D: Disk> Engine<D> {
         !connection.waits.is_message_stuck() && connection.deadline < end
     }
 
-    /// Ends a connection with 421 (RFC 5321 §3.8), if the client reads what it is sent.
-    pub(super) fn end(&mut self, mut connection: Box<Connection>, reason: &[u8]) {
+    /// Ends a connection with 421 (RFC 5321 §3.8), if the client reads what it is sent. Congestion is 4.4.5, a system that
+    /// is full 4.3.1 (RFC 3463); 4.3.2 is for those that do not get in.
+    pub(super) fn end(&mut self, mut connection: Box<Connection>, code: &[u8], reason: &[u8]) {
         self.telemetry.gave_place_up();
         if !connection.waits.for_send {
             if !connection.waits.for_close {
-                self.turn_away(&mut connection, b"421 4.3.2 ", reason);
+                self.turn_away(&mut connection, code, reason);
             }
             if !connection.replies.is_empty() {
                 let replies = std::mem::take(&mut connection.replies);

@@ -22,7 +22,7 @@ use super::engine::{CHUNK_SIZE_PRESSED, Engine};
 impl<D: Disk> Engine<D> {
     /// Finds the shares that hold in this turn.
     pub(super) fn find_shares(&mut self) {
-        let memory = self.settings.content_memory / 8 * 5;
+        let memory = self.shared_memory() / 8 * 5;
         self.is_pressed = self.memory() > memory;
         let content = if self.is_content_short() { self.free_octets / 4 * 3 } else { u64::MAX };
         self.accounts.set_targets(memory as u64, content);
@@ -30,6 +30,16 @@ impl<D: Disk> Engine<D> {
 
     /// Whether memory has to be taken back.
     pub(super) fn is_memory_short(&self) -> bool {
+        self.memory() > self.shared_memory() / 4 * 3
+    }
+
+    /// Bytes that clients share: so little that one dialogue would fill it is not worth sharing.
+    fn shared_memory(&self) -> usize {
+        self.settings.content_memory.max(SHARED_MEMORY_MIN)
+    }
+
+    /// Whether so much memory is in use that a worker that reads from nobody goes on doing so.
+    fn is_nearly_full(&self) -> bool {
         self.memory() > self.settings.content_memory / 4 * 3
     }
 
@@ -49,10 +59,10 @@ impl<D: Disk> Engine<D> {
             self.choke();
         }
         // Some room is made first, so that this does not happen at every turn.
-        self.is_choked &= self.is_memory_short();
+        self.is_choked &= self.is_nearly_full();
         if self.is_choked && self.choke_ends_at <= self.now {
             self.relieve();
-            self.is_choked &= self.is_memory_short();
+            self.is_choked &= self.is_nearly_full();
         }
         if !self.is_choked && !self.paused.is_empty() {
             self.resume();
@@ -80,7 +90,7 @@ impl<D: Disk> Engine<D> {
     /// Takes memory back from those that hold more than their share.
     fn take_memory_back(&mut self) {
         self.find_shares();
-        let target = self.settings.content_memory / 8 * 5;
+        let target = self.shared_memory() / 8 * 5;
         let mut holders = Vec::new();
         for slot in 0..self.connections.len() {
             let Some(id) = self.connections[slot].as_ref().map(|connection| connection.id) else { continue };
@@ -128,7 +138,7 @@ impl<D: Disk> Engine<D> {
         }) else {
             return;
         };
-        self.end(connection, SHORT_OF_MEMORY);
+        self.end(connection, b"421 4.3.1 ", SHORT_OF_MEMORY);
     }
 
     /// Gives up messages whose content takes more of the spool's room than their clients' share of it.
@@ -164,7 +174,7 @@ impl<D: Disk> Engine<D> {
             let Some(mut connection) = self.take(id) else { continue };
             // A client that owes gives its memory up: it would hold it for as long as it waits.
             if self.accounts.is_waiting(id.slot) && connection.memory() > 0 && !connection.is_settling() {
-                self.end(connection, SHORT_OF_MEMORY);
+                self.end(connection, b"421 4.3.1 ", SHORT_OF_MEMORY);
                 continue;
             }
             self.pause(&mut connection);
@@ -184,7 +194,7 @@ impl<D: Disk> Engine<D> {
         let mut holders: Vec<_> = holders.collect();
         holders.sort_unstable_by(|one, other| other.cmp(one));
         for (_, slot) in holders {
-            if !self.is_memory_short() {
+            if !self.is_nearly_full() {
                 break;
             }
             self.end_holder(slot, |_, _| true);
@@ -201,5 +211,7 @@ fn may_end(connection: &Connection) -> bool {
 const SHORT_OF_MEMORY: &[u8] = b" Error: server is short of memory";
 /// How long the spool and the clients have to make room when memory is used up.
 const CHOKE_PATIENCE: Duration = Duration::from_secs(2);
+/// Clients share this much at least; a configuration gives a worker eight times as much.
+const SHARED_MEMORY_MIN: usize = 512 * 1024;
 /// How long the spool has between two looks for memory to be taken back.
 const RELIEF_PAUSE: Duration = Duration::from_millis(20);
