@@ -251,7 +251,7 @@ pub(crate) fn report(log: &Log, mark: Mark, subject: Subject, user_id: u32, tota
     let event = log
         .info("queue_action", message)
         .text("action", verb(mark))
-        .number("user_id", user_id.into())
+        .number("uid", user_id.into())
         .number("messages", *marked)
         .number("missing", *missing)
         .number("failures", *failed);
