@@ -387,7 +387,7 @@ fn what_cannot_be_submitted_leaves_nothing() {
         75,
         "message file too big\n",
     );
-    fails(&["-bs"], "", 69, "-bs is not supported: ");
+    fails(&["-bv"], "", 69, "-bv is not supported: ");
     fails(
         &["-N", "never,success", "b@localhost"],
         MESSAGE,
@@ -918,4 +918,41 @@ fn the_limit_of_a_messages_size_is_one_limit() {
     assert_eq!(refused.status.code(), Some(75), "{refused:?}");
     running.stop();
     assert_eq!(directory.messages().len(), 1);
+}
+
+/// What Symfony Mailer and others do with a local `sendmail`.
+#[test]
+fn a_session_on_standard_input_submits_messages() {
+    let directory = configured();
+    let mut running = engine(&directory);
+    let dialogue = "EHLO x\r\nMAIL FROM:<joe@example.org> RET=HDRS ENVID=id\r\n\
+        RCPT TO:<far@example.net> NOTIFY=NEVER ORCPT=rfc822;old@example.net\r\nDATA\r\nSubject: one\r\n\r\n..dot\r\nb\rc\r\n.\r\n\
+        MAIL FROM:<>\r\nRCPT TO:<b@localhost>\r\nBDAT 17\r\nSubject: two\r\n\r\n\rBDAT 4 LAST\r\n\nb\r\n\
+        MAIL FROM:<a@b>\r\nRCPT TO:<b@localhost>\r\nDATA\r\nSubject: no\r\n";
+    let finished = sendmail(&directory, &["-bs"], dialogue);
+    accepted(&finished);
+    let codes: Vec<&str> =
+        finished.output.lines().filter(|it| it.get(3..4) == Some(" ")).map(|it| &it[..3]).collect();
+    // The last message has no end: it is none.
+    let wanted = ["220", "250", "250", "250", "354", "250", "250", "250", "250", "250", "250", "250", "354"];
+    assert_eq!(codes, wanted, "{}", finished.output);
+    let ids = [queued(&mut running), queued(&mut running)];
+    let [one, two] = ids.map(|id| (envelope(&running, &id), running.queue(&["cat", &id]).output));
+    for (key, value) in [
+        ("sender", json!("joe@example.org")),
+        ("recipients", json!(["far@example.net"])),
+        ("ret", json!("HDRS")),
+        ("envid", json!("id")),
+        (
+            "dsn",
+            json!([{"recipient": "far@example.net", "notify": ["NEVER"], "orcpt": "rfc822;old@example.net"}]),
+        ),
+    ] {
+        assert_eq!(one.0[key], value, "{}", one.0);
+    }
+    assert!(one.1.ends_with("\n\n.dot\nb c\n") && one.1.contains("Subject: one\n"), "{}", one.1);
+    assert!(two.1.ends_with("\n\n\nb\n") && two.1.contains("Subject: two\n"), "{}", two.1);
+    assert_eq!(two.0["sender"], "");
+    running.stop();
+    assert_eq!(dropped(&directory), [""; 0]);
 }

@@ -32,7 +32,7 @@ const USER_ID: u8 = 15;
 pub(super) const RECIPIENT: u8 = 16;
 const ORIGINAL: u8 = 17;
 pub(super) const NOTIFY: u8 = 18;
-const DSN_ORIGINAL: u8 = 19;
+pub(super) const DSN_ORIGINAL: u8 = 19;
 
 /// Appends the encoded envelope.
 pub fn encode(origin: &Origin, envelope: &QueuedEnvelope<'_>, out: &mut ArenaVec<'_, u8>) {

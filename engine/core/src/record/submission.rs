@@ -10,10 +10,12 @@ use core::hash::Hasher;
 
 use twox_hash::XxHash3_64;
 
-use super::envelope::{BODY, ENVELOPE_ID, NOTIFY, RECIPIENT, RET, SENDER, body, ret, split_field};
+use super::envelope::{
+    BODY, DSN_ORIGINAL, ENVELOPE_ID, NOTIFY, RECIPIENT, RET, SENDER, body, ret, split_field,
+};
 use super::spool::checksum;
 use crate::Timestamp;
-use crate::envelope::{BodyType, Envelope, Notify, Return};
+use crate::envelope::{BodyType, Envelope, Notify, Recipient, Return};
 use crate::submission::{full_name, is_plain_address, recipient};
 
 /// Octets of a drop file's header.
@@ -186,8 +188,8 @@ pub struct Submission {
     pub ret: Option<Return>,
     /// As in [`Envelope::envelope_id`].
     pub envelope_id: Option<Box<[u8]>>,
-    /// Forward-paths in internal form with their wishes; not empty.
-    pub recipients: Vec<(Vec<u8>, Notify)>,
+    /// Forward-paths in internal form with their wishes, and nothing in [`Recipient::original`]; not empty.
+    pub recipients: Vec<Recipient>,
 }
 
 impl Submission {
@@ -221,10 +223,13 @@ impl Submission {
         if let Some(id) = &self.envelope_id {
             field(ENVELOPE_ID, id);
         }
-        for (address, notify) in &self.recipients {
-            field(RECIPIENT, address);
-            if !notify.is_empty() {
-                field(NOTIFY, &[notify.bits()]);
+        for recipient in &self.recipients {
+            field(RECIPIENT, &recipient.address);
+            if !recipient.notify.is_empty() {
+                field(NOTIFY, &[recipient.notify.bits()]);
+            }
+            if let Some(original) = &recipient.dsn_original {
+                field(DSN_ORIGINAL, original);
             }
         }
         out
@@ -264,7 +269,10 @@ impl Submission {
             && self.envelope_id.as_deref().is_none_or(is_printable)
             && self.body != BodyType::BinaryMime
             && !self.recipients.is_empty()
-            && self.recipients.iter().all(|(address, _)| is_plain_address(address))
+            && self.recipients.iter().all(|recipient| {
+                let original = recipient.dsn_original.as_deref();
+                is_plain_address(&recipient.address) && original.is_none_or(is_plain_address)
+            })
     }
 
     fn decode_fields(mut octets: &[u8]) -> Option<Self> {
@@ -279,8 +287,12 @@ impl Submission {
                 BODY => submission.body = body(value)?,
                 RET => submission.ret = Some(ret(value)),
                 ENVELOPE_ID => submission.envelope_id = Some(value.into()),
-                RECIPIENT => submission.recipients.push((value.to_vec(), Notify::default())),
-                NOTIFY => submission.recipients.last_mut()?.1 = Notify::from_bits(*value.first()?),
+                RECIPIENT => {
+                    let recipient = Recipient { address: value.to_vec(), ..Recipient::default() };
+                    submission.recipients.push(recipient);
+                }
+                NOTIFY => submission.recipients.last_mut()?.notify = Notify::from_bits(*value.first()?),
+                DSN_ORIGINAL => submission.recipients.last_mut()?.dsn_original = Some(value.into()),
                 // Nothing that this version does not know may get lost.
                 _ => return None,
             }
@@ -297,7 +309,7 @@ impl Submission {
             recipients: self
                 .recipients
                 .into_iter()
-                .map(|(address, notify)| recipient(address, notify))
+                .map(|it| Recipient { dsn_original: it.dsn_original, ..recipient(it.address, it.notify) })
                 .collect(),
             body: self.body,
             ret: self.ret,
@@ -322,8 +334,13 @@ mod tests {
             ret: Some(Return::Headers),
             envelope_id: Some((*b"id 1").into()),
             recipients: vec![
-                (b"a b@c".to_vec(), Notify::SUCCESS.with(Notify::DELAY)),
-                (vec![], Notify::default()),
+                Recipient {
+                    address: b"a b@c".to_vec(),
+                    notify: Notify::SUCCESS.with(Notify::DELAY),
+                    dsn_original: Some((*b"rfc822;x@y").into()),
+                    ..Recipient::default()
+                },
+                Recipient::default(),
             ],
         }
     }
@@ -336,8 +353,10 @@ mod tests {
     fn a_submission_reads_back() {
         assert_eq!(read(&submission().encode()), Ok(submission()));
         assert_eq!(Submission::count_recipients(&submission().encode()), 2);
-        let least =
-            Submission { recipients: vec![(b"a".to_vec(), Notify::default())], ..Submission::default() };
+        let least = Submission {
+            recipients: vec![Recipient { address: b"a".to_vec(), ..Recipient::default() }],
+            ..Submission::default()
+        };
         assert_eq!(read(&least.encode()), Ok(least));
     }
 
@@ -353,6 +372,7 @@ mod tests {
         let envelope = submission().into_envelope(Timestamp::default());
         let (one, other) = (&envelope.recipients[0], &envelope.recipients[1]);
         assert_eq!((one.address.as_slice(), one.original()), (&b"a b@c"[..], &b"a b@c"[..]));
+        assert_eq!(one.dsn_original.as_deref(), Some(&b"rfc822;x@y"[..]));
         assert_eq!((other.address.as_slice(), other.original()), (&b"MAILER-DAEMON"[..], &b""[..]));
     }
 
@@ -396,12 +416,12 @@ mod tests {
             with(|it| it.recipients.clear()),
             with(|it| it.body = BodyType::BinaryMime),
             with(|it| it.sender = b"a>\r\nRCPT TO:<b".to_vec()),
-            with(|it| it.recipients[0].0 = b"a\nb".to_vec()),
-            with(|it| it.recipients[0].0 = b"a\0b".to_vec()),
+            with(|it| it.recipients[0].address = b"a\nb".to_vec()),
+            with(|it| it.recipients[0].address = b"a\0b".to_vec()),
             with(|it| it.envelope_id = Some((*b"a\nb").into())),
             with(|it| it.envelope_id = Some((*b"a\x1bb").into())),
             with(|it| it.sender = b"a\x1b[31m@b".to_vec()),
-            with(|it| it.recipients[0].0 = "\u{202e}a@b".into()),
+            with(|it| it.recipients[0].address = "\u{202e}a@b".into()),
         ] {
             assert_eq!(changed, Err(SubmissionError::Envelope));
         }

@@ -203,7 +203,7 @@ mod tests {
         let (directory, maildrop) = queue(name);
         let mut file = maildrop.create().unwrap();
         file.write(content).unwrap();
-        let recipients = vec![(b"a".to_vec(), mailrace_core::Notify::default())];
+        let recipients = vec![mailrace_core::Recipient { address: b"a".to_vec(), ..Default::default() }];
         file.finish(&Submission { recipients, ..Submission::default() }, || {}).unwrap();
         let path: Vec<PathBuf> =
             std::fs::read_dir(maildrop.path()).unwrap().map(|entry| entry.unwrap().path()).collect();

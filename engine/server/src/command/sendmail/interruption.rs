@@ -70,6 +70,11 @@ impl Interruption {
         Ok(file)
     }
 
+    /// There is no file to remove any more, or none yet.
+    pub(super) fn forget(&self) {
+        *self.phase() = Phase::Writing(None);
+    }
+
     /// The message gets its name in the queue now: signals no longer end the program. Does not return when one has come
     /// already.
     pub(super) fn end(&self) {

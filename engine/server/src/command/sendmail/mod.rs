@@ -9,6 +9,7 @@ mod check;
 mod interruption;
 mod message;
 mod options;
+mod session;
 mod user;
 
 use std::ffi::OsString;
@@ -16,6 +17,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use mailrace_core::Recipient;
 use mailrace_core::record::submission::Submission;
 use mailrace_core::submission::{HeaderRecipients, addresses, full_name, is_plain_address};
 
@@ -64,6 +66,7 @@ pub(super) fn run(name: &str, arguments: impl Iterator<Item = OsString>) -> Exit
     let result = options.and_then(|options| match options.mode {
         Mode::Submit => submit(options),
         Mode::List => list(options.config),
+        Mode::Session => session::run(options.config),
         Mode::Ignore => Ok(()),
         Mode::Missing(option, remedy) => {
             Err(Fatal { status: EXIT_UNAVAILABLE, text: format!("{option} is not supported: {remedy}") })
@@ -153,7 +156,10 @@ fn submit(options: Options) -> Result<(), Fatal> {
         body: options.body,
         ret: options.ret,
         envelope_id: options.envelope_id,
-        recipients: recipients.into_iter().map(|address| (address, options.notify)).collect(),
+        recipients: recipients
+            .into_iter()
+            .map(|address| Recipient { address, notify: options.notify, ..Recipient::default() })
+            .collect(),
         sender: sender.clone(),
     };
     let (content, header) =

@@ -47,6 +47,8 @@ pub(super) enum Mode {
     Submit,
     /// List the queue.
     List,
+    /// Hold an SMTP session on standard input and output.
+    Session,
     /// Nothing, successfully.
     Ignore,
     /// Something that this program has no part for: the option, and what to do instead.
@@ -58,7 +60,6 @@ pub(super) const ALIASES: Mode = Mode::Missing(
     "-bi (newaliases)",
     "there is no alias database to build: lookup tables such as those of virtual_alias_maps are read from their text",
 );
-const SESSION: Mode = Mode::Missing("-bs", "connect to the engine instead");
 const VERIFY: Mode = Mode::Missing("-bv", "mailrace rewrite shows what becomes of an address");
 const FLUSH: Mode = Mode::Missing("-q", "nothing waits for a delivery");
 const VERP: Mode = Mode::Missing("-XV", "addresses of reports are not made for each recipient");
@@ -179,7 +180,7 @@ impl Options {
             (b'b', [b'i', ..]) => self.mode = ALIASES,
             (b'b', [b'm', ..]) => self.mode = Mode::Submit,
             (b'b', [b'p', ..]) => self.mode = Mode::List,
-            (b'b', [b's', ..]) => self.mode = SESSION,
+            (b'b', [b's', ..]) => self.mode = Mode::Session,
             (b'b', [b'v', ..]) => self.mode = VERIFY,
             (b'b' | b'X', value) => {
                 let first = printable(value.get(..1).unwrap_or_default());
@@ -350,7 +351,7 @@ mod tests {
             (&["-q"], FLUSH),
             (&["-qRsite"], FLUSH),
             (&["-bp"], Mode::List),
-            (&["-bs"], SESSION),
+            (&["-bs"], Mode::Session),
             (&["-bd", "-q"], FLUSH),
             (&["-I"], ALIASES),
             (&["-XV", "a@b"], VERP),

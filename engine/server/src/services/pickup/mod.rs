@@ -771,7 +771,7 @@ impl Round {
             if let Ok((_, submission)) = read {
                 line.address("from", &submission.sender);
                 // The file has the others.
-                line.addresses("to", submission.recipients.iter().map(|(address, _)| address.as_slice()));
+                line.addresses("to", submission.recipients.iter().map(|it| it.address.as_slice()));
                 line.number("nrcpt", submission.recipients.len() as u64);
             }
         });
