@@ -279,7 +279,8 @@ impl Ledger {
         for (number, record) in self.records.iter().enumerate() {
             let seen = found.get(&number).copied();
             let id = record.id.or_else(|| seen.map(|(id, _)| id));
-            if id.is_some_and(|id| self.affected.contains(&id)) {
+            // Of one that was submitted here the id may not be known.
+            if id.map_or(self.is_damaged, |id| self.affected.contains(&id)) {
                 continue;
             }
             let is_right = match (record.presence, seen) {
