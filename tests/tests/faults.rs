@@ -326,6 +326,36 @@ fn a_queue_whose_directory_is_removed_takes_nothing_and_begins_anew() {
 }
 
 #[test]
+fn a_queue_part_of_which_is_replaced_takes_nothing() {
+    for part in ["segments", "maildrop", "lock"] {
+        let directory = Directory::new();
+        let queue = directory.path().join("queue");
+        let mut bench = Bench::new(&queue, &[]);
+        let mut session = bench.session();
+        bench.send_until(&mut session, true);
+        // Another one takes its place, with all that is in it.
+        let (original, aside, copy) = (queue.join(part), queue.join("aside"), queue.join("copy"));
+        // What the keeper renames meanwhile may be missing in the copy.
+        std::process::Command::new("cp").arg("-a").arg(&original).arg(&copy).output().unwrap();
+        fs::rename(&original, &aside).unwrap();
+        fs::rename(&copy, &original).unwrap();
+        bench.send_until(&mut session, false);
+        bench.heard(&format!("the queue takes no mail: {part} in its directory was removed or replaced"));
+        // Nothing that was accepted went into what is aside.
+        if part == "segments" {
+            fs::rename(&original, &copy).unwrap();
+        } else {
+            fs::remove_dir_all(&original).or_else(|_| fs::remove_file(&original)).unwrap();
+        }
+        fs::rename(&aside, &original).unwrap();
+        bench.send_until(&mut session, true);
+        bench.heard("the queue takes mail again");
+        bench.account(&queue);
+        bench.engine.stop().unwrap();
+    }
+}
+
+#[test]
 fn without_descriptors_mail_is_refused_until_there_are_some() {
     let directory = Directory::new();
     let mut bench = Bench::new(&directory.path().join("queue"), &["queue.spare_segments=1"]);
