@@ -139,9 +139,9 @@ fn check(line: &Value, documented: &BTreeMap<String, BTreeSet<String>>) -> Strin
         };
         assert!(is_common || keys.contains(key), "{event} has {key}, which is not documented: {line}");
         match key.as_str() {
-            "to" | "listen" | "errors" | "backtrace" => assert!(value.is_array(), "{line}"),
+            "to" | "listen" | "errors" | "backtrace" | "queue_ids" => assert!(value.is_array(), "{line}"),
             "nrcpt" | "size" | "uid" | "commit_us" | "workers" | "messages" | "octets" | "segments"
-            | "offset" | "lines" => assert!(value.is_u64(), "{key}: {line}"),
+            | "offset" | "lines" | "missing" | "failures" => assert!(value.is_u64(), "{key}: {line}"),
             "bytes" | "sizes" => assert!(value.is_object(), "{line}"),
             _ => assert!(value.is_string(), "{key}: {line}"),
         }
@@ -268,6 +268,9 @@ fn a_full_life(directory: &Directory) -> Vec<String> {
     more.iter().for_each(|setting| arguments.extend(["--set", setting]));
     let mut engine = Engine::start(directory, &arguments);
     send_mail(&mut engine);
+    let held = run(directory.path(), &["queue", "hold", "--config", config, "--state", "incoming"]);
+    assert!(held.status.success(), "{}", held.errors);
+    engine.line_with("queue_action");
 
     // Another engine with this configuration; its control socket and its maildrop are in the way.
     let other = Directory::new();

@@ -12,7 +12,7 @@ use crate::operation::Serial;
 use crate::system::monotonic;
 use crate::{
     BLOCK_ALIGNMENT, Block, Completion, ConnectionId, Disk, FileId, FileKind, Instant, Io, Operation, OsDisk,
-    ReceiveEnd, SOME, Token,
+    OsFile, ReceiveEnd, SOME, Token,
 };
 
 /// Runs the suite for an `Io` with 4 connections and 2 receive buffers of 4096 octets; and what needs larger ones with 8 of
@@ -507,7 +507,8 @@ pub(crate) fn a_write_that_fails_says_why_and_the_next_one_is_done<I: Io<Disk = 
 ) {
     let place = Place::new();
     let mut bench = Bench::new(make());
-    let full = bench.io.attach(place.1.open("/dev/full", FileKind::Buffered).unwrap());
+    let device = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let full = bench.io.attach(OsFile::of_any_kind(device));
     let sound = bench.io.attach(place.1.create("segment", 65_536, FileKind::Buffered).unwrap());
     for number in 0..8 {
         let is_sound = number % 2 == 1;

@@ -180,6 +180,14 @@ pub struct OsFile {
     is_direct: bool,
 }
 
+#[cfg(test)]
+impl OsFile {
+    /// Any kind of file, such as a device that takes no writes; [`OsDisk`] opens regular files only.
+    pub(crate) fn of_any_kind(file: File) -> Self {
+        Self { file, is_direct: false }
+    }
+}
+
 /// How long a lock is waited for that only readers have, who keep it for a moment.
 const READERS_PATIENCE: Duration = Duration::from_secs(2);
 /// How long between two looks.

@@ -256,11 +256,11 @@ pub const ALL: &[Mutation] = &[
     },
     Mutation {
         name: "damage-untold",
-        what: "a batch of which one record is damaged is not reported",
+        what: "records that the manifest counts are gone, and no start says so",
         file: SURVEY,
-        before: "if batch.records > 0 && was_durable",
-        after: "if batch.records > 1 && was_durable",
-        check: Seeds(2000),
+        before: "self.entry.as_ref().map_or(0, |entry| entry.whole.saturating_sub(self.records_before))",
+        after: "self.entry.as_ref().map_or(0, |entry| entry.whole.saturating_sub(entry.whole))",
+        check: Test(&["-p", "mailrace-spool"]),
     },
     Mutation {
         name: "id-given-again",
