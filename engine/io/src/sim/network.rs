@@ -313,6 +313,14 @@ impl Peer {
         link.closes.is_some_and(|time| time <= state.now) && has_all
     }
 
+    /// Whether the server has yet to read bytes of this client's.
+    #[must_use]
+    pub fn is_unread(&self) -> bool {
+        let state = self.state();
+        let link = &state.links[self.index];
+        !link.to_server.is_empty() || !link.inbox.is_empty()
+    }
+
     /// When something reaches the client.
     #[must_use]
     pub fn next_event(&self) -> Option<Instant> {
