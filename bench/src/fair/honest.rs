@@ -1,4 +1,4 @@
-//! Honest clients: each sends one message after the other, and notes what it is told.
+//! Honest clients: each sends one message after the other and records the replies.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
