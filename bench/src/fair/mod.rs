@@ -154,8 +154,6 @@ pub fn beside<T>(
     std::thread::scope(|scope| {
         let attack = scope.spawn(|| {
             network.within(Side::Strangers, || {
-                // They give way to the honest clients where both want the processor; a thread has its own niceness.
-                let _ = rustix::process::nice(19);
                 stranger::attack(server, &(kind.steps)(), sources, connections, &is_over)
             })?
         });

@@ -24,6 +24,9 @@ pub fn strangers(count: u8) -> Vec<Ipv4Addr> {
     (1..=count).map(|number| Ipv4Addr::new(10, 66, 1, number)).collect()
 }
 
+/// Connections of a namespace that may stay in TIME-WAIT.
+const CLOSED_KEPT: u32 = 1000;
+
 /// One of the namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -56,6 +59,10 @@ impl Network {
         for name in [&server, &strangers, &honest] {
             ip(&["netns", "add", name])?;
             ip(&["-n", name, "link", "set", "lo", "up"])?;
+            // Thousands of closed connections that wait would take most ports of a client, and the search for one that is
+            // free would then cost more than the mail.
+            let few = format!("echo {CLOSED_KEPT} >/proc/sys/net/ipv4/tcp_max_tw_buckets");
+            ip(&["netns", "exec", name, "sh", "-c", &few])?;
         }
         ip(&["-n", &server, "link", "add", "bridge", "type", "bridge"])?;
         ip(&["-n", &server, "addr", "add", &format!("{SERVER}/16"), "dev", "bridge"])?;

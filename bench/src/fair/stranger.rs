@@ -52,8 +52,8 @@ struct Stranger {
     step: usize,
     /// Bytes of the step that are sent.
     sent: usize,
-    /// Replies that are to be read in this step.
-    left: u32,
+    /// Replies that came and that no step has waited for yet: the greeting may be there before the step that reads it.
+    replies: u32,
     /// The beginning of the reply line that is being read.
     line: Vec<u8>,
     reads: Reads,
@@ -104,7 +104,7 @@ pub fn attack(
 impl Stranger {
     const fn new(source: Ipv4Addr, now: Instant) -> Self {
         let line = Vec::new();
-        Self { source, socket: None, step: 0, sent: 0, left: 0, line, reads: Reads::All, next: now }
+        Self { source, socket: None, step: 0, sent: 0, replies: 0, line, reads: Reads::All, next: now }
     }
 
     /// Does what can be done without waiting; returns whether that was anything.
@@ -131,10 +131,8 @@ impl Stranger {
         let mut has_moved = self.read(now, seen)?;
         match steps.get(self.step) {
             Some(Step::Read(count)) => {
-                if self.sent == 0 {
-                    (self.sent, self.left) = (1, self.left + count);
-                }
-                if self.left == 0 {
+                if let Some(left) = self.replies.checked_sub(*count) {
+                    self.replies = left;
                     self.next_step();
                     has_moved = true;
                 }
@@ -219,7 +217,7 @@ impl Stranger {
             }
             // `250 ` ends a reply, `250-` does not (RFC 5321 §4.2.1).
             if self.line.get(3) == Some(&b' ') {
-                self.left = self.left.saturating_sub(1);
+                self.replies = self.replies.saturating_add(1);
                 let class = self.line.first().map_or(0, |digit| usize::from(digit.wrapping_sub(b'2')));
                 if let Some(replies) = seen.replies.get_mut(class) {
                     *replies += 1;
