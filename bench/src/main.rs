@@ -198,6 +198,7 @@ fn fair(options: FairOptions) -> Result<(), Box<dyn std::error::Error>> {
         strangers: options.strangers,
         connections: options.connections,
         clients: options.clients,
+        rate: options.rate,
         rounds: options.rounds,
         seconds: options.seconds,
         settle: options.settle,

@@ -119,15 +119,19 @@ pub(crate) struct FairOptions {
     /// Honest clients
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub(crate) clients: usize,
+    /// Messages per second that each honest client sends; at rates that the machine cannot reach beside the strangers'
+    /// own work, the figures tell of its processors rather than of the server
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rate: u32,
     /// Runs without and with strangers
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: u32,
-    /// Length of each run
-    #[arg(long, value_name = "S", default_value_t = 3.0)]
-    pub(crate) seconds: f64,
+    /// Length of each run: 500ms, 3s, 1m; seconds without a unit
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = time)]
+    pub(crate) seconds: Duration,
     /// How long strangers are there before the run with them
-    #[arg(long, value_name = "S", default_value_t = 3.0)]
-    pub(crate) settle: f64,
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = time)]
+    pub(crate) settle: Duration,
     /// A parameter of the server (can be repeated)
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) set: Vec<String>,

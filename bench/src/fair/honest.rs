@@ -21,8 +21,13 @@ pub struct Told {
 pub enum Until {
     /// When together they have sent this number of messages.
     Messages(u64),
-    /// After this time.
-    Time(Duration),
+    /// When some time is over.
+    Time {
+        /// How long they go on.
+        time: Duration,
+        /// From one message to the next of a client; one that is late goes on as soon as it can.
+        every: Duration,
+    },
 }
 
 /// Lets `clients` send messages, three a connection.
@@ -33,11 +38,15 @@ pub fn send(server: SocketAddr, clients: usize, until: Until) -> Told {
     let begun = AtomicU64::new(0);
     let start = Instant::now();
     let is_over = AtomicBool::new(false);
-    let may_go_on = || {
+    let may_go_on = |number: &mut u32| {
         let may = match until {
             Until::Messages(count) => begun.fetch_add(1, Ordering::Relaxed) < count,
-            Until::Time(time) => start.elapsed() < time,
+            Until::Time { time, every } => {
+                std::thread::sleep((every * *number).saturating_sub(start.elapsed()));
+                start.elapsed() < time
+            }
         };
+        *number += 1;
         may && !is_over.load(Ordering::Relaxed)
     };
     std::thread::scope(|scope| {
@@ -45,8 +54,9 @@ pub fn send(server: SocketAddr, clients: usize, until: Until) -> Told {
             .map(|_| {
                 scope.spawn(|| {
                     let mut told = Told::default();
-                    while may_go_on() {
-                        if let Err(refusal) = session(server, &may_go_on, &mut told) {
+                    let mut number = 0;
+                    while may_go_on(&mut number) {
+                        if let Err(refusal) = session(server, &mut || may_go_on(&mut number), &mut told) {
                             told.refused.push(refusal);
                         }
                         // What follows would say the same.
@@ -70,7 +80,7 @@ pub fn send(server: SocketAddr, clients: usize, until: Until) -> Told {
 }
 
 /// One connection; its first message was allowed by the caller.
-fn session(server: SocketAddr, may_go_on: &dyn Fn() -> bool, told: &mut Told) -> Result<(), String> {
+fn session(server: SocketAddr, may_go_on: &mut dyn FnMut() -> bool, told: &mut Told) -> Result<(), String> {
     let mut start = Instant::now();
     let stream = TcpStream::connect_timeout(&server, PATIENCE).map_err(at("connecting"))?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(at("connecting"))?;

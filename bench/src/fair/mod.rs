@@ -36,12 +36,14 @@ pub struct Plan {
     pub connections: usize,
     /// Honest clients.
     pub clients: usize,
+    /// Messages per second that each of them sends.
+    pub rate: u32,
     /// Runs without and with strangers.
     pub rounds: u32,
     /// Length of each run.
-    pub seconds: f64,
+    pub seconds: Duration,
     /// How long strangers are there before the run with them begins.
-    pub settle: f64,
+    pub settle: Duration,
     /// Parameters of the server, as `--set` takes them.
     pub set: Vec<String>,
     /// Where the server's queue is made.
@@ -98,8 +100,8 @@ fn measure_one(
     sources: &[Ipv4Addr],
     stop: &AtomicBool,
 ) -> Result<Outcome, BenchError> {
-    let time = Duration::from_secs_f64(plan.seconds);
-    let run = || network.within(Side::Honest, || honest::send(server, plan.clients, Until::Time(time)));
+    let until = Until::Time { time: plan.seconds, every: Duration::from_secs(1) / plan.rate };
+    let run = || network.within(Side::Honest, || honest::send(server, plan.clients, until));
     let (mut without, mut with) = (Vec::new(), Vec::new());
     let mut seen = Seen::default();
     for _ in 0..plan.rounds {
@@ -107,9 +109,8 @@ fn measure_one(
             return Err(BenchError::Stopped);
         }
         without.push(run()?);
-        let settle = Duration::from_secs_f64(plan.settle);
         let (told, more) = beside(network, server, kind, sources, plan.connections, || {
-            sleep(settle);
+            sleep(plan.settle);
             run()
         })?;
         with.push(told?);
@@ -117,7 +118,7 @@ fn measure_one(
         seen.ended += more.ended;
         seen.bytes += more.bytes;
     }
-    let rate = |told: &Told| told.accepted as f64 / plan.seconds;
+    let rate = |told: &Told| told.accepted as f64 / plan.seconds.as_secs_f64();
     let range = |told: &[Told]| Range::of(told.iter().map(rate)).ok_or(BenchError::Stopped);
     let ratios = with.iter().zip(&without).map(|(with, without)| rate(with) / rate(without).max(1.0));
     Ok(Outcome {
