@@ -2,7 +2,7 @@
 //!
 //! Nothing here waits, locks or calls the kernel. What is to be done is left in `operations`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +55,9 @@ pub(crate) struct Engine<D: Disk> {
     /// Connections that wait for the answer of a lookup table.
     pub(super) waiting_for_answer: HashMap<Ticket, Vec<ConnectionId>>,
     /// Connections that are to be read from again.
-    pub(super) paused: VecDeque<ConnectionId>,
+    pub(super) paused: Line,
+    /// Not all of those were looked at in this turn: the next one begins at once.
+    pub(super) has_more_paused: bool,
     /// Empty between uses; kept for its memory.
     pub(super) operations_behind: Vec<(Token, Operation)>,
     pub(super) markings: Markings,
@@ -103,7 +105,8 @@ impl<D: Disk> Engine<D> {
             waiting_for_spool: Line::default(),
             has_turn: None,
             waiting_for_answer: HashMap::new(),
-            paused: VecDeque::new(),
+            paused: Line::default(),
+            has_more_paused: false,
             operations_behind: Vec::new(),
             markings: Markings::default(),
             submissions: Submissions::default(),
@@ -147,7 +150,8 @@ impl<D: Disk> Engine<D> {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let choke_ends_at = self.is_choked.then_some(self.choke_ends_at);
         let relief_at = self.is_memory_short().then_some(self.relief_at);
-        self.timers.next().into_iter().chain(choke_ends_at).chain(relief_at).min()
+        let resume_at = (self.has_more_paused && !self.is_choked).then_some(self.now);
+        self.timers.next().into_iter().chain(choke_ends_at).chain(relief_at).chain(resume_at).min()
     }
 
     /// A client connected.
@@ -692,9 +696,11 @@ impl<D: Disk> Engine<D> {
 
     /// Stops reading from a client until [`Engine::tick`] finds that it may go on.
     pub(super) fn pause(&mut self, connection: &mut Connection) {
-        if !connection.waits.is_paused {
+        if !connection.waits.is_paused
+            && let Some(names) = self.accounts.names(connection.id.slot)
+        {
             connection.waits.is_paused = true;
-            self.paused.push_back(connection.id);
+            self.paused.push(names, connection.id);
             if connection.waits.receiving != Receiving::No && !self.accounts.is_waiting(connection.id.slot) {
                 self.operations.push((Token::default(), Operation::StopReceiving(connection.id)));
             }
@@ -746,8 +752,10 @@ impl<D: Disk> Engine<D> {
         let waits = connection.waits;
         let (memory, content) = (connection.memory() as u64, connection.content_in_spool());
         self.accounts.hold(id.slot, memory, content);
-        // One that holds more than its share while memory is short has no input waiting.
-        if !waits.is_ready() && self.accounts.exceeds_memory(id.slot) {
+        // One that holds more than its share while memory is short has no input waiting; one that nothing is received from
+        // would go before those that wait in line for it.
+        let is_greedy = !waits.is_ready() && self.accounts.exceeds_memory(id.slot);
+        if is_greedy || self.has_more_paused && waits.receiving == Receiving::No {
             self.pause(&mut connection);
         }
         let waits = &mut connection.waits;

@@ -69,21 +69,30 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    /// Reads again from those that were paused, before others are: what they found no buffer for would else go to those
-    /// that took them.
+    /// Reads again from those that were paused, in turns of networks and clients and before others are: what they found no
+    /// buffer for would else go to those that took them. What they send makes the next turn long, so that only some go on.
     fn resume(&mut self) {
         std::mem::swap(&mut self.operations, &mut self.operations_behind);
-        for _ in 0..self.paused.len() {
-            let Some(id) = self.paused.pop_front() else { break };
+        self.has_more_paused = false;
+        let mut room = RESUMED_MAX;
+        let mut in_line = self.paused.iter().count();
+        while in_line > 0
+            && room > 0
+            && let Some(id) = self.paused.pop()
+        {
+            in_line -= 1;
             let Some(mut connection) = self.take(id) else { continue };
             if !connection.waits.is_ready() && self.accounts.exceeds_memory(id.slot) {
-                self.paused.push_back(id);
+                let names = self.accounts.names(id.slot).expect("a paused connection has an account");
+                self.paused.push(names, id);
                 self.connections[id.slot as usize] = Some(connection);
                 continue;
             }
+            room -= 1;
             connection.waits.is_paused = false;
             self.put_back(connection);
         }
+        self.has_more_paused = in_line > 0;
         self.operations.append(&mut self.operations_behind);
     }
 
@@ -213,5 +222,7 @@ const SHORT_OF_MEMORY: &[u8] = b" Error: server is short of memory";
 const CHOKE_PATIENCE: Duration = Duration::from_secs(2);
 /// Clients share this much at least; a configuration gives a worker eight times as much.
 const SHARED_MEMORY_MIN: usize = 512 * 1024;
+/// Connections that are read from again in one turn.
+const RESUMED_MAX: usize = 64;
 /// How long the spool has between two looks for memory to be taken back.
 const RELIEF_PAUSE: Duration = Duration::from_millis(20);

@@ -40,7 +40,7 @@ impl<D: Disk> Engine<D> {
             memory: self.memory(),
             waiting: self.waiting_for_spool.iter().count()
                 + self.waiting_for_answer.len()
-                + self.paused.len(),
+                + self.paused.iter().count(),
             charged: self.accounts.connected(),
             submissions: self.submissions.len(),
             is_marking: !self.markings.is_empty(),

@@ -1,17 +1,23 @@
 //! Whose memory, places and room are taken back when they run short, and who notices nothing of it.
 
+use mailrace_io::{ConnectionId, Operation, ReceiveEnd};
+
 use super::*;
 
 const MEMORY: usize = 1 << 20;
 
 /// A worker with little memory, whose clients are strangers that may talk as much as they like.
 fn rig() -> Rig {
-    Rig::new(WorkerSettings {
+    Rig::new(rig_settings())
+}
+
+fn rig_settings() -> WorkerSettings {
+    WorkerSettings {
         content_memory: MEMORY,
         client_allowance: Duration::ZERO,
         own_addresses: vec![[127, 0, 0, 1].into()],
         ..settings()
-    })
+    }
 }
 
 fn greet(rig: &mut Rig, address: &str) -> Client {
@@ -230,4 +236,38 @@ fn room_in_the_spool_is_taken_back_from_the_greediest() {
     let replies: Vec<String> = replies.collect();
     let refused = replies.iter().filter(|reply| reply.starts_with("452 4.3.1 ")).count();
     assert!(refused > 20, "{replies:?}");
+}
+
+#[test]
+fn receive_buffers_go_to_networks_in_turn_and_to_some_connections_at_a_time() {
+    let mut rig = Rig::new(WorkerSettings { max_connections: 1000, ..rig_settings() });
+    let strangers: Vec<Client> =
+        (0..150).map(|number| greet(&mut rig, &format!("192.0.2.{}", number / 10))).collect();
+    let honest = greet(&mut rig, "198.51.100.1");
+    let engine = &mut rig.worker.engine;
+    let ids: Vec<ConnectionId> =
+        engine.connections.iter().flatten().map(|connection| connection.id).collect();
+    assert_eq!(ids.len(), strangers.len() + 1);
+    let honest_id = *ids.last().unwrap();
+    // None of them found a buffer, the honest client last.
+    for id in &ids {
+        engine.receive_ended(*id, &ReceiveEnd::OutOfBuffers);
+    }
+    let mut turns: Vec<Vec<ConnectionId>> = Vec::new();
+    loop {
+        engine.operations.clear();
+        engine.tick();
+        let asked = engine.operations.iter().filter_map(|(_, operation)| match operation {
+            Operation::ReceiveSome(id) => Some(*id),
+            _ => None,
+        });
+        turns.push(asked.collect());
+        if !engine.has_more_paused {
+            break;
+        }
+        assert_eq!(engine.deadline(), Some(engine.now), "the next turn begins at once");
+    }
+    assert!(turns[0][..2].contains(&honest_id), "it waits for one connection of the others' network at most");
+    assert_eq!(turns.iter().map(Vec::len).collect::<Vec<_>>(), [64, 64, 23]);
+    drop(honest);
 }
