@@ -23,6 +23,12 @@ impl State {
             Self::Hold => "hold",
         }
     }
+
+    /// The state of this name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Incoming, Self::Hold].into_iter().find(|state| state.name() == name)
+    }
 }
 
 /// One message.

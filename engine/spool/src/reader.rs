@@ -1,5 +1,6 @@
 //! Owns looking into a queue from outside, whether or not an engine runs on it: nothing is kept locked, or changed.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use mailrace_core::record::envelope;
@@ -9,6 +10,7 @@ use mailrace_core::record::spool::{
 use mailrace_core::{Envelope, Origin, QueueId};
 use mailrace_io::{Disk, FileKind};
 
+use crate::manifest::path_of;
 use crate::recovery::LOCK;
 use crate::survey::{Message, Survey, View, survey};
 use crate::{Damage, OpenError, State, Stranger, manifest};
@@ -20,7 +22,11 @@ const LOOKS_MAX: u32 = 3;
 #[derive(Debug)]
 pub struct Queue<'a, D: Disk> {
     disk: &'a D,
-    survey: Survey,
+    /// Path and header of each segment, by sequence.
+    segments: BTreeMap<u64, (String, SegmentHeader)>,
+    messages: BTreeMap<QueueId, Message>,
+    damage: Vec<Damage>,
+    strangers: Vec<Stranger>,
 }
 
 /// One message.
@@ -81,7 +87,7 @@ impl<'a, D: Disk> Queue<'a, D> {
             let survey = survey(disk, &found, View::Alone)?;
             // Beside an engine that came in between what seems damaged may be under way.
             if !is_locked()? && generation(&manifest::read(disk)?) == generation(&found) {
-                return Ok(Self { disk, survey });
+                return Ok(Self::of(disk, survey));
             }
         }
         Self::read(disk, false)
@@ -96,19 +102,56 @@ impl<'a, D: Disk> Queue<'a, D> {
     /// [`OpenError`].
     pub fn read(disk: &'a D, is_alone: bool) -> Result<Self, OpenError> {
         let view = if is_alone { View::Alone } else { View::Beside };
-        Ok(Self { disk, survey: survey(disk, &manifest::read(disk)?, view)? })
+        Ok(Self::of(disk, survey(disk, &manifest::read(disk)?, view)?))
+    }
+
+    fn of(disk: &'a D, survey: Survey) -> Self {
+        let Survey { uses, messages, damage, strangers, .. } = survey;
+        let segments = uses.into_iter().map(|(sequence, found)| (sequence, (found.path, found.header)));
+        Self { disk, segments: segments.collect(), messages, damage, strangers }
+    }
+
+    /// Reads of the queue nothing but the message whose last record is at `end`, as the engine that runs on it says.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn at(disk: &'a D, id: QueueId, end: Location, state: State) -> Result<Self, ReadError> {
+        let found = manifest::read(disk).map_err(io::Error::other)?;
+        let entries = found.manifest.map(|manifest| manifest.entries).unwrap_or_default();
+        let segments =
+            entries.into_iter().map(|entry| (entry.header.sequence, (path_of(&entry), entry.header)));
+        let mut queue = Self {
+            disk,
+            segments: segments.collect(),
+            messages: BTreeMap::new(),
+            damage: found.damage.into_iter().collect(),
+            strangers: Vec::new(),
+        };
+        let header = queue.record(id, end, 0)?.0;
+        let mut chain = vec![end];
+        let mut previous = header.previous;
+        while let Some(place) = previous {
+            // Each part of a message is counted, so that a chain that does not end is none.
+            if chain.len() > header.part as usize {
+                return Err(ReadError::Gone);
+            }
+            chain.push(place);
+            previous = queue.record(id, place, 0)?.0.previous;
+        }
+        queue.messages.insert(id, Message { chain, header, state, is_done: false, copies: Vec::new() });
+        Ok(queue)
     }
 
     /// What is damaged or cannot be read. While an engine runs: what its start has said, and errors of the system.
     #[must_use]
     pub fn damage(&self) -> &[Damage] {
-        &self.survey.damage
+        &self.damage
     }
 
     /// Files that are none of the queue's.
     #[must_use]
     pub fn strangers(&self) -> &[Stranger] {
-        &self.survey.strangers
+        &self.strangers
     }
 
     /// Ids, states and sizes of content, oldest first.
@@ -121,7 +164,7 @@ impl<'a, D: Disk> Queue<'a, D> {
     /// # Errors
     /// [`ReadError`].
     pub fn entry(&self, id: QueueId) -> Result<Option<Entry>, ReadError> {
-        let Some(message) = self.survey.messages.get(&id).filter(|message| !message.is_done) else {
+        let Some(message) = self.messages.get(&id).filter(|message| !message.is_done) else {
             return Ok(None);
         };
         let place = message.chain.first().ok_or(ReadError::Gone)?;
@@ -135,8 +178,7 @@ impl<'a, D: Disk> Queue<'a, D> {
     /// # Errors
     /// [`ReadError`].
     pub fn content(&self, id: QueueId, out: &mut impl Write) -> Result<(), ReadError> {
-        let message =
-            self.survey.messages.get(&id).filter(|message| !message.is_done).ok_or(ReadError::Gone)?;
+        let message = self.messages.get(&id).filter(|message| !message.is_done).ok_or(ReadError::Gone)?;
         for place in message.chain.iter().rev() {
             let (header, payload) = self.record(id, *place, u32::MAX)?;
             let envelope =
@@ -147,11 +189,7 @@ impl<'a, D: Disk> Queue<'a, D> {
     }
 
     fn live(&self) -> impl Iterator<Item = (QueueId, &Message)> + '_ {
-        self.survey
-            .messages
-            .iter()
-            .filter(|(_, message)| !message.is_done)
-            .map(|(id, message)| (*id, message))
+        self.messages.iter().filter(|(_, message)| !message.is_done).map(|(id, message)| (*id, message))
     }
 
     /// A record's header and the first `length` octets of its payload; checked if that is all of it.
@@ -161,25 +199,25 @@ impl<'a, D: Disk> Queue<'a, D> {
         place: Location,
         length: u32,
     ) -> Result<(RecordHeader, Vec<u8>), ReadError> {
-        let found = self.survey.uses.get(&place.sequence).ok_or(ReadError::Gone)?;
-        let file = self.disk.open(&found.path, FileKind::Read)?;
+        let (path, segment) = self.segments.get(&place.sequence).ok_or(ReadError::Gone)?;
+        let file = self.disk.open(path, FileKind::Read)?;
         // The engine may have given the file a new use since.
         let mut block = vec![0; SEGMENT_HEADER_SIZE];
         self.disk.read_at(&file, &mut block, 0)?;
-        if SegmentHeader::decode(&block) != Ok(found.header) {
+        if SegmentHeader::decode(&block) != Ok(*segment) {
             return Err(ReadError::Gone);
         }
         let offset = u64::from(place.offset);
         let mut head = vec![0; RECORD_HEADER_SIZE];
         self.disk.read_at(&file, &mut head, offset)?;
-        let header = RecordHeader::decode(&head, found.header.salt, offset)
+        let header = RecordHeader::decode(&head, segment.salt, offset)
             .filter(|header| header.id == id)
             .ok_or(ReadError::Gone)?;
         let mut payload = vec![0; header.length.min(length) as usize];
         let count = self.disk.read_at(&file, &mut payload, offset + RECORD_HEADER_SIZE as u64)?;
         payload.truncate(count);
         let is_all = payload.len() == header.length as usize;
-        if is_all && checksum(&payload, found.header.salt) != header.payload_checksum {
+        if is_all && checksum(&payload, segment.salt) != header.payload_checksum {
             return Err(ReadError::Gone);
         }
         Ok((header, payload))

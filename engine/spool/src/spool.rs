@@ -400,6 +400,13 @@ impl<D: Disk> SegmentSpool<D> {
         Ok(())
     }
 
+    /// Where the last record of a message is, and its state.
+    #[must_use]
+    pub fn place(&self, id: QueueId) -> Option<(Location, State)> {
+        let entry = self.index.get(id)?;
+        Some((Location { sequence: entry.last, offset: entry.offset }, entry.state))
+    }
+
     /// The messages in the queue, in no order.
     pub fn ids(&self) -> impl Iterator<Item = (QueueId, State)> + '_ {
         self.index.iter().map(|(id, entry)| (id, entry.state))

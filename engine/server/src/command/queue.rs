@@ -5,20 +5,24 @@ mod filter;
 mod mark;
 
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Subcommand;
 use mailrace_core::QueueId;
+use mailrace_core::record::spool::Location;
 use mailrace_io::OsDisk;
 use mailrace_spool::reader::{Entry, Queue, ReadError};
-use mailrace_spool::{Damage, Mark, OpenError, Stranger};
+use mailrace_spool::{Damage, Mark, OpenError, State, Stranger};
 use serde::Serialize;
 
 use super::envelope::{Full, Summary, json};
 use super::{EXIT_CONFIG, EXIT_DATA, EXIT_IO, EXIT_UNAVAILABLE, Failure, refused};
 use crate::config::{Configuration, Sources, config_file};
 use crate::process::{damage_text, stranger_text};
+use crate::services::{CONTROL_SOCKET, Request};
 use filter::Choice;
 
 #[derive(Debug, clap::Args)]
@@ -208,7 +212,10 @@ fn cat(
 fn look(disk: &OsDisk, id: QueueId) -> Result<(Entry, Vec<u8>), Failure> {
     let mut looks = 0;
     loop {
-        let queue = read(disk)?;
+        let queue = match engines_place(disk, id) {
+            Some(place) => Queue::at(disk, id, place.0, place.1).or_else(|_| read(disk))?,
+            None => read(disk)?,
+        };
         let mut content = Vec::new();
         let found = queue.entry(id).and_then(|entry| match entry {
             Some(entry) => queue.content(id, &mut content).map(|()| Some(entry)),
@@ -224,6 +231,24 @@ fn look(disk: &OsDisk, id: QueueId) -> Result<(Entry, Vec<u8>), Failure> {
     }
 }
 
+/// Where the engine has the message, if one runs on the queue, has it, and answers. Only who may ask is told, and the queue's
+/// files say the same: they take as long as there are messages in them.
+fn engines_place(disk: &OsDisk, id: QueueId) -> Option<(Location, State)> {
+    let stream = UnixStream::connect(disk.root().join(CONTROL_SOCKET)).ok()?;
+    stream.set_read_timeout(Some(ENGINE_PATIENCE)).ok()?;
+    writeln!(&stream, "{}", Request::Find(id)).ok()?;
+    let mut line = String::new();
+    BufReader::new(&stream).read_line(&mut line).ok()?;
+    let mut words = line.split_ascii_whitespace();
+    if words.next()? != "ok" {
+        return None;
+    }
+    let place = Location { sequence: words.next()?.parse().ok()?, offset: words.next()?.parse().ok()? };
+    Some((place, State::of_name(words.next()?)?))
+}
+
+/// How long the engine has to say where a message is.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(2);
 /// How often a message is looked for that the engine moves.
 const LOOKS_MAX: usize = 3;
 

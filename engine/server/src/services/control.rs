@@ -11,6 +11,7 @@ use std::time::Duration;
 use crossbeam::channel;
 use mailrace_core::QueueId;
 use mailrace_core::queue_id::QUEUE_ID_SIZE;
+use mailrace_core::record::spool::Location;
 use mailrace_io::OsDisk;
 use mailrace_spool::Mark;
 
@@ -31,15 +32,16 @@ const EVENT_IDS_MAX: usize = 100;
 /// How long who asks may take to ask.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A request: `delete ID`, `release ALL`, or `hold LIST` with lines of ids after it, separated by spaces, up to an empty
-/// line.
-///
-/// It is answered with `ok MARKED FAILED`, as is each line of a list, there followed by a word for each id that was not
-/// marked: `-ID` is not in the queue, `!ID` could not be marked. Anything else is answered with `error TEXT`.
+/// What operators ask. Anything else is answered with `error TEXT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Request {
-    pub(crate) mark: Mark,
-    pub(crate) subject: Subject,
+pub(crate) enum Request {
+    /// `find ID`: answered with `ok SEQUENCE OFFSET STATE`, the place of the message's last record, or with `none`.
+    Find(QueueId),
+    /// `delete ID`, `release ALL`, or `hold LIST` with lines of ids after it, separated by spaces, up to an empty line.
+    ///
+    /// It is answered with `ok MARKED FAILED`, as is each line of a list, there followed by a word for each id that was not
+    /// marked: `-ID` is not in the queue, `!ID` could not be marked.
+    Mark(Mark, Subject),
 }
 
 /// What a request is about.
@@ -68,14 +70,16 @@ pub(crate) struct Total {
 
 impl fmt::Display for Request {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verb = verb(self.mark);
-        match self.subject {
-            Subject::All => write!(formatter, "{verb} ALL"),
-            Subject::One(id) => write!(formatter, "{verb} {id}"),
-            Subject::List => write!(formatter, "{verb} LIST"),
+        match self {
+            Self::Find(id) => write!(formatter, "{FIND} {id}"),
+            Self::Mark(mark, Subject::All) => write!(formatter, "{} ALL", verb(*mark)),
+            Self::Mark(mark, Subject::One(id)) => write!(formatter, "{} {id}", verb(*mark)),
+            Self::Mark(mark, Subject::List) => write!(formatter, "{} LIST", verb(*mark)),
         }
     }
 }
+
+const FIND: &str = "find";
 
 const fn verb(mark: Mark) -> &'static str {
     match mark {
@@ -91,18 +95,20 @@ impl FromStr for Request {
     fn from_str(line: &str) -> Result<Self, Self::Err> {
         let (verb, what) =
             line.trim_end().split_once(' ').ok_or("expected a verb, and a queue id, ALL or LIST")?;
+        let id = |id: &str| QueueId::parse(id.as_bytes());
         let mark = match verb {
+            FIND => return id(what).map(Self::Find).ok_or("expected a queue id"),
             "delete" => Mark::Done,
             "hold" => Mark::Hold,
             "release" => Mark::Release,
-            _ => return Err("the verbs are delete, hold and release"),
+            _ => return Err("the verbs are delete, find, hold and release"),
         };
         let subject = match what {
             "ALL" => Subject::All,
             "LIST" => Subject::List,
-            id => Subject::One(QueueId::parse(id.as_bytes()).ok_or("expected a queue id, ALL or LIST")?),
+            one => Subject::One(id(one).ok_or("expected a queue id, ALL or LIST")?),
         };
-        Ok(Self { mark, subject })
+        Ok(Self::Mark(mark, subject))
     }
 }
 
@@ -142,8 +148,9 @@ fn answer(mut stream: &UnixStream, owner: u32, workers: &Workers, log: &Log) -> 
     let mut input = BufReader::new(stream);
     let mut line = String::new();
     input.by_ref().take(REQUEST_SIZE_MAX).read_line(&mut line)?;
-    let Request { mark, subject } = match line.parse() {
-        Ok(request) => request,
+    let (mark, subject) = match line.parse() {
+        Ok(Request::Mark(mark, subject)) => (mark, subject),
+        Ok(Request::Find(id)) => return tell_place(stream, workers, id),
         Err(text) => return writeln!(stream, "error {text}"),
     };
     let mut total = Total::default();
@@ -165,6 +172,26 @@ fn answer(mut stream: &UnixStream, owner: u32, workers: &Workers, log: &Log) -> 
     // Also when the operator's command has gone: what was marked stays marked.
     report(log, mark, subject, peer.as_raw(), &total);
     result
+}
+
+/// Asks all workers, of which one at most has the message.
+fn tell_place(mut stream: &UnixStream, workers: &Workers, id: QueueId) -> io::Result<()> {
+    let (sender, answers) = channel::unbounded();
+    workers.tell(|| {
+        let sender = sender.clone();
+        let answer = Answer::new(move |place| {
+            // Who asked may have gone.
+            let _ = sender.send(place);
+        });
+        Control::Find { id, answer }
+    });
+    drop(sender);
+    match answers.iter().flatten().next() {
+        Some((Location { sequence, offset }, state)) => {
+            writeln!(stream, "ok {sequence} {offset} {}", state.name())
+        }
+        None => writeln!(stream, "none"),
+    }
 }
 
 /// Marks the messages of a list line by line.
@@ -271,10 +298,11 @@ mod tests {
         let id = QueueId::from_number(1_740_800_000_000_001_024);
         for mark in [Mark::Done, Mark::Hold, Mark::Release] {
             for subject in [Subject::All, Subject::List, Subject::One(id)] {
-                let request = Request { mark, subject };
+                let request = Request::Mark(mark, subject);
                 assert_eq!(format!("{request}\n").parse(), Ok(request));
             }
         }
+        assert_eq!(format!("{}\n", Request::Find(id)).parse(), Ok(Request::Find(id)));
     }
 
     #[test]
@@ -298,6 +326,8 @@ mod tests {
             "delete all",
             "delete ../lock",
             "hold ALL ALL",
+            "find ALL",
+            "find LIST",
             "hold LIST 1",
         ] {
             assert!(line.parse::<Request>().is_err(), "{line}");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mailrace_core::QueueId;
 use mailrace_core::lookup::Ticket;
+use mailrace_core::record::spool::Location;
 use mailrace_io::Disk;
 use mailrace_spool::{Mark, MarkError, Refusal, SegmentSpool, State};
 
@@ -22,6 +23,13 @@ pub enum Control {
     Drain,
     /// Take a message that was submitted on this machine, or more of it.
     Submit(Submit),
+    /// Say where the last record of a message is, and its state: [`None`] where another worker has it, or none.
+    Find {
+        /// Which.
+        id: QueueId,
+        /// Told at once; must not wait.
+        answer: Found,
+    },
     /// Note something of messages.
     Mark {
         /// What.
@@ -63,16 +71,23 @@ impl Marked {
 }
 
 /// Tells who asked; must not wait.
-pub struct Answer(Box<dyn FnOnce(Marked) + Send>);
+pub struct Answer<T = Marked>(Box<dyn FnOnce(T) + Send>);
 
-impl Answer {
+/// Where a message is.
+pub type Found = Answer<Option<(Location, State)>>;
+
+impl<T> Answer<T> {
     /// An answer that calls `tell` once.
-    pub fn new(tell: impl FnOnce(Marked) + Send + 'static) -> Self {
+    pub fn new(tell: impl FnOnce(T) + Send + 'static) -> Self {
         Self(Box::new(tell))
+    }
+
+    pub(super) fn tell(self, what: T) {
+        (self.0)(what);
     }
 }
 
-impl fmt::Debug for Answer {
+impl<T> fmt::Debug for Answer<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Answer")
     }
@@ -143,7 +158,7 @@ impl Markings {
             }
         }
         for job in self.jobs.extract_if(.., |job| job.given == job.ids.len() && job.under_way == 0) {
-            (job.answer.0)(job.marked);
+            job.answer.tell(job.marked);
         }
     }
 

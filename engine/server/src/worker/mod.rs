@@ -30,7 +30,7 @@ use mailrace_spool::{SegmentSpool, Shared};
 use engine::Engine;
 
 pub(crate) use control::Markings;
-pub use control::{Answer, Control, Marked, Selection};
+pub use control::{Answer, Control, Found, Marked, Selection};
 pub use settings::WorkerSettings;
 pub use submission::{Report, SubmissionStart, SubmissionState, Submit};
 pub use telemetry::Telemetry;
@@ -142,6 +142,7 @@ impl<I: Io> Worker<I> {
                 }
             }
             Control::Submit(submit) => self.engine.submit(submit),
+            Control::Find { id, answer } => answer.tell(self.engine.spool.place(id)),
             Control::Mark { mark, selection, answer } => {
                 self.engine.markings.begin(&self.engine.spool, mark, selection, answer);
             }

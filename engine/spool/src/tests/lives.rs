@@ -1,7 +1,10 @@
 //! One life after the other: what the last one leaves the next one finds, and goes on with.
 
 use super::*;
+use mailrace_core::record::spool::Location;
+
 use crate::acknowledge;
+use crate::reader::ReadError;
 
 #[test]
 fn lives_that_write_a_mark_each_share_a_segment() {
@@ -107,4 +110,27 @@ fn messages_and_marks_of_a_life_on_a_full_disk_go_where_room_is() {
     ids.iter().for_each(|id| life.mark_settled(*id, Mark::Done));
     drop(life.end());
     assert_eq!(Life::begin(&disk).report.messages, 0);
+}
+
+#[test]
+fn one_message_is_read_without_the_others() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    let parts = [&[b'x'; 14_000][..], &[b'y'; 14_000], &[b'z'; 14_000], b"end"];
+    let other = life.put_settled(&[b"of another"]);
+    let id = life.put_large(&parts[..3], parts[3]);
+    life.mark_settled(id, Mark::Hold);
+    let (end, state) = life.spool.place(id).unwrap();
+    assert_eq!(state, State::Hold);
+    let queue = Queue::at(&life.disk, id, end, state).unwrap();
+    assert_eq!(queue.ids().collect::<Vec<_>>(), [(id, State::Hold, 42_003)]);
+    assert_eq!(queue.entry(id).unwrap().unwrap().envelope, envelope_of(id));
+    let mut content = Vec::new();
+    queue.content(id, &mut content).unwrap();
+    assert_eq!(content, parts.concat());
+    // What is at that place is no other message, and nothing is beside it.
+    assert!(matches!(Queue::at(&life.disk, other, end, state), Err(ReadError::Gone)));
+    let beside = Location { offset: end.offset + 8, ..end };
+    assert!(matches!(Queue::at(&life.disk, id, beside, state), Err(ReadError::Gone)));
+    life.mark_settled(id, Mark::Done);
+    assert_eq!(life.spool.place(id), None);
 }

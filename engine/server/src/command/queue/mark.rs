@@ -141,13 +141,13 @@ fn ask(control: &Path, mark: Mark, selection: &Selection) -> io::Result<Outcome>
     let mut outcome = Outcome::default();
     match selection {
         Selection::All => {
-            writeln!(output, "{}", Request { mark, subject: Subject::All })?;
+            writeln!(output, "{}", Request::Mark(mark, Subject::All))?;
             output.flush()?;
             outcome.add(&mut input)?;
         }
         Selection::These(ids) => {
             let mut progress = Progress::new(ids.len());
-            writeln!(output, "{}", Request { mark, subject: Subject::List })?;
+            writeln!(output, "{}", Request::Mark(mark, Subject::List))?;
             for ids in ids.chunks(LINE_IDS_MAX) {
                 for id in ids {
                     write!(output, "{id} ")?;
