@@ -7,6 +7,7 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -130,6 +131,12 @@ impl Engine {
     /// The next line of its standard error that holds `text`.
     pub fn line_with(&mut self, text: &str) -> String {
         loop {
+            if self.errors.buffer().is_empty() {
+                let mut waiting = [PollFd::new(self.errors.get_ref(), PollFlags::IN)];
+                let limit = LINE_PATIENCE.try_into().unwrap();
+                let is_there = poll(&mut waiting, Some(&limit)).unwrap() > 0;
+                assert!(is_there, "it does not say {text:?}; it said {:#?}", self.lines);
+            }
             let mut line = String::new();
             let count = self.errors.read_line(&mut line).unwrap();
             assert!(count > 0, "it ended without {text:?}; it said {:#?}", self.lines);
@@ -266,3 +273,6 @@ impl Directory {
         listed.output.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
+
+/// How long an engine may take for its next line that a test waits for, on a machine that does much else.
+const LINE_PATIENCE: Duration = Duration::from_secs(180);

@@ -325,7 +325,7 @@ fn what_is_no_file_of_some_size_holds_up_nothing() {
         client.queue("s@example.org", "a@localhost", "Subject: x\r\n\r\n");
         assert_eq!(last_recipients(&directory), ["one@localhost"]);
         engine.signal(Signal::HUP);
-        engine.line_with("not reloaded, the configuration is wrong");
+        engine.line_with("not reloaded, the configuration is invalid");
         assert!(engine.line_with("texthash:virtual").contains(reason));
         let refused = run(directory.path(), &["check", "--config", config.to_str().unwrap()]);
         assert_eq!(refused.status.code(), Some(78));
@@ -418,7 +418,7 @@ fn lookup_prints_what_a_table_has() {
     assert_eq!((missing.status.code(), missing.output.as_str(), missing.errors.as_str()), (Some(1), "", ""));
     let wrong = lookup(&["pcre:{{/(/ x}}", "c"]);
     assert_eq!(wrong.status.code(), Some(78));
-    assert!(wrong.errors.contains("rule 1: the pattern is wrong"), "{}", wrong.errors);
+    assert!(wrong.errors.contains("rule 1: invalid pattern"), "{}", wrong.errors);
     let (port, _) =
         server_that_says(|key| if key == "known" { "200 value".into() } else { "400 later".into() });
     let table = format!("proxy:tcp:127.0.0.1:{port}");

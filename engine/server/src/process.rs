@@ -194,7 +194,7 @@ impl Current {
             Ok(next) => next,
             Err(errors) => {
                 self.log
-                    .error("reload_failed", "not reloaded, the configuration is wrong:")
+                    .error("reload_failed", "not reloaded, the configuration is invalid:")
                     .list("errors", errors.0);
                 return;
             }
@@ -323,7 +323,7 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
     match &result {
         Ok(()) => drop(log.info("stopped", "stopped")),
         Err(StartError::Configuration(errors)) => {
-            log.error("start_failed", "the configuration is wrong:").list("errors", &errors.0);
+            log.error("start_failed", "the configuration is invalid:").list("errors", &errors.0);
         }
         Err(error) => drop(log.error("start_failed", error)),
     }

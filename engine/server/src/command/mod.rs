@@ -92,7 +92,7 @@ impl ConfigurationArguments {
 }
 
 fn wrong(errors: ConfigErrors) -> Failure {
-    Failure::new(EXIT_CONFIG, format!("the configuration is wrong:\n{errors}"))
+    Failure::new(EXIT_CONFIG, format!("the configuration is invalid:\n{errors}"))
 }
 
 /// Does what the arguments of the process ask for.

@@ -78,8 +78,9 @@ enum Action {
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { action, config, queue } = arguments;
     let configuration =
-        Configuration::load(&Sources { file: config_file(config), queue, ..Sources::default() })
-            .map_err(|errors| Failure::new(EXIT_CONFIG, format!("the configuration is wrong:\n{errors}")))?;
+        Configuration::load(&Sources { file: config_file(config), queue, ..Sources::default() }).map_err(
+            |errors| Failure::new(EXIT_CONFIG, format!("the configuration is invalid:\n{errors}")),
+        )?;
     let directory = configuration.queue.directory.clone();
     if !directory.is_dir() {
         let text = format!("there is no queue in {}: name it with --queue or --config", directory.display());

@@ -17,7 +17,7 @@ settings! {
     listen: Vec<SocketAddr> = "[\"127.0.0.1:2525\"]";
     /// Number of workers; 0: one for each core that the process may run on.
     workers: u16 = "0" in 0 ..= 1024;
-    /// How workers reach the kernel: "ring" (io_uring), "epoll", or "auto": the ring where it is to be had.
+    /// How workers reach the kernel: "ring" (io_uring), "epoll", or "auto": the ring where it is available.
     io: IoChoice = "\"auto\"";
     /// Connections at once, of all workers together.
     max_connections: u32 = "16384" in 1 ..= 1_000_000;

@@ -175,7 +175,7 @@ fn configuration(config: Option<PathBuf>) -> Result<(Configuration, Maildrop), F
     let file = config_file(config);
     let running = file.as_deref().and_then(registration::queue_of);
     let configuration = Configuration::load(&Sources { file, ..Sources::default() })
-        .map_err(|errors| Fatal::temporary(&format!("the configuration is wrong:\n{errors}")))?;
+        .map_err(|errors| Fatal::temporary(&format!("the configuration is invalid:\n{errors}")))?;
     let queue = running.unwrap_or_else(|| configuration.queue.directory.clone());
     if !queue.is_dir() {
         let text =

@@ -116,7 +116,7 @@ fn compile(kind: &str, text: &[u8], flags: &[u8]) -> Result<Compiled, Complaint>
     if text.contains(&0) {
         return Err(("the pattern has a NUL byte".to_owned(), "write \\x00 in a pcre table"));
     }
-    let wrong = |reason: String| (format!("the pattern is wrong: {reason}"), REMEDY);
+    let wrong = |reason: String| (format!("invalid pattern: {reason}"), REMEDY);
     if kind == "pcre" {
         let (options, is_obsolete) = rules::pcre_flags(flags)?;
         let pcre = Pcre::new(text, options).map_err(wrong)?;
@@ -420,7 +420,7 @@ mod tests {
             ("regexp", "(".repeat(100_000)),
         ] {
             let error = table(kind, &format!("/{pattern}/ x")).unwrap_err();
-            assert!(error.contains("/x:1:") && error.contains("the pattern is wrong"), "{error}");
+            assert!(error.contains("/x:1:") && error.contains("invalid pattern"), "{error}");
         }
         let table = table("pcre", "/^(a{2})(\\1\\1)(?!b)/ $2\n").unwrap();
         assert_eq!(found(&table, b"aaaaaa").as_deref(), Some("aaaa"));
@@ -485,7 +485,7 @@ mod tests {
         let Findings { errors, notes, .. } = report.finish();
         assert_eq!(errors, []);
         assert_eq!(notes.len(), 5, "{notes:?}");
-        assert!(notes[0].starts_with("warning: /x:1: regexp:x: the pattern is wrong"), "{notes:?}");
+        assert!(notes[0].starts_with("warning: /x:1: regexp:x: invalid pattern"), "{notes:?}");
         assert!(
             notes[0].contains("(?: is Perl's") && notes[0].ends_with("; the rule is skipped"),
             "{notes:?}"
@@ -507,7 +507,7 @@ mod tests {
     fn what_is_wrong_is_said_with_its_line() {
         for (text, wanted) in [
             ("x y", "/x:1: pcre:x: \"x y\" is no pattern"),
-            ("\n/(/ x", "/x:2: pcre:x: the pattern is wrong: at byte 1: missing closing parenthesis"),
+            ("\n/(/ x", "/x:2: pcre:x: invalid pattern: at byte 1: missing closing parenthesis"),
             ("/a/", "/x:1: pcre:x: has no value"),
             ("/a/q x", "the flag 'q' is not known"),
             ("/a/ $1", "the pattern has no group $1"),
