@@ -172,6 +172,7 @@ impl<D: Disk> SegmentKeeper<D> {
         if self.manifest.is_changed() {
             let _ = self.manifest.save();
         }
+        let _ = self.manifest.save_twice();
     }
 
     /// What is not where it was.
@@ -231,6 +232,9 @@ impl<D: Disk> SegmentKeeper<D> {
             if self.rounds_unsaved >= ROUNDS_UNSAVED_MAX {
                 self.save();
             }
+        } else {
+            // What fails is tried again in the next round.
+            let _ = self.manifest.save_twice();
         }
     }
 

@@ -89,17 +89,30 @@ pub(crate) struct ManifestFile<D: Disk> {
     manifest: Manifest,
     /// Something changed since it was saved.
     is_changed: bool,
+    /// Both slots say what is known.
+    is_twice: bool,
 }
 
 impl<D: Disk> ManifestFile<D> {
     /// Goes on from what was found; a file that is not whole is made anew when it is saved.
     pub(crate) fn new(disk: D, found: &Found, manifest: Manifest) -> Self {
         let file = found.slot_size.and_then(|_| disk.open(MANIFEST, FileKind::Buffered).ok());
-        Self { disk, file, slot_size: found.slot_size.unwrap_or(0), manifest, is_changed: true }
+        Self { disk, file, slot_size: found.slot_size.unwrap_or(0), manifest, is_changed: true, is_twice: false }
     }
 
     pub(crate) const fn is_changed(&self) -> bool {
         self.is_changed
+    }
+
+    /// Writes what was saved to the other slot too, unless that was done: from then on damage of one slot costs nothing,
+    /// whatever else is damaged.
+    pub(crate) fn save_twice(&mut self) -> io::Result<()> {
+        if self.is_changed || self.is_twice {
+            return Ok(());
+        }
+        self.save()?;
+        self.is_twice = true;
+        Ok(())
     }
 
     /// Lists a segment before its first record is written.
@@ -178,6 +191,7 @@ impl<D: Disk> ManifestFile<D> {
         }
         self.manifest.generation = next.generation;
         self.is_changed = false;
+        self.is_twice = false;
         Ok(())
     }
 

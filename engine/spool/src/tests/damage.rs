@@ -333,6 +333,28 @@ fn one_slot_of_the_manifest_is_enough() {
     }
 }
 
+/// Both slots say the same when an engine has ended, so that a start knows all that there was, whichever is damaged.
+#[test]
+fn what_is_lost_is_reported_although_a_slot_of_the_manifest_is_damaged_too() {
+    let original = MemoryDisk::new();
+    three_lives(&original);
+    let size = file(&original, "manifest").len();
+    for path in used(&original) {
+        for slot in [0, size / 2] {
+            let disk = copy_of(&original);
+            disk.damage(&path, |bytes| {
+                let is_record = |at: &usize| bytes[*at..].starts_with(b"\xB7MrR");
+                let last = (4096..bytes.len() - 64).rev().find(is_record).unwrap();
+                bytes[last + 64] ^= 1;
+            });
+            disk.damage("manifest", |bytes| bytes[slot + 70] ^= 1);
+            let life = Life::begin(&disk);
+            let is_named = life.report.damage.iter().any(|damage| damage.path == path);
+            assert!(is_named, "{path}, slot at {slot}: {:?}", life.report.damage);
+        }
+    }
+}
+
 #[test]
 fn a_segment_that_cannot_be_read_costs_what_is_in_it_and_for_as_long() {
     let original = MemoryDisk::new();
