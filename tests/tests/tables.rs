@@ -360,6 +360,40 @@ fn a_text_that_is_being_written_is_waited_for() {
     engine.stop();
 }
 
+/// A reload in the middle of that waits for the rest; what it would have read first would send mail elsewhere.
+#[test]
+fn a_reload_waits_for_a_text_that_is_being_written() {
+    let directory = Directory::new();
+    let _ = directory.write("virtual", "a@localhost one@localhost\n");
+    let config = directory.write("mailrace.toml", "virtual_alias_maps = [\"texthash:virtual\"]\n");
+    let arguments = ["--config", config.to_str().unwrap(), "--set", "engine.table_check_period=1h"];
+    let mut engine = Engine::start(&directory, &arguments);
+    for (cut, rest) in [("a@localhost two@local", "host\n"), ("a@localhost", " three@localhost\n")] {
+        let path = directory.write("virtual", cut);
+        engine.signal(Signal::HUP);
+        // The old table is in force for as long as it takes; a reload that did not wait would be over by then.
+        for _ in 0..3 {
+            let mut client = engine.client();
+            client.queue("s@example.org", "a@localhost", "Subject: x\r\n\r\n");
+            assert!(last_recipients(&directory)[0].ends_with("@localhost"));
+        }
+        let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+        std::io::Write::write_all(&mut file, rest.as_bytes()).unwrap();
+        engine.line_with(": reloaded");
+        let mut client = engine.client();
+        client.queue("s@example.org", "a@localhost", "Subject: x\r\n\r\n");
+        let expected = format!("{cut}{rest}");
+        let expected = expected.trim_end().rsplit(' ').next().unwrap();
+        assert_eq!(last_recipients(&directory), [expected]);
+    }
+    // One that stays so is taken as it is, which is said.
+    let _ = directory.write("virtual", "a@localhost four@localhost");
+    engine.signal(Signal::HUP);
+    engine.line_with("the last line has no line end");
+    engine.line_with(": reloaded");
+    engine.stop();
+}
+
 #[test]
 fn check_names_each_fault_of_tables_once() {
     let directory = Directory::new();

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 use mailrace_core::message::date::Zone;
@@ -183,13 +183,24 @@ struct InForce {
 }
 
 impl Current {
-    /// Reads the configuration and its tables again (SIGHUP).
+    /// Reads the configuration and its tables again (SIGHUP). A text that is just being written is waited for.
     fn reload(&self) {
-        let next = Configuration::load(&self.sources).and_then(|next| {
-            let previous = self.in_force().tables.clone();
-            let tables = next.open_tables(&self.lookups, &previous)?;
-            Ok((next, tables))
-        });
+        let patience_ends = Instant::now() + WRITING_PATIENCE;
+        let next = loop {
+            let next = self.load();
+            let is_being_written = match &next {
+                // What changed while it was read may have been read in part.
+                Ok((_, tables)) => {
+                    let now = tables.files.now();
+                    now != tables.files || now.are_being_written(WRITING_PAUSE)
+                }
+                Err(_) => self.in_force().seen.now().are_being_written(WRITING_PAUSE),
+            };
+            if !is_being_written || Instant::now() >= patience_ends {
+                break next;
+            }
+            std::thread::sleep(WRITING_CHECK_PERIOD);
+        };
         let (next, tables) = match next {
             Ok(next) => next,
             Err(errors) => {
@@ -209,6 +220,13 @@ impl Current {
         in_force.put_tables(tables, &self.log);
         self.apply(&in_force);
         self.log.info("reloaded", "reloaded");
+    }
+
+    fn load(&self) -> Result<(Configuration, Tables), ConfigErrors> {
+        let next = Configuration::load(&self.sources)?;
+        let previous = self.in_force().tables.clone();
+        let tables = next.open_tables(&self.lookups, &previous)?;
+        Ok((next, tables))
     }
 
     /// Reads things again when that is asked for, and looks every now and then whether they have changed. A file system
@@ -301,6 +319,12 @@ impl InForce {
 
 /// Periods for which a text without a line end at its end has to stay as it is until it is read.
 const UNFINISHED_PERIODS: u32 = 6;
+/// A text without a line end at its end to which nothing was written for so long is whole for a reload.
+const WRITING_PAUSE: Duration = Duration::from_secs(2);
+/// How long a reload waits for texts that are written again and again.
+const WRITING_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it looks.
+const WRITING_CHECK_PERIOD: Duration = Duration::from_millis(100);
 
 /// Runs the engine until SIGTERM or SIGINT, and drains it. Everything that it reports goes to the log, [`StartError`] too.
 ///

@@ -4,7 +4,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::files;
 
@@ -38,6 +38,12 @@ impl Version {
             _ => source.is_text && stamp.is_some() && is_unfinished(&source.path),
         };
         Self { source, stamp, is_unfinished }
+    }
+
+    /// A file from the future, by a clock that was wrong, is of no age.
+    fn is_younger_than(&self, age: Duration) -> bool {
+        let modified = self.stamp.map(|(modified, ..)| modified);
+        modified.and_then(|modified| modified.elapsed().ok()).is_some_and(|elapsed| elapsed < age)
     }
 }
 
@@ -78,6 +84,13 @@ impl Files {
     pub fn unfinished<'f>(&'f self, old: &Self) -> Vec<&'f Path> {
         let changed = self.0.iter().filter(|version| version.is_unfinished && !old.0.contains(version));
         changed.map(|version| version.source.path.as_path()).collect()
+    }
+
+    /// Whether the last line of any of these texts has no end and it was written to at most so long ago: the rest is
+    /// probably on its way.
+    #[must_use]
+    pub fn are_being_written(&self, within: Duration) -> bool {
+        self.0.iter().any(|version| version.is_unfinished && version.is_younger_than(within))
     }
 }
 
