@@ -97,7 +97,14 @@ impl<D: Disk> ManifestFile<D> {
     /// Goes on from what was found; a file that is not whole is made anew when it is saved.
     pub(crate) fn new(disk: D, found: &Found, manifest: Manifest) -> Self {
         let file = found.slot_size.and_then(|_| disk.open(MANIFEST, FileKind::Buffered).ok());
-        Self { disk, file, slot_size: found.slot_size.unwrap_or(0), manifest, is_changed: true, is_twice: false }
+        Self {
+            disk,
+            file,
+            slot_size: found.slot_size.unwrap_or(0),
+            manifest,
+            is_changed: true,
+            is_twice: false,
+        }
     }
 
     pub(crate) const fn is_changed(&self) -> bool {

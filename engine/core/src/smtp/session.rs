@@ -346,7 +346,6 @@ impl Session {
             Verb::Vrfy => self.vrfy(context, argument, replies),
             Verb::Help => self.ok(context, replies, &[HELP]),
             Verb::Expn => self.error(context, replies, &[b"502 5.5.1 EXPN command is disabled"]),
-            Verb::Quit if !argument.is_empty() => self.error(context, replies, &[b"501 5.5.4 Syntax: QUIT"]),
             Verb::Quit => {
                 reply(context, replies, &[b"221 2.0.0 Bye"]);
                 self.close()

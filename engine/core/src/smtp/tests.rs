@@ -302,6 +302,7 @@ fn helo_after_ehlo_takes_no_extension_away() {
         (&[EHLO, "XYZZY\r\nNOOP\r\n"], "250 500 250", false),
         (&[EHLO, "QUIT\r\nNOOP\r\n"], "250 221", true),
         (&["QUIT\r\nNOOP\r\n"], "554", true),
+        (&[EHLO, "QUIT now\r\n"], "250 221", true),
         (&["HELO c\r\n", "RSET\r\nNOOP\r\n"], "250 554", true),
     ] {
         assert_eq!(player.codes(groups), codes, "{groups:?}");
