@@ -120,6 +120,30 @@ fn one_odd_file_does_not_make_the_queue_unavailable() {
     }
 }
 
+/// Directories that have the names of the manifest are moved aside; what is in them stays.
+#[test]
+fn a_directory_in_place_of_the_manifest_does_not_make_the_queue_unavailable() {
+    let directory = Directory::new();
+    let (id, _) = with_a_message(&directory);
+    let queue = directory.path().join("mailrace-queue");
+    fs::remove_file(queue.join("manifest")).unwrap();
+    for name in ["manifest", "manifest.new"] {
+        fs::create_dir(queue.join(name)).unwrap();
+        fs::write(queue.join(name).join("kept"), name).unwrap();
+    }
+    let mut engine = Engine::start(&directory, &SMALL);
+    assert!(engine.lines.iter().any(|line| line.contains("manifest, offset 0: ")), "{:?}", engine.lines);
+    engine.stop();
+    for name in ["manifest", "manifest.new"] {
+        assert_eq!(fs::read_to_string(queue.join(format!("{name}.aside1/kept"))).unwrap(), name);
+    }
+    let list = directory.queue(&["list"]);
+    assert!(list.output.contains(&id) && list.errors.is_empty(), "{}{}", list.output, list.errors);
+    engine = Engine::start(&directory, &SMALL);
+    assert!(!engine.lines.iter().any(|line| line.contains("manifest")), "{:?}", engine.lines);
+    engine.stop();
+}
+
 /// Each command that writes marks without an engine goes on in the segment of the one before.
 #[test]
 fn commands_without_an_engine_share_a_segment() {

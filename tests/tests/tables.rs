@@ -378,7 +378,7 @@ fn a_reload_waits_for_a_text_that_is_being_written() {
             assert!(last_recipients(&directory)[0].ends_with("@localhost"));
         }
         let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
-        std::io::Write::write_all(&mut file, rest.as_bytes()).unwrap();
+        file.write_all(rest.as_bytes()).unwrap();
         engine.line_with(": reloaded");
         let mut client = engine.client();
         client.queue("s@example.org", "a@localhost", "Subject: x\r\n\r\n");

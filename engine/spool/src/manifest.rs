@@ -207,12 +207,13 @@ impl<D: Disk> ManifestFile<D> {
         // What a killed engine left.
         let _ = self.disk.remove(UNFINISHED);
         let slot_size = bytes.len().next_power_of_two().max(SLOT_SIZE_MIN) as u64;
-        let file = self.disk.create(UNFINISHED, 2 * slot_size, FileKind::Buffered)?;
+        let create = || self.disk.create(UNFINISHED, 2 * slot_size, FileKind::Buffered);
+        let file = self.without_directory(UNFINISHED, create)?;
         let written = self
             .disk
             .write_at(&file, bytes, place * slot_size)
             .and_then(|()| self.disk.sync(&file))
-            .and_then(|()| self.disk.rename(UNFINISHED, MANIFEST));
+            .and_then(|()| self.without_directory(MANIFEST, || self.disk.rename(UNFINISHED, MANIFEST)));
         if let Err(error) = written {
             let _ = self.disk.remove(UNFINISHED);
             return Err(error);
@@ -224,7 +225,27 @@ impl<D: Disk> ManifestFile<D> {
         self.slot_size = slot_size;
         Ok(())
     }
+
+    /// Does something that needs the name; a directory that has it is moved aside, and left alone there.
+    fn without_directory<T>(&self, path: &str, work: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match work() {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::IsADirectory | io::ErrorKind::AlreadyExists) => {}
+            result => return result,
+        }
+        let mut moved = Err(io::ErrorKind::AlreadyExists.into());
+        for number in 1..=ASIDE_MAX {
+            moved = self.disk.rename_new(path, &format!("{path}.aside{number}"));
+            if moved.is_ok() {
+                break;
+            }
+        }
+        moved.and_then(|()| work())
+    }
 }
+
+/// Directories that are moved aside under one name.
+const ASIDE_MAX: u32 = 10;
 
 /// The name of a segment at a path.
 pub(crate) fn name_of(path: &str) -> String {
