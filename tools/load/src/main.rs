@@ -86,7 +86,7 @@ fn send(
         Cause::GaveUp | Cause::Failed => false,
     };
     let is_accepted = report.failed == 0 && report.recipients.refused == 0;
-    let is_reached = report.connections_failed == 0 || report.messages > 0;
+    let is_reached = report.messages > 0 || report.connections_failed + report.connections_lost == 0;
     let is_held = !is_idle || report.connections_lost + report.connections_failed == 0;
     Ok(is_complete && is_accepted && is_reached && is_held)
 }

@@ -215,6 +215,18 @@ fn it_ends_by_itself_whatever_fails_at_whatever_stage() {
     at_all(&STAGES, fail_at);
 }
 
+/// However it ends: a load of which nothing was accepted did not go well.
+#[test]
+fn a_duration_in_which_no_dialogue_comes_to_a_message_is_no_success() {
+    at_all(&["greeting", "ehlo"], |stage| {
+        for fault in [Fault::Close, Fault::Reset, Fault::Reply("421 busy"), Fault::Reply("what is this")] {
+            let server = server(stage, fault);
+            let (status, report) = Load::start(server.address, "-c 2 --duration 500ms").end();
+            assert_eq!((status, &report["messages"]), (1, &0.into()), "{stage} {fault:?}: {report}");
+        }
+    });
+}
+
 #[test]
 fn a_message_without_a_last_reply_is_in_doubt() {
     let server = server("end_of_data", Fault::Silence);
