@@ -84,7 +84,7 @@ fn retry<T>(error: &io::Error, again: impl FnOnce() -> io::Result<T>) -> io::Res
 #[derive(Debug)]
 pub(crate) struct ManifestFile<D: Disk> {
     disk: D,
-    file: Option<D::File>,
+    /// Bytes of a slot of the file; 0: it has to be made anew.
     slot_size: u64,
     manifest: Manifest,
     /// Something changed since it was saved.
@@ -96,15 +96,8 @@ pub(crate) struct ManifestFile<D: Disk> {
 impl<D: Disk> ManifestFile<D> {
     /// Goes on from what was found; a file that is not whole is made anew when it is saved.
     pub(crate) fn new(disk: D, found: &Found, manifest: Manifest) -> Self {
-        let file = found.slot_size.and_then(|_| disk.open(MANIFEST, FileKind::Buffered).ok());
-        Self {
-            disk,
-            file,
-            slot_size: found.slot_size.unwrap_or(0),
-            manifest,
-            is_changed: true,
-            is_twice: false,
-        }
+        let slot_size = found.slot_size.unwrap_or(0);
+        Self { disk, slot_size, manifest, is_changed: true, is_twice: false }
     }
 
     pub(crate) const fn is_changed(&self) -> bool {
@@ -186,10 +179,9 @@ impl<D: Disk> ManifestFile<D> {
         let next = Manifest { generation: self.manifest.generation + 1, ..self.manifest.clone() };
         let bytes = next.encode();
         let place = next.generation % 2;
-        let in_place = self.file.as_ref().filter(|_| bytes.len() as u64 <= self.slot_size);
-        let written = in_place.map(|file| {
-            self.disk.write_at(file, &bytes, place * self.slot_size)?;
-            self.disk.sync(file)
+        let written = self.file_in_place(bytes.len()).map(|file| {
+            self.disk.write_at(&file, &bytes, place * self.slot_size)?;
+            self.disk.sync(&file)
         });
         match written {
             Some(Ok(())) => {}
@@ -200,6 +192,15 @@ impl<D: Disk> ManifestFile<D> {
         self.is_changed = false;
         self.is_twice = false;
         Ok(())
+    }
+
+    /// The file, if this number of bytes can be written to a slot of it. It is opened anew each time: somebody may have put a
+    /// copy in its place, and what is written to the file before would be gone.
+    fn file_in_place(&self, size: usize) -> Option<D::File> {
+        let fits = size as u64 <= self.slot_size;
+        let file = fits.then(|| self.disk.open(MANIFEST, FileKind::Buffered).ok()).flatten()?;
+        let is_as_made = self.disk.size(&file).is_ok_and(|found| found == 2 * self.slot_size);
+        is_as_made.then_some(file)
     }
 
     /// Writes a new file: the first, a larger one, or in place of one that cannot be written.
@@ -218,10 +219,9 @@ impl<D: Disk> ManifestFile<D> {
             let _ = self.disk.remove(UNFINISHED);
             return Err(error);
         }
-        // Whatever comes now: the file before has no name any more.
-        self.file = None;
+        // Until its name is durable the file before may come back.
+        self.slot_size = 0;
         self.disk.sync_directory("")?;
-        self.file = Some(file);
         self.slot_size = slot_size;
         Ok(())
     }

@@ -319,6 +319,37 @@ fn a_manifest_that_is_gone_damaged_or_older_is_reported_and_nothing_is_lost() {
     }
 }
 
+/// An engine goes on with the file that has the name, and with none of these if it is not one of its own.
+#[test]
+fn a_manifest_that_is_replaced_while_an_engine_runs_is_brought_up_to_date() {
+    type Change<'a> = &'a dyn Fn(&MemoryDisk, &[u8]);
+    let changes: [Change<'_>; 3] = [
+        &|disk, old| {
+            disk.remove("manifest").unwrap();
+            put_file(disk, "manifest", old);
+        },
+        &|disk, _| disk.remove("manifest").unwrap(),
+        &|disk, _| {
+            disk.remove("manifest").unwrap();
+            put_file(disk, "manifest", b"short");
+        },
+    ];
+    for (index, change) in changes.iter().enumerate() {
+        let disk = MemoryDisk::new();
+        let mut life = Life::begin(&disk);
+        let old = file(&disk, "manifest");
+        life.put_settled(&[&[b'x'; 9000]]);
+        change(&disk, &old);
+        for _ in 0..12 {
+            life.keep();
+            life.put_settled(&[&[b'x'; 9000]]);
+        }
+        drop(life.end());
+        let life = Life::begin(&disk);
+        assert_eq!((life.report.messages, &life.report.damage[..]), (13, &[][..]), "change {index}");
+    }
+}
+
 #[test]
 fn one_slot_of_the_manifest_is_enough() {
     let disk = MemoryDisk::new();
