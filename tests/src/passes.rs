@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use bumpalo::Bump;
 use mailrace::tables;
+use mailrace_core::Sharer;
 use mailrace_core::address::{RewriteContext, Rewriting};
 use mailrace_core::cleanup::{
     Canonical, Checks, Classes, Cleanup, Halt, Mime, Notice, Observer, Rejection, Settings, Surroundings,
@@ -240,18 +241,23 @@ impl Slow {
 }
 
 impl LookupTable for Slow {
-    fn look_up<'a>(&'a self, arena: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
+    fn look_up<'a>(
+        &'a self,
+        arena: &'a Bump,
+        key: &[u8],
+        sharer: Sharer,
+    ) -> Result<Option<&'a [u8]>, LookupError> {
         static TICKETS: AtomicU64 = AtomicU64::new(0);
         if self.asked.lock().expect("nobody panicked").insert(key.to_vec()) {
             return Err(LookupError::Pending(Ticket(TICKETS.fetch_add(1, Ordering::Relaxed))));
         }
-        self.maps.find(arena, key)
+        self.maps.find(arena, key, sharer)
     }
 
     fn is_asked_for_parts(&self) -> bool {
         let arena = Bump::new();
         // A table of patterns is not; this one's is known by what it says to a part of an address.
-        self.maps.find(&arena, b"F:") == Ok(None)
+        self.maps.find(&arena, b"F:", Sharer::default()) == Ok(None)
     }
 
     fn may_wait(&self) -> bool {

@@ -2,15 +2,18 @@
 //! that there is. Takes root and iproute2: each has a network namespace of its own.
 #![expect(clippy::unwrap_used, reason = "a test that fails")]
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::panic::{catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mailrace_bench::fair::beside;
 use mailrace_bench::fair::honest::{self, Told, Until};
 use mailrace_bench::fair::kinds::{KINDS, Kind};
 use mailrace_bench::fair::network::{Network, SERVER, STRANGER, Side, strangers};
-use mailrace_bench::fair::stranger::Seen;
+use mailrace_bench::fair::stranger::{Seen, Step};
 use mailrace_tests::{Directory, Engine, skip};
 use rustix::process::{Signal, kill_process};
 
@@ -107,28 +110,33 @@ fn honest_clients_are_served_beside(
 ) {
     let Some(network) = network() else { return };
     for kind in KINDS.into_iter().filter(is_tried) {
-        let directory = Directory::new();
-        let (mut engine, server) = start(&network, &directory, settings);
-        let pid = engine.pid();
-        let (told, seen) = std::thread::scope(|scope| {
-            // A log that is not read would be one more thing that is full.
-            let reader = scope.spawn(move || (engine.wait(), engine.lines.split_off(0)));
-            let result = catch_unwind(|| send_beside(&network, server, &kind, sources, connections));
-            kill_process(pid, Signal::TERM).unwrap();
-            let (status, lines) = reader.join().unwrap();
-            assert!(
-                status.success(),
-                "{}: {:#?}",
-                kind.name,
-                lines.iter().rev().take(20).collect::<Vec<_>>()
-            );
-            result.unwrap_or_else(|panic| resume_unwind(panic))
-        });
-        assert!(told.refused.is_empty(), "{}: {told:?}, {seen:?}", kind.name);
-        assert_eq!(told.accepted, MESSAGES, "{}: {told:?}, {seen:?}", kind.name);
-        assert!(told.slowest < Duration::from_secs(10), "{}: {told:?}, {seen:?}", kind.name);
-        assert!(seen.connections > 0, "{}: no stranger came", kind.name);
+        honest_clients_are_served(&network, &kind, sources, connections, settings);
     }
+}
+
+fn honest_clients_are_served(
+    network: &Network,
+    kind: &Kind,
+    sources: &[Ipv4Addr],
+    connections: usize,
+    settings: &[&str],
+) {
+    let directory = Directory::new();
+    let (mut engine, server) = start(network, &directory, settings);
+    let pid = engine.pid();
+    let (told, seen) = std::thread::scope(|scope| {
+        // A log that is not read would be one more thing that is full.
+        let reader = scope.spawn(move || (engine.wait(), engine.lines.split_off(0)));
+        let result = catch_unwind(|| send_beside(network, server, kind, sources, connections));
+        kill_process(pid, Signal::TERM).unwrap();
+        let (status, lines) = reader.join().unwrap();
+        assert!(status.success(), "{}: {:#?}", kind.name, lines.iter().rev().take(20).collect::<Vec<_>>());
+        result.unwrap_or_else(|panic| resume_unwind(panic))
+    });
+    assert!(told.refused.is_empty(), "{}: {told:?}, {seen:?}", kind.name);
+    assert_eq!(told.accepted, MESSAGES, "{}: {told:?}, {seen:?}", kind.name);
+    assert!(told.slowest < Duration::from_secs(10), "{}: {told:?}, {seen:?}", kind.name);
+    assert!(seen.connections > 0, "{}: no stranger came", kind.name);
 }
 
 #[test]
@@ -149,4 +157,78 @@ fn one_stranger_with_all_places_stops_nobody() {
 #[test]
 fn fifty_strangers_with_all_places_stop_nobody() {
     honest_clients_are_served_beside(&strangers(50), 8, &FEW_PLACES, |kind| OF_PLACES.contains(&kind.name));
+}
+
+/// More recipients than questions may wait for a table, none of which has an answer.
+const QUESTIONS: Kind = Kind {
+    name: "questions",
+    steps: || {
+        let mut steps = vec![Step::Read(1)];
+        for command in ["EHLO stranger.example\r\n", "MAIL FROM:<a@stranger.example>\r\n"] {
+            steps.extend([Step::Say(command.as_bytes().into()), Step::Read(1)]);
+        }
+        for group in 0..50 {
+            let recipients =
+                (0..100).map(|number| format!("RCPT TO:<silent{group}.{number}@example.com>\r\n"));
+            steps.extend([Step::Say(recipients.collect::<String>().as_bytes().into()), Step::Read(100)]);
+        }
+        let content = b"BDAT 14 LAST\r\nSubject: s\r\n\r\n";
+        steps.extend([Step::Say(content[..].into()), Step::Hold]);
+        steps
+    },
+};
+
+/// A table on a server in the network that has no value for any key, and no answer for those that begin with `silent`.
+fn silent_table(network: &Network, silent: &Arc<AtomicUsize>) -> String {
+    let listener = network.within(Side::Server, || TcpListener::bind("127.0.0.1:0")).unwrap().unwrap();
+    let address = listener.local_addr().unwrap();
+    let silent = Arc::clone(silent);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (stream, silent) = (stream.unwrap(), Arc::clone(&silent));
+            std::thread::spawn(move || answer(&stream, &silent));
+        }
+    });
+    format!("tcp:{address}")
+}
+
+/// Answers as tcp_table(5) has it, until the other side ends the connection; counts questions that get no answer.
+fn answer(stream: &TcpStream, silent: &AtomicUsize) {
+    for line in BufReader::new(stream).lines() {
+        let Ok(line) = line else { return };
+        if line.starts_with("get silent") {
+            silent.fetch_add(1, Ordering::Relaxed);
+        } else if (&*stream).write_all(b"500 not%20found\n").is_err() {
+            return;
+        }
+    }
+}
+
+fn honest_clients_are_served_beside_questions(sources: &[Ipv4Addr], connections: usize) {
+    let Some(network) = network() else { return };
+    let silent = Arc::new(AtomicUsize::new(0));
+    let aliases = format!("virtual_alias_maps={}", silent_table(&network, &silent));
+    let settings = [
+        "engine.workers=2",
+        "engine.metrics_listen=",
+        "queue.segment_size=32MiB",
+        "queue.block_size=8MiB",
+        "relay_domains=example.com",
+        "mynetworks=",
+        "smtpd_recipient_limit=5000",
+        "engine.client_allowance=0s",
+        &aliases,
+    ];
+    honest_clients_are_served(&network, &QUESTIONS, sources, connections, &settings);
+    assert!(silent.load(Ordering::Relaxed) > 0, "no stranger asked anything");
+}
+
+#[test]
+fn one_stranger_with_all_questions_stops_nobody() {
+    honest_clients_are_served_beside_questions(&[STRANGER], 4);
+}
+
+#[test]
+fn fifty_strangers_with_all_questions_stop_nobody() {
+    honest_clients_are_served_beside_questions(&strangers(50), 1);
 }

@@ -51,7 +51,7 @@ fn ours(directory: &Path, kind: &str, keys: &[Vec<u8>]) -> Answers {
     let maps = tables::open(&format!("{kind}:table"), directory).ok()?;
     let arena = Bump::new();
     let found = keys.iter().filter_map(|key| {
-        let value = maps.find(&arena, key).expect("no rule is given up");
+        let value = maps.find(&arena, key, mailrace_core::Sharer::default()).expect("no rule is given up");
         value.map(|value| (key.clone(), value.to_vec()))
     });
     Some(found.collect())

@@ -93,8 +93,12 @@ fn session(server: SocketAddr, may_go_on: &mut dyn FnMut() -> bool, told: &mut T
         if number > 0 && !may_go_on() {
             break;
         }
-        let envelope = b"MAIL FROM:<honest@honest.example>\r\nRCPT TO:<someone@example.com>\r\nDATA\r\n";
-        client.expect(envelope, &["250", "250", "354"])?;
+        // Each message has a recipient of its own, so that a table is asked about each.
+        let recipient = RECIPIENTS.fetch_add(1, Ordering::Relaxed);
+        let envelope = format!(
+            "MAIL FROM:<honest@honest.example>\r\nRCPT TO:<someone{recipient}@example.com>\r\nDATA\r\n"
+        );
+        client.expect(envelope.as_bytes(), &["250", "250", "354"])?;
         let content = [b"Subject: s\r\n\r\n", &b"a line of an honest message\r\n".repeat(70)[..], b".\r\n"];
         client.expect(&content.concat(), &["250"])?;
         told.accepted += 1;
@@ -135,6 +139,8 @@ impl Client {
 fn at(doing: &'static str) -> impl Fn(std::io::Error) -> String {
     move |error| format!("{doing}: {error}")
 }
+
+static RECIPIENTS: AtomicU64 = AtomicU64::new(0);
 
 /// How long a client waits for a reply.
 const PATIENCE: Duration = Duration::from_secs(30);

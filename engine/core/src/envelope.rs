@@ -7,7 +7,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 
-use crate::Timestamp;
+use crate::{Sharer, Timestamp};
 
 /// Where a message came from: fixed for a session once the client has greeted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,20 @@ pub struct Origin {
     pub helo: Box<[u8]>,
     /// The protocol of the transaction.
     pub protocol: Protocol,
+    /// Who speaks, for what is shared.
+    pub speaker: Speaker,
+}
+
+/// Who speaks at the other end, where what is bounded is shared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speaker {
+    /// The client that has the address.
+    #[default]
+    Client,
+    /// Somebody whom a proxy at the address may speak for.
+    Connection,
+    /// A user of this machine; all of them are one client.
+    User,
 }
 
 /// Who submitted a message on this machine.
@@ -44,6 +58,17 @@ impl Origin {
             client_name: None,
             helo: Box::default(),
             protocol: Protocol::Smtp,
+            speaker: Speaker::Client,
+        }
+    }
+
+    /// Whom what it takes of shared bounds is counted for.
+    #[must_use]
+    pub fn sharer(&self) -> Sharer {
+        match self.speaker {
+            Speaker::Client => Sharer::of_client(self.client_address),
+            Speaker::Connection => Sharer::of_connection(self.client_address, self.client_port),
+            Speaker::User => Sharer::OF_USERS,
         }
     }
 }

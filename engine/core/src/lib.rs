@@ -19,6 +19,7 @@ pub mod message;
 mod octet_table;
 pub mod queue_id;
 pub mod record;
+mod sharer;
 pub mod smtp;
 pub mod submission;
 pub mod timestamp;
@@ -28,4 +29,5 @@ pub use envelope::{
     Submitter,
 };
 pub use queue_id::QueueId;
+pub use sharer::Sharer;
 pub use timestamp::Timestamp;

@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use bumpalo::Bump;
 use mailrace::tables;
+use mailrace_core::Sharer;
 use mailrace_core::address::{Destinations, Domains};
 use mailrace_core::lookup::{LookupError, LookupTable, Maps, Ticket};
 use mailrace_core::smtp::{
@@ -66,12 +67,17 @@ static DOMAINS: LazyLock<Maps> = LazyLock::new(|| {
 struct Slow(Mutex<HashSet<Vec<u8>>>);
 
 impl LookupTable for Slow {
-    fn look_up<'a>(&'a self, arena: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
+    fn look_up<'a>(
+        &'a self,
+        arena: &'a Bump,
+        key: &[u8],
+        sharer: Sharer,
+    ) -> Result<Option<&'a [u8]>, LookupError> {
         static TICKETS: AtomicU64 = AtomicU64::new(0);
         if self.0.lock().expect("nobody panicked").insert(key.to_vec()) {
             return Err(LookupError::Pending(Ticket(TICKETS.fetch_add(1, Ordering::Relaxed))));
         }
-        DOMAINS.find(arena, key)
+        DOMAINS.find(arena, key, sharer)
     }
 
     fn may_wait(&self) -> bool {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use bumpalo::Bump;
 use mailrace::tables::{self, TableErrors};
+use mailrace_core::Sharer;
 use mailrace_core::lookup::{LookupError, Maps};
 
 /// Keys of one input at most.
@@ -105,7 +106,7 @@ type Found = Result<Option<Vec<u8>>, LookupError>;
 
 fn find(maps: &Maps, key: &[u8]) -> Found {
     let arena = Bump::new();
-    maps.find(&arena, key).map(|value| value.map(<[u8]>::to_vec))
+    maps.find(&arena, key, Sharer::default()).map(|value| value.map(<[u8]>::to_vec))
 }
 
 /// Whatever the key, there is an answer, and the same the second time.
@@ -115,7 +116,7 @@ fn check_answers(maps: &Maps, keys: &[&[u8]]) {
         assert!(!matches!(answer, Err(LookupError::Pending(_))), "nobody is asked");
         assert_eq!(find(maps, key), answer, "{}", key.escape_ascii());
         let arena = Bump::new();
-        let part = maps.find_part(&arena, key).map(|value| value.map(<[u8]>::to_vec));
+        let part = maps.find_part(&arena, key, Sharer::default()).map(|value| value.map(<[u8]>::to_vec));
         assert!(part == answer || part == Ok(None), "{}", key.escape_ascii());
     }
 }

@@ -8,6 +8,7 @@ use core::net::IpAddr;
 use bumpalo::Bump;
 
 use super::path::literal_address;
+use crate::Sharer;
 use crate::case::comparable_domain;
 use crate::lookup::{LookupError, Maps};
 
@@ -86,16 +87,16 @@ impl Domains {
         self.tables.push((entry, tables));
     }
 
-    /// Whether `domain` is one of them.
+    /// Whether `domain` is one of them. `sharer`: on whose behalf tables are asked.
     ///
     /// # Errors
     /// [`LookupError`] of a table.
-    pub fn contains(&self, domain: &[u8]) -> Result<bool, LookupError> {
+    pub fn contains(&self, domain: &[u8], sharer: Sharer) -> Result<bool, LookupError> {
         let named = self.named(domain);
         let tables =
             self.tables.iter().take_while(|(table, _)| named.is_none_or(|name| table.place < name.place));
         for (entry, maps) in tables {
-            if self.is_in(maps, domain)? {
+            if self.is_in(maps, domain, sharer)? {
                 return Ok(!entry.is_excluded);
             }
         }
@@ -132,13 +133,13 @@ impl Domains {
         whole.into_iter().chain(parents).min_by_key(|entry| entry.place).copied()
     }
 
-    fn is_in(&self, maps: &Maps, domain: &[u8]) -> Result<bool, LookupError> {
+    fn is_in(&self, maps: &Maps, domain: &[u8], sharer: Sharer) -> Result<bool, LookupError> {
         let arena = Bump::new();
-        if maps.find(&arena, domain)?.is_some() {
+        if maps.find(&arena, domain, sharer)?.is_some() {
             return Ok(true);
         }
         for parent in parents(self.subdomains, domain) {
-            if maps.find_part(&arena, parent)?.is_some() {
+            if maps.find_part(&arena, parent, sharer)?.is_some() {
                 return Ok(true);
             }
         }
@@ -228,13 +229,17 @@ mod tests {
                 [Subdomains::Never, Subdomains::OfEach, Subdomains::OfDotted].into_iter().zip(expected)
             {
                 let list = domains(subdomains, &names);
-                assert_eq!(list.contains(domain.as_bytes()), Ok(expected), "{domain} {subdomains:?}");
+                assert_eq!(
+                    list.contains(domain.as_bytes(), Sharer::default()),
+                    Ok(expected),
+                    "{domain} {subdomains:?}"
+                );
                 assert_eq!(list.has_name(domain.as_bytes()), expected, "{domain} {subdomains:?}");
             }
         }
         let list = domains(Subdomains::OfEach, &["!no.neg.example", "neg.example"]);
-        assert_eq!(list.contains(b"a.no.neg.example"), Ok(false));
-        assert_eq!(list.contains(b"a.neg.example"), Ok(true));
+        assert_eq!(list.contains(b"a.no.neg.example", Sharer::default()), Ok(false));
+        assert_eq!(list.contains(b"a.neg.example", Sharer::default()), Ok(true));
         assert!(!list.has_name(&[b'a'; 300]));
     }
 
@@ -264,7 +269,12 @@ mod tests {
     struct Table(&'static [&'static str]);
 
     impl LookupTable for Table {
-        fn look_up<'a>(&'a self, _: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
+        fn look_up<'a>(
+            &'a self,
+            _: &'a Bump,
+            key: &[u8],
+            _: Sharer,
+        ) -> Result<Option<&'a [u8]>, LookupError> {
             Ok(self.0.iter().any(|name| name.as_bytes() == key).then_some(b"x"))
         }
     }
@@ -281,14 +291,18 @@ mod tests {
             for (domain, expected) in
                 ["tab.example", "a.b.tab.example", "dot.example", "a.dot.example"].into_iter().zip(expected)
             {
-                assert_eq!(list.contains(domain.as_bytes()), Ok(expected), "{domain} {subdomains:?}");
+                assert_eq!(
+                    list.contains(domain.as_bytes(), Sharer::default()),
+                    Ok(expected),
+                    "{domain} {subdomains:?}"
+                );
             }
         }
         let mut list = Domains::new(Subdomains::OfEach);
         list.add_name(b"first.tab.example", false);
         list.add_tables(Maps::new(alloc::vec![Arc::new(Table(&["tab.example"]))]), true);
         list.add_name(b"tab.example", false);
-        assert_eq!(list.contains(b"first.tab.example"), Ok(true));
-        assert_eq!(list.contains(b"second.tab.example"), Ok(false));
+        assert_eq!(list.contains(b"first.tab.example", Sharer::default()), Ok(true));
+        assert_eq!(list.contains(b"second.tab.example", Sharer::default()), Ok(false));
     }
 }

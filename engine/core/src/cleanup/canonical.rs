@@ -91,6 +91,7 @@ impl<'a> Surroundings<'_, 'a> {
             rewriting: &self.settings.rewriting,
             destinations: &self.settings.destinations,
             recipient_delimiter: &self.settings.recipient_delimiter,
+            sharer: self.origin.sharer(),
         }
     }
 }

@@ -64,7 +64,7 @@ impl Cleanup {
         if maps.is_empty() || self.decisions.is_settled {
             return Ok(Act::Keep);
         }
-        match maps.find(surroundings.arena, text)? {
+        match maps.find(surroundings.arena, text, surroundings.origin.sharer())? {
             Some(action) => self.act(surroundings, action, subject, text),
             None => Ok(Act::Keep),
         }

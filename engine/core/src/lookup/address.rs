@@ -5,6 +5,7 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 
 use super::{LookupError, Maps};
+use crate::Sharer;
 use crate::address::{
     AddressList, Destinations, Rewriting, quoted, quoted_local_part, rewrite, split_domain, unquoted,
     write_tokens,
@@ -21,6 +22,8 @@ pub struct AddressLookup<'a> {
     pub destinations: &'a Destinations,
     /// Octets of which the first separates a mailbox from its extension; empty: there are none.
     pub recipient_delimiter: &'a [u8],
+    /// On whose behalf tables are asked.
+    pub sharer: Sharer,
 }
 
 /// A value, and the extension that its key did not have, delimiter included.
@@ -99,9 +102,10 @@ impl<'a> AddressLookup<'a> {
                 found => Ok(found),
             };
         let ask_part = |external: &'a [u8], key: &'a [u8]| {
-            ask_first(&|key| maps.find_part(self.arena, key), external, key)
+            ask_first(&|key| maps.find_part(self.arena, key, self.sharer), external, key)
         };
-        let whole = ask_first(&|key| maps.find(self.arena, key), quoted(self.arena, address), address)?;
+        let whole =
+            ask_first(&|key| maps.find(self.arena, key, self.sharer), quoted(self.arena, address), address)?;
         if let Some(value) = whole {
             return Ok(Some((value, b"")));
         }
@@ -125,7 +129,7 @@ impl<'a> AddressLookup<'a> {
             }
         }
         let at_domain = address.get(mailbox.len()..).unwrap_or_default();
-        Ok(maps.find_part(self.arena, at_domain)?.map(|value| (value, &b""[..])))
+        Ok(maps.find_part(self.arena, at_domain, self.sharer)?.map(|value| (value, &b""[..])))
     }
 
     fn joined(&self, user: &'a [u8], domain: Option<&[u8]>) -> &'a [u8] {

@@ -12,15 +12,23 @@ use core::fmt::Debug;
 
 use bumpalo::Bump;
 
+use crate::Sharer;
+
 pub use address::{AddressLookup, Extension, KeyForm, Value};
 
 /// A lookup table.
 pub trait LookupTable: Debug + Send + Sync {
-    /// The value for `key`, from the table or made in `arena`; `None` if it has none.
+    /// The value for `key`, from the table or made in `arena`; `None` if it has none. `sharer`: on whose behalf it is
+    /// asked, for tables that let those who ask take turns.
     ///
     /// # Errors
     /// [`LookupError`].
-    fn look_up<'a>(&'a self, arena: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError>;
+    fn look_up<'a>(
+        &'a self,
+        arena: &'a Bump,
+        key: &[u8],
+        sharer: Sharer,
+    ) -> Result<Option<&'a [u8]>, LookupError>;
 
     /// Whether the table is asked for parts of an address too. Tables of patterns are not: a pattern for `user@`
     /// would match where it was not meant to.
@@ -84,29 +92,40 @@ impl Maps {
     ///
     /// # Errors
     /// [`LookupError`] of the first table that cannot answer.
-    pub fn find<'a>(&'a self, arena: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
-        self.find_among(arena, key, |_| true)
+    pub fn find<'a>(
+        &'a self,
+        arena: &'a Bump,
+        key: &[u8],
+        sharer: Sharer,
+    ) -> Result<Option<&'a [u8]>, LookupError> {
+        self.find_among(arena, key, sharer, |_| true)
     }
 
     /// The same for a part of an address.
     ///
     /// # Errors
     /// [`LookupError`] of the first table that cannot answer.
-    pub fn find_part<'a>(&'a self, arena: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
-        self.find_among(arena, key, |table| table.is_asked_for_parts())
+    pub fn find_part<'a>(
+        &'a self,
+        arena: &'a Bump,
+        key: &[u8],
+        sharer: Sharer,
+    ) -> Result<Option<&'a [u8]>, LookupError> {
+        self.find_among(arena, key, sharer, |table| table.is_asked_for_parts())
     }
 
     fn find_among<'a>(
         &'a self,
         arena: &'a Bump,
         key: &[u8],
+        sharer: Sharer,
         is_asked: impl Fn(&dyn LookupTable) -> bool,
     ) -> Result<Option<&'a [u8]>, LookupError> {
         if key.is_empty() {
             return Ok(None);
         }
         for table in self.tables.iter().filter(|table| is_asked(table.as_ref())) {
-            if let Some(value) = table.look_up(arena, key)? {
+            if let Some(value) = table.look_up(arena, key, sharer)? {
                 return Ok(Some(value));
             }
         }

@@ -8,17 +8,22 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 
 use super::Settings;
+use crate::Sharer;
 use crate::address::{
     Token, TokenKind, is_domain, quote_onto, quoted, rewrite, rewrite_tokens, scan, split_domain, unquoted,
     write_internal,
 };
 use crate::lookup::LookupError;
 
-/// Whether a stranger may send to `address` (internal form).
+/// Whether a stranger may send to `address` (internal form). `sharer`: on whose behalf tables are asked.
 ///
 /// # Errors
 /// [`LookupError`] of a table of domains.
-pub fn is_destination_permitted(settings: &Settings, address: &[u8]) -> Result<bool, LookupError> {
+pub fn is_destination_permitted(
+    settings: &Settings,
+    address: &[u8],
+    sharer: Sharer,
+) -> Result<bool, LookupError> {
     let destinations = &settings.destinations;
     resolve(settings, address, |target| {
         if target.local.is_empty() || is_routed(target.local) {
@@ -27,8 +32,8 @@ pub fn is_destination_permitted(settings: &Settings, address: &[u8]) -> Result<b
         if target.is_local {
             return Ok(true);
         }
-        Ok(destinations.relay_domains.contains(target.domain)?
-            || destinations.virtual_alias_domains.contains(target.domain)?)
+        Ok(destinations.relay_domains.contains(target.domain, sharer)?
+            || destinations.virtual_alias_domains.contains(target.domain, sharer)?)
     })
 }
 
@@ -198,7 +203,7 @@ mod tests {
             ("@example.com", false),
             ("@here.example", false),
         ] {
-            let answer = is_destination_permitted(&settings(), address.as_bytes());
+            let answer = is_destination_permitted(&settings(), address.as_bytes(), Sharer::default());
             assert_eq!(answer, Ok(is_permitted), "{address}");
         }
     }
@@ -223,7 +228,7 @@ mod tests {
             ("user@example.com@here.example", true),
             ("user@here.example", true),
         ] {
-            let answer = is_destination_permitted(&settings, address.as_bytes());
+            let answer = is_destination_permitted(&settings, address.as_bytes(), Sharer::default());
             assert_eq!(answer, Ok(is_permitted), "{address}");
         }
     }
@@ -247,7 +252,7 @@ mod tests {
                 }
                 address.push_str(part);
             }
-            let is_permitted = is_destination_permitted(&settings(), address.as_bytes()) == Ok(true);
+            let is_permitted = is_destination_permitted(&settings(), address.as_bytes(), Sharer::default()) == Ok(true);
             // Permitted only where `evil.example` stands as the user of a domain of ours.
             if is_permitted {
                 let users = ["evil.example@", "!evil.example", "evil.example%"];

@@ -517,7 +517,11 @@ impl Session {
         typed: &[u8],
     ) -> Option<Outcome> {
         let may_always = self.is_trusted || address.eq_ignore_ascii_case(b"postmaster");
-        let answer = if may_always { Ok(true) } else { is_destination_permitted(context.settings, address) };
+        let answer = if may_always {
+            Ok(true)
+        } else {
+            is_destination_permitted(context.settings, address, self.origin.sharer())
+        };
         let (reason, front, back): (_, &[u8], &[u8]) = match answer {
             Ok(true) => return None,
             Err(LookupError::Pending(ticket)) => return Some(Outcome::Event(Event::Ask(ticket))),

@@ -9,7 +9,7 @@ use super::*;
 use crate::address::{Destinations, Domains};
 use crate::envelope::Protocol;
 use crate::lookup::{LookupError, LookupTable, Maps, Ticket};
-use crate::{Origin, QueueId, Timestamp};
+use crate::{Origin, QueueId, Sharer, Timestamp};
 use alloc::sync::Arc;
 
 #[derive(Default)]
@@ -458,7 +458,12 @@ proptest! {
 struct SlowDomains(core::sync::atomic::AtomicU64);
 
 impl LookupTable for SlowDomains {
-    fn look_up<'a>(&'a self, _arena: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
+    fn look_up<'a>(
+        &'a self,
+        _arena: &'a Bump,
+        key: &[u8],
+        _: Sharer,
+    ) -> Result<Option<&'a [u8]>, LookupError> {
         let asked = self.0.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
         match key {
             b"broken.example" => Err(LookupError::Unavailable),

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use bumpalo::Bump;
 use crossbeam::channel::Receiver;
+use mailrace_core::Sharer;
 use mailrace_core::lookup::{LookupError, Maps, Ticket};
 
 use super::{ConfigurationArguments, EXIT_CONFIG, EXIT_UNAVAILABLE, Failure, wrong};
@@ -78,7 +79,7 @@ impl Table {
     fn print(&self, key: &[u8], front: &[u8], output: &mut impl Write) -> Result<bool, Failure> {
         let arena = Bump::new();
         loop {
-            match self.maps.find(&arena, key) {
+            match self.maps.find(&arena, key, Sharer::default()) {
                 Ok(None) => return Ok(false),
                 Ok(Some(value)) => {
                     output.write_all(&[front, value, b"\n"].concat()).map_err(unwritten)?;

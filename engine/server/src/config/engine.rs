@@ -39,7 +39,7 @@ settings! {
     /// How long the server of a lookup table may take to answer.
     lookup_timeout: Duration = "\"10s\"" in 1 ..= 600;
     /// Connections to the server of each lookup table.
-    lookup_connections: u16 = "4" in 1 ..= 256;
+    lookup_connections: u16 = "6" in 1 ..= 256;
     /// How long the answer of such a server is remembered.
     lookup_cache_time: Duration = "\"30s\"" in 10 ..= 86_400;
     /// Memory for such answers, for each table.

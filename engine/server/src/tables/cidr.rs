@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use bumpalo::Bump;
+use mailrace_core::Sharer;
 use mailrace_core::lookup::{LookupError, LookupTable};
 
 use super::report::Report;
@@ -131,7 +132,12 @@ fn split_pattern(line: &[u8]) -> (&[u8], &[u8]) {
 }
 
 impl LookupTable for CidrTable {
-    fn look_up<'a>(&'a self, _arena: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
+    fn look_up<'a>(
+        &'a self,
+        _arena: &'a Bump,
+        key: &[u8],
+        _: Sharer,
+    ) -> Result<Option<&'a [u8]>, LookupError> {
         let Some(address) = std::str::from_utf8(key).ok().and_then(|text| text.parse().ok()) else {
             return Ok(None);
         };
@@ -182,7 +188,11 @@ mod tests {
             ("2001:db9::5", None),
             ("x", None),
         ] {
-            assert_eq!(table.look_up(&arena, key.as_bytes()).unwrap(), value.map(str::as_bytes), "{key}");
+            assert_eq!(
+                table.look_up(&arena, key.as_bytes(), Sharer::default()).unwrap(),
+                value.map(str::as_bytes),
+                "{key}"
+            );
         }
     }
 

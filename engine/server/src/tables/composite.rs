@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
+use mailrace_core::Sharer;
 use mailrace_core::lookup::{LookupError, LookupTable};
 
 type Found<'a> = Result<Option<&'a [u8]>, LookupError>;
@@ -14,7 +15,7 @@ type Found<'a> = Result<Option<&'a [u8]>, LookupError>;
 pub(super) struct StaticTable(pub(super) Box<[u8]>);
 
 impl LookupTable for StaticTable {
-    fn look_up<'a>(&'a self, _arena: &'a Bump, _key: &[u8]) -> Found<'a> {
+    fn look_up<'a>(&'a self, _arena: &'a Bump, _key: &[u8], _: Sharer) -> Found<'a> {
         Ok(Some(&self.0))
     }
 }
@@ -24,7 +25,7 @@ impl LookupTable for StaticTable {
 pub(super) struct FailTable;
 
 impl LookupTable for FailTable {
-    fn look_up<'a>(&'a self, _arena: &'a Bump, _key: &[u8]) -> Found<'a> {
+    fn look_up<'a>(&'a self, _arena: &'a Bump, _key: &[u8], _: Sharer) -> Found<'a> {
         Err(LookupError::Unavailable)
     }
 }
@@ -34,10 +35,10 @@ impl LookupTable for FailTable {
 pub(super) struct UnionTable(pub(super) Vec<Arc<dyn LookupTable>>);
 
 impl LookupTable for UnionTable {
-    fn look_up<'a>(&'a self, arena: &'a Bump, key: &[u8]) -> Found<'a> {
+    fn look_up<'a>(&'a self, arena: &'a Bump, key: &[u8], sharer: Sharer) -> Found<'a> {
         let mut all: Option<ArenaVec<'a, u8>> = None;
         for table in &self.0 {
-            let Some(value) = table.look_up(arena, key)? else { continue };
+            let Some(value) = table.look_up(arena, key, sharer)? else { continue };
             match &mut all {
                 None => {
                     let mut first = ArenaVec::new_in(arena);
@@ -67,10 +68,10 @@ impl LookupTable for UnionTable {
 pub(super) struct PipeTable(pub(super) Vec<Arc<dyn LookupTable>>);
 
 impl LookupTable for PipeTable {
-    fn look_up<'a>(&'a self, arena: &'a Bump, key: &[u8]) -> Found<'a> {
+    fn look_up<'a>(&'a self, arena: &'a Bump, key: &[u8], sharer: Sharer) -> Found<'a> {
         let mut value: &'a [u8] = arena.alloc_slice_copy(key);
         for table in &self.0 {
-            match table.look_up(arena, value)? {
+            match table.look_up(arena, value, sharer)? {
                 Some(next) => value = next,
                 None => return Ok(None),
             }
@@ -102,7 +103,7 @@ impl RandomTable {
 }
 
 impl LookupTable for RandomTable {
-    fn look_up<'a>(&'a self, _arena: &'a Bump, _key: &[u8]) -> Found<'a> {
+    fn look_up<'a>(&'a self, _arena: &'a Bump, _key: &[u8], _: Sharer) -> Found<'a> {
         // Steps of a SplitMix64 generator: even, and nobody's secret depends on it.
         let mut mixed = self.turn.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

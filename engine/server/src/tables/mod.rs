@@ -483,7 +483,7 @@ mod tests {
     fn found(table: &str, key: &str) -> Option<String> {
         let arena = Bump::new();
         let maps = open(table, Path::new("/")).unwrap();
-        let value = maps.find(&arena, key.as_bytes()).unwrap();
+        let value = maps.find(&arena, key.as_bytes(), mailrace_core::Sharer::default()).unwrap();
         value.map(|value| String::from_utf8(value.to_vec()).unwrap())
     }
 

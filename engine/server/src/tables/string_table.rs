@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use bumpalo::Bump;
+use mailrace_core::Sharer;
 use mailrace_core::lookup::{LookupError, LookupTable};
 
 /// A table of fixed strings; keys match in any case.
@@ -200,7 +201,12 @@ fn is_small_ascii(key: &[u8]) -> bool {
 }
 
 impl LookupTable for StringTable {
-    fn look_up<'a>(&'a self, arena: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
+    fn look_up<'a>(
+        &'a self,
+        arena: &'a Bump,
+        key: &[u8],
+        _: Sharer,
+    ) -> Result<Option<&'a [u8]>, LookupError> {
         if is_small_ascii(key) {
             return Ok(self.get(key));
         }
@@ -256,9 +262,9 @@ mod tests {
         let arena = Bump::new();
         let mut table = StringTable::default();
         assert!(table.insert(b"user", b"one"));
-        assert_eq!(table.look_up(&arena, b"@example.com"), Ok(None));
+        assert_eq!(table.look_up(&arena, b"@example.com", Sharer::default()), Ok(None));
         assert!(table.insert(b"@Example.com", b"two"));
-        assert_eq!(table.look_up(&arena, b"@example.COM"), Ok(Some(&b"two"[..])));
+        assert_eq!(table.look_up(&arena, b"@example.COM", Sharer::default()), Ok(Some(&b"two"[..])));
     }
 
     proptest! {
@@ -274,10 +280,10 @@ mod tests {
             prop_assert_eq!(table.len(), model.len());
             let arena = Bump::new();
             for (key, _) in &entries {
-                let found = table.look_up(&arena, key.to_uppercase().as_bytes()).unwrap();
+                let found = table.look_up(&arena, key.to_uppercase().as_bytes(), Sharer::default()).unwrap();
                 prop_assert_eq!(found, Some(model[&key.to_lowercase()].as_bytes()));
             }
-            prop_assert_eq!(table.look_up(&arena, b"0").unwrap(), None);
+            prop_assert_eq!(table.look_up(&arena, b"0", Sharer::default()).unwrap(), None);
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Keeps an account for each client and each network: what it holds, and what it owes.
 //!
-//! A client is an address (of IPv6 the first 64 bits: a host has all of them), its network the first 24 bits of that (of
-//! IPv6 the first 48, which is what one site has). A client whose address may be that of a proxy
+//! Clients and networks are those of [`Sharer`]. A client whose address may be that of a proxy
 //! (`smtpd_client_event_limit_exceptions`, this machine) says nothing of who speaks: each of its connections is a client
 //! and a network of its own, and owes nothing.
 //!
@@ -22,6 +21,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use mailrace_core::Sharer;
 use mailrace_io::Instant;
 
 use super::shares::Tally;
@@ -126,9 +126,9 @@ impl Accounts {
         allowance: Duration,
         now: Instant,
     ) -> u32 {
-        let client = if is_charged { client_key(client) } else { 0 };
-        let known = if is_charged { self.by_client.get(&client).copied() } else { None };
-        let id = known.unwrap_or_else(|| self.open(client, is_charged, allowance, now));
+        let sharer = if is_charged { Sharer::of_client(client) } else { Sharer::default() };
+        let known = if is_charged { self.by_client.get(&sharer.client).copied() } else { None };
+        let id = known.unwrap_or_else(|| self.open(sharer, is_charged, allowance, now));
         self.places[slot as usize] = Place { account: Some(id), is_counted: true, ..Place::default() };
         let account = self.accounts.get_mut(id);
         account.slots += 1;
@@ -345,11 +345,11 @@ const fn exceeds(share: u64, network: u64, holders: u32, client: u64) -> bool {
 
 /// Opening and closing accounts.
 impl Accounts {
-    fn open(&mut self, client: u128, is_charged: bool, allowance: Duration, now: Instant) -> AccountId {
+    fn open(&mut self, sharer: Sharer, is_charged: bool, allowance: Duration, now: Instant) -> AccountId {
+        let Sharer { network: key, client } = sharer;
         if self.accounts.len() >= self.accounts_max {
             self.close_one();
         }
-        let key = network_key(client);
         let known = if is_charged { self.by_network.get(&key).copied() } else { None };
         let network = known.unwrap_or_else(|| {
             let id = self.networks.insert(Network { key, ..Network::default() });
@@ -475,20 +475,6 @@ const IN_USE: &str = "an id names a value that was not taken";
 
 const fn index_of(id: NonZeroU32) -> usize {
     id.get() as usize - 1
-}
-
-/// Addresses of one client have the same.
-fn client_key(client: IpAddr) -> u128 {
-    match client.to_canonical() {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(address) => address.to_bits() & !u128::from(u64::MAX),
-    }
-}
-
-/// Clients of one network have the same: IPv4 /24, IPv6 /48.
-const fn network_key(client: u128) -> u128 {
-    const IPV4: u128 = 0xffff << 32;
-    if client & !0xffff_ffff == IPV4 { client & !0xff } else { client & !(u128::MAX >> 48) }
 }
 
 fn nanoseconds(duration: Duration) -> i64 {
@@ -651,14 +637,5 @@ mod tests {
         assert_eq!(exceed, [2]);
         (0..4).for_each(|slot| accounts.disconnect(slot));
         assert_eq!((accounts.accounts.len(), accounts.networks.len()), (0, 0));
-    }
-
-    #[test]
-    fn networks_are_told_apart() {
-        let network = |client: &str| network_key(client_key(client.parse().unwrap()));
-        assert_eq!(network("192.0.2.1"), network("::ffff:192.0.2.255"));
-        assert_ne!(network("192.0.2.1"), network("192.0.3.1"));
-        assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:ffff::1"));
-        assert_ne!(network("2001:db8:1::1"), network("2001:db8:2::1"));
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
+use mailrace_core::envelope::Speaker;
 use mailrace_core::lookup::Ticket;
 use mailrace_core::smtp::{Context, Event, Session, Verdict};
 use mailrace_core::{Origin, QueueId, Timestamp};
@@ -158,11 +159,15 @@ impl<D: Disk> Engine<D> {
     pub(super) fn accepted(&mut self, id: ConnectionId, peer: SocketAddr) {
         let mut origin = Origin::new(peer.ip(), peer.port());
         origin.client_name = self.settings.host_names.get(&peer.ip().to_canonical()).cloned();
+        let is_charged = self.settings.is_charged(peer.ip());
+        if !is_charged {
+            origin.speaker = Speaker::Connection;
+        }
         let is_trusted = self.settings.mynetworks.contains(peer.ip());
         self.telemetry.connected(&origin);
         let session = Session::new(origin, is_trusted);
         let deadline = self.now.after(self.settings.smtpd_timeout);
-        let (is_charged, allowance) = (self.settings.is_charged(peer.ip()), self.settings.client_allowance);
+        let allowance = self.settings.client_allowance;
         let connections = self.accounts.connect(id.slot, peer.ip(), is_charged, allowance, self.now);
         let has_place =
             self.open - self.turned_away < self.settings.max_connections || self.make_room(id.slot);
@@ -628,7 +633,16 @@ impl<D: Disk> Engine<D> {
     fn ask(&mut self, connection: &mut Connection, ticket: Ticket) {
         assert!(!connection.waits.for_answer, "a connection waits for one answer");
         connection.waits.for_answer = true;
-        self.waiting_for_answer.entry(ticket).or_default().push(connection.id);
+        let waiting = self.waiting_for_answer.entry(ticket).or_default();
+        if waiting.len() == waiting.capacity() {
+            // Clients that come, ask and go must not make it grow for as long as the table is silent.
+            let connections = &self.connections;
+            waiting.retain(|id| {
+                let place = connections.get(id.slot as usize).and_then(Option::as_ref);
+                place.is_some_and(|connection| connection.id == *id)
+            });
+        }
+        waiting.push(connection.id);
     }
 
     fn give_verdict(&mut self, connection: &mut Connection, verdict: Verdict) {

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use mailrace_core::envelope::Speaker;
 use mailrace_core::lookup::Ticket;
 use mailrace_core::smtp::Verdict;
 use mailrace_core::{Envelope, Origin};
@@ -182,8 +183,9 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    fn begin_submission(&mut self, start: Box<SubmissionStart>) {
+    fn begin_submission(&mut self, mut start: Box<SubmissionStart>) {
         assert!(start.number < 1 << 62, "a number fits beside the bits of its tag");
+        start.origin.speaker = Speaker::User;
         let id = self.spool.next_id(self.wall);
         let draft = self.spool.begin(id);
         let message = Incoming::new(id, draft, start.is_local_context);

@@ -418,7 +418,12 @@ fn a_chunk_that_is_refused_at_its_end_is_answered_when_its_client_has_waited() {
 struct Silent(std::sync::atomic::AtomicU64);
 
 impl LookupTable for Silent {
-    fn look_up<'a>(&'a self, _: &'a bumpalo::Bump, _: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
+    fn look_up<'a>(
+        &'a self,
+        _: &'a bumpalo::Bump,
+        _: &[u8],
+        _: mailrace_core::Sharer,
+    ) -> Result<Option<&'a [u8]>, LookupError> {
         let asked = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         assert!(asked < 1000, "the same question over and over");
         Err(LookupError::Pending(Ticket(asked)))

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use bumpalo::Bump;
 use crossbeam::channel;
+use mailrace_core::Sharer;
 use mailrace_core::address::{Destinations, Domains};
 use mailrace_core::lookup::{LookupError, LookupTable, Maps, Ticket};
 use mailrace_io::memory::{Client, MemoryDisk, MemoryIo};
@@ -224,7 +225,12 @@ impl std::fmt::Debug for AskedTable {
 }
 
 impl LookupTable for AskedTable {
-    fn look_up<'a>(&'a self, arena: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
+    fn look_up<'a>(
+        &'a self,
+        arena: &'a Bump,
+        key: &[u8],
+        _: Sharer,
+    ) -> Result<Option<&'a [u8]>, LookupError> {
         let (asked, changed) = &*self.0;
         let mut asked = asked.lock().unwrap();
         if let Some(answer) = asked.answers.get(key) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bumpalo::Bump;
 use mailrace::worker::WorkerSettings;
+use mailrace_core::Sharer;
 use mailrace_core::address::Destinations;
 use mailrace_core::lookup::{LookupError, LookupTable, Maps, Ticket};
 use mailrace_io::Instant;
@@ -160,7 +161,12 @@ impl fmt::Debug for SimTable {
 }
 
 impl LookupTable for SimTable {
-    fn look_up<'a>(&'a self, arena: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
+    fn look_up<'a>(
+        &'a self,
+        arena: &'a Bump,
+        key: &[u8],
+        _: Sharer,
+    ) -> Result<Option<&'a [u8]>, LookupError> {
         let key = key.to_ascii_lowercase();
         let servers = &mut *self.tables.servers();
         let Some(delay) = servers.manner.delay.filter(|_| self.place.0 != Subject::Nothing) else {

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
+use mailrace_core::Sharer;
 use mailrace_core::lookup::{LookupError, LookupTable};
 
 use super::Spec;
@@ -260,7 +261,12 @@ impl Builder<'_> {
 }
 
 impl LookupTable for PatternTable {
-    fn look_up<'a>(&'a self, arena: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
+    fn look_up<'a>(
+        &'a self,
+        arena: &'a Bump,
+        key: &[u8],
+        _: Sharer,
+    ) -> Result<Option<&'a [u8]>, LookupError> {
         let Some(mut candidates) = self.filter.candidates(arena, key) else { return Ok(None) };
         let (mut index, mut given_up) = (0, 0);
         while let Some(rule) = self.rules.get(index) {
@@ -351,7 +357,10 @@ mod tests {
 
     fn found(table: &PatternTable, key: &[u8]) -> Option<String> {
         let arena = Bump::new();
-        table.look_up(&arena, key).unwrap().map(|value| String::from_utf8_lossy(value).into_owned())
+        table
+            .look_up(&arena, key, Sharer::default())
+            .unwrap()
+            .map(|value| String::from_utf8_lossy(value).into_owned())
     }
 
     #[test]
@@ -396,7 +405,7 @@ mod tests {
             table("pcre", &format!("{}/!$/ end", "/^(a+)+$/ x\n!/^(?:a|aa)+$/ y\n".repeat(rules))).unwrap()
         };
         assert_eq!(found(&exploding(1), &key).as_deref(), Some("end"));
-        assert_eq!(exploding(2).look_up(&arena, &key), Err(LookupError::Unavailable));
+        assert_eq!(exploding(2).look_up(&arena, &key, Sharer::default()), Err(LookupError::Unavailable));
         let bounded = table("regexp", "/^(a*)*(a*)*\\1\\2b$/ x\n/!/ end").unwrap();
         assert_eq!(found(&bounded, &key[key.len() - 300..]).as_deref(), Some("end"));
     }

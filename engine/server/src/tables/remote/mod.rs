@@ -1,13 +1,14 @@
 //! Owns tables that somebody else answers for: who is asked, what is remembered, and who is told of the answer.
 //!
-//! A worker that asks gets what is remembered, or a ticket. The question goes through a bounded queue to a thread of
-//! its own, where a few connections to each server take turns; the answer is remembered, and everybody who holds
-//! tickets is told of this one.
+//! A worker that asks gets what is remembered, or a ticket. The question waits in bounded room, which those who ask share,
+//! for one of a few connections to the server, which a thread of its own has; the answer is remembered, and everybody
+//! who holds tickets is told of this one.
 
 mod cache;
 mod client;
 #[cfg(any(feature = "sqlite", feature = "pgsql", feature = "ldap"))]
 mod database;
+mod questions;
 mod socketmap;
 mod stream;
 mod tcp;
@@ -20,12 +21,14 @@ use std::time::{Duration, Instant};
 
 use bumpalo::Bump;
 use crossbeam::channel::{self, Receiver};
+use mailrace_core::Sharer;
 use mailrace_core::lookup::{LookupError, LookupTable, Ticket};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
-use cache::{Cache, Known};
+use cache::Cache;
 use client::{Client, client};
+use questions::{PLACES_MAX, Question, Questions};
 
 use crate::log::{Log, printable};
 
@@ -47,12 +50,10 @@ pub struct RemoteSettings {
 impl Default for RemoteSettings {
     fn default() -> Self {
         let [timeout, memory_time] = [10, 30].map(Duration::from_secs);
-        Self { timeout, connections: 4, memory_time, memory: 16 << 20 }
+        Self { timeout, connections: 6, memory_time, memory: 16 << 20 }
     }
 }
 
-/// Questions of one table that may wait for a connection; further ones fail at once.
-const QUESTIONS_MAX: usize = 4096;
 /// How long a failure is remembered: so long nobody waits for a server that does not answer.
 const FAILURE_TIME: Duration = Duration::from_secs(2);
 /// Octets of an answer at most.
@@ -153,16 +154,10 @@ impl Lookups {
 /// What a server said: a value, that there is none, or why there is no answer.
 type Answer = Result<Option<Vec<u8>>, String>;
 
-struct Question {
-    key: Box<[u8]>,
-    ticket: Ticket,
-}
-
 /// A table on a server.
 pub(super) struct RemoteTable {
     lookups: Lookups,
     memory: Arc<Memory>,
-    questions: mpsc::Sender<Question>,
 }
 
 /// What a table's connections and those who ask share.
@@ -171,9 +166,20 @@ struct Memory {
     /// As configured.
     table: String,
     settings: RemoteSettings,
-    cache: Mutex<Cache>,
+    state: Mutex<State>,
+    /// A question waits, or none will any more.
+    asked: Notify,
+    /// A question made room for another, or none will any more.
+    given_up: Notify,
     /// The last question got no answer, and that was said.
     is_failing: AtomicBool,
+}
+
+struct State {
+    cache: Cache,
+    questions: Questions,
+    /// Nobody can ask any more.
+    is_closed: bool,
 }
 
 impl fmt::Debug for RemoteTable {
@@ -194,41 +200,56 @@ impl RemoteTable {
         let runtime = lookups.runtime().map_err(|error| {
             spec.error(format!("cannot start the thread for lookups: {error}"), "allow more threads")
         })?;
-        let (questions, receiver) = mpsc::channel(QUESTIONS_MAX);
+        let connections = settings.connections.max(1);
         let memory = Arc::new(Memory {
             lookups: lookups.clone(),
             table: spec.text.to_owned(),
             settings,
-            cache: Mutex::new(Cache::new(settings.memory)),
+            state: Mutex::new(State {
+                cache: Cache::new(settings.memory),
+                questions: Questions::new(PLACES_MAX, connections),
+                is_closed: false,
+            }),
+            asked: Notify::new(),
+            given_up: Notify::new(),
             is_failing: AtomicBool::new(false),
         });
-        let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
-        for _ in 0..settings.connections.max(1) {
-            let (lookups, memory) = (lookups.clone(), Arc::clone(&memory));
-            runtime.spawn(answer_all(lookups, memory, Arc::clone(&receiver), client.another()));
+        for _ in 0..connections {
+            runtime.spawn(answer_all(Arc::clone(&memory), client.another()));
         }
-        Ok(Self { lookups: lookups.clone(), memory, questions })
+        runtime.spawn(tell_given_up(Arc::clone(&memory)));
+        Ok(Self { lookups: lookups.clone(), memory })
     }
 }
 
 impl LookupTable for RemoteTable {
-    fn look_up<'a>(&'a self, arena: &'a Bump, key: &[u8]) -> Result<Option<&'a [u8]>, LookupError> {
+    fn look_up<'a>(
+        &'a self,
+        arena: &'a Bump,
+        key: &[u8],
+        sharer: Sharer,
+    ) -> Result<Option<&'a [u8]>, LookupError> {
         let key = super::string_table::folded(key);
-        let mut cache = self.memory.cache();
-        match cache.find(&key, Instant::now()) {
-            Some(Known::Value(Ok(value))) => Ok(value.map(|value| &*arena.alloc_slice_copy(value))),
-            Some(Known::Value(Err(()))) => Err(LookupError::Unavailable),
-            Some(Known::Asked(ticket)) => Err(LookupError::Pending(ticket)),
-            None => {
-                let question = Question { key: (*key).into(), ticket: self.lookups.ticket() };
-                let ticket = question.ticket;
-                if self.questions.try_send(question).is_err() {
-                    return Err(LookupError::Unavailable);
-                }
-                cache.note_asked(&key, ticket);
-                Err(LookupError::Pending(ticket))
-            }
+        let mut state = self.memory.state();
+        match state.cache.find(&key, Instant::now()) {
+            Some(Ok(value)) => return Ok(value.map(|value| &*arena.alloc_slice_copy(value))),
+            Some(Err(())) => return Err(LookupError::Unavailable),
+            None => {}
         }
+        let mut is_new = false;
+        let ticket = state.questions.ask(&key, sharer, || {
+            is_new = true;
+            self.lookups.ticket()
+        });
+        let has_given_up = state.questions.has_given_up();
+        drop(state);
+        if is_new {
+            self.memory.asked.notify_one();
+        }
+        if has_given_up {
+            self.memory.given_up.notify_one();
+        }
+        Err(ticket.map_or(LookupError::Unavailable, LookupError::Pending))
     }
 
     fn may_wait(&self) -> bool {
@@ -236,10 +257,34 @@ impl LookupTable for RemoteTable {
     }
 }
 
+impl Drop for RemoteTable {
+    fn drop(&mut self) {
+        self.memory.state().is_closed = true;
+        self.memory.asked.notify_one();
+        self.memory.given_up.notify_one();
+    }
+}
+
 impl Memory {
-    fn cache(&self) -> MutexGuard<'_, Cache> {
+    /// The question whose turn it is, when there is one; `None` when none will come any more.
+    async fn next(&self) -> Option<Question> {
+        loop {
+            let (question, is_over) = {
+                let mut state = self.state();
+                (state.questions.next(), state.is_closed && state.questions.is_empty())
+            };
+            if question.is_some() || is_over {
+                // One call may stand for several questions, and the end concerns all connections.
+                self.asked.notify_one();
+                return question;
+            }
+            self.asked.notified().await;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
         // Each change leaves it whole.
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remember(&self, key: Box<[u8]>, answer: Answer) {
@@ -254,7 +299,9 @@ impl Memory {
             _ => {}
         }
         let value = answer.map(|value| value.map(Vec::into_boxed_slice)).map_err(drop);
-        self.cache().remember(key, value, Instant::now() + time);
+        let mut state = self.state();
+        state.questions.answered(&key);
+        state.cache.remember(key, value, Instant::now() + time);
     }
 }
 
@@ -264,18 +311,26 @@ fn report_directly(message: &str) {
 }
 
 /// One connection's life: it ends when nobody can ask any more and all who did have their answer.
-async fn answer_all(
-    lookups: Lookups,
-    memory: Arc<Memory>,
-    questions: Arc<tokio::sync::Mutex<mpsc::Receiver<Question>>>,
-    mut client: Box<dyn Client>,
-) {
-    loop {
-        let question = questions.lock().await.recv().await;
-        let Some(Question { key, ticket }) = question else { return };
+async fn answer_all(memory: Arc<Memory>, mut client: Box<dyn Client>) {
+    while let Some(Question { key, ticket }) = memory.next().await {
         let answer = answer(client.as_mut(), &key, memory.settings.timeout).await;
         memory.remember(key, answer);
-        lookups.answered(ticket);
+        memory.lookups.answered(ticket);
+    }
+}
+
+/// Tells those whose questions made room for others': they may ask again, and nothing is remembered of it.
+async fn tell_given_up(memory: Arc<Memory>) {
+    loop {
+        let (tickets, is_closed) = {
+            let mut state = memory.state();
+            (state.questions.take_given_up(), state.is_closed)
+        };
+        tickets.into_iter().for_each(|ticket| memory.lookups.answered(ticket));
+        if is_closed {
+            return;
+        }
+        memory.given_up.notified().await;
     }
 }
 

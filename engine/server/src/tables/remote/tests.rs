@@ -36,7 +36,7 @@ impl Asked {
     pub(super) fn ask(&self, key: &str) -> Result<Option<String>, LookupError> {
         let arena = Bump::new();
         loop {
-            match self.maps.find(&arena, key.as_bytes()) {
+            match self.maps.find(&arena, key.as_bytes(), Sharer::default()) {
                 Err(LookupError::Pending(ticket)) => while self.answers.recv().unwrap() != ticket {},
                 result => {
                     return result.map(|value| value.map(|value| String::from_utf8(value.to_vec()).unwrap()));
@@ -147,6 +147,40 @@ fn a_server_that_does_not_answer_fails_in_time() {
 }
 
 #[test]
+fn a_client_with_questions_without_end_stops_no_other() {
+    let port = server(|stream| {
+        // Nobody else's connection is used for a question that has no answer.
+        answer_lines(&stream, |key| {
+            if !key.starts_with("honest") {
+                thread::park();
+            }
+            Some("500 not%20found\n".to_owned())
+        });
+    });
+    let Asked { maps, answers } = Asked::open(&format!("tcp:127.0.0.1:{port}"), Path::new("/"), SETTINGS);
+    let [stranger, honest] =
+        ["192.0.2.1", "198.51.100.1"].map(|client| Sharer::of_client(client.parse().unwrap()));
+    let ask = |key: &str, sharer| match maps.find(&Bump::new(), key.as_bytes(), sharer) {
+        Err(LookupError::Pending(ticket)) => Some(ticket),
+        Err(LookupError::Unavailable) => None,
+        Ok(value) => panic!("{key}: {value:?}"),
+    };
+    let asked: Vec<Ticket> = (0..10_000).map_while(|number| ask(&format!("{number}"), stranger)).collect();
+    assert!((PLACES_MAX..=PLACES_MAX + SETTINGS.connections).contains(&asked.len()), "{}", asked.len());
+    for key in ["honest1", "honest2", "honest3"] {
+        let ticket = ask(key, honest).unwrap();
+        loop {
+            let answered = answers.recv_timeout(SETTINGS.timeout / 2).unwrap();
+            if answered == ticket {
+                break;
+            }
+            assert!(asked.contains(&answered), "a question that made room");
+        }
+        assert_eq!(maps.find(&Bump::new(), key.as_bytes(), honest), Ok(None));
+    }
+}
+
+#[test]
 fn who_asked_is_told_though_the_table_is_gone() {
     let (go, wait) = channel::bounded::<()>(0);
     let port = server(move |stream| {
@@ -156,10 +190,11 @@ fn who_asked_is_told_though_the_table_is_gone() {
         });
     });
     let Asked { maps, answers } = Asked::open(&format!("tcp:127.0.0.1:{port}"), Path::new("/"), SETTINGS);
-    let tickets = ["a", "b", "c", "d"].map(|key| match maps.find(&Bump::new(), key.as_bytes()) {
-        Err(LookupError::Pending(ticket)) => ticket,
-        other => panic!("{other:?}"),
-    });
+    let tickets =
+        ["a", "b", "c", "d"].map(|key| match maps.find(&Bump::new(), key.as_bytes(), Sharer::default()) {
+            Err(LookupError::Pending(ticket)) => ticket,
+            other => panic!("{other:?}"),
+        });
     drop(maps);
     for _ in 0..4 {
         go.send(()).unwrap();
