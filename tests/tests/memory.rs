@@ -63,6 +63,9 @@ fn memory_stays_within_the_documented_bound() {
         settings.iter().for_each(|set| arguments.extend(["--set", set]));
         let mut engine = Engine::start_plainly(directory.path(), &arguments);
         let (pid, server) = (engine.pid(), engine.addresses[0]);
+        let environment = std::fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap();
+        let mut variables = environment.split(|byte| *byte == 0);
+        assert!(variables.any(|variable| variable == b"MIMALLOC_PURGE_DELAY=10"));
         let is_over = AtomicBool::new(false);
         let peak = std::thread::scope(|scope| {
             let reader = scope.spawn(move || engine.wait());
@@ -81,6 +84,7 @@ fn memory_stays_within_the_documented_bound() {
             kill_process(pid, Signal::TERM).unwrap();
             assert!(reader.join().unwrap().success());
             eprintln!("{name}: {} MiB, {seen:?}", peak / MIB);
+            assert!(seen.bytes > LIMIT, "{name}: the flood did not come: {seen:?}");
             peak
         });
         assert!(peak <= DOCUMENTED, "{name}: {} MiB of {} MiB", peak / MIB, DOCUMENTED / MIB);

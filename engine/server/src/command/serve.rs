@@ -1,6 +1,8 @@
 //! Owns `mailrace serve`.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 use super::{ConfigurationArguments, EXIT_CONFIG, EXIT_UNAVAILABLE, Failure};
 use crate::config::Sources;
@@ -22,6 +24,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
+    tell_allocator();
     let Arguments { configuration, listen, queue, io } = arguments;
     let sources = Sources { listen, queue, io, ..configuration.sources() };
     // The log has the reason.
@@ -30,3 +33,21 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         _ => Failure::reported(EXIT_UNAVAILABLE),
     })
 }
+
+/// Sees to it that memory which is free goes back to the system soon: the allocator keeps it for a second if it is told
+/// nothing, and so more than clients hold. It reads its options before the program begins, and from the environment alone,
+/// so that the program starts once more in this process. Where that is not allowed it goes on as it is.
+fn tell_allocator() {
+    if std::env::var_os(PURGE_DELAY).is_some() {
+        return;
+    }
+    let mut arguments = std::env::args_os();
+    if let (Ok(program), Some(name)) = (std::env::current_exe(), arguments.next()) {
+        // It returns only when it has failed.
+        let _ = Command::new(program).arg0(name).args(arguments).env(PURGE_DELAY, PURGE_MILLISECONDS).exec();
+    }
+}
+
+/// The allocator's option.
+const PURGE_DELAY: &str = "MIMALLOC_PURGE_DELAY";
+const PURGE_MILLISECONDS: &str = "10";
