@@ -384,6 +384,9 @@ impl<'o> Opener<'o> {
             "static" => {
                 let value = spec.name.strip_prefix('{').and_then(|inner| inner.strip_suffix('}'));
                 let value = value.map_or(spec.name, str::trim).as_bytes();
+                if spec.name.is_empty() {
+                    return Err(spec.error("has no value", "write static:value").into());
+                }
                 report.see_value(1, value, false);
                 Arc::new(StaticTable(value.into()))
             }
@@ -449,16 +452,37 @@ fn items(spec: &Spec<'_>) -> Result<Vec<String>, TableError> {
 
 /// The same with the braces of items.
 fn bracketed<'s>(spec: &Spec<'s>) -> Result<Vec<&'s str>, TableError> {
-    let inner = spec.name.trim().strip_prefix('{').and_then(|inner| inner.strip_suffix('}'));
-    let Some(inner) = inner else {
+    let list = spec.name.trim();
+    let Some(inner) = list.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) else {
         let remedy = format!("write {}:{{ one, two }}", spec.kind);
         return Err(spec.error("its list is not in braces", &remedy));
     };
+    let unmatched = std::iter::once(list)
+        .chain(split_items(inner).filter(|item| item.starts_with('{')))
+        .find(|text| !is_one_pair(text));
+    if let Some(text) = unmatched {
+        let remedy = "end each item with the brace that matches its first one";
+        return Err(spec.error(format!("the braces of {text:?} do not match"), remedy));
+    }
     let items: Vec<&str> = split_items(inner).collect();
     if items.is_empty() {
         return Err(spec.error("its list is empty", "put something between the braces"));
     }
     Ok(items)
+}
+
+/// Whether the brace that matches the first one is the last letter, and no other.
+fn is_one_pair(text: &str) -> bool {
+    let mut depth = 0_u32;
+    let end = text.find(|letter| {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0
+    });
+    end.is_some_and(|end| end + 1 == text.len())
 }
 
 /// The items of a list: commas and blanks separate them, but not between braces.
@@ -495,6 +519,25 @@ mod tests {
     fn lists_are_split_outside_of_braces() {
         let items: Vec<&str> = split_items("a:b, c:{ d, e } {f g},{{h}}").collect();
         assert_eq!(items, ["a:b", "c:{ d, e }", "{f g}", "{{h}}"]);
+    }
+
+    /// Postfix refuses them too; some would come out as another value.
+    #[test]
+    fn braces_that_do_not_match_are_refused() {
+        for table in [
+            "pcre:{{/a/ x}}}",
+            "pcre:{{{/a/ x}}",
+            "pcre:{{/a/ x}y}",
+            "pcre:{{/a/ x}{/b/ y}}",
+            "cidr:{{10.0.0.0/8 x}}}",
+            "inline:{{a = b}}}",
+            "inline:{a=b}}",
+            "unionmap:{static:a}}",
+        ] {
+            assert!(refused(table).contains("do not match"), "{table}: {}", refused(table));
+        }
+        assert_eq!(found("pcre:{{/a{2}/ {x}}}", "aa").as_deref(), Some("{x}"));
+        assert!(refused("static:").contains("has no value"));
     }
 
     #[test]
