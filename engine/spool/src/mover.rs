@@ -145,7 +145,17 @@ pub(crate) struct Moves {
     /// stay for as long as one of them does.
     copies: HashMap<QueueId, Vec<u64>>,
     /// Marks under way; those that say `done` also when they failed.
-    marks: HashMap<QueueId, u32>,
+    marks: HashMap<QueueId, Marks>,
+}
+
+/// Marks of one message that are under way.
+#[derive(Debug, Default)]
+struct Marks {
+    open: u32,
+    /// Order of the one that was begun last.
+    begun: u64,
+    /// Order of the latest one that is durable.
+    durable: u64,
 }
 
 impl Moves {
@@ -171,15 +181,28 @@ impl Moves {
         self.answers.try_recv().ok()
     }
 
-    pub(crate) fn mark_begins(&mut self, id: QueueId) {
-        *self.marks.entry(id).or_default() += 1;
+    /// Counts a mark as under way; returns its place in the order of the message's marks.
+    pub(crate) fn mark_begins(&mut self, id: QueueId) -> u64 {
+        let marks = self.marks.entry(id).or_default();
+        marks.open += 1;
+        marks.begun += 1;
+        marks.begun
+    }
+
+    /// Whether no later mark of the message was durable before this one. Writes end in any order, and the next start takes
+    /// the mark that was written last.
+    pub(crate) fn is_latest(&mut self, id: QueueId, order: u64) -> bool {
+        let Some(marks) = self.marks.get_mut(&id) else { return false };
+        let is_latest = order > marks.durable;
+        marks.durable = marks.durable.max(order);
+        is_latest
     }
 
     pub(crate) fn mark_ends(&mut self, id: QueueId) {
-        if let Entry::Occupied(mut count) = self.marks.entry(id) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
+        if let Entry::Occupied(mut marks) = self.marks.entry(id) {
+            marks.get_mut().open -= 1;
+            if marks.get().open == 0 {
+                marks.remove();
             }
         }
     }

@@ -178,6 +178,8 @@ enum Pending {
         tag: u64,
         id: QueueId,
         mark: Mark,
+        /// Its place among the marks of the message.
+        order: u64,
     },
     /// The mark for a message whose write failed.
     Undone {
@@ -393,9 +395,9 @@ impl<D: Disk> SegmentSpool<D> {
         let entry = self.index.get(id).ok_or(MarkError::NotFound)?;
         let copies = self.moves.copies_of(id).chain([entry.last]).collect::<Vec<u64>>();
         self.put_mark(id, mark, &copies).map_err(MarkError::Refused)?;
-        self.moves.mark_begins(id);
+        let order = self.moves.mark_begins(id);
         if let Some(batch) = self.gathering.as_mut() {
-            batch.pending.push(Pending::Mark { tag, id, mark });
+            batch.pending.push(Pending::Mark { tag, id, mark, order });
         }
         Ok(())
     }
@@ -796,14 +798,14 @@ impl<D: Disk> SegmentSpool<D> {
             }
             Pending::Undone { tag } => self.settled.push_back((tag, Err(SpoolError))),
             Pending::Move { id, entry, .. } => self.settle_move(id, entry, is_durable),
-            Pending::Mark { tag, id, mark } => {
+            Pending::Mark { tag, id, mark, order } => {
+                if is_durable && (mark == Mark::Done || self.moves.is_latest(id, order)) {
+                    self.apply(id, mark);
+                }
                 // One that says `done` may be on the disk though it failed. Then no copy may stand behind it: marks are
                 // given up after what they speak of, and so behind it.
                 if is_durable || mark != Mark::Done {
                     self.moves.mark_ends(id);
-                }
-                if is_durable {
-                    self.apply(id, mark);
                 }
                 self.settled.push_back((tag, result));
             }

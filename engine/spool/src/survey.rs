@@ -231,6 +231,10 @@ pub(crate) fn survey<D: Disk>(disk: &D, found: &FoundManifest, view: View) -> Re
             found.is_unreadable = true;
             survey.damage.push(found.damage(*offset, DamageKind::Unreadable(error.to_string())));
         }
+        // That a beginning could not be made durable is no loss: there is no record behind it.
+        if found.entry.is_none() && found.records == 0 && scan.unreadable().is_none() {
+            found.is_unreadable = false;
+        }
         found.is_damaged |= found.is_unreadable;
         survey.uses.insert(sequence, found);
     }

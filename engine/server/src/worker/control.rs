@@ -144,14 +144,14 @@ impl Markings {
         self.jobs.push(Job { tag, mark, ids, given: 0, under_way: 0, is_itemised, marked, answer });
     }
 
-    /// Gives the spool as many marks as it takes now.
+    /// Gives the spool as many marks as it takes now, in the order in which they were asked for.
     pub(crate) fn advance<D: Disk>(&mut self, spool: &mut SegmentSpool<D>) {
-        for job in &mut self.jobs {
+        'jobs: for job in &mut self.jobs {
             while let Some(id) = job.ids.get(job.given).copied() {
                 match spool.mark(id, job.mark, job.tag + job.given as u64) {
                     Ok(()) => job.under_way += 1,
                     Err(MarkError::NotFound) => {}
-                    Err(MarkError::Refused(Refusal::Busy)) => break,
+                    Err(MarkError::Refused(Refusal::Busy)) => break 'jobs,
                     Err(MarkError::Refused(_)) => job.count(id, false),
                 }
                 job.given += 1;

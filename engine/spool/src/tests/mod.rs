@@ -1,3 +1,4 @@
+mod copies;
 mod damage;
 mod lives;
 
@@ -264,6 +265,27 @@ fn marks_are_kept() {
     let disk = life.cut_power();
     let life = Life::begin(&disk);
     assert_eq!((life.report.messages, life.spool.stats().held), (1, 0));
+}
+
+#[test]
+fn the_later_of_two_marks_counts_in_whatever_order_their_writes_end() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    let id = life.put_settled(&[b"marked twice"]);
+    let mut writes = Vec::new();
+    for (mark, tag) in [(Mark::Hold, 1), (Mark::Release, 2)] {
+        life.spool.mark(id, mark, tag).unwrap();
+        life.spool.advance(&mut life.io);
+        life.io.wait(Some(Instant::default()), &mut writes).unwrap();
+    }
+    assert_eq!(writes.len(), 2);
+    for write in writes.into_iter().rev() {
+        let Completion::Written { token, block, result } = write else { panic!("it is a write") };
+        life.spool.completed(token, block, result);
+    }
+    assert_eq!(life.settle(), [(2, Ok(())), (1, Ok(()))]);
+    assert_eq!(life.spool.stats().held, 0);
+    let disk = life.kill();
+    assert_eq!(contents(&disk)[&id].0, State::Incoming);
 }
 
 #[test]

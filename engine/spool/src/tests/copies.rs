@@ -1,0 +1,69 @@
+//! Messages that were moved, and the marks that end them.
+
+use super::*;
+
+/// Number of segments that have this.
+fn segments_with(disk: &MemoryDisk, needle: &[u8]) -> usize {
+    let mut count = 0;
+    for name in disk.list("segments").unwrap() {
+        disk.damage(&format!("segments/{name}"), |bytes| {
+            count += usize::from(bytes.windows(needle.len()).any(|window| window == needle));
+        });
+    }
+    count
+}
+
+/// A damaged segment stays as it is, with the records of what was moved out of it: the mark that ends such a message has to
+/// stay for as long, whether it was made in the life that moved the message or in a later one.
+#[test]
+fn what_was_moved_out_of_a_damaged_segment_stays_done() {
+    for has_later_life in [false, true] {
+        let mut life = Life::begin(&MemoryDisk::new());
+        let put = |life: &mut Life, count: usize| -> Vec<QueueId> {
+            life.keep();
+            (0..count).map(|_| life.put_settled(&[b"small"])).collect()
+        };
+        // A segment has room for 15 such batches; the first of four is to be left.
+        let moved = life.put_settled(&[b"moved in time"]);
+        let spoilt = life.put_settled(&[b"spoilt"]);
+        let passing = put(&mut life, 13);
+        let mut others: Vec<QueueId> = (0..3).flat_map(|_| put(&mut life, 15)).collect();
+        let disk = life.end();
+        let (path, place) = find(&disk, b"spoilt");
+        damage(&disk, &path, place);
+        let mut life = Life::begin(&disk);
+        assert_eq!(life.spool.mark(spoilt, Mark::Done, 9), Err(MarkError::NotFound));
+        for id in passing {
+            life.keeper.step();
+            life.mark_settled(id, Mark::Done);
+        }
+        // Those marks stay for as long as their segment; the copy goes to another one.
+        for _ in 0..16 {
+            life.keeper.step();
+            others.push(life.put_settled(&[b"small"]));
+        }
+        for _ in 0..10 {
+            life.keep();
+            life.settle();
+        }
+        assert_eq!(segments_with(&disk, b"moved in time"), 2);
+        if has_later_life {
+            let disk = life.kill();
+            life = Life::begin(&disk);
+        }
+        others.push(moved);
+        for id in others {
+            life.keep();
+            life.mark_settled(id, Mark::Done);
+        }
+        // What the marks stand in is used again, unless it has to stay.
+        for _ in 0..100 {
+            life.keep();
+            let id = life.put_settled(&[b"small"]);
+            life.mark_settled(id, Mark::Done);
+        }
+        let disk = life.kill();
+        let life = Life::begin(&disk);
+        assert_eq!(life.report.messages, 0);
+    }
+}
