@@ -27,7 +27,6 @@ mod limit;
 mod line;
 mod output;
 pub(crate) mod panics;
-mod shares;
 #[cfg(test)]
 mod threads;
 mod value;

@@ -341,6 +341,9 @@ impl Files {
     /// is hit too.
     pub(super) fn take_corruptions(&mut self) -> Vec<Corruption> {
         let mut corruptions = std::mem::take(&mut self.corruptions);
+        // Those are told again: more may be written behind them.
+        let fronts = corruptions.iter().filter(|hit| hit.from < BLOCK_ALIGNMENT);
+        self.corruptions.extend(fronts.cloned());
         for index in 0..corruptions.len() {
             let Corruption { octets, from, to, number } = &corruptions[index];
             let front = octets.get(..BLOCK_ALIGNMENT).filter(|_| *from < BLOCK_ALIGNMENT);

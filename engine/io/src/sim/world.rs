@@ -56,6 +56,8 @@ pub(super) struct State {
     pub(super) now: Instant,
     /// The wall clock at the start of time, in microseconds.
     wall_start: u64,
+    /// The wall clock stands still.
+    is_clock_still: bool,
     pub(super) conditions: Conditions,
     faults: Faults,
     pub(super) disk_random: Random,
@@ -126,6 +128,9 @@ impl State {
 
     /// The wall clock, in microseconds of the Unix epoch.
     pub(super) const fn wall_clock(&self) -> u64 {
+        if self.is_clock_still {
+            return self.wall_start;
+        }
         self.wall_start.saturating_add(self.now.nanoseconds() / 1000)
     }
 
@@ -152,6 +157,7 @@ impl World {
         Self(Arc::new(Mutex::new(State {
             now: Instant::from_nanoseconds(1_000_000),
             wall_start: 1_700_000_000_000_000,
+            is_clock_still: false,
             conditions,
             faults,
             disk_random: Random::new(seed, "disk"),
@@ -219,6 +225,16 @@ impl World {
         let mut state = self.state();
         state.wall_start = state.wall_start.saturating_add_signed(microseconds);
         state.note("the wall clock jumps by {} s", [microseconds.unsigned_abs() / 1_000_000, 0, 0]);
+    }
+
+    /// Sets the wall clock to a time in microseconds of the Unix epoch, as a machine without a battery does whenever it
+    /// starts. `is_still`: there it stays.
+    pub fn set_wall_clock(&self, microseconds: u64, is_still: bool) {
+        let mut state = self.state();
+        state.is_clock_still = is_still;
+        let passed = if is_still { 0 } else { state.now.nanoseconds() / 1000 };
+        state.wall_start = microseconds.saturating_sub(passed);
+        state.note("the wall clock is set to {} s", [microseconds / 1_000_000, 0, 0]);
     }
 
     /// A worker goes into its wait: what it has queued begins.

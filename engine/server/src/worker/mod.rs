@@ -23,9 +23,9 @@ mod usage;
 use std::sync::Arc;
 
 use crossbeam::channel::Receiver;
-use mailrace_core::Timestamp;
+use mailrace_core::{QueueId, Timestamp};
 use mailrace_io::{Completion, Instant, Io, IoError, Operation};
-use mailrace_spool::{SegmentSpool, Shared};
+use mailrace_spool::{SegmentSpool, Shared, State};
 
 use engine::Engine;
 
@@ -94,6 +94,12 @@ impl<I: Io> Worker<I> {
     #[must_use]
     pub fn usage(&self) -> Usage {
         self.engine.usage()
+    }
+
+    /// What is in its queue, as its memory has it: for tests.
+    #[must_use]
+    pub fn messages(&self) -> Vec<(QueueId, State)> {
+        self.engine.messages()
     }
 
     /// The same, waiting until `deadline` at most; one in the past makes it a poll.

@@ -1,6 +1,8 @@
 //! Owns what a worker holds at a moment, so that a test can tell whether all of it is needed.
 
+use mailrace_core::QueueId;
 use mailrace_io::Disk;
+use mailrace_spool::State;
 
 use super::engine::Engine;
 
@@ -34,6 +36,10 @@ impl Usage {
 }
 
 impl<D: Disk> Engine<D> {
+    pub(super) fn messages(&self) -> Vec<(QueueId, State)> {
+        self.spool.ids().collect()
+    }
+
     pub(super) fn usage(&self) -> Usage {
         Usage {
             connections: self.connections.iter().flatten().count(),

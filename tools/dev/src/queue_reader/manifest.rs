@@ -47,6 +47,12 @@ impl Manifest {
     }
 }
 
+/// Whether a file's bytes are those of a manifest, as far as one of its slots shows.
+#[must_use]
+pub fn is_manifest(octets: &[u8]) -> bool {
+    [0, octets.len() / 2].into_iter().any(|at| octets[at..].starts_with(b"MAILRMAN"))
+}
+
 fn slot(octets: &[u8]) -> Result<Option<Manifest>, ReadError> {
     let Some(head) = octets.get(..HEAD).filter(|head| head.starts_with(b"MAILRMAN")) else {
         return Ok(None);

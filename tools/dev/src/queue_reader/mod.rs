@@ -8,6 +8,7 @@
 //! checks all of its sums again.
 
 mod command;
+mod counted;
 mod envelope;
 mod manifest;
 mod segment;
@@ -18,8 +19,10 @@ use std::io;
 use std::path::Path;
 
 pub use command::command;
+pub use counted::{Counted, Gone};
 pub use envelope::{Envelope, Recipient};
 use manifest::Manifest;
+pub use manifest::is_manifest;
 pub use segment::{FRONT as HEADER_SIZE, Files, record_headers};
 use segment::{Kind, Record, Segment};
 
@@ -43,6 +46,7 @@ impl fmt::Display for Damage {
 /// What a queue holds.
 #[derive(Debug, Default)]
 pub struct Reading {
+    manifest: Option<Manifest>,
     segments: BTreeMap<u64, Segment>,
     /// Messages in the queue, by the number of their id.
     pub messages: BTreeMap<u64, Found>,
@@ -138,6 +142,7 @@ pub fn read(files: &impl Files) -> Result<Reading, ReadError> {
         }
         None => {}
     }
+    reading.manifest = manifest;
     Ok(reading)
 }
 
@@ -273,6 +278,24 @@ impl Reading {
             ranges.iter().any(|(of, from, through)| *of == worker && (*from..=*through).contains(&number))
         };
         for segment in self.segments.values() {
+            // In a segment one batch follows the other, with the next number.
+            let mut before = (segment::FRONT as u64, 0);
+            for batch in &segment.batches {
+                let (end, number) = before;
+                before = (u64::from(batch.offset + batch.length), batch.number);
+                let mut between = segment
+                    .records
+                    .keys()
+                    .filter(|offset| (end..u64::from(batch.offset)).contains(&u64::from(**offset)));
+                if u64::from(batch.offset) > end
+                    && between.next().is_none()
+                    && batch.number > number + 1
+                    && was_durable(batch.worker, batch.number - 1)
+                {
+                    let what = "a durable batch is missing";
+                    self.damage.push(Damage { name: segment.name.clone(), offset: end, what });
+                }
+            }
             for batch in &segment.batches {
                 let end = batch.offset + batch.length;
                 let whole =

@@ -154,3 +154,48 @@ fn damage_is_none_of_a_message() {
     files.segments.get_mut("5.seg").unwrap()[20] ^= 1;
     assert_eq!(read(&files).unwrap().damage.len(), 1);
 }
+
+#[test]
+fn what_the_manifest_counted_and_is_gone_is_known_by_its_place() {
+    let mut files = queue(2);
+    files.manifest = Some(manifest(5, b'C', 1));
+    let counted = read(&files).unwrap().counted();
+    assert_eq!(read(&files).unwrap().gone_since(&counted), []);
+    let gone = Gone { name: "5.seg".to_owned(), offset: 4096, id: ID };
+    files.segments.get_mut("5.seg").unwrap()[4096 + 64] ^= 1;
+    assert_eq!(read(&files).unwrap().gone_since(&counted), std::slice::from_ref(&gone));
+    files.segments.clear();
+    files.manifest = Some(manifest(5, b'L', 1));
+    assert_eq!(read(&files).unwrap().gone_since(&counted), [gone]);
+    // Emptied, or never counted.
+    files.manifest = Some(manifest(5, b'E', 1));
+    assert_eq!(read(&files).unwrap().gone_since(&counted), []);
+    files = queue(2);
+    files.manifest = Some(manifest(5, b'C', 2));
+    assert_eq!(read(&files).unwrap().gone_since(&read(&files).unwrap().counted()), []);
+}
+
+/// A batch of one record's size, whose worker knows all before it to be durable.
+fn batch(file: &mut [u8], at: usize, number: u64) {
+    put(file, at, &[0xB7, 0x4D, 0x72, 0x42]);
+    put(file, at + 4, &4096u32.to_le_bytes());
+    put(file, at + 16, &number.to_le_bytes());
+    put(file, at + 24, &(number - 1).to_le_bytes());
+    put(file, at + 40, &1u64.to_le_bytes());
+    let own = sum(&file[at..at + 56], SALT ^ (at as u64).rotate_left(32));
+    put(file, at + 56, &own.to_le_bytes());
+}
+
+#[test]
+fn a_gap_where_a_durable_batch_was_is_damage() {
+    let damage = |places: &[(usize, u64)]| {
+        let mut file = segment(1, 5);
+        places.iter().for_each(|(at, number)| batch(&mut file, *at, *number));
+        let files = Memory { segments: BTreeMap::from([("5.seg".to_owned(), file)]), ..Memory::default() };
+        read(&files).unwrap().damage.iter().map(|damage| damage.offset).collect::<Vec<_>>()
+    };
+    assert_eq!(damage(&[(4096, 1), (8192, 2), (12_288, 3)]), [0u64; 0]);
+    assert_eq!(damage(&[(4096, 1), (12_288, 3)]), [8192]);
+    // One that was given the next number has lost none.
+    assert_eq!(damage(&[(4096, 1), (12_288, 2)]), [0u64; 0]);
+}

@@ -143,8 +143,8 @@ fn tell(report: &Report) {
         report.lives, report.failed_starts, report.kills, report.power_cuts, report.operations
     );
     println!(
-        "messages accepted {}, refused {}, marked as done {}, moved {}; reloads {}",
-        report.accepted, report.refused, report.done, report.moved, report.reloads
+        "messages accepted {}, refused {}, marked as done {}, moved {}; reloads {}; records missed {}",
+        report.accepted, report.refused, report.done, report.moved, report.reloads, report.missed
     );
     let faults = Fault::ALL.into_iter().zip(report.faults);
     let faults: Vec<String> = faults.map(|(fault, count)| format!("{} {count}", fault.name())).collect();

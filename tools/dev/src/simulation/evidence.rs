@@ -94,14 +94,16 @@ fn compare_recipients(
     let mut rest = found;
     let mut seen = BTreeSet::new();
     for said in &message.recipients {
-        if said.answer != Answer::Taken || said.is_accepted == Some(false) {
+        if !may_be_there(message, said) {
             continue;
         }
         let expansions = generations.clone().map(|generation| expand(said, generation));
-        let matching = expansions.into_iter().find_map(|mut expected| {
+        // What one generation makes the same as an earlier recipient another does not.
+        let matching = expansions.into_iter().filter_map(|mut expected| {
             expected.retain(|recipient| !seen.contains(&key(recipient)));
             rest.starts_with(&expected).then_some(expected)
         });
+        let matching = matching.max_by_key(Vec::len);
         match matching {
             Some(expected) => {
                 rest = &rest[expected.len()..];
@@ -113,6 +115,17 @@ fn compare_recipients(
         }
     }
     (!rest.is_empty()).then(|| "more".to_owned())
+}
+
+/// Whether a recipient was taken, or may have been: where another was refused for now there is room for one more.
+fn may_be_there(message: &Message, said: &Recipient) -> bool {
+    let is_refused = |other: &Recipient| other.answer == Answer::Taken && other.is_accepted == Some(false);
+    match said.answer {
+        _ if said.is_accepted == Some(false) => false,
+        Answer::Taken => true,
+        Answer::Surplus => message.recipients.iter().any(is_refused),
+        Answer::Denied => false,
+    }
 }
 
 /// A recipient as the queue has it.
@@ -153,12 +166,7 @@ fn key(recipient: &queue_reader::Recipient) -> Key {
 pub(super) fn compare_trace_field(message: &Message, found: &[u8], id: &str) -> Result<(), String> {
     let found = String::from_utf8_lossy(found);
     let one = |recipient: &Recipient| format!("\r\n\tfor <{}>; ", recipient.address);
-    let taken = || {
-        message
-            .recipients
-            .iter()
-            .filter(|said| said.answer == Answer::Taken && said.is_accepted != Some(false))
-    };
+    let taken = || message.recipients.iter().filter(|said| may_be_there(message, said));
     let many = ";\r\n\t".to_owned();
     // Of those whose reply was not read it is not known whether they count.
     let unknown = taken().filter(|said| said.is_accepted.is_none()).count();

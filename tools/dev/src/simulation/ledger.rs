@@ -10,7 +10,7 @@ use mailrace_spool::{Mark, State};
 use super::evidence;
 use super::message::Message;
 use super::onlooker::Onlooker;
-use crate::queue_reader::{self, Damage, Reading, id_text};
+use crate::queue_reader::{self, Counted, Damage, Gone, Reading, id_text};
 
 /// Whether a message is in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +31,69 @@ struct Record {
     id: Option<u64>,
     /// Generation of tables when it was answered.
     generation: Option<u64>,
-    /// What its state may be.
-    may_be_incoming: bool,
-    may_be_held: bool,
-    /// A mark was asked for and is not settled.
-    is_marking: bool,
+    /// Life of the engine in which it was in the queue last.
+    life: u64,
+    /// What its state may be before the marks.
+    states: States,
+    /// Marks in the order in which they were asked for; none when all are settled.
+    marks: Vec<Marking>,
 }
+
+/// Which states a message may have.
+#[derive(Clone, Copy, Debug)]
+struct States {
+    incoming: bool,
+    held: bool,
+}
+
+/// A mark that was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Marking {
+    mark: Mark,
+    outcome: Outcome,
+}
+
+/// What became of a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It is not settled.
+    Open,
+    /// It holds.
+    Durable,
+    /// It may be there or not.
+    Failed,
+    /// There was no such message any more.
+    Unfound,
+}
+
+impl Record {
+    /// What its state may be. Of marks that hold the one that was asked for last counts, however they became durable.
+    fn states(&self) -> States {
+        self.marks.iter().fold(self.states, |states, Marking { mark, outcome }| {
+            let is_certain = *outcome == Outcome::Durable;
+            match (mark, outcome) {
+                (Mark::Done, _) | (_, Outcome::Unfound) => states,
+                (Mark::Hold, _) => States { incoming: states.incoming && !is_certain, held: true },
+                (Mark::Release, _) => States { incoming: true, held: states.held && !is_certain },
+            }
+        })
+    }
+
+    fn open_marks(&self) -> impl Iterator<Item = Mark> + '_ {
+        self.marks.iter().filter(|marking| marking.outcome == Outcome::Open).map(|marking| marking.mark)
+    }
+
+    fn settle(&mut self, place: usize, outcome: Outcome) {
+        self.marks[place].outcome = outcome;
+        if self.open_marks().next().is_none() {
+            self.states = self.states();
+            self.marks.clear();
+        }
+    }
+}
+
+/// Marks of a message that are under way at once at most.
+const MARKS_MAX: usize = 3;
 
 /// All messages of a world.
 #[derive(Debug, Default)]
@@ -47,6 +104,12 @@ pub(super) struct Ledger {
     affected: BTreeSet<u64>,
     /// It damaged something.
     pub(super) is_damaged: bool,
+    /// Lives so far.
+    life: u64,
+    /// The manifest was hit since it was looked at last.
+    is_manifest_hit: bool,
+    /// What the manifest counted then.
+    counted: Counted,
     /// Operations of the disk that had failed when the engine was started.
     pub(super) failures_before: u64,
     /// Of the tables that the engine has now.
@@ -67,9 +130,9 @@ impl Ledger {
             presence: Presence::Never,
             id: None,
             generation: None,
-            may_be_incoming: true,
-            may_be_held: false,
-            is_marking: false,
+            life: 0,
+            states: States { incoming: true, held: false },
+            marks: Vec::new(),
         });
         number
     }
@@ -110,7 +173,7 @@ impl Ledger {
         self.accepted += 1;
         let record = &mut self.records[number];
         record.generation = Some(self.generation);
-        record.id = Some(id);
+        (record.id, record.life) = (Some(id), self.life);
         record.presence = Presence::Once;
         Ok(())
     }
@@ -122,7 +185,9 @@ impl Ledger {
 
     pub(super) fn is_markable(&self, number: usize) -> bool {
         let record = &self.records[number];
-        record.presence == Presence::Once && !record.is_marking && record.id.is_some()
+        let is_there =
+            record.presence == Presence::Once || record.open_marks().any(|mark| mark == Mark::Done);
+        is_there && record.open_marks().count() < MARKS_MAX && record.id.is_some()
     }
 
     /// A message that was submitted on this machine is in the queue; under which id is not told.
@@ -154,8 +219,8 @@ impl Ledger {
     pub(super) fn markable_by(&self, mark: Mark) -> Vec<usize> {
         let makes_difference = |number: &usize| match mark {
             Mark::Done => true,
-            Mark::Hold => self.records[*number].may_be_incoming,
-            Mark::Release => self.records[*number].may_be_held,
+            Mark::Hold => self.records[*number].states.incoming,
+            Mark::Release => self.records[*number].states.held,
         };
         self.markable().into_iter().filter(makes_difference).collect()
     }
@@ -163,8 +228,7 @@ impl Ledger {
     /// A mark of all messages is settled.
     pub(super) fn end_marks(
         &mut self,
-        numbers: &[usize],
-        mark: Mark,
+        numbers: &[(usize, usize)],
         marked: u64,
         failed: u64,
     ) -> Result<(), String> {
@@ -172,57 +236,96 @@ impl Ledger {
             let count = numbers.len();
             return Err(format!("{marked} messages were marked, {failed} were not, and there are {count}"));
         }
-        for number in numbers {
-            self.records[*number].is_marking = false;
-            // Of which it failed is not told.
-            if failed == 0 && marked == numbers.len() as u64 {
-                self.end_mark(*number, mark, 1, 0)?;
-            }
+        // Of which it failed is not told.
+        let is_certain = failed == 0 && marked == numbers.len() as u64;
+        for message in numbers {
+            self.end_mark(*message, u64::from(is_certain), u64::from(!is_certain))?;
         }
         Ok(())
     }
 
-    /// A mark is asked for; which message to name.
-    pub(super) fn begin_mark(&mut self, number: usize, mark: Mark) -> Option<QueueId> {
+    /// A mark is asked for; which message to name, and the mark's place among those of the message.
+    pub(super) fn begin_mark(&mut self, number: usize, mark: Mark) -> Option<(QueueId, usize)> {
         let record = &mut self.records[number];
-        record.is_marking = true;
-        match mark {
-            Mark::Done => record.presence = Presence::Perhaps,
-            Mark::Hold => record.may_be_held = true,
-            Mark::Release => record.may_be_incoming = true,
+        let id = record.id?;
+        if mark == Mark::Done {
+            record.presence = Presence::Perhaps;
         }
-        record.id.map(QueueId::from_number)
+        record.marks.push(Marking { mark, outcome: Outcome::Open });
+        Some((QueueId::from_number(id), record.marks.len() - 1))
     }
 
     /// A mark is settled: durable, failed, or there was no such message.
     pub(super) fn end_mark(
         &mut self,
-        number: usize,
-        mark: Mark,
+        (number, place): (usize, usize),
         marked: u64,
         failed: u64,
     ) -> Result<(), String> {
         let record = &mut self.records[number];
-        record.is_marking = false;
         if marked + failed > 1 {
             return Err(format!("message {number} was marked in {} places", marked + failed));
         }
-        if marked + failed == 0 {
-            if record.id.is_some_and(|id| self.affected.contains(&id)) {
-                return Ok(());
-            }
+        let is_done = record.marks[..place].iter().any(|before| before.mark == Mark::Done);
+        let is_affected = record.id.is_some_and(|id| self.affected.contains(&id));
+        if marked + failed == 0 && !is_done && !is_affected {
             return Err(format!(
                 "message {number} is in the queue, but was not found when it was to be marked"
             ));
         }
-        if marked == 1 {
-            match mark {
-                Mark::Done => {
-                    record.presence = Presence::Never;
-                    self.done += 1;
-                }
-                Mark::Hold => record.may_be_incoming = false,
-                Mark::Release => record.may_be_held = false,
+        if marked == 1 && record.marks[place].mark == Mark::Done && record.presence != Presence::Never {
+            record.presence = Presence::Never;
+            self.done += 1;
+        }
+        record.settle(
+            place,
+            match (marked, failed) {
+                (0, 0) => Outcome::Unfound,
+                (0, _) => Outcome::Failed,
+                _ => Outcome::Durable,
+            },
+        );
+        Ok(())
+    }
+
+    /// Whether a later message may have this one's id: it has gone in an earlier life, and the clock may have gone back.
+    fn is_id_free(&self, number: usize) -> bool {
+        let record = &self.records[number];
+        record.presence == Presence::Never && record.life < self.life
+    }
+
+    /// Compares what workers have in memory with what was told, when nothing is under way.
+    pub(super) fn compare_memory(&self, messages: &[(QueueId, State)]) -> Result<(), String> {
+        let mut seen: BTreeMap<u64, bool> = BTreeMap::new();
+        for (id, state) in messages {
+            if seen.insert(id.number(), *state == State::Hold).is_some() {
+                return Err(format!("{id} is in the memory of two workers, or twice in that of one"));
+            }
+        }
+        for (number, record) in self.records.iter().enumerate() {
+            let Some(id) = record.id.filter(|id| !self.affected.contains(id)) else { continue };
+            if self.is_id_free(number) || self.by_id.get(&id) != Some(&number) {
+                continue;
+            }
+            let is_held = seen.get(&id).copied();
+            let is_right = match (record.presence, is_held) {
+                (Presence::Perhaps, _) | (Presence::Never, None) => true,
+                (Presence::Once, Some(true)) => record.states().held,
+                (Presence::Once, Some(false)) => record.states().incoming,
+                (Presence::Once, None) | (Presence::Never, Some(_)) => false,
+            };
+            if !is_right {
+                return Err(format!(
+                    "the engine's memory has message {number}, {}, as {}, and it must be there {:?}, as {:?}",
+                    id_text(id),
+                    match is_held {
+                        None => "gone",
+                        Some(true) => "held",
+                        Some(false) => "not held",
+                    },
+                    record.presence,
+                    record.states(),
+                ));
             }
         }
         Ok(())
@@ -232,6 +335,7 @@ impl Ledger {
     pub(super) fn note_damage(&mut self, corruptions: &[Corruption]) {
         for Corruption { octets, from, to, .. } in corruptions {
             self.is_damaged = true;
+            self.is_manifest_hit |= queue_reader::is_manifest(octets);
             let is_header_hit = *from < queue_reader::HEADER_SIZE;
             for (start, end, id) in queue_reader::record_headers(octets) {
                 if is_header_hit || (start < *to && *from < end) {
@@ -246,6 +350,7 @@ impl Ledger {
         let disk = Onlooker::new(disk);
         let reading =
             queue_reader::read(&disk).map_err(|error| format!("the queue cannot be read: {error}"))?;
+        self.life += 1;
         self.moved += reading.moved as u64;
         let mut found = BTreeMap::new();
         for (id, message) in &reading.messages {
@@ -259,7 +364,19 @@ impl Ledger {
         for number in 0..self.records.len() {
             self.compare(number, found.get(&number).copied())?;
         }
-        Ok(Account { messages: found.len(), damage: reading.damage })
+        let gone = if self.is_manifest_hit { Vec::new() } else { reading.gone_since(&self.counted) };
+        self.is_manifest_hit = false;
+        self.counted = reading.counted();
+        Ok(Account { messages: found.len(), damage: reading.damage, gone })
+    }
+
+    /// An engine has ended as it should: notes what its manifest counts.
+    pub(super) fn note_counted(&mut self, disk: &SimDisk, corruptions: &[Corruption]) -> Result<(), String> {
+        self.note_damage(corruptions);
+        let reading = queue_reader::read(&Onlooker::new(disk))
+            .map_err(|error| format!("the queue cannot be read: {error}"))?;
+        self.counted.add(reading.counted());
+        Ok(())
     }
 
     /// Looks at the queue beside a running engine: what was told holds for a reader, too.
@@ -270,7 +387,7 @@ impl Ledger {
             queue_reader::read(&disk).map_err(|error| format!("the queue cannot be read: {error}"))?;
         let mut found = BTreeMap::new();
         for (id, message) in &reading.messages {
-            let number = match self.by_id.get(id) {
+            let number = match self.by_id.get(id).filter(|number| !self.is_id_free(**number)) {
                 Some(number) => *number,
                 None => self.identify(&reading, &disk, *id)?,
             };
@@ -285,8 +402,8 @@ impl Ledger {
             }
             let is_right = match (record.presence, seen) {
                 (Presence::Perhaps, _) | (Presence::Never, None) => true,
-                (Presence::Once, Some((_, true))) => record.may_be_held,
-                (Presence::Once, Some((_, false))) => record.may_be_incoming,
+                (Presence::Once, Some((_, true))) => record.states().held,
+                (Presence::Once, Some((_, false))) => record.states().incoming,
                 (Presence::Once, None) | (Presence::Never, Some(_)) => false,
             };
             if !is_right {
@@ -358,7 +475,7 @@ impl Ledger {
                 ));
             }
             record.presence = Presence::Never;
-            record.is_marking = false;
+            record.marks.clear();
             return Ok(());
         };
         let text = id_text(id);
@@ -373,16 +490,16 @@ impl Ledger {
                 "message {number} is there as {text}, and must not be: it was refused, done, not finished, or gone"
             ));
         }
-        let may_be = if is_held { record.may_be_held } else { record.may_be_incoming };
+        let states = record.states();
+        let may_be = if is_held { states.held } else { states.incoming };
         if !may_be && !is_affected {
             let state = if is_held { "held" } else { "not held" };
             return Err(format!("message {number}, {text}, has the wrong state: it is {state}"));
         }
-        record.may_be_incoming = !is_held;
-        record.may_be_held = is_held;
+        record.states = States { incoming: !is_held, held: is_held };
         record.presence = Presence::Once;
-        record.is_marking = false;
-        record.id = Some(id);
+        record.marks.clear();
+        (record.id, record.life) = (Some(id), self.life);
         self.by_id.insert(id, number);
         Ok(())
     }
@@ -393,4 +510,6 @@ impl Ledger {
 pub(super) struct Account {
     pub(super) messages: usize,
     pub(super) damage: Vec<Damage>,
+    /// Records that the manifest counted, and that are not there.
+    pub(super) gone: Vec<Gone>,
 }

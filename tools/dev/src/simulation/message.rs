@@ -224,7 +224,18 @@ impl Message {
         message.ret = random.one_in(6).then_some("HDRS");
         message.envelope_id = random.one_in(6).then(|| format!("local id {number}"));
         message.body = random.one_in(6).then_some(Body::EightBit);
+        let limit = usize::try_from(manner.message_size_limit).unwrap_or(usize::MAX);
+        let size = match random.below(20) {
+            0 if limit < 100_000 => limit,
+            1 if limit < 100_000 => limit + 1,
+            _ => size,
+        };
         message.fill(number, size, manner, false, random);
+        if size > limit && message.refusal.is_some() {
+            // Which of two reasons is found first depends on its parts.
+            (message.refusal, message.kept) = (None, None);
+            message.fill(number, 500, manner, false, random);
+        }
         message.has_bare_newlines = false;
         if message.content.len() as u64 > manner.message_size_limit {
             message.refusal = Some("552 5.3.4 ");

@@ -49,7 +49,7 @@ use mailrace_io::sim::{Crash, Fault, Random, Trace, World};
 use crate::queue_reader::Damage;
 use ledger::Ledger;
 use life::{End, Life};
-use plan::Plan;
+use plan::{Clock, Plan};
 use planted::PlantedDisk;
 
 pub use command::{EVENTS_SHOWN, Found, replay, search, simulate};
@@ -73,6 +73,8 @@ pub struct Report {
     pub moved: u64,
     /// Reloads of settings.
     pub reloads: u64,
+    /// Records that the disk lost and the start reported.
+    pub missed: u64,
     /// Processes that were killed.
     pub kills: u64,
     /// Losses of power.
@@ -93,6 +95,7 @@ impl Report {
         self.done += other.done;
         self.moved += other.moved;
         self.reloads += other.reloads;
+        self.missed += other.missed;
         self.kills += other.kills;
         self.power_cuts += other.power_cuts;
         self.operations += other.operations;
@@ -160,10 +163,12 @@ struct Run {
     is_calm: bool,
 }
 
+/// Where a clock without a battery begins: 2024-01-01.
+const BATTERY_LESS: u64 = 1_704_067_200_000_000;
 /// Starts that may fail one after the other before all has to go well.
 const STARTS_MAX: usize = 4;
-/// Octets of the disk when all is to go well.
-const CAPACITY_AT_LAST: u64 = 1 << 28;
+/// Octets of the disk when all is to go well: what lives on a failing disk left behind is no want of room.
+const CAPACITY_AT_LAST: u64 = 1 << 36;
 /// Segments of an empty queue beyond those that are kept and ready: each worker writes one, and a few more may be held by
 /// marks.
 const SEGMENTS_HELD_MAX: usize = 5;
@@ -171,6 +176,9 @@ const SEGMENTS_HELD_MAX: usize = 5;
 impl Run {
     fn live(&mut self) -> Result<(), String> {
         for (workers, clients) in self.plan.lives.clone() {
+            if let Some(clock) = self.plan.clock {
+                self.world.set_wall_clock(BATTERY_LESS, clock == Clock::Still);
+            }
             let crash = self.draw_crash();
             self.live_once(workers, clients, crash)?;
             if self.random.one_in(4) {
@@ -242,13 +250,23 @@ impl Run {
                             life.report.messages
                         ));
                     }
-                    let damaged = life.report.damage.iter().map(|told| &told.path);
-                    let told: Vec<&String> =
-                        damaged.chain(life.report.strangers.iter().map(|told| &told.path)).collect();
-                    let is_told = |seen: &&Damage| told.iter().any(|path| path.ends_with(&seen.name));
-                    if let Some(untold) = account.damage.iter().find(|seen| !is_told(seen)) {
+                    let damaged = life.report.damage.iter().map(|told| (&told.path, told.offset));
+                    let strangers = life.report.strangers.iter().map(|told| (&told.path, 0));
+                    let told: Vec<(&String, u64)> = damaged.chain(strangers).collect();
+                    // Where something begins that is not whole.
+                    let is_told = |name: &str, place: u64| {
+                        told.iter().any(|(path, offset)| path.ends_with(name) && *offset <= place)
+                    };
+                    // Without a place it is somewhere in the file.
+                    let place_of = |seen: &Damage| if seen.offset == 0 { u64::MAX } else { seen.offset };
+                    let is_untold = |seen: &&Damage| !is_told(&seen.name, place_of(seen));
+                    if let Some(untold) = account.damage.iter().find(is_untold) {
                         return Err(format!("the start does not report damage: {untold}"));
                     }
+                    if let Some(gone) = account.gone.iter().find(|gone| !is_told(&gone.name, gone.offset)) {
+                        return Err(format!("the start does not report the loss of {gone}"));
+                    }
+                    self.report.missed += account.gone.len() as u64;
                     if !life.report.damage.is_empty() && !self.ledger.is_damaged {
                         return Err(format!("damage is reported where none is: {:?}", life.report.damage));
                     }
@@ -303,6 +321,7 @@ impl Run {
         match (end, crash) {
             (End::Drained, _) => {
                 self.world.finish();
+                self.note_counted()?;
                 // The machine may go down too.
                 if self.world.has(Fault::PowerCut) && self.random.one_in(2) {
                     self.crash(Crash::PowerCut);
@@ -311,6 +330,14 @@ impl Run {
             (_, crash) => self.crash(crash.map_or(Crash::Kill, |(crash, _)| crash)),
         }
         Ok(())
+    }
+
+    /// What the manifest counts now must be reported if it is gone.
+    fn note_counted(&mut self) -> Result<(), String> {
+        self.world.set_faults_off(true);
+        let result = self.ledger.note_counted(&self.world.disk(), &self.world.take_corruptions());
+        self.world.set_faults_off(self.is_calm);
+        result
     }
 
     fn crash(&mut self, crash: Crash) {

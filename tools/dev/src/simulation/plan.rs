@@ -46,12 +46,23 @@ pub(super) struct Plan {
     pub(super) has_readers: bool,
     /// Of a thousand turns of the operator, how many reload.
     pub(super) reloads: u64,
+    /// The wall clock begins anew with each life.
+    pub(super) clock: Option<Clock>,
     /// Segments empty but for few messages.
     pub(super) is_sparse: bool,
     /// How often operators do something, in microseconds.
     pub(super) operator_period: u64,
     /// How long the keeper of segments and the mover take at most.
     pub(super) service_time: Duration,
+}
+
+/// A wall clock that does not know the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clock {
+    /// It goes on from where it began.
+    Lost,
+    /// It stays there.
+    Still,
 }
 
 /// What clients of a world are like, and what bounds they meet there.
@@ -213,6 +224,10 @@ impl Plan {
             has_checks: Random::new(seed, "checks").one_in(6),
             reloads: if random.one_in(3) { random.magnitude(1, 200) } else { 0 },
             operator_period: random.magnitude(200, if is_sparse { 20_000 } else { 2_000_000 }),
+            clock: {
+                let mut random = Random::new(seed, "clock");
+                random.one_in(CLOCK_SHARE).then(|| *random.pick(&[Clock::Lost, Clock::Still]))
+            },
             is_sparse,
             service_time: Duration::from_micros(random.magnitude(50, 500_000)),
         }
@@ -224,7 +239,9 @@ const HEAVY_SHARE: u64 = 32;
 /// One in so many has messages with hundreds of recipients.
 const CROWD_SHARE: u64 = 16;
 /// One in so many has small messages in segments that empty.
-const SPARSE_SHARE: u64 = 8;
+const SPARSE_SHARE: u64 = 4;
+/// One in so many has a machine without a clock of its own.
+const CLOCK_SHARE: u64 = 6;
 /// What a client that owes may be made to wait, and what other clients may hold up.
 const SILENCE_EXTRA: Duration = Duration::from_secs(400);
 
