@@ -1,6 +1,6 @@
 //! The bugs: each in the words of whoever would find it, then the change.
 
-use super::Check::{Seeds, Test};
+use super::Check::{self, Seeds, Test};
 use super::Mutation;
 
 const SPOOL: &str = "engine/spool/src/spool.rs";
@@ -11,6 +11,13 @@ const INCOMING: &str = "engine/server/src/worker/incoming.rs";
 const SESSION: &str = "engine/core/src/smtp/session.rs";
 const CLEANUP: &str = "engine/core/src/cleanup/mod.rs";
 const RECIPIENTS: &str = "engine/core/src/cleanup/recipients.rs";
+const ALIASES: &str = "engine/core/src/cleanup/virtual_alias.rs";
+const SUBMISSION: &str = "engine/server/src/worker/submission.rs";
+const MOVER: &str = "engine/spool/src/mover.rs";
+const RECOVERY: &str = "engine/spool/src/recovery.rs";
+const KEEPER: &str = "engine/spool/src/keeper.rs";
+/// Tests of what was moved, and of the marks that end it.
+const COPIES: Check = Test(&["-p", "mailrace-spool", "--lib", "copies"]);
 
 /// All of them.
 pub const ALL: &[Mutation] = &[
@@ -228,7 +235,7 @@ pub const ALL: &[Mutation] = &[
         file: SPOOL,
         before: "self.moves.copies_of(id).chain([entry.last]).collect::<Vec<u64>>()",
         after: "self.moves.copies_of(id).take(0).chain([entry.last]).collect::<Vec<u64>>()",
-        check: Seeds(4000),
+        check: COPIES,
     },
     Mutation {
         name: "hold-after-move",
@@ -255,6 +262,142 @@ pub const ALL: &[Mutation] = &[
         check: Seeds(4000),
     },
     Mutation {
+        name: "marks-in-any-order",
+        what: "of two marks of one message the one counts whose write ends last",
+        file: MOVER,
+        before: "let is_latest = order > marks.durable;",
+        after: "let is_latest = order > 0;",
+        check: Seeds(200),
+    },
+    Mutation {
+        name: "old-copy-unheld",
+        what: "the mark of a message that was moved does not keep its segment for the sake of the old copy",
+        file: MOVER,
+        before: "        copies.push(before);\n",
+        after: "        copies.retain(|sequence| *sequence != before);\n",
+        check: COPIES,
+    },
+    Mutation {
+        name: "copies-forgotten",
+        what: "a start forgets where old copies of messages are that were moved",
+        file: RECOVERY,
+        before: "moved.filter(|(_, copies)| !copies.is_empty()).collect()",
+        after: "moved.filter(|(_, copies)| copies.len() > 9).collect()",
+        check: COPIES,
+    },
+    Mutation {
+        name: "move-given-up-keeps-parts",
+        what: "a move that is given up for a mark keeps its segments",
+        file: MOVING,
+        before: "            _ => return self.abandon(draft),\n",
+        after: "            _ => return drop(draft),\n",
+        check: Seeds(2000),
+    },
+    Mutation {
+        name: "undone-told-early",
+        what: "a failed write is answered before the mark that takes the message out is durable",
+        file: SPOOL,
+        before: "                    self.undone.push_back(Undone { tag, id, last: entry.last });\n                    return;\n",
+        after: "                    let _ = Undone { tag, id, last: entry.last };\n",
+        check: Seeds(1000),
+    },
+    Mutation {
+        name: "erased-before-noted",
+        what: "a segment is erased though the manifest could not be saved",
+        file: KEEPER,
+        before: "        if self.manifest.is_changed() && !self.save() {\n",
+        after: "        if self.manifest.is_changed() && !self.save() && self.retiring.is_empty() {\n",
+        check: Seeds(200),
+    },
+    Mutation {
+        name: "batch-numbers-begin-anew",
+        what: "each start numbers batches from 1",
+        file: RECOVERY,
+        before: ".map(crate::survey::Use::last_batch).max().unwrap_or(0);",
+        after: ".map(crate::survey::Use::last_batch).max().map_or(0, |last| last / u64::MAX);",
+        check: Seeds(1000),
+    },
+    Mutation {
+        name: "waiting-batch-durable",
+        what: "a batch says of those that wait before it that they are durable",
+        file: SPOOL,
+        before: "self.under_way.keys().next().copied().or_else(|| self.sealed.front().map(|batch| batch.number));",
+        after: "self.under_way.keys().next().copied();",
+        check: Seeds(2000),
+    },
+    Mutation {
+        name: "busy-commit-loses",
+        what: "a message whose commit waits for room loses all but the last piece of its content",
+        file: INCOMING,
+        before: "                self.clean = content.concat();\n",
+        after: "                self.clean = content.last().map(|piece| piece.to_vec()).unwrap_or_default();\n",
+        check: Seeds(2000),
+    },
+    Mutation {
+        name: "asked-again-loses-front",
+        what: "a message that waits for a table at its end loses what was cleaned before",
+        file: INCOMING,
+        before: "self.clean = [self.clean.as_slice(), &content.concat()].concat();",
+        after: "self.clean = content.concat();",
+        check: Seeds(1000),
+    },
+    Mutation {
+        name: "submission-put-off-leaks",
+        what: "a submission that is put off keeps its segments",
+        file: SUBMISSION,
+        before: "    fn put_off(&mut self, mut submission: Box<Submission>) {\n        submission.message.abandon(&mut self.spool);\n",
+        after: "    fn put_off(&mut self, mut submission: Box<Submission>) {\n",
+        check: Seeds(2000),
+    },
+    Mutation {
+        name: "submission-refused-leaks",
+        what: "a submission that is refused keeps its segments",
+        file: SUBMISSION,
+        before: "        submission.message.abandon(&mut self.spool);\n        let state = match verdict {",
+        after: "        let state = match verdict {",
+        check: Seeds(2000),
+    },
+    Mutation {
+        name: "submission-limit",
+        what: "a submission that is one byte larger than message_size_limit is taken",
+        file: SUBMISSION,
+        before: "submission.received > size_max {",
+        after: "submission.received > size_max + 1 {",
+        check: Seeds(2000),
+    },
+    Mutation {
+        name: "submission-answer-for-one",
+        what: "of several submissions that wait for one answer of a table only the first gets it",
+        file: SUBMISSION,
+        before: "in self.submissions.waiting_for(WaitsFor::Answer(ticket)) {",
+        after: "in self.submissions.waiting_for(WaitsFor::Answer(ticket)).into_iter().take(1) {",
+        check: Seeds(2000),
+    },
+    Mutation {
+        name: "alias-first-only",
+        what: "of the addresses of an alias only the first is left when its table is asked again",
+        file: ALIASES,
+        before: "                Some([result]) =>",
+        after: "                Some([result, ..]) =>",
+        check: Seeds(1000),
+    },
+    Mutation {
+        name: "notify-ignored",
+        what: "the same recipient with another NOTIFY is taken for a duplicate",
+        file: RECIPIENTS,
+        before: "                && one.notify == other.notify\n",
+        after: "",
+        check: Seeds(1000),
+    },
+    Mutation {
+        name: "failed-chunks-stay",
+        what: "RSET after a chunk that was refused leaves the session in its chunks",
+        file: SESSION,
+        before: "let chunking = core::mem::replace(&mut self.chunking, Chunking::None);",
+        after: "let chunking = self.chunking;\n        if chunking == Chunking::Open {\n            self.chunking = Chunking::None;\n        }",
+        check: Seeds(2000),
+    },
+    Mutation {
         name: "damage-untold",
         what: "records that the manifest counts are gone, and no start says so",
         file: SURVEY,
@@ -265,7 +408,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "id-given-again",
         what: "a clock that went back gives ids again that marks speak of",
-        file: "engine/spool/src/recovery.rs",
+        file: RECOVERY,
         before: "survey.last_id.map_or_else(Timestamp::default, QueueId::time)",
         after: "survey.last_id.map_or_else(Timestamp::default, |_| Timestamp::default())",
         check: Seeds(4000),
