@@ -21,6 +21,7 @@ use super::connection::{Connection, Receiving, Waits};
 use super::control::{MARK_TAG, Markings};
 use super::incoming::{Incoming, Progress, Surroundings};
 use super::line::Line;
+use super::room::PLACES_BUSY;
 use super::settings::WorkerSettings;
 use super::submission::{Submissions, submission_of};
 use super::telemetry::{CheckLog, Telemetry};
@@ -44,7 +45,7 @@ pub(crate) struct Engine<D: Disk> {
     pub(super) connections: Vec<Option<Box<Connection>>>,
     open: usize,
     /// Of these, connections that got no place and are about to be closed.
-    turned_away: usize,
+    pub(super) turned_away: usize,
     pub(super) accounts: Accounts,
     /// Where to look next for a connection that may make room for another.
     pub(super) hand: usize,
@@ -667,6 +668,11 @@ impl<D: Disk> Engine<D> {
         let event = connection.session.verdict(&mut context, verdict, &mut connection.replies);
         self.obey(connection, &event);
         self.drain(connection);
+        // It lent its place.
+        if connection.waits.is_turned_away && !connection.waits.for_close {
+            self.turn_away(connection, PLACES_BUSY.0, PLACES_BUSY.1);
+            self.end_soon(connection);
+        }
     }
 
     fn obey(&mut self, connection: &mut Connection, event: &Event<'_>) {

@@ -13,11 +13,13 @@ impl<D: Disk> Engine<D> {
     ///
     /// One gives way whose network has more connections than the newcomer's will have, the greediest of those that are
     /// looked at first; within the newcomer's own network one whose client has more than the newcomer will have. Where it
-    /// would come to the same, one gives way that owes or that has been silent for a while.
+    /// would come to the same, one gives way that owes or that has been silent for a while. One whose message is just being
+    /// made durable goes when it has its reply, and lends its place until then; it does so only if no other can go.
     pub(super) fn make_room(&mut self, newcomer: u32) -> bool {
         let (mut best, mut looks) = (None, 0);
         for _ in 0..self.connections.len() {
-            if looks >= LOOKS_MAX || best.is_some() && looks >= LOOKS_FOR_THE_BEST {
+            let has_free = best.is_some_and(|(claim, _): (Claim, usize)| claim.is_free);
+            if looks >= LOOKS_MAX || has_free && looks >= LOOKS_FOR_THE_BEST {
                 break;
             }
             self.hand = (self.hand + 1) % self.connections.len();
@@ -25,17 +27,28 @@ impl<D: Disk> Engine<D> {
             looks += usize::from(self.connections[self.hand].is_some());
             best = best.max(self.claim(newcomer, self.hand));
         }
-        let Some(connection) = best.and_then(|(_, slot)| self.connections[slot].take()) else { return false };
-        self.end(connection, b"421 4.4.5 ", b" Error: all server ports are busy");
+        let Some(mut connection) = best.and_then(|(_, slot)| self.connections[slot].take()) else {
+            return false;
+        };
+        if connection.waits.for_verdict {
+            self.telemetry.gave_place_up();
+            connection.waits.is_turned_away = true;
+            self.turned_away += 1;
+            let slot = connection.id.slot as usize;
+            self.connections[slot] = Some(connection);
+        } else {
+            self.end(connection, PLACES_BUSY.0, PLACES_BUSY.1);
+        }
         true
     }
 
     /// What the newcomer's claim to the place of the connection in `slot` is worth, if it has one.
     fn claim(&self, newcomer: u32, slot: usize) -> Option<(Claim, usize)> {
         let connection = self.connections[slot].as_ref()?;
-        if connection.waits.for_verdict || connection.waits.is_turned_away || connection.is_settling() {
+        if connection.waits.is_turned_away {
             return None;
         }
+        let is_free = !(connection.waits.for_verdict || connection.is_settling());
         let (own_network, own_client) = self.accounts.names(newcomer)?;
         let (network, client) = self.accounts.names(connection.id.slot)?;
         let (network_slots, client_slots) = self.accounts.slots(connection.id.slot);
@@ -49,7 +62,7 @@ impl<D: Disk> Engine<D> {
         };
         let is_idle = self.accounts.is_waiting(connection.id.slot) || self.is_silent(connection);
         let has_claim = surplus > 0 || surplus == 0 && is_idle;
-        has_claim.then_some((Claim { network_slots, client_slots, is_idle }, slot))
+        has_claim.then_some((Claim { is_free, network_slots, client_slots, is_idle }, slot))
     }
 
     /// Whether the client has said nothing for a while, with no message of its own under way in the engine.
@@ -79,11 +92,15 @@ impl<D: Disk> Engine<D> {
 /// How much a connection is the one to give way; compared in the order of the fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Claim {
+    /// It can end at once.
+    is_free: bool,
     network_slots: u32,
     client_slots: u32,
     is_idle: bool,
 }
 
+/// What a connection is told that makes room for another.
+pub(super) const PLACES_BUSY: (&[u8], &[u8]) = (b"421 4.4.5 ", b" Error: all server ports are busy");
 /// Connections that are looked at for one that gives way.
 const LOOKS_MAX: usize = 256;
 /// Connections that are looked at for the best, when one was found before.

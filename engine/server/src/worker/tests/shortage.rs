@@ -190,6 +190,29 @@ fn newcomers_get_places_of_the_greediest_client() {
 }
 
 #[test]
+fn one_with_a_message_under_way_lends_its_place_and_goes_when_it_has_its_reply() {
+    let (mut rig, clients) = full_of(&["192.0.2.1"]);
+    rig.worker.io.hold_writes();
+    for client in &clients {
+        client.send(b"EHLO a.example\r\n");
+        client.send(&transaction("x"));
+    }
+    rig.settle();
+    clients.iter().for_each(|client| drop(client.take()));
+    for address in ["203.0.113.1", "203.0.113.2"] {
+        assert!(rig.connect_from(address).take().starts_with(b"220 "), "{address}");
+    }
+    assert!(!clients.iter().any(Client::is_closed), "none goes without its reply");
+    rig.worker.io.release_writes();
+    rig.settle();
+    let told: Vec<_> = clients.iter().map(|client| String::from_utf8(client.take()).unwrap()).collect();
+    assert!(told.iter().all(|told| told.contains("250 2.0.0 Ok")), "{told:?}");
+    assert_eq!(told.iter().filter(|told| told.contains("\r\n421 4.4.5 ")).count(), 2, "{told:?}");
+    assert_eq!(clients.iter().filter(|client| client.is_closed()).count(), 2);
+    assert_eq!(rig.queue().len(), 8);
+}
+
+#[test]
 fn the_greediest_gets_no_place_of_others() {
     let (mut rig, clients) = full_of(&["192.0.2.1", "198.51.100.1"]);
     let newcomer = rig.connect_from("192.0.2.1");
