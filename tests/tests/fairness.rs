@@ -159,6 +159,55 @@ fn fifty_strangers_with_all_places_stop_nobody() {
     honest_clients_are_served_beside(&strangers(50), 8, &FEW_PLACES, |kind| OF_PLACES.contains(&kind.name));
 }
 
+/// Refusals with long lines, as many on a connection as cause no delay.
+const REFUSALS: Kind = Kind {
+    name: "refusals",
+    steps: || {
+        let recipient = format!("RCPT TO:<{}@elsewhere.example>\r\n", "a".repeat(400));
+        let mut steps = vec![Step::Read(1)];
+        for command in ["EHLO stranger.example\r\n", "MAIL FROM:<a@stranger.example>\r\n"] {
+            steps.extend([Step::Say(command.as_bytes().into()), Step::Read(1)]);
+        }
+        steps.extend([Step::Say(recipient.repeat(9).as_bytes().into()), Step::Read(9), Step::Leave]);
+        steps
+    },
+};
+
+/// While nothing reads the log, a stranger is refused without end: the lines about mail of honest clients are all there when
+/// it is read.
+fn lines_about_honest_mail_stay(sources: &[Ipv4Addr], connections: usize) {
+    let Some(network) = network() else { return };
+    let settings = [
+        "engine.workers=2",
+        "engine.log_memory=128KiB",
+        "engine.metrics_listen=",
+        "engine.client_allowance=0s",
+        "queue.segment_size=4MiB",
+        "relay_domains=example.com",
+        "mynetworks=",
+    ];
+    let directory = Directory::new();
+    let (mut engine, server) = start(&network, &directory, &settings);
+    let (told, seen) = send_beside(&network, server, &REFUSALS, sources, connections);
+    assert_eq!(told.accepted, MESSAGES, "{told:?}, {seen:?}");
+    engine.signal(Signal::TERM);
+    assert!(engine.wait().success());
+    let lines = &engine.lines;
+    assert!(lines.iter().any(|line| line.contains("log_lines_lost=")), "there was room for all: {seen:?}");
+    let mail = lines.iter().filter(|line| line.contains(": queued: ")).count();
+    assert_eq!(mail as u64, MESSAGES / 3 + MESSAGES, "{seen:?}");
+}
+
+#[test]
+fn one_stranger_with_the_whole_log_leaves_honest_lines() {
+    lines_about_honest_mail_stay(&[STRANGER], 20);
+}
+
+#[test]
+fn fifty_strangers_with_the_whole_log_leave_honest_lines() {
+    lines_about_honest_mail_stay(&strangers(50), 2);
+}
+
 /// More recipients than questions may wait for a table, none of which has an answer.
 const QUESTIONS: Kind = Kind {
     name: "questions",

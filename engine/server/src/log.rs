@@ -27,6 +27,7 @@ mod limit;
 mod line;
 mod output;
 pub(crate) mod panics;
+mod shares;
 #[cfg(test)]
 mod threads;
 mod value;

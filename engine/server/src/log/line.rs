@@ -2,17 +2,22 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mailrace_core::message::date::Civil;
-use mailrace_core::{QueueId, Timestamp};
+use mailrace_core::{QueueId, Sharer, Timestamp};
 
+use super::shares::{Holder, Shares};
 use super::value::{self, JSON_SIZE_MAX, TEXT_SIZE_MAX, decimal};
-use super::waiting::Waiting;
+use super::waiting::{Counted, Waiting};
 use super::{Level, LogFormat};
 
 /// Bytes of a line's list of addresses at most; further ones go into further lines. Collectors cut long lines: journald
 /// at 48 KiB.
 const LIST_SIZE_MAX: usize = 24 * 1024;
+
+/// Lines leave at the latest when so many bytes are together: handing over each turn's costs more than writing them.
+const LINES_TOGETHER: usize = 16 * 1024;
 
 /// A thread's end of the log.
 #[derive(Debug)]
@@ -22,6 +27,10 @@ pub struct LogWriter {
     pub(super) buffer: Vec<u8>,
     pub(super) lines: u64,
     stamp: Stamp,
+    /// Whose the lines are that came while much waited.
+    shares: Shares,
+    /// Bytes of those that are written.
+    written: Arc<AtomicU64>,
 }
 
 impl Clone for LogWriter {
@@ -38,8 +47,9 @@ impl LogWriter {
         Self::new(Arc::new(Waiting::with_bundles(1, 0)), LogFormat::Text)
     }
 
-    pub(super) const fn new(waiting: Arc<Waiting>, format: LogFormat) -> Self {
-        Self { waiting, format, buffer: Vec::new(), lines: 0, stamp: Stamp::new() }
+    pub(super) fn new(waiting: Arc<Waiting>, format: LogFormat) -> Self {
+        let (shares, written) = (Shares::default(), Arc::default());
+        Self { waiting, format, buffer: Vec::new(), lines: 0, stamp: Stamp::new(), shares, written }
     }
 
     pub(super) const fn format(&self) -> LogFormat {
@@ -75,6 +85,7 @@ impl LogWriter {
         message: &'static str,
     ) -> Line<'_> {
         self.lines += 1;
+        let start = self.buffer.len();
         let id = id.map(QueueId::text);
         let id = id.as_ref().map_or(&b"NOQUEUE"[..], |id| id);
         let pieces: [&[u8]; 6] = match self.format {
@@ -88,6 +99,8 @@ impl LogWriter {
         pieces.iter().for_each(|piece| self.buffer.extend_from_slice(piece));
         Line {
             writer: self,
+            start,
+            whose: Whose::Engine,
             is_first: true,
             unshown: Unshown::default(),
             #[cfg(debug_assertions)]
@@ -112,7 +125,45 @@ impl LogWriter {
             return;
         }
         let bundle = std::mem::replace(&mut self.buffer, self.waiting.spare());
-        self.waiting.hand_over(bundle, std::mem::take(&mut self.lines));
+        let (bytes, overhead) = self.shares.gathered();
+        let counted = (bytes > 0).then(|| Counted { bytes, overhead, written: Arc::clone(&self.written) });
+        let is_taken = self.waiting.hand_over(bundle, std::mem::take(&mut self.lines), counted);
+        self.shares.handed_over(is_taken);
+    }
+
+    /// Bytes of lines that leave together.
+    fn together(&self) -> usize {
+        let least = self.waiting.bundle_size_min();
+        let (_, limit) = self.waiting.fill();
+        if self.is_pressed() { least } else { (limit / 64).min(LINES_TOGETHER).max(least) }
+    }
+
+    /// Whether so much waits that lines about clients have to be shared.
+    #[must_use]
+    pub fn is_pressed(&self) -> bool {
+        let (waiting, limit) = self.waiting.fill();
+        waiting + self.buffer.len() > limit / 2
+    }
+
+    /// Whether a line of `size` bytes at the end of the buffer gets in.
+    fn admits(&mut self, whose: Whose, size: usize) -> bool {
+        let (holder, limit_in_16) = match whose {
+            Whose::Engine => return true,
+            Whose::Mail(sharer) => (Holder { sharer, is_mail: true }, 15),
+            Whose::Client(sharer) => (Holder { sharer, is_mail: false }, 14),
+        };
+        if !self.is_pressed() {
+            return true;
+        }
+        self.shares.release(self.written.load(Ordering::Relaxed));
+        let (waiting, limit) = self.waiting.fill();
+        let used = waiting + self.buffer.len() - size;
+        let room = (limit / 16 * limit_in_16).saturating_sub(used);
+        let is_admitted = self.shares.admits(holder, size, room);
+        if is_admitted {
+            self.shares.hold(holder, size);
+        }
+        is_admitted
     }
 }
 
@@ -201,10 +252,22 @@ impl Unshown {
     }
 }
 
+/// Whose a line is, where there is not room for all. The engine's own lines have all of it, those about mail that was
+/// accepted of a client fifteen sixteenths, and those about anything else that a client did fourteen.
+#[derive(Clone, Copy, Debug)]
+enum Whose {
+    Engine,
+    Mail(Sharer),
+    Client(Sharer),
+}
+
 /// A line being written. No key is added twice.
 #[derive(Debug)]
 pub struct Line<'a> {
     writer: &'a mut LogWriter,
+    /// Where it begins in the writer's buffer.
+    start: usize,
+    whose: Whose,
     is_first: bool,
     unshown: Unshown,
     #[cfg(debug_assertions)]
@@ -212,6 +275,18 @@ pub struct Line<'a> {
 }
 
 impl Line<'_> {
+    /// The line is about what a client does, and counts for it.
+    pub fn about_client(&mut self, sharer: Sharer) -> &mut Self {
+        self.whose = Whose::Client(sharer);
+        self
+    }
+
+    /// The line is about mail that was accepted of a client, and counts for it.
+    pub fn about_mail(&mut self, sharer: Sharer) -> &mut Self {
+        self.whose = Whose::Mail(sharer);
+        self
+    }
+
     /// Adds bytes from outside.
     pub fn text(&mut self, name: &'static str, value: &[u8]) -> &mut Self {
         self.text_up_to(name, value, TEXT_SIZE_MAX)
@@ -309,6 +384,15 @@ impl Drop for Line<'_> {
             LogFormat::Text => self.writer.buffer.push(b'\n'),
             LogFormat::Json => self.unshown.end(&mut self.writer.buffer),
         }
+        let size = self.writer.buffer.len() - self.start;
+        if !self.writer.admits(self.whose, size) {
+            self.writer.buffer.truncate(self.start);
+            self.writer.lines -= 1;
+            self.writer.waiting.lose(1);
+        } else if self.writer.gathered() >= self.writer.together() {
+            // What has not left is in no other writer's account of what waits.
+            self.writer.flush();
+        }
     }
 }
 
@@ -334,7 +418,7 @@ mod tests {
 
     #[test]
     fn a_line_of_text_is_harmless() {
-        let mut writer = writer(LogFormat::Text, 1000);
+        let mut writer = writer(LogFormat::Text, 1_000_000);
         write_one(&mut writer);
         let line = String::from_utf8(writer.buffer.clone()).unwrap();
         assert_eq!(
@@ -345,7 +429,7 @@ mod tests {
 
     #[test]
     fn a_line_of_json_says_all_of_each_value() {
-        let mut writer = writer(LogFormat::Json, 1000);
+        let mut writer = writer(LogFormat::Json, 1_000_000);
         write_one(&mut writer);
         let line: Value = serde_json::from_slice(&writer.buffer).unwrap();
         let wanted = json!({
@@ -362,13 +446,13 @@ mod tests {
 
     #[test]
     fn recipients_are_an_array() {
-        let mut writer = writer(LogFormat::Json, 1000);
+        let mut writer = writer(LogFormat::Json, 1_000_000);
         let recipients: [&[u8]; 3] = [b"a@example.com", b"\x80@example.com", b"c@example.com"];
         assert_eq!(writer.line(WALL, None, "queued").addresses("to", recipients), 3);
         let line: Value = serde_json::from_slice(&writer.buffer).unwrap();
         assert_eq!(line["to"], json!(["a@example.com", "\u{fffd}@example.com", "c@example.com"]));
         assert_eq!(line["bytes"], json!({"to.1": "80406578616d706c652e636f6d"}));
-        let mut writer = self::writer(LogFormat::Json, 1000);
+        let mut writer = self::writer(LogFormat::Json, 1_000_000);
         assert_eq!(writer.line(WALL, None, "queued").addresses("to", []), 0);
         let line: Value = serde_json::from_slice(&writer.buffer).unwrap();
         assert_eq!(line["to"], json!([]));
@@ -378,7 +462,7 @@ mod tests {
     fn a_list_that_is_long_goes_on_in_another_line() {
         for format in [LogFormat::Text, LogFormat::Json] {
             let recipient = [b'x'; 500];
-            let mut writer = writer(format, 1000);
+            let mut writer = writer(format, 1_000_000);
             let taken =
                 writer.line(WALL, None, "queued").addresses("to", std::iter::repeat_n(&recipient[..], 100));
             assert!((48..=50).contains(&taken), "{taken}");
@@ -388,14 +472,46 @@ mod tests {
 
     #[test]
     fn long_values_are_cut_and_their_size_is_there() {
-        let mut writer = writer(LogFormat::Json, 1000);
+        let mut writer = writer(LogFormat::Json, 1_000_000);
         writer.line(WALL, None, "warning").text_up_to("header", &[b'x'; 100_000], 200);
         let line: Value = serde_json::from_slice(&writer.buffer).unwrap();
         assert_eq!(line["header"].as_str().unwrap().len(), JSON_SIZE_MAX);
         assert_eq!(line["sizes"], json!({"header": 100_000}));
-        let mut writer = self::writer(LogFormat::Text, 1000);
+        let mut writer = self::writer(LogFormat::Text, 1_000_000);
         writer.line(WALL, None, "warning").text_up_to("header", &[b'x'; 100_000], 200);
         assert!(String::from_utf8(writer.buffer).unwrap().ends_with("xxx...\n"));
+    }
+
+    /// Refusals of one client without end, while nothing is written: another's lines are all there, those about mail above
+    /// all, and the engine's own.
+    #[test]
+    fn one_client_does_not_push_out_the_lines_of_others() {
+        let mut writer = writer(LogFormat::Text, 100_000);
+        let [stranger, honest] =
+            ["192.0.2.1", "192.0.2.2"].map(|client| Sharer::of_client(client.parse().unwrap()));
+        let refuse = |writer: &mut LogWriter, sharer, count| {
+            for _ in 0..count {
+                writer.line(WALL, None, "reject").about_client(sharer).text("text", &[b'x'; 100]);
+                writer.flush();
+            }
+        };
+        refuse(&mut writer, stranger, 2000);
+        let lost = writer.waiting.lines_lost();
+        assert!(lost > 1000, "{lost}");
+        refuse(&mut writer, honest, 10);
+        for _ in 0..10 {
+            writer.line(WALL, None, "queued").about_mail(honest).text("text", &[b'x'; 100]);
+            writer.flush();
+        }
+        writer.line(WALL, None, "engine");
+        writer.flush();
+        assert_eq!(writer.waiting.lines_lost(), lost);
+        // When all is written everybody's lines get in again.
+        let written: Vec<u8> = std::iter::from_fn(|| writer.waiting.take()).flatten().collect();
+        let lines = written.iter().filter(|byte| **byte == b'\n').count();
+        assert_eq!(lines + usize::try_from(lost).unwrap(), 2021);
+        refuse(&mut writer, stranger, 100);
+        assert_eq!(writer.waiting.lines_lost(), lost);
     }
 
     #[test]

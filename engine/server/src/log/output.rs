@@ -154,7 +154,7 @@ mod tests {
 
     fn hand_over(output: &Output<Scripted>, numbers: std::ops::Range<u32>) {
         for number in numbers {
-            output.waiting.hand_over(format!("{{\"line\":{number}}}\n").into_bytes(), 1);
+            output.waiting.hand_over(format!("{{\"line\":{number}}}\n").into_bytes(), 1, None);
         }
     }
 

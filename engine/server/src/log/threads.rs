@@ -84,7 +84,7 @@ fn hand_over() {
                     let mut bundle = waiting.spare();
                     assert!(bundle.is_empty(), "memory is given back empty");
                     bundle.resize(size, b'x');
-                    waiting.hand_over(bundle, 1);
+                    waiting.hand_over(bundle, 1, None);
                 }
             })
         })
@@ -98,8 +98,10 @@ fn hand_over() {
     assert_eq!(taken + lost, handed_over, "{taken} taken, {lost} lost");
     assert!(waiting.take().is_none());
     // All octets are given back: as many fit as at the start.
-    (0..3).for_each(|_| waiting.hand_over(vec![b'x'; size], 1));
+    assert_eq!(waiting.fill(), (0, OCTETS_MAX));
+    assert!(waiting.bundle_size_min() <= size);
+    (0..3).for_each(|_| _ = waiting.hand_over(vec![b'x'; size], 1, None));
     assert_eq!(usize::try_from(waiting.lines_lost()).unwrap(), lost);
-    waiting.hand_over(vec![b'x'], 1);
+    waiting.hand_over(vec![b'x'], 1, None);
     assert_eq!(usize::try_from(waiting.lines_lost()).unwrap(), lost + 1, "no more waits than may");
 }

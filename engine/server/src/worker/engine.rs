@@ -12,7 +12,7 @@ use bumpalo::collections::Vec as ArenaVec;
 use mailrace_core::envelope::Speaker;
 use mailrace_core::lookup::Ticket;
 use mailrace_core::smtp::{Context, Event, Session, Verdict};
-use mailrace_core::{Origin, QueueId, Timestamp};
+use mailrace_core::{Origin, QueueId, Sharer, Timestamp};
 use mailrace_io::{Block, ConnectionId, Disk, Instant, Operation, ReceiveEnd, Token};
 use mailrace_spool::{SegmentSpool, Shared};
 
@@ -532,8 +532,9 @@ impl<D: Disk> Engine<D> {
         let Some(message) = connection.message.as_mut() else { return };
         let Some((origin, envelope)) = connection.session.origin_and_envelope() else { return };
         let arena = std::mem::take(&mut self.arena);
-        let progress =
-            self.clean(message.id, &arena, |surroundings| message.flush(surroundings, origin, envelope));
+        let progress = self.clean(message.id, origin.sharer(), &arena, |surroundings| {
+            message.flush(surroundings, origin, envelope)
+        });
         self.put_arena_back(arena);
         match progress {
             Progress::Wait => self.wait_for_spool(connection),
@@ -568,7 +569,7 @@ impl<D: Disk> Engine<D> {
         else {
             return;
         };
-        let progress = self.clean(message.id, arena, |surroundings| {
+        let progress = self.clean(message.id, origin.sharer(), arena, |surroundings| {
             message.commit(surroundings, origin, envelope, pieces, tag)
         });
         match progress {
@@ -583,10 +584,11 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    /// Lets `work` clean the message called `id`.
+    /// Lets `work` clean the message called `id`, which counts for `sharer`.
     pub(super) fn clean(
         &mut self,
         id: QueueId,
+        sharer: Sharer,
         arena: &Bump,
         work: impl FnOnce(&mut Surroundings<'_, D>) -> Progress,
     ) -> Progress {
@@ -594,7 +596,7 @@ impl<D: Disk> Engine<D> {
             arena,
             settings: &self.settings.cleanup,
             spool: &mut self.spool,
-            observer: &mut CheckLog { telemetry: &mut self.telemetry, id },
+            observer: &mut CheckLog { telemetry: &mut self.telemetry, id, sharer },
         })
     }
 

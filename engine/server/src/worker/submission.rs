@@ -11,7 +11,7 @@ use std::fmt;
 use mailrace_core::envelope::Speaker;
 use mailrace_core::lookup::Ticket;
 use mailrace_core::smtp::Verdict;
-use mailrace_core::{Envelope, Origin};
+use mailrace_core::{Envelope, Origin, Sharer};
 use mailrace_io::{Disk, Instant};
 
 use super::control::MARK_TAG;
@@ -212,7 +212,7 @@ impl<D: Disk> Engine<D> {
         let Submission { start, message, is_whole, .. } = &mut *submission;
         let tag = SUBMISSION_TAG | start.number;
         let arena = std::mem::take(&mut self.arena);
-        let progress = self.clean(message.id, &arena, |surroundings| {
+        let progress = self.clean(message.id, Sharer::OF_USERS, &arena, |surroundings| {
             if *is_whole {
                 message.commit(surroundings, &start.origin, &start.envelope, &[], tag)
             } else {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mailrace_core::cleanup::{self, Notice};
 use mailrace_core::smtp::{Observer, Reject};
-use mailrace_core::{Envelope, Origin, Protocol, QueueId, Recipient, Timestamp};
+use mailrace_core::{Envelope, Origin, Protocol, QueueId, Recipient, Sharer, Timestamp};
 use mailrace_spool::Stats;
 
 use super::incoming::Incoming;
@@ -22,9 +22,6 @@ pub struct Telemetry {
     pub(super) log_connections: bool,
     wall: Timestamp,
 }
-
-/// Lines leave when so many octets are together: handing over each turn's costs more than writing them.
-const LINES_TOGETHER: usize = 16 * 1024;
 
 impl Telemetry {
     /// Of an engine that is simulated: nobody reads it.
@@ -120,21 +117,24 @@ impl Telemetry {
         self.numbers.messages.add(1);
         self.numbers.octets.add(message.size);
         self.numbers.committed(latency);
+        let sharer = origin.sharer();
         let mut line = self.log.line(self.wall, Some(message.id), "queued");
         line.address("from", &envelope.sender);
         let listed = line.addresses("to", addresses(&envelope.recipients));
         line.number("nrcpt", envelope.recipients.len() as u64).number("size", message.size);
         source(&mut line, origin, envelope);
+        line.about_mail(sharer);
         line.text("message-id", message.message_id())
             .number("commit_us", u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
         drop(line);
-        self.further_recipients(message.id, envelope.recipients.get(listed..).unwrap_or_default());
+        self.further_recipients(message.id, sharer, envelope.recipients.get(listed..).unwrap_or_default());
     }
 
     /// Logs the recipients that the line about their message has no room for.
-    fn further_recipients(&mut self, id: QueueId, mut recipients: &[Recipient]) {
+    fn further_recipients(&mut self, id: QueueId, sharer: Sharer, mut recipients: &[Recipient]) {
         while !recipients.is_empty() {
             let mut line = self.log.line(self.wall, Some(id), "recipients");
+            line.about_mail(sharer);
             let listed = line.addresses("to", addresses(recipients));
             recipients = recipients.get(listed..).unwrap_or_default();
         }
@@ -161,7 +161,7 @@ impl Telemetry {
         numbers.queue_messages.set(queue.messages);
         numbers.queue_octets.set(queue.octets);
         numbers.queue_held.set(queue.held);
-        if is_quiet || self.log.gathered() >= LINES_TOGETHER {
+        if is_quiet || self.log.is_pressed() {
             self.flush();
         }
     }
@@ -187,7 +187,7 @@ fn source(line: &mut Line<'_>, origin: &Origin, envelope: &Envelope) {
 /// Who the client is: address, name, greeting, protocol.
 fn client(line: &mut Line<'_>, origin: &Origin) {
     let mut text = [0; CLIENT_SIZE];
-    line.text("client", client_of(origin, &mut text));
+    line.about_client(origin.sharer()).text("client", client_of(origin, &mut text));
     if !origin.helo.is_empty() {
         let protocol: &[u8] = match origin.protocol {
             Protocol::Smtp => b"SMTP",
@@ -249,13 +249,15 @@ impl Observer for Telemetry {
 pub(super) struct CheckLog<'a> {
     pub(super) telemetry: &'a mut Telemetry,
     pub(super) id: QueueId,
+    /// Whose message it is.
+    pub(super) sharer: Sharer,
 }
 
 impl cleanup::Observer for CheckLog<'_> {
     fn noticed(&mut self, notice: &Notice<'_>) {
         let Telemetry { log, wall, .. } = self.telemetry;
         let mut line = log.line(*wall, Some(self.id), notice.action);
-        line.text_up_to(notice.subject, notice.text, NOTICE_SIZE_MAX);
+        line.about_client(self.sharer).text_up_to(notice.subject, notice.text, NOTICE_SIZE_MAX);
         if !notice.argument.is_empty() {
             line.text("text", notice.argument);
         }
