@@ -67,3 +67,34 @@ fn what_was_moved_out_of_a_damaged_segment_stays_done() {
         assert_eq!(life.report.messages, 0);
     }
 }
+
+/// A client that gives content up must not keep it on the disk with a small message beside it that stays.
+#[test]
+fn content_that_was_given_up_does_not_stay_with_messages_that_do() {
+    let disk = MemoryDisk::new();
+    let mut life = Life::begin(&disk);
+    let mut kept = Vec::new();
+    for _ in 0..12 {
+        life.keep();
+        kept.push(life.put_settled(&[b"stays"]));
+        life.time += 1;
+        let id = life.spool.next_id(Timestamp::from_unix_microseconds(life.time));
+        let mut draft = life.spool.begin(id);
+        for _ in 0..3 {
+            while life.spool.append(&mut draft, &[&[b'g'; 14_000]]) == Err(Refusal::Busy) {
+                life.step();
+                life.keep();
+            }
+        }
+        life.settle();
+        life.spool.abandon(draft);
+        life.settle();
+    }
+    for _ in 0..30 {
+        life.keep();
+        life.settle();
+    }
+    assert_eq!(contents(&disk).keys().copied().collect::<Vec<_>>(), kept);
+    // Those that are kept for the next use among them; there would be one for each round.
+    assert!(disk.list("segments").unwrap().len() <= 8);
+}
