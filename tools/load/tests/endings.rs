@@ -361,3 +361,14 @@ fn bad_clients_end_with_their_report_too() {
         assert_eq!(report["end"], "signal", "{fault:?}: {report}");
     }
 }
+
+/// A server that ends a connection on which more comes in resets it; what it said before that counts.
+#[test]
+fn what_a_server_says_before_it_resets_a_bad_client_is_read() {
+    let server = server("bdat", Fault::Reply("421 enough"));
+    let load = Load::start(server.address, "--hostile 50 --kinds bdat-lies --duration 1500ms");
+    let (status, report) = load.end();
+    assert_eq!(status, 0, "{report}");
+    let ended = report["ended_by_server"].as_u64().unwrap();
+    assert!(ended >= 50 && report["replies"]["421"].as_u64() >= Some(ended), "{report}");
+}

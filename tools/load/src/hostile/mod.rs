@@ -378,7 +378,14 @@ impl Hostile {
                 }
                 // An event tells when there is room again.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(_) => return self.ended(index),
+                Err(_) => {
+                    // The server may have given its reason before it ended the connection.
+                    self.readable(index);
+                    if self.clients[index].stream.is_some() {
+                        self.ended(index);
+                    }
+                    return;
+                }
             }
             match client.next {
                 Next::Asked if client.rest.is_empty() => return,
