@@ -822,4 +822,20 @@ mod tests {
             assert!(reference.contains(&row), "docs/configuration.md has no row {row}");
         }
     }
+
+    #[test]
+    fn the_outside_configurations_load() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/contract");
+        let Ok(entries) = std::fs::read_dir(&directory) else {
+            eprintln!("skipped: {} is not there", directory.display());
+            return;
+        };
+        for entry in entries {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                let sources = Sources { file: Some(path.clone()), ..Sources::default() };
+                Configuration::load(&sources).unwrap_or_else(|errors| panic!("{}: {errors}", path.display()));
+            }
+        }
+    }
 }
