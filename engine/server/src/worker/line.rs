@@ -15,6 +15,8 @@ pub(super) struct Line {
     /// Clients of each network that have connections in line, the next one first.
     clients: HashMap<u32, VecDeque<u32>>,
     connections: HashMap<u32, VecDeque<ConnectionId>>,
+    /// Number of connections in line.
+    len: usize,
     /// Emptied memory, for the next ones.
     spare_clients: Vec<VecDeque<u32>>,
     spare_connections: Vec<VecDeque<ConnectionId>>,
@@ -32,12 +34,14 @@ impl Line {
             self.spare_connections.pop().unwrap_or_default()
         });
         connections.push_back(id);
+        self.len += 1;
     }
 
     /// Puts a connection before all others.
     pub(super) fn push_first(&mut self, id: ConnectionId) {
         assert!(self.first.is_none(), "one connection at a time has its turn");
         self.first = Some(id);
+        self.len += 1;
     }
 
     /// Whether a connection is there that had its turn and found too little.
@@ -48,9 +52,11 @@ impl Line {
     /// Takes the connection whose turn it is.
     pub(super) fn pop(&mut self) -> Option<ConnectionId> {
         if let Some(first) = self.first.take() {
+            self.len -= 1;
             return Some(first);
         }
         let network = self.networks.pop_front()?;
+        self.len -= 1;
         let clients = self.clients.get_mut(&network).expect("a network in line has clients");
         let client = clients.pop_front().expect("a network in line has clients");
         let connections = self.connections.get_mut(&client).expect("a client in line has connections");
@@ -68,13 +74,13 @@ impl Line {
         Some(id)
     }
 
-    /// All connections in line, in no order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &ConnectionId> {
-        self.first.iter().chain(self.connections.values().flatten())
+    /// Number of connections in line, those that have ended among them.
+    pub(super) const fn len(&self) -> usize {
+        self.len
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.first.is_none() && self.networks.is_empty()
+    pub(super) const fn is_empty(&self) -> bool {
+        self.len == 0
     }
 }
 
@@ -95,9 +101,11 @@ mod tests {
         line.push((1, 11), id(4));
         line.push((2, 20), id(5));
         line.push((2, 20), id(6));
+        assert_eq!(line.len(), 7);
         let slots: Vec<u32> = std::iter::from_fn(|| line.pop()).map(|id| id.slot).collect();
         assert_eq!(slots, [0, 5, 4, 6, 1, 2, 3]);
-        assert!(line.is_empty() && line.clients.is_empty() && line.connections.is_empty());
+        assert!(line.is_empty() && line.networks.is_empty());
+        assert!(line.clients.is_empty() && line.connections.is_empty());
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl<D: Disk> Engine<D> {
         std::mem::swap(&mut self.operations, &mut self.operations_behind);
         self.has_more_paused = false;
         let mut room = RESUMED_MAX;
-        let mut in_line = self.paused.iter().count();
+        let mut in_line = self.paused.len();
         while in_line > 0
             && room > 0
             && let Some(id) = self.paused.pop()
