@@ -131,32 +131,34 @@ impl LogWriter {
         self.shares.handed_over(is_taken);
     }
 
-    /// Bytes of lines that leave together.
-    fn together(&self) -> usize {
-        let least = self.waiting.bundle_size_min();
-        let (_, limit) = self.waiting.fill();
-        if self.is_pressed() { least } else { (limit / 64).min(LINES_TOGETHER).max(least) }
-    }
-
     /// Whether so much waits that lines about clients have to be shared.
     #[must_use]
     pub fn is_pressed(&self) -> bool {
-        let (waiting, limit) = self.waiting.fill();
+        self.is_pressed_at(self.waiting.fill())
+    }
+
+    const fn is_pressed_at(&self, (waiting, limit): (usize, usize)) -> bool {
         waiting + self.buffer.len() > limit / 2
     }
 
+    /// Bytes of lines that leave together, at this fill of what waits.
+    fn together(&self, fill: (usize, usize)) -> usize {
+        let least = self.waiting.bundle_size_min();
+        if self.is_pressed_at(fill) { least } else { (fill.1 / 64).min(LINES_TOGETHER).max(least) }
+    }
+
     /// Whether a line of `size` bytes at the end of the buffer gets in.
-    fn admits(&mut self, whose: Whose, size: usize) -> bool {
+    fn admits(&mut self, whose: Whose, size: usize, fill: (usize, usize)) -> bool {
         let (holder, limit_in_16) = match whose {
             Whose::Engine => return true,
             Whose::Mail(sharer) => (Holder { sharer, is_mail: true }, 15),
             Whose::Client(sharer) => (Holder { sharer, is_mail: false }, 14),
         };
-        if !self.is_pressed() {
+        if !self.is_pressed_at(fill) {
             return true;
         }
         self.shares.release(self.written.load(Ordering::Relaxed));
-        let (waiting, limit) = self.waiting.fill();
+        let (waiting, limit) = fill;
         let used = waiting + self.buffer.len() - size;
         let room = (limit / 16 * limit_in_16).saturating_sub(used);
         let is_admitted = self.shares.admits(holder, size, room);
@@ -385,11 +387,12 @@ impl Drop for Line<'_> {
             LogFormat::Json => self.unshown.end(&mut self.writer.buffer),
         }
         let size = self.writer.buffer.len() - self.start;
-        if !self.writer.admits(self.whose, size) {
+        let fill = self.writer.waiting.fill();
+        if !self.writer.admits(self.whose, size, fill) {
             self.writer.buffer.truncate(self.start);
             self.writer.lines -= 1;
             self.writer.waiting.lose(1);
-        } else if self.writer.gathered() >= self.writer.together() {
+        } else if self.writer.gathered() >= self.writer.together(fill) {
             // What has not left is in no other writer's account of what waits.
             self.writer.flush();
         }
