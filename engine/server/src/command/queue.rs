@@ -19,7 +19,7 @@ use mailrace_spool::{Damage, Mark, OpenError, State, Stranger};
 use serde::Serialize;
 
 use super::envelope::{Full, Summary, json};
-use super::{EXIT_CONFIG, EXIT_DATA, EXIT_IO, EXIT_UNAVAILABLE, Failure, refused};
+use super::{EXIT_DATA, EXIT_IO, EXIT_UNAVAILABLE, Failure, refused, wrong};
 use crate::config::{Configuration, Sources, config_file};
 use crate::process::{damage_text, stranger_text};
 use crate::services::{CONTROL_SOCKET, Request};
@@ -77,10 +77,8 @@ enum Action {
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { action, config, queue } = arguments;
-    let configuration =
-        Configuration::load(&Sources { file: config_file(config), queue, ..Sources::default() }).map_err(
-            |errors| Failure::new(EXIT_CONFIG, format!("the configuration is invalid:\n{errors}")),
-        )?;
+    let sources = Sources { file: config_file(config), queue, ..Sources::default() };
+    let configuration = Configuration::load(&sources).map_err(wrong)?;
     let directory = configuration.queue.directory.clone();
     if !directory.is_dir() {
         let text = format!("there is no queue in {}: name it with --queue or --config", directory.display());
@@ -232,8 +230,8 @@ fn look(disk: &OsDisk, id: QueueId) -> Result<(Entry, Vec<u8>), Failure> {
     }
 }
 
-/// Where the engine has the message, if one runs on the queue, has it, and answers. Only who may ask is told, and the queue's
-/// files say the same: they take as long as there are messages in them.
+/// Asks the running engine where the message is. `None` if no engine runs, or if it does not have the message, or does not
+/// answer this user: the queue's files then say the same, but all of them have to be read.
 fn engines_place(disk: &OsDisk, id: QueueId) -> Option<(Location, State)> {
     let stream = UnixStream::connect(disk.root().join(CONTROL_SOCKET)).ok()?;
     stream.set_read_timeout(Some(ENGINE_PATIENCE)).ok()?;

@@ -24,7 +24,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
-    tell_allocator();
+    set_purge_delay();
     let Arguments { configuration, listen, queue, io } = arguments;
     let sources = Sources { listen, queue, io, ..configuration.sources() };
     // The log has the reason.
@@ -34,10 +34,10 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     })
 }
 
-/// Sees to it that memory which is free goes back to the system soon: the allocator keeps it for a second if it is told
-/// nothing, and so more than clients hold. It reads its options before the program begins, and from the environment alone,
-/// so that the program starts once more in this process. Where that is not allowed it goes on as it is.
-fn tell_allocator() {
+/// Executes the program again with the allocator's purge delay in its environment, unless it is there. By default the
+/// allocator keeps free memory for a second, more than the clients hold, and it reads its options from the environment
+/// before `main`. If the call fails, the program goes on with the default.
+fn set_purge_delay() {
     if std::env::var_os(PURGE_DELAY).is_some() {
         return;
     }

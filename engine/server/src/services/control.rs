@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel;
+use crossbeam::channel::{self, Receiver};
 use mailrace_core::QueueId;
 use mailrace_core::queue_id::QUEUE_ID_SIZE;
 use mailrace_core::record::spool::Location;
@@ -176,16 +176,7 @@ fn answer(mut stream: &UnixStream, owner: u32, workers: &Workers, log: &Log) -> 
 
 /// Asks all workers, of which one at most has the message.
 fn tell_place(mut stream: &UnixStream, workers: &Workers, id: QueueId) -> io::Result<()> {
-    let (sender, answers) = channel::unbounded();
-    workers.tell(|| {
-        let sender = sender.clone();
-        let answer = Answer::new(move |place| {
-            // Who asked may have gone.
-            let _ = sender.send(place);
-        });
-        Control::Find { id, answer }
-    });
-    drop(sender);
+    let answers = ask_all(workers, |answer| Control::Find { id, answer });
     match answers.iter().flatten().next() {
         Some((Location { sequence, offset }, state)) => {
             writeln!(stream, "ok {sequence} {offset} {}", state.name())
@@ -242,20 +233,24 @@ fn mark_list(
 
 /// Asks all workers, of which one has each message, and adds up.
 fn mark_selection(workers: &Workers, mark: Mark, selection: &Selection) -> Marked {
-    let (sender, answers) = channel::unbounded();
-    workers.tell(|| {
-        let sender = sender.clone();
-        let answer = Answer::new(move |marked| {
-            // Who asked may have gone.
-            let _ = sender.send(marked);
-        });
-        Control::Mark { mark, selection: selection.clone(), answer }
-    });
-    drop(sender);
+    let answers = ask_all(workers, |answer| Control::Mark { mark, selection: selection.clone(), answer });
     answers.iter().fold(Marked::default(), |mut sum: Marked, marked: Marked| {
         sum.add(marked);
         sum
     })
+}
+
+/// Asks all workers; each answers once, unless it ends.
+fn ask_all<T: Send + 'static>(workers: &Workers, request: impl Fn(Answer<T>) -> Control) -> Receiver<T> {
+    let (sender, answers) = channel::unbounded();
+    workers.tell(|| {
+        let sender = sender.clone();
+        request(Answer::new(move |answer| {
+            // Who asked may have gone.
+            let _ = sender.send(answer);
+        }))
+    });
+    answers
 }
 
 impl Total {
