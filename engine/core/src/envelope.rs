@@ -22,17 +22,17 @@ pub struct Origin {
     pub helo: Box<[u8]>,
     /// The protocol of the transaction.
     pub protocol: Protocol,
-    /// Who speaks, for what is shared.
+    /// Whom its part of shared bounds is counted for.
     pub speaker: Speaker,
 }
 
-/// Who speaks at the other end, where what is bounded is shared.
+/// Whom a session's part of shared bounds is counted for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Speaker {
     /// The client that has the address.
     #[default]
     Client,
-    /// Somebody whom a proxy at the address may speak for.
+    /// This connection alone: a proxy at the address may speak for other clients.
     Connection,
     /// A user of this machine; all of them are one client.
     User,
@@ -62,7 +62,7 @@ impl Origin {
         }
     }
 
-    /// Whom what it takes of shared bounds is counted for.
+    /// The client and network that its part of shared bounds is counted for.
     #[must_use]
     pub fn sharer(&self) -> Sharer {
         match self.speaker {

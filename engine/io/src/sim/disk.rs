@@ -341,7 +341,7 @@ impl Files {
     /// is hit too.
     pub(super) fn take_corruptions(&mut self) -> Vec<Corruption> {
         let mut corruptions = std::mem::take(&mut self.corruptions);
-        // Those are told again: more may be written behind them.
+        // Report those again next time: more may be written after them.
         let fronts = corruptions.iter().filter(|hit| hit.from < BLOCK_ALIGNMENT);
         self.corruptions.extend(fronts.cloned());
         for index in 0..corruptions.len() {

@@ -123,7 +123,7 @@ impl Shares {
     }
 }
 
-/// Whoever holds nothing is not remembered.
+/// Removes the entry of one that holds nothing any longer.
 fn lessen<K: Eq + std::hash::Hash>(held: &mut HashMap<K, usize>, key: K, size: usize) {
     if let Some(left) = held.get_mut(&key) {
         *left -= size;

@@ -192,7 +192,7 @@ const fn places_of(key: &[u8]) -> usize {
     1 + key.len() / PLACE_SIZE
 }
 
-/// Those that hold places, in turns and by greed. Whoever holds none is no member.
+/// Those that hold places, in turns and by greed. One that holds none is no member.
 #[derive(Debug)]
 struct Turns<V> {
     members: HashMap<u128, Member<V>>,
