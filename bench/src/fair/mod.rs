@@ -84,9 +84,7 @@ pub fn measure(plan: &Plan, stop: &AtomicBool, mut tell: impl FnMut(&Outcome)) -
     for count in &plan.strangers {
         let sources = if *count == 1 { vec![STRANGER] } else { strangers(*count) };
         for kind in &plan.kinds {
-            // What one way leaves in the queue is not the next one's.
-            let server = Server::start(&network, plan)?;
-            tell(&measure_one(plan, &network, server.address, kind, &sources, stop)?);
+            tell(&measure_one(plan, &network, kind, &sources, stop)?);
         }
     }
     Ok(())
@@ -95,21 +93,22 @@ pub fn measure(plan: &Plan, stop: &AtomicBool, mut tell: impl FnMut(&Outcome)) -
 fn measure_one(
     plan: &Plan,
     network: &Network,
-    server: SocketAddr,
     kind: &Kind,
     sources: &[Ipv4Addr],
     stop: &AtomicBool,
 ) -> Result<Outcome, BenchError> {
     let until = Until::Time { time: plan.seconds, every: Duration::from_secs(1) / plan.rate };
-    let run = || network.within(Side::Honest, || honest::send(server, plan.clients, until));
     let (mut without, mut with) = (Vec::new(), Vec::new());
     let mut seen = Seen::default();
     for _ in 0..plan.rounds {
         if stop.load(Ordering::Relaxed) {
             return Err(BenchError::Stopped);
         }
+        // What strangers have left in the queue, and what they owe, is not the next round's.
+        let server = Server::start(network, plan)?;
+        let run = || network.within(Side::Honest, || honest::send(server.address, plan.clients, until));
         without.push(run()?);
-        let (told, more) = beside(network, server, kind, sources, plan.connections, || {
+        let (told, more) = beside(network, server.address, kind, sources, plan.connections, || {
             sleep(plan.settle);
             run()
         })?;

@@ -775,9 +775,10 @@ impl<D: Disk> Engine<D> {
         let (memory, content) = (connection.memory() as u64, connection.content_in_spool());
         self.accounts.hold(id.slot, memory, content);
         // One that holds more than its share while memory is short has no input waiting; one that nothing is received from
-        // would go before those that wait in line for it.
+        // would go before those that wait in line for it. In a crowd, clients that have yet to send mail make a line.
         let is_greedy = !waits.is_ready() && self.accounts.exceeds_memory(id.slot);
-        if is_greedy || self.has_more_paused && waits.receiving == Receiving::No {
+        let is_in_line = self.has_more_paused || self.is_crowded && self.accounts.is_unproven(id.slot);
+        if is_greedy || is_in_line && waits.receiving == Receiving::No {
             self.pause(&mut connection);
         }
         let waits = &mut connection.waits;
@@ -822,7 +823,7 @@ impl<D: Disk> Engine<D> {
 }
 
 /// Completions of one turn that make it a crowded one.
-const CROWD: usize = 256;
+pub(super) const CROWD: usize = 256;
 /// How long a client may take to read the last reply.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// Octets of an arena that is kept; more is given back.

@@ -74,6 +74,8 @@ impl<D: Disk> Engine<D> {
     fn resume(&mut self) {
         std::mem::swap(&mut self.operations, &mut self.operations_behind);
         self.has_more_paused = false;
+        // Those whose turn it is do not go to the end of the line.
+        self.is_crowded = false;
         let mut room = RESUMED_MAX;
         let mut in_line = self.paused.len();
         while in_line > 0
@@ -222,7 +224,7 @@ const SHORT_OF_MEMORY: &[u8] = b" Error: server is short of memory";
 const CHOKE_PATIENCE: Duration = Duration::from_secs(2);
 /// Clients share this much at least; a configuration gives a worker eight times as much.
 const SHARED_MEMORY_MIN: usize = 512 * 1024;
-/// Connections that are read from again in one turn.
-const RESUMED_MAX: usize = 64;
+/// Connections that are read from again in one turn: what they send is handled before anybody else's next command.
+pub(super) const RESUMED_MAX: usize = 16;
 /// How long the spool has between two looks for memory to be taken back.
 const RELIEF_PAUSE: Duration = Duration::from_millis(20);

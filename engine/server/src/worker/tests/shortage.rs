@@ -1,7 +1,9 @@
 //! Whose memory, places and room are taken back when they run short, and who notices nothing of it.
 
-use mailrace_io::{ConnectionId, Operation, ReceiveEnd};
+use mailrace_io::{ConnectionId, Disk, Operation, ReceiveEnd};
 
+use super::super::engine::{CROWD, Engine};
+use super::super::shortage::RESUMED_MAX;
 use super::*;
 
 const MEMORY: usize = 1 << 20;
@@ -261,36 +263,64 @@ fn room_in_the_spool_is_taken_back_from_the_greediest() {
     assert!(refused > 20, "{replies:?}");
 }
 
-#[test]
-fn receive_buffers_go_to_networks_in_turn_and_to_some_connections_at_a_time() {
+/// 150 strangers of one network, and the connection of another that came last.
+fn rig_with_a_crowd() -> (Rig, Vec<Client>, Vec<ConnectionId>) {
     let mut rig = Rig::new(WorkerSettings { max_connections: 1000, ..rig_settings() });
-    let strangers: Vec<Client> =
+    let mut clients: Vec<Client> =
         (0..150).map(|number| greet(&mut rig, &format!("192.0.2.{}", number / 10))).collect();
-    let honest = greet(&mut rig, "198.51.100.1");
-    let engine = &mut rig.worker.engine;
-    let ids: Vec<ConnectionId> =
-        engine.connections.iter().flatten().map(|connection| connection.id).collect();
-    assert_eq!(ids.len(), strangers.len() + 1);
-    let honest_id = *ids.last().unwrap();
-    // None of them found a buffer, the honest client last.
-    for id in &ids {
-        engine.receive_ended(*id, &ReceiveEnd::OutOfBuffers);
-    }
-    let mut turns: Vec<Vec<ConnectionId>> = Vec::new();
+    clients.push(greet(&mut rig, "198.51.100.1"));
+    let connections = rig.worker.engine.connections.iter().flatten();
+    let ids: Vec<ConnectionId> = connections.map(|connection| connection.id).collect();
+    assert_eq!(ids.len(), clients.len());
+    (rig, clients, ids)
+}
+
+/// The connections that are read from at the end of this turn and of those that follow.
+fn reads_by_turns(engine: &mut Engine<impl Disk>) -> Vec<Vec<ConnectionId>> {
+    let mut turns = Vec::new();
     loop {
-        engine.operations.clear();
         engine.tick();
-        let asked = engine.operations.iter().filter_map(|(_, operation)| match operation {
-            Operation::ReceiveSome(id) => Some(*id),
+        let asked = engine.operations.drain(..).filter_map(|(_, operation)| match operation {
+            Operation::Receive(id) | Operation::ReceiveSome(id) => Some(id),
             _ => None,
         });
         turns.push(asked.collect());
         if !engine.has_more_paused {
-            break;
+            return turns;
         }
         assert_eq!(engine.deadline(), Some(engine.now), "the next turn begins at once");
     }
-    assert!(turns[0][..2].contains(&honest_id), "it waits for one connection of the others' network at most");
-    assert_eq!(turns.iter().map(Vec::len).collect::<Vec<_>>(), [64, 64, 23]);
-    drop(honest);
+}
+
+#[test]
+fn receive_buffers_go_to_networks_in_turn_and_to_some_connections_at_a_time() {
+    let (mut rig, _clients, ids) = rig_with_a_crowd();
+    let engine = &mut rig.worker.engine;
+    engine.operations.clear();
+    // None of them found a buffer, the honest client last.
+    for id in &ids {
+        engine.receive_ended(*id, &ReceiveEnd::OutOfBuffers);
+    }
+    let turns = reads_by_turns(engine);
+    assert!(turns[0][..2].contains(&ids[150]), "it waits for one connection of the others' network at most");
+    assert!(turns.iter().all(|turn| turn.len() <= RESUMED_MAX));
+    assert_eq!(turns.iter().map(Vec::len).sum::<usize>(), ids.len());
+}
+
+#[test]
+fn in_a_crowd_clients_that_have_sent_no_mail_are_read_from_in_turns() {
+    let (mut rig, _clients, ids) = rig_with_a_crowd();
+    let engine = &mut rig.worker.engine;
+    engine.operations.clear();
+    let shared = Arc::clone(&rig.worker.shared);
+    engine.begin_turn(engine.now, engine.wall, &shared, CROWD);
+    for id in &ids {
+        engine.receive_ended(*id, &ReceiveEnd::Stopped);
+    }
+    assert!(engine.operations.is_empty(), "a turn that is long already makes none of them read");
+    let turns = reads_by_turns(engine);
+    assert!(turns[0][..2].contains(&ids[150]), "it waits for one connection of the others' network at most");
+    assert!(turns.iter().all(|turn| turn.len() <= RESUMED_MAX));
+    assert_eq!(turns.iter().map(Vec::len).sum::<usize>(), ids.len());
+    assert!(engine.paused.is_empty() && !engine.is_crowded);
 }
