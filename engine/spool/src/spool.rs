@@ -166,6 +166,8 @@ struct Batch {
     /// Octets that the segment has for it.
     room: usize,
     records: u32,
+    /// Octets of chunks in it.
+    chunks: usize,
     block: Option<Block>,
     pending: Vec<Pending>,
 }
@@ -343,6 +345,7 @@ impl<D: Disk> SegmentSpool<D> {
         let length = size_of_all(content);
         self.make_room(record_size(length))?;
         self.put(draft, RecordKind::Chunk, false, 0, length, |batch| {
+            batch.chunks += length;
             content.iter().for_each(|slice| batch.extend(slice));
         })?;
         draft.content_size += length as u64;
@@ -517,6 +520,16 @@ impl<D: Disk> SegmentSpool<D> {
             || self.gathering.as_ref().is_some_and(|batch| batch.left() > self.piece_size_max())
     }
 
+    /// Whether another chunk of a message that has not ended can be written soon. Messages that end come first: chunks
+    /// that are on their way make up half of what is written at once, so that a message that is committed waits for no
+    /// more than that, however much content comes in.
+    #[must_use]
+    pub fn has_room_for_chunks(&self) -> bool {
+        let batches = self.under_way.values().chain(&self.sealed).chain(&self.gathering);
+        let chunks: usize = batches.map(|batch| batch.chunks).sum();
+        self.has_room() && chunks < self.settings.writes_in_flight * self.settings.block_size / 2
+    }
+
     /// Blocks that gather or are being written.
     #[must_use]
     pub fn blocks_in_use(&self) -> usize {
@@ -567,6 +580,7 @@ impl<D: Disk> SegmentSpool<D> {
             offset: segment.end,
             room,
             records: 0,
+            chunks: 0,
             block: Some(block),
             pending: Vec::new(),
         });

@@ -50,8 +50,10 @@ pub(crate) struct Engine<D: Disk> {
     /// Where to look next for a connection that may make room for another.
     pub(super) hand: usize,
     pub(super) timers: Timers,
-    /// Connections that wait for room in the spool.
-    pub(super) waiting_for_spool: Line,
+    /// Connections that wait for room in the spool for the end of a message.
+    pub(super) commits_waiting: Line,
+    /// Those that wait for it for a chunk of a message.
+    pub(super) chunks_waiting: Line,
     /// The connection whose turn it is at that: if it finds too little room it stays the first.
     has_turn: Option<ConnectionId>,
     /// Connections that wait for the answer of a lookup table.
@@ -104,7 +106,8 @@ impl<D: Disk> Engine<D> {
             accounts: Accounts::new(slots),
             hand: 0,
             timers: Timers::new(slots),
-            waiting_for_spool: Line::default(),
+            commits_waiting: Line::default(),
+            chunks_waiting: Line::default(),
             has_turn: None,
             waiting_for_answer: HashMap::new(),
             paused: Line::default(),
@@ -280,14 +283,18 @@ impl<D: Disk> Engine<D> {
         // A connection that found less room than it needs stays the first, or those that need less would overtake it for
         // ever.
         while self.spool.has_room()
-            && let Some(id) = self.waiting_for_spool.pop()
+            && let Some(id) = self.commits_waiting.pop()
         {
-            let Some(mut connection) = self.take(id) else { continue };
-            connection.waits.for_spool = false;
-            self.has_turn = Some(id);
-            self.retry(connection);
-            self.has_turn = None;
-            if self.waiting_for_spool.has_first() {
+            self.retry_in_turn(id);
+            if self.commits_waiting.has_first() {
+                break;
+            }
+        }
+        while self.spool.has_room_for_chunks()
+            && let Some(id) = self.chunks_waiting.pop()
+        {
+            self.retry_in_turn(id);
+            if self.chunks_waiting.has_first() {
                 break;
             }
         }
@@ -307,6 +314,14 @@ impl<D: Disk> Engine<D> {
         self.submissions_answered(ticket);
     }
 
+    /// The same for a connection whose turn it is at the spool.
+    fn retry_in_turn(&mut self, id: ConnectionId) {
+        let Some(mut connection) = self.take(id) else { return };
+        connection.waits.for_spool = false;
+        self.has_turn = Some(id);
+        self.retry(connection);
+    }
+
     /// Does again what could not be done about a message.
     fn retry(&mut self, mut connection: Box<Connection>) {
         // So long it was not the client that was waited for.
@@ -316,6 +331,8 @@ impl<D: Disk> Engine<D> {
         } else {
             self.flush(&mut connection);
         }
+        // What it sent behind that waits like everybody else's.
+        self.has_turn = None;
         self.go_on(&mut connection);
         self.put_back(connection);
     }
@@ -495,11 +512,7 @@ impl<D: Disk> Engine<D> {
         let chunk_size = if is_half_used { CHUNK_SIZE_PRESSED } else { CHUNK_SIZE };
         let is_taken = connection.waits.for_verdict || connection.waits.is_message_stuck();
         if !is_taken && connection.message.as_ref().is_some_and(|message| message.is_chunk_due(chunk_size)) {
-            if self.waiting_for_spool.is_empty() {
-                self.flush(connection);
-            } else {
-                self.wait_for_spool(connection);
-            }
+            self.flush(connection);
         }
         if !rest.is_empty() && !connection.waits.for_close {
             self.stash(connection, rest);
@@ -527,10 +540,14 @@ impl<D: Disk> Engine<D> {
         connection.message = Some(Box::new(Incoming::new(id, draft, is_local)));
     }
 
-    /// Gives what the message keeps to the spool.
+    /// Gives what the message keeps to the spool, when it is its turn.
     pub(super) fn flush(&mut self, connection: &mut Connection) {
         let Some(message) = connection.message.as_mut() else { return };
         let Some((origin, envelope)) = connection.session.origin_and_envelope() else { return };
+        let is_in_turn = self.has_turn == Some(connection.id) || self.chunks_waiting.is_empty();
+        if !is_in_turn || !self.spool.has_room_for_chunks() {
+            return self.wait_for_spool(connection);
+        }
         let arena = std::mem::take(&mut self.arena);
         let progress = self.clean(message.id, origin.sharer(), &arena, |surroundings| {
             message.flush(surroundings, origin, envelope)
@@ -554,7 +571,7 @@ impl<D: Disk> Engine<D> {
     /// The same of content that has just come: those whose message waits for the spool come first.
     fn commit_in_turn<'a>(&mut self, connection: &mut Connection, pieces: &[&'a [u8]], arena: &'a Bump) {
         match connection.message.as_mut() {
-            Some(message) if !self.waiting_for_spool.is_empty() => {
+            Some(message) if !self.commits_waiting.is_empty() => {
                 message.keep(&self.settings.cleanup, arena, pieces);
                 self.wait_for_spool(connection);
             }
@@ -613,10 +630,12 @@ impl<D: Disk> Engine<D> {
         assert!(!connection.waits.for_spool, "a connection waits for the spool once");
         connection.waits.for_spool = true;
         let id = connection.id;
+        let line =
+            if connection.waits.for_verdict { &mut self.commits_waiting } else { &mut self.chunks_waiting };
         if self.has_turn == Some(id) {
-            self.waiting_for_spool.push_first(id);
+            line.push_first(id);
         } else if let Some(names) = self.accounts.names(id.slot) {
-            self.waiting_for_spool.push(names, id);
+            line.push(names, id);
         }
     }
 

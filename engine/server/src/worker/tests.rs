@@ -56,8 +56,12 @@ pub(super) fn settings() -> WorkerSettings {
 
 impl Rig {
     fn new(settings: WorkerSettings) -> Self {
+        Self::with_spool(settings, &SPOOL)
+    }
+
+    fn with_spool(settings: WorkerSettings, spool: &Settings) -> Self {
         let disk = MemoryDisk::new();
-        let mut opened = mailrace_spool::open(&disk, &SPOOL, 1).unwrap();
+        let mut opened = mailrace_spool::open(&disk, spool, 1).unwrap();
         let log = log::start(LogFormat::Text, 0).unwrap().writer();
         let telemetry = Telemetry::new(log, Arc::default());
         let mut io = MemoryIo::new(disk.clone(), 5);

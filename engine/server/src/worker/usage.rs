@@ -44,7 +44,10 @@ impl<D: Disk> Engine<D> {
         Usage {
             connections: self.connections.iter().flatten().count(),
             memory: self.memory(),
-            waiting: self.waiting_for_spool.len() + self.waiting_for_answer.len() + self.paused.len(),
+            waiting: self.commits_waiting.len()
+                + self.chunks_waiting.len()
+                + self.waiting_for_answer.len()
+                + self.paused.len(),
             charged: self.accounts.connected(),
             submissions: self.submissions.len(),
             is_marking: !self.markings.is_empty(),

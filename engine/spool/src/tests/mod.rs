@@ -864,3 +864,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn chunks_leave_room_for_messages_that_end() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    life.io.hold_writes();
+    let id = life.spool.next_id(Timestamp::from_unix_microseconds(life.time));
+    let mut draft = life.spool.begin(id);
+    let mut chunks = 0;
+    while life.spool.has_room_for_chunks() {
+        life.spool.append(&mut draft, &[&[b'x'; 6000]]).unwrap();
+        life.step();
+        chunks += 1;
+    }
+    // Half of the two writes of 16 KiB that are under way at once.
+    assert_eq!(chunks, 3);
+    assert!(life.spool.has_room());
+    life.put(&[b"message"], 7).unwrap();
+    life.io.release_writes();
+    assert_eq!(life.settle(), [(7, Ok(()))]);
+    assert!(life.spool.has_room_for_chunks());
+    life.spool.abandon(draft);
+}

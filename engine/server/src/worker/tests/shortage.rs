@@ -293,6 +293,31 @@ fn reads_by_turns(engine: &mut Engine<impl Disk>) -> Vec<Vec<ConnectionId>> {
 }
 
 #[test]
+fn a_message_that_ends_waits_for_no_content_of_others() {
+    let spool = Settings { segment_size: 16 << 20, blocks: 8, writes_in_flight: 4, ..SPOOL };
+    let mut rig = Rig::with_spool(WorkerSettings { content_memory: 64 << 20, ..rig_settings() }, &spool);
+    let strangers: Vec<Client> = (0..40).map(|_| rig.connect_from("192.0.2.1")).collect();
+    let honest = greet(&mut rig, "198.51.100.1");
+    strangers.iter().for_each(|client| rig.begin_content(client));
+    rig.worker.io.hold_writes();
+    for _ in 0..12 {
+        strangers.iter().for_each(|client| client.send(&b"body\r\n".repeat(1_000)));
+        rig.turn();
+    }
+    assert!(rig.worker.engine.chunks_waiting.len() > 30);
+    honest.send(b"MAIL FROM:<a@b.example>\r\nRCPT TO:<u@example.com>\r\nBDAT 14 LAST\r\nSubject: s\r\n\r\n");
+    (0..3).for_each(|_| rig.turn());
+    let engine = &rig.worker.engine;
+    assert!(engine.commits_waiting.is_empty() && engine.spool.has_room(), "it is on its way to the disk");
+    rig.worker.io.release_writes();
+    (0..5).for_each(|_| rig.settle());
+    assert!(rig.say(&honest, b"NOOP\r\n").contains("queued as "));
+    let replies = strangers.iter().map(|client| rig.say(client, b"\r\n.\r\n"));
+    assert!(replies.collect::<Vec<_>>().iter().all(|reply| reply.starts_with("250 2.0.0 Ok")));
+    assert!(rig.worker.usage().connections == 41 && rig.queue().len() == 41);
+}
+
+#[test]
 fn receive_buffers_go_to_networks_in_turn_and_to_some_connections_at_a_time() {
     let (mut rig, _clients, ids) = rig_with_a_crowd();
     let engine = &mut rig.worker.engine;
