@@ -28,7 +28,7 @@ pub use mover::Mover;
 pub use recovery::{Damage, DamageKind, Opened, RecoveryReport, Stranger, acknowledge, open};
 pub use settings::Settings;
 pub use shared::Shared;
-pub use spool::{Draft, SegmentSpool, Stats, TOKEN_SPOOL, Usage, Written};
+pub use spool::{Draft, Holding, SegmentSpool, Stats, TOKEN_SPOOL, Usage, Written};
 
 /// The directory of segments inside a queue directory.
 pub(crate) const SEGMENTS: &str = "segments";

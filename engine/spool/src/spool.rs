@@ -20,7 +20,7 @@ use crate::keeper::{Note, Ready};
 use crate::mover::Moves;
 use crate::{MarkError, Refusal, Settings, Shared, SpoolError};
 
-pub use usage::Usage;
+pub use usage::{Holding, Usage};
 
 /// Set in the token of every write of a spool.
 pub const TOKEN_SPOOL: u64 = 1 << 63;

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use crossbeam::channel::Receiver;
 use mailrace_core::{QueueId, Timestamp};
 use mailrace_io::{Completion, Instant, Io, IoError, Operation};
-use mailrace_spool::{SegmentSpool, Shared, State};
+use mailrace_spool::{Holding, SegmentSpool, Shared, State};
 
 use engine::Engine;
 
@@ -103,7 +103,13 @@ impl<I: Io> Worker<I> {
         self.engine.messages()
     }
 
-    /// The same, waiting until `deadline` at most; one in the past makes it a poll.
+    /// The segments that its spool has not given back: for tests.
+    #[must_use]
+    pub fn holdings(&self) -> Vec<Holding> {
+        self.engine.holdings()
+    }
+
+    /// The same as [`Self::turn`], waiting until `deadline` at most; one in the past makes it a poll.
     fn turn_by(&mut self, deadline: Option<Instant>) -> Result<bool, IoError> {
         self.io.wait(deadline, &mut self.completions)?;
         let now = self.io.now();

@@ -2,7 +2,7 @@
 
 use mailrace_core::QueueId;
 use mailrace_io::Disk;
-use mailrace_spool::State;
+use mailrace_spool::{Holding, State};
 
 use super::engine::Engine;
 
@@ -38,6 +38,10 @@ impl Usage {
 impl<D: Disk> Engine<D> {
     pub(super) fn messages(&self) -> Vec<(QueueId, State)> {
         self.spool.ids().collect()
+    }
+
+    pub(super) fn holdings(&self) -> Vec<Holding> {
+        self.spool.holdings().collect()
     }
 
     pub(super) fn usage(&self) -> Usage {

@@ -17,7 +17,23 @@ pub struct Usage {
     pub is_moving: bool,
 }
 
+/// A segment of a spool, and what it has to stay for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// Its sequence.
+    pub sequence: u64,
+    /// Sequences of the segments of whose messages its marks speak: it is not emptied before all of these are.
+    pub marks_about: Vec<u64>,
+}
+
 impl<D: Disk> SegmentSpool<D> {
+    /// The segments that are not given back: for tests.
+    pub fn holdings(&self) -> impl Iterator<Item = Holding> + '_ {
+        let segments = self.segments.iter();
+        segments
+            .map(|(sequence, segment)| Holding { sequence: *sequence, marks_about: segment.marks.clone() })
+    }
+
     /// What it holds. It goes through all messages for each segment: for tests.
     #[must_use]
     pub fn usage(&self) -> Usage {

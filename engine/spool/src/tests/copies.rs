@@ -98,3 +98,73 @@ fn content_that_was_given_up_does_not_stay_with_messages_that_do() {
     // Those that are kept for the next use among them; there would be one for each round.
     assert!(disk.list("segments").unwrap().len() <= 8);
 }
+
+/// Puts small messages, each in a batch of its own; a segment has room for [`BATCHES`] of them.
+fn put_each(life: &mut Life, count: usize) -> Vec<QueueId> {
+    life.keeper.step();
+    (0..count).map(|_| life.put_settled(&[b"small"])).collect()
+}
+
+/// Marks messages as done, each in a batch of its own.
+fn end_each(life: &mut Life, ids: Vec<QueueId>) {
+    life.keeper.step();
+    ids.into_iter().for_each(|id| life.mark_settled(id, Mark::Done));
+}
+
+/// Fills the segment that is written, with messages that end: with them it empties, if no mark in it is needed.
+fn fill_and_empty(life: &mut Life, count: usize) {
+    let passing = put_each(life, count);
+    end_each(life, passing);
+    for _ in 0..3 {
+        life.keeper.step();
+        life.settle();
+    }
+}
+
+/// Number of small batches in a segment.
+const BATCHES: usize = 15;
+
+/// A message is marked as done while a copy of it is being written. The copy's segment stays, with other messages; the mark
+/// is in a later one, and has to stay for as long.
+#[test]
+fn a_mark_made_while_a_copy_is_written_ends_the_copy_too() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    let moved = life.put_settled(&[b"moved in time"]);
+    let passing = put_each(&mut life, BATCHES - 1);
+    (0..2).for_each(|_| drop(put_each(&mut life, BATCHES)));
+    end_each(&mut life, passing);
+    assert!(life.spool.usage().is_moving);
+    // The copy will be the last batch of its segment.
+    put_each(&mut life, BATCHES);
+    for _ in 0..2 {
+        life.mover.step();
+        life.spool.advance(&mut life.io);
+    }
+    life.keeper.step();
+    life.spool.mark(moved, Mark::Done, 9).unwrap();
+    assert_eq!(life.settle(), [(9, Ok(()))]);
+    assert_eq!(segments_with(&life.disk, b"moved in time"), 2);
+    fill_and_empty(&mut life, BATCHES - 1);
+    let disk = life.kill();
+    assert!(!contents(&disk).contains_key(&moved));
+    assert_eq!(contents(&disk).len(), 3 * BATCHES);
+}
+
+/// A write fails, and its message is on the disk all the same, in a segment that stays for others. The mark that takes it out
+/// is in a later one, and has to stay for as long.
+#[test]
+fn a_message_whose_write_failed_stays_out_for_as_long_as_its_segment_stays() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    let stays = put_each(&mut life, 1)[0];
+    life.disk.fail_writes(1);
+    // The first half of what fails is written: enough for the first of these.
+    let failed = life.put(&[b"refused"], 5).unwrap();
+    life.put(&[&[b'x'; 5000]], 6).unwrap();
+    let settled = life.settle();
+    assert_eq!(settled, [(5, Err(SpoolError)), (6, Err(SpoolError))]);
+    fill_and_empty(&mut life, BATCHES - 1);
+    let disk = life.kill();
+    assert_eq!(segments_with(&disk, b"refused"), 1);
+    assert!(!contents(&disk).contains_key(&failed));
+    assert_eq!(contents(&disk).into_keys().collect::<Vec<_>>(), [stays]);
+}

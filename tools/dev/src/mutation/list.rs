@@ -278,6 +278,22 @@ pub const ALL: &[Mutation] = &[
         check: COPIES,
     },
     Mutation {
+        name: "copy-under-way-unheld",
+        what: "a copy that is being written does not hold the segment of a mark that is made meanwhile",
+        file: MOVING,
+        before: "                self.moves.copied(id, entry.last);\n",
+        after: "                let _ = (id, entry.last);\n",
+        check: Seeds(2000),
+    },
+    Mutation {
+        name: "undone-mark-unheld",
+        what: "the mark that takes out a message whose write failed does not stay for the sake of that message's segment",
+        file: SPOOL,
+        before: "self.put_mark(id, Mark::Done, &[last])",
+        after: "self.put_mark(id, Mark::Done, &[last][..0])",
+        check: Seeds(2000),
+    },
+    Mutation {
         name: "copies-forgotten",
         what: "a start forgets where old copies of messages are that were moved",
         file: RECOVERY,

@@ -11,6 +11,7 @@ mod command;
 mod counted;
 mod envelope;
 mod manifest;
+mod marks;
 mod segment;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ pub use counted::{Counted, Gone};
 pub use envelope::{Envelope, Recipient};
 use manifest::Manifest;
 pub use manifest::is_manifest;
+pub use marks::Marked;
 pub use segment::{FRONT as HEADER_SIZE, Files, record_headers};
 use segment::{Kind, Record, Segment};
 

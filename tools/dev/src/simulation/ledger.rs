@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use mailrace_core::QueueId;
 use mailrace_io::sim::{Corruption, SimDisk};
 use mailrace_spool::reader::Queue;
-use mailrace_spool::{Mark, State};
+use mailrace_spool::{Holding, Mark, State};
 
 use super::evidence;
 use super::message::Message;
 use super::onlooker::Onlooker;
-use crate::queue_reader::{self, Counted, Damage, Gone, Reading, id_text};
+use crate::queue_reader::{self, Counted, Damage, Gone, Marked, Reading, id_text};
 
 /// Whether a message is in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -379,12 +379,51 @@ impl Ledger {
         Ok(())
     }
 
+    /// A life is over: no segment with a mark would have been emptied before the record that the mark is about.
+    pub(super) fn check_marks(
+        &mut self,
+        disk: &SimDisk,
+        corruptions: &[Corruption],
+        holdings: &[Holding],
+    ) -> Result<(), String> {
+        self.note_damage(corruptions);
+        let reading = queue_reader::read(&Onlooker::new(disk))
+            .map_err(|error| format!("the queue cannot be read: {error}"))?;
+        self.compare_marks(&reading, holdings)
+    }
+
+    /// Each mark that counts stays for as long as the record that it is about. That it was emptied too early shows only much
+    /// later, and only if the record's segment stays still longer: so each is asked for what it holds.
+    fn compare_marks(&self, reading: &Reading, holdings: &[Holding]) -> Result<(), String> {
+        let held: BTreeMap<u64, &[u64]> =
+            holdings.iter().map(|holding| (holding.sequence, holding.marks_about.as_slice())).collect();
+        for Marked { id, segment, marks } in reading.marked() {
+            let holds = |mark: &u64| held.get(mark).is_some_and(|about| about.contains(&segment));
+            // What was given back is emptied in the order in which it was.
+            let is_safe = !held.contains_key(&segment) || marks.iter().any(holds);
+            if !is_safe && !self.affected.contains(&id) {
+                return Err(format!(
+                    "a mark of {} may be emptied before the record that it is about: segment {segment} has that, segments \
+                     {marks:?} the marks, and none of them stays for the sake of it",
+                    id_text(id)
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Looks at the queue beside a running engine: what was told holds for a reader, too.
-    pub(super) fn glance(&mut self, disk: &SimDisk, corruptions: &[Corruption]) -> Result<(), String> {
+    pub(super) fn glance(
+        &mut self,
+        disk: &SimDisk,
+        corruptions: &[Corruption],
+        holdings: &[Holding],
+    ) -> Result<(), String> {
         self.note_damage(corruptions);
         let disk = Onlooker::new(disk);
         let reading =
             queue_reader::read(&disk).map_err(|error| format!("the queue cannot be read: {error}"))?;
+        self.compare_marks(&reading, holdings)?;
         let mut found = BTreeMap::new();
         for (id, message) in &reading.messages {
             let number = match self.by_id.get(id).filter(|number| !self.is_id_free(**number)) {

@@ -7,7 +7,7 @@ use crossbeam::channel::{self, Receiver, Sender};
 use mailrace::worker::{Answer, Control, Marked, Selection, Submit, Telemetry, Usage, Worker};
 use mailrace_io::sim::{Fault, Random, World};
 use mailrace_io::{Instant, Io, Waker};
-use mailrace_spool::{Mark, Mover, Opened, RecoveryReport, SegmentKeeper, open};
+use mailrace_spool::{Holding, Mark, Mover, Opened, RecoveryReport, SegmentKeeper, open};
 
 use super::client::Client;
 use super::ledger::Ledger;
@@ -50,6 +50,8 @@ pub(super) struct Life<'a> {
     marks_left: u32,
     pickup_wakes: Instant,
     jobs: Vec<Job>,
+    /// Segments of workers that have ended.
+    left: Vec<Holding>,
     answers: Receiver<(usize, Marked)>,
     answer: Sender<(usize, Marked)>,
     random: Random,
@@ -159,6 +161,7 @@ impl<'a> Life<'a> {
             reloads_left: 20,
             marks_left: 1500,
             jobs: Vec::new(),
+            left: Vec::new(),
             answers,
             answer,
             random,
@@ -312,6 +315,11 @@ impl<'a> Life<'a> {
         self.seats.iter().filter_map(|seat| seat.worker.as_ref())
     }
 
+    /// The segments that its workers have not given back.
+    pub(super) fn holdings(&self) -> Vec<Holding> {
+        self.workers().flat_map(Worker::holdings).chain(self.left.iter().cloned()).collect()
+    }
+
     fn is_at_rest(&self) -> bool {
         self.workers().all(|worker| worker.usage().is_none())
     }
@@ -361,7 +369,7 @@ impl<'a> Life<'a> {
                 let is_working = worker.turn().map_err(|error| error.to_string())?;
                 if !is_working {
                     self.world.check_ended(index);
-                    seat.worker = None;
+                    self.left.extend(seat.worker.take().iter().flat_map(Worker::holdings));
                 }
                 // What it did may be work for them.
                 self.keeper_wakes = self.keeper_wakes.min(self.soon(now));
@@ -443,7 +451,8 @@ impl<'a> Life<'a> {
     /// A command reads the queue beside the engine.
     fn glance(&self, ledger: &mut Ledger) -> Result<(), String> {
         let were_off = self.world.set_faults_off(true);
-        let result = ledger.glance(&self.world.disk(), &self.world.take_corruptions());
+        let corruptions = self.world.take_corruptions();
+        let result = ledger.glance(&self.world.disk(), &corruptions, &self.holdings());
         self.world.set_faults_off(were_off);
         result
     }

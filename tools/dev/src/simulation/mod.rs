@@ -318,6 +318,7 @@ impl Run {
             end = life.drain(&mut self.ledger)?;
         }
         life.finish(&mut self.ledger)?;
+        let holdings = life.holdings();
         match (end, crash) {
             (End::Drained, _) => {
                 self.world.finish();
@@ -329,7 +330,11 @@ impl Run {
             }
             (_, crash) => self.crash(crash.map_or(Crash::Kill, |(crash, _)| crash)),
         }
-        Ok(())
+        self.world.set_faults_off(true);
+        let corruptions = self.world.take_corruptions();
+        let result = self.ledger.check_marks(&self.world.disk(), &corruptions, &holdings);
+        self.world.set_faults_off(self.is_calm);
+        result
     }
 
     /// What the manifest counts now must be reported if it is gone.
