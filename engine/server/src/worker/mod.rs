@@ -103,6 +103,12 @@ impl<I: Io> Worker<I> {
         self.engine.messages()
     }
 
+    /// The message that is being moved to another segment: for tests.
+    #[must_use]
+    pub fn moving(&self) -> Option<QueueId> {
+        self.engine.moving()
+    }
+
     /// The segments that its spool has not given back: for tests.
     #[must_use]
     pub fn holdings(&self) -> Vec<Holding> {

@@ -40,6 +40,10 @@ impl<D: Disk> Engine<D> {
         self.spool.ids().collect()
     }
 
+    pub(super) fn moving(&self) -> Option<QueueId> {
+        self.spool.moving()
+    }
+
     pub(super) fn holdings(&self) -> Vec<Holding> {
         self.spool.holdings().collect()
     }

@@ -1,8 +1,10 @@
 //! Owns what a spool holds at a moment, so that a test can tell whether all of it is needed.
 
+use mailrace_core::QueueId;
 use mailrace_io::Disk;
 
-use super::SegmentSpool;
+use super::{Pending, SegmentSpool};
+use crate::mover::Stage;
 
 /// What a spool holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +34,24 @@ impl<D: Disk> SegmentSpool<D> {
         let segments = self.segments.iter();
         segments
             .map(|(sequence, segment)| Holding { sequence: *sequence, marks_about: segment.marks.clone() })
+    }
+
+    /// The message that is being moved: for tests.
+    #[must_use]
+    pub fn moving(&self) -> Option<QueueId> {
+        match self.moves.stage.as_ref()? {
+            Stage::Finding { id } => Some(*id),
+            Stage::Reading { draft, .. } => Some(draft.id),
+            Stage::Writing => {
+                let batches = self.gathering.iter().chain(&self.sealed).chain(self.under_way.values());
+                let pending = batches.flat_map(|batch| &batch.pending);
+                let mut pending = pending.chain(self.behind.iter().map(|(_, pending)| pending));
+                pending.find_map(|pending| match pending {
+                    Pending::Move { id, .. } => Some(*id),
+                    _ => None,
+                })
+            }
+        }
     }
 
     /// What it holds. It goes through all messages for each segment: for tests.

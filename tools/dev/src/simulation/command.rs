@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ use mailrace_io::sim::Fault;
 use super::shrink::shrink;
 use super::{Options, Report, live};
 
+/// A world takes a second at most, and a minute on a machine that does much else.
+const WORLD_TIME_MAX: Duration = Duration::from_secs(180);
 /// How often threads are looked after.
 const PERIOD: Duration = Duration::from_millis(20);
 /// How often progress is said.
@@ -199,10 +202,20 @@ fn run_again(seed: u64, options: &Options, more: &[&str]) -> std::io::Result<std
 /// Set for processes that try what is left out: their failures are not told again.
 const QUIET: &str = "MAILRACE_DEV_QUIET";
 
-/// Does something in a seed's world, so that a panic there is known to belong to it.
+/// Does something in a seed's world, so that a panic there is known to belong to it, and a loop without end too.
 pub(super) fn watched<T>(seed: u64, options: &Options, live: impl FnOnce() -> T) -> T {
     SEED.with_borrow_mut(|current| *current = Some((seed, options.clone())));
+    let command = replay_command(seed, options).join(" ");
+    let (is_over, end) = mpsc::channel::<()>();
+    let watch = std::thread::spawn(move || {
+        if end.recv_timeout(WORLD_TIME_MAX) == Err(RecvTimeoutError::Timeout) {
+            println!("seed {seed}: a turn of a worker does not end\n  mailrace-dev {command}");
+            std::process::exit(1);
+        }
+    });
     let result = live();
+    drop(is_over);
+    let _ = watch.join();
     SEED.with_borrow_mut(|current| *current = None);
     result
 }

@@ -183,6 +183,11 @@ impl Ledger {
         (0..self.records.len()).filter(|number| self.is_markable(*number)).collect()
     }
 
+    /// The number of the message with this id, if an operator can mark it.
+    pub(super) fn markable_with(&self, id: QueueId) -> Option<usize> {
+        self.by_id.get(&id.number()).copied().filter(|number| self.is_markable(*number))
+    }
+
     pub(super) fn is_markable(&self, number: usize) -> bool {
         let record = &self.records[number];
         let is_there =

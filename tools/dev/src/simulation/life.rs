@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, Sender};
 use mailrace::worker::{Answer, Control, Marked, Selection, Submit, Telemetry, Usage, Worker};
+use mailrace_core::QueueId;
 use mailrace_io::sim::{Fault, Random, World};
 use mailrace_io::{Instant, Io, Waker};
 use mailrace_spool::{Holding, Mark, Mover, Opened, RecoveryReport, SegmentKeeper, open};
@@ -68,9 +69,10 @@ struct Seat {
 
 /// A mark that was asked for.
 struct Job {
-    /// One, or all to which it makes a difference.
+    /// Those that were named, or all to which it makes a difference: number of the message, and of its mark.
     messages: Vec<(usize, usize)>,
-    is_all: bool,
+    /// The ids of those that were named.
+    ids: Option<Arc<[QueueId]>>,
     /// Workers that have not answered.
     unanswered: usize,
     marked: Marked,
@@ -107,6 +109,10 @@ const TIME_MAX: Duration = Duration::from_secs(3000);
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(600);
 /// Of the turns of operators who read the queue, how many they do that in.
 const READS_SHARE: u64 = 150;
+/// Of the requests for a mark, how many name several messages.
+const NAMED_SHARE: u64 = 5;
+/// Of a worker's turns while a message is moved, in how many an operator marks it.
+const MOVING_SHARE: u64 = 8;
 /// Of the turns at a message that stays, how many end it.
 const STAY_SHARE: u64 = 500;
 /// How long the keeper rests when nothing happens.
@@ -377,6 +383,7 @@ impl<'a> Life<'a> {
                 let period = self.random.between(1, self.plan.operator_period);
                 self.operator_wakes = self.operator_wakes.min(now.after(Duration::from_micros(period)));
                 self.take_answers(ledger)?;
+                self.mark_moving(index, ledger);
                 self.advance_pickup(ledger)
             }
             Actor::Keeper => {
@@ -479,9 +486,18 @@ impl<'a> Life<'a> {
                 _ if stays(number) && !self.random.one_in(STAY_SHARE) => continue,
                 _ => Mark::Done,
             };
-            if ledger.is_markable(number) {
-                self.ask(ledger, number, mark);
+            // Some are named in one request.
+            let mut numbers = vec![number];
+            if self.random.one_in(NAMED_SHARE) {
+                for _ in 0..self.random.between(1, 6) {
+                    let other = *self.random.pick(&markable);
+                    if !(numbers.contains(&other) || mark == Mark::Done && stays(other)) {
+                        numbers.push(other);
+                    }
+                }
             }
+            numbers.retain(|number| ledger.is_markable(*number));
+            self.ask_about(ledger, &numbers, mark);
             // A second one comes while the first is under way.
             if self.random.one_in(3) && ledger.is_markable(number) {
                 let marks = [Mark::Hold, Mark::Release, mark];
@@ -492,9 +508,36 @@ impl<'a> Life<'a> {
     }
 
     fn ask(&mut self, ledger: &mut Ledger, number: usize, mark: Mark) {
-        let Some((id, place)) = ledger.begin_mark(number, mark) else { return };
-        self.world.note("message {} is to be marked", [number as u64, 0, 0]);
-        self.send_mark(mark, &Selection::These([id].into()), vec![(number, place)]);
+        self.ask_about(ledger, &[number], mark);
+    }
+
+    /// Asks for a mark of these messages, in one request.
+    fn ask_about(&mut self, ledger: &mut Ledger, numbers: &[usize], mark: Mark) {
+        let (mut ids, mut messages) = (Vec::new(), Vec::new());
+        for number in numbers {
+            let Some((id, place)) = ledger.begin_mark(*number, mark) else { continue };
+            self.world.note("message {} is to be marked", [*number as u64, 0, 0]);
+            ids.push(id);
+            messages.push((*number, place));
+        }
+        if !ids.is_empty() {
+            self.send_mark(mark, &Selection::These(ids.into()), messages);
+        }
+    }
+
+    /// Marks the message that a worker is moving, now and then.
+    fn mark_moving(&mut self, worker: usize, ledger: &mut Ledger) {
+        if !(self.plan.marks_moving && self.has_operator) || self.marks_left == 0 {
+            return;
+        }
+        let moving = self.seats[worker].worker.as_ref().and_then(Worker::moving);
+        if let Some(number) = moving.and_then(|id| ledger.markable_with(id))
+            && self.random.one_in(MOVING_SHARE)
+        {
+            self.marks_left -= 1;
+            let mark = *self.random.pick(&[Mark::Done, Mark::Hold, Mark::Release]);
+            self.ask(ledger, number, mark);
+        }
     }
 
     /// While no message is coming in.
@@ -518,8 +561,12 @@ impl<'a> Life<'a> {
             let _ = seat.controls.send(Control::Mark { mark, selection, answer });
             seat.waker.wake();
         }
-        let (unanswered, is_all) = (seats.len(), *selection == Selection::All);
-        self.jobs.push(Job { messages, is_all, unanswered, marked: Marked::default() });
+        let unanswered = seats.len();
+        let ids = match selection {
+            Selection::These(ids) => Some(Arc::clone(ids)),
+            Selection::All => None,
+        };
+        self.jobs.push(Job { messages, ids, unanswered, marked: Marked::default() });
     }
 
     fn take_answers(&mut self, ledger: &mut Ledger) -> Result<(), String> {
@@ -528,16 +575,27 @@ impl<'a> Life<'a> {
             job.unanswered -= 1;
             job.marked.add(marked);
             if job.unanswered == 0 {
-                let Marked { messages, failures, .. } = job.marked;
-                if job.is_all {
+                let Marked { messages, failures, ref outcomes } = job.marked;
+                let Some(ids) = &job.ids else {
                     self.world.note("messages are marked: {} done, {} failed", [messages, failures, 0]);
                     ledger.end_marks(&job.messages, messages, failures)?;
                     continue;
+                };
+                if outcomes.len() as u64 != messages + failures {
+                    return Err(format!(
+                        "{messages} messages were marked, {failures} were not, and it is said of {outcomes:?}"
+                    ));
                 }
-                let (number, place) = job.messages[0];
-                self.world
-                    .note("message {} is marked: {} done, {} failed", [number as u64, messages, failures]);
-                ledger.end_mark((number, place), messages, failures)?;
+                for (message, id) in job.messages.iter().zip(ids.iter()) {
+                    let said = |outcome: bool| {
+                        outcomes.iter().filter(|(of, is_durable)| of == id && *is_durable == outcome).count()
+                            as u64
+                    };
+                    let (marked, failed) = (said(true), said(false));
+                    self.world
+                        .note("message {} is marked: {} done, {} failed", [message.0 as u64, marked, failed]);
+                    ledger.end_mark(*message, marked, failed)?;
+                }
             }
         }
         if self.jobs.iter().all(|job| job.unanswered == 0) {

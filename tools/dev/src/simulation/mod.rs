@@ -267,8 +267,9 @@ impl Run {
                         return Err(format!("the start does not report the loss of {gone}"));
                     }
                     self.report.missed += account.gone.len() as u64;
-                    if !life.report.damage.is_empty() && !self.ledger.is_damaged {
-                        return Err(format!("damage is reported where none is: {:?}", life.report.damage));
+                    let mailrace_spool::RecoveryReport { damage, strangers, .. } = &life.report;
+                    if !(self.ledger.is_damaged || damage.is_empty() && strangers.is_empty()) {
+                        return Err(format!("damage is reported where none is: {damage:?}, {strangers:?}"));
                     }
                     return Ok(life);
                 }

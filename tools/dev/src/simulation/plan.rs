@@ -50,6 +50,8 @@ pub(super) struct Plan {
     pub(super) clock: Option<Clock>,
     /// Segments empty but for few messages.
     pub(super) is_sparse: bool,
+    /// Operators mark messages that are being moved.
+    pub(super) marks_moving: bool,
     /// How often operators do something, in microseconds.
     pub(super) operator_period: u64,
     /// How long the keeper of segments and the mover take at most.
@@ -229,6 +231,7 @@ impl Plan {
                 random.one_in(CLOCK_SHARE).then(|| *random.pick(&[Clock::Lost, Clock::Still]))
             },
             is_sparse,
+            marks_moving: Random::new(seed, "moving").one_in(2),
             service_time: Duration::from_micros(random.magnitude(50, 500_000)),
         }
     }
