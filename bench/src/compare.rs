@@ -3,14 +3,14 @@
 //! All servers run from start to end, on one processor; while one is measured the others are idle. Ratios
 //! are taken within a round, since a shared machine is faster at some times than at others.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::contender::{Canned, Contender, Kernel, Mailrace, Postfix, Setting};
+use crate::contender::{Canned, Contender, Kernel, Mailrace, OTHER, Postfix, Setting};
 use crate::error::BenchError;
 use crate::load;
 use crate::probe;
@@ -33,6 +33,8 @@ pub struct Plan {
     pub setting: Setting,
     /// Names of servers to leave out.
     pub without: Vec<String>,
+    /// Where the programs of another commit are, to be compared too.
+    pub against: Option<PathBuf>,
     /// Whether to print the project's targets.
     pub has_targets: bool,
 }
@@ -82,6 +84,10 @@ pub struct Ratios {
     epoll_cpu_over_ring: Option<Range>,
     epoll_rate_over_ring: Option<Range>,
     epoll_latency_over_ring: Option<Range>,
+    /// This commit's Mailrace over another's.
+    cpu_over_other: Option<Range>,
+    rate_over_other: Option<Range>,
+    latency_over_other: Option<Range>,
 }
 
 /// Runs a plan and prints each workload as it is done.
@@ -135,6 +141,9 @@ fn start_all(plan: &Plan) -> Result<Vec<Box<dyn Contender>>, BenchError> {
         if is_wanted(kernel.name()) {
             contenders.push(Box::new(Mailrace::start(setting, kernel)?));
         }
+    }
+    if let Some(other) = &plan.against {
+        contenders.push(Box::new(Mailrace::start_other(setting, other)?));
     }
     if is_wanted(POSTFIX) {
         match Postfix::obstacle() {
@@ -210,6 +219,7 @@ impl Outcome {
                 .collect::<Vec<_>>()
         };
         let (canned, postfix, epoll) = (pairs(CANNED), pairs(POSTFIX), pairs(Kernel::Epoll.name()));
+        let other = pairs(OTHER);
         let over_probe = |name: &str| {
             let of_name = runs.iter().filter(|run| run.contender == name);
             Range::of(
@@ -236,6 +246,15 @@ impl Outcome {
                 epoll
                     .iter()
                     .filter_map(|(ring, epoll)| Some(epoll.end_of_data_p50_us? / ring.end_of_data_p50_us?)),
+            ),
+            cpu_over_other: Range::of(other.iter().map(|(own, other)| own.cpu_us / other.cpu_us)),
+            rate_over_other: Range::of(
+                other.iter().map(|(own, other)| own.messages_per_second / other.messages_per_second),
+            ),
+            latency_over_other: Range::of(
+                other
+                    .iter()
+                    .filter_map(|(own, other)| Some(own.end_of_data_p50_us? / other.end_of_data_p50_us?)),
             ),
         };
         Self { workload: workload.name.clone(), title: workload.title.clone(), runs, probe_p50_us, ratios }
@@ -309,6 +328,9 @@ fn print(outcome: &Outcome, target: &Target) {
     print_ratio("epoll's CPU a message over the ring's", ratios.epoll_cpu_over_ring, None, true);
     print_ratio("epoll's messages/s over the ring's", ratios.epoll_rate_over_ring, None, false);
     print_ratio("epoll's end of data to 250 over the ring's", ratios.epoll_latency_over_ring, None, true);
+    print_ratio("CPU a message over the other commit's", ratios.cpu_over_other, None, true);
+    print_ratio("messages/s over the other commit's", ratios.rate_over_other, None, false);
+    print_ratio("end of data to 250 over the other commit's", ratios.latency_over_other, None, true);
 }
 
 fn print_ratio(name: &str, ratio: Option<Range>, target: Option<f64>, is_upper: bool) {

@@ -104,6 +104,7 @@ fn compare(options: CompareOptions) -> Result<(), Box<dyn std::error::Error>> {
         load_cpu: options.place.load_cpu(),
         setting: setting(&options.place, place.directory()),
         without: options.without,
+        against: options.against,
         has_targets: options.targets,
     };
     let outcomes = compare::compare(&plan, &stop)?;

@@ -47,6 +47,9 @@ pub(crate) struct CompareOptions {
     /// Leave a server out (can be repeated)
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(CONTENDERS))]
     pub(crate) without: Vec<String>,
+    /// Also measure the Mailrace of another commit, whose programs are in DIR (its target/release)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) against: Option<PathBuf>,
     /// Print the targets that the project has set itself, and whether they are met
     #[arg(long)]
     pub(crate) targets: bool,

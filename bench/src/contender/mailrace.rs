@@ -1,13 +1,16 @@
 //! Owns Mailrace as a contender.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Deserialize;
 
 use super::{Contender, Foreground, Setting, free_address, output_of, sibling};
 use crate::error::BenchError;
+
+/// The name of a Mailrace of another commit.
+pub const OTHER: &str = "mailrace-other";
 
 /// How Mailrace reaches the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +41,7 @@ impl Kernel {
 
 /// `mailrace serve` with one worker, as a gateway for example.com that trusts nobody.
 pub struct Mailrace {
-    kernel: Kernel,
+    name: &'static str,
     address: SocketAddr,
     program: PathBuf,
     queue: PathBuf,
@@ -51,8 +54,24 @@ impl Mailrace {
     /// # Errors
     /// [`BenchError`] when it does not come up.
     pub fn start(setting: &Setting, kernel: Kernel) -> Result<Self, BenchError> {
-        let program = sibling("mailrace")?;
-        let directory = setting.directory_of(kernel.name())?;
+        Self::start_program(setting, kernel.name(), sibling("mailrace")?, kernel)
+    }
+
+    /// Starts the one of another commit, on io_uring, whose programs are in the directory `other`.
+    ///
+    /// # Errors
+    /// [`BenchError`] when it does not come up.
+    pub fn start_other(setting: &Setting, other: &Path) -> Result<Self, BenchError> {
+        Self::start_program(setting, OTHER, other.join("mailrace"), Kernel::Ring)
+    }
+
+    fn start_program(
+        setting: &Setting,
+        name: &'static str,
+        program: PathBuf,
+        kernel: Kernel,
+    ) -> Result<Self, BenchError> {
+        let directory = setting.directory_of(name)?;
         let queue = directory.join("queue");
         let address = free_address()?;
         let congestion_control = setting
@@ -74,13 +93,13 @@ impl Mailrace {
         let mut server = Foreground::start(&mut command, setting.cpu, directory.join("output"), address)?;
         // It takes connections before it takes orders.
         server.wait_until(|| queue.join("control").exists())?;
-        Ok(Self { kernel, address, program, queue, server })
+        Ok(Self { name, address, program, queue, server })
     }
 }
 
 impl Contender for Mailrace {
     fn name(&self) -> &'static str {
-        self.kernel.name()
+        self.name
     }
 
     fn address(&self) -> SocketAddr {

@@ -5,7 +5,7 @@ mod mailrace;
 mod postfix;
 
 pub use canned::Canned;
-pub use mailrace::{Kernel, Mailrace};
+pub use mailrace::{Kernel, Mailrace, OTHER};
 pub use postfix::Postfix;
 
 use std::fs::File;
