@@ -34,6 +34,7 @@ const ELSEWHERE: [&str; 16] = [
     "maildrop_replaced",
     "maildrop_retry",
     "maildrop_stuck",
+    // tests/submission.rs: a user with many bad files.
     "lines_left_out",
     // Tests of the spool's recovery.
     "stranger",

@@ -821,6 +821,10 @@ fn one_user_cannot_stop_the_mail_of_others() {
         .filter(|line| line.contains("uid=65534") || line.contains("removed from"))
         .count();
     assert!(lines <= 150, "{lines} lines");
+    // What was left out is told at the end at the latest.
+    let told = running.lines.iter().filter(|line| line.contains("log lines were left out"));
+    let told: Vec<&String> = told.collect();
+    assert!(told.iter().any(|line| line.contains("uid=65534")), "{told:?}");
     running.wait();
     // Each bad file is set aside once; one that is empty may be written to yet.
     assert_eq!(directory.messages().len() as u64, FILES + 2);

@@ -266,6 +266,8 @@ impl Round {
             self.lines.end_periods(now);
             self.wait(now, is_stopping);
         }
+        // No period goes on beyond the end.
+        self.lines.end_periods(Instant::now() + PERIOD);
         self.lines.log.flush();
     }
 
