@@ -263,7 +263,9 @@ fn an_endless_chain_of_aliases_ends() {
     let directory = Directory::new();
     let (port, asked) = server_that_says(|key| format!("200 {}@localhost", next(key)));
     let maps = format!("virtual_alias_maps=tcp:127.0.0.1:{port}");
-    let engine = Engine::start(&directory, &["--set", &maps]);
+    // Too little for the chain: what it has asked is not remembered for it there.
+    let cache = "engine.lookup_cache_size=65536";
+    let engine = Engine::start(&directory, &["--set", &maps, "--set", cache]);
     let mut client = engine.client();
     offer(&mut client, "0@localhost");
     client.expect("451 4.6.0 ");
