@@ -1,3 +1,4 @@
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -260,6 +261,30 @@ fn a_recipient_given_twice_is_one() {
     let sigmas = sigmas.map(|address| (address, ""));
     assert_eq!(queued(&sigmas, true), 1);
     assert_eq!(queued(&sigmas.repeat(5), true), 1);
+}
+
+/// However many there are, and wherever the table of them grows.
+#[test]
+fn of_many_recipients_each_is_there_once() {
+    let address = |number: usize| format!("user{number}@example.com").into_bytes();
+    let queued = |numbers: &[usize], limit: usize| -> Vec<Vec<u8>> {
+        let mut case = case();
+        case.settings.duplicate_filter_limit = limit;
+        case.envelope.recipients = numbers
+            .iter()
+            .map(|number| Recipient { address: address(*number), ..Recipient::default() })
+            .collect();
+        case.queued("").recipients.into_iter().map(|recipient| recipient.address).collect()
+    };
+    for count in 1..100 {
+        let twice: Vec<usize> = (0..count).chain(0..count).collect();
+        assert_eq!(queued(&twice, 0), (0..count).map(address).collect::<Vec<_>>());
+        // Beyond the limit none is remembered, and so may come again.
+        for limit in [1, 3, 8, 9, 20] {
+            let expected = (0..count).chain(limit.min(count)..count).map(address);
+            assert_eq!(queued(&twice, limit), expected.collect::<Vec<_>>(), "{count}, {limit}");
+        }
+    }
 }
 
 #[test]

@@ -544,7 +544,9 @@ mod tests {
         let mut accounts = Accounts::new(1);
         connect(&mut accounts, 0, "192.0.2.1");
         assert!(accounts.charge(0, Duration::from_secs(5), ALLOWANCE, at(0)).is_some());
+        assert!(accounts.is_unproven(0));
         accounts.settle(0, ALLOWANCE);
+        assert!(!accounts.is_unproven(0));
         assert_eq!(accounts.charge(0, ALLOWANCE, ALLOWANCE, at(0)), None);
     }
 

@@ -16,8 +16,18 @@ const SUBMISSION: &str = "engine/server/src/worker/submission.rs";
 const MOVER: &str = "engine/spool/src/mover.rs";
 const RECOVERY: &str = "engine/spool/src/recovery.rs";
 const KEEPER: &str = "engine/spool/src/keeper.rs";
+const MANIFEST: &str = "engine/spool/src/manifest.rs";
+const LINE: &str = "engine/server/src/worker/line.rs";
+const CONTROL: &str = "engine/server/src/worker/control.rs";
+const ACCOUNTS: &str = "engine/server/src/worker/accounts.rs";
+const REMOTE: &str = "engine/server/src/tables/remote/mod.rs";
 /// Tests of what was moved, and of the marks that end it.
 const COPIES: Check = Test(&["-p", "mailrace-spool", "--lib", "copies"]);
+
+/// Of many recipients, and those that are given twice.
+const OF_MANY: Check = Test(&["-p", "mailrace-core", "--lib", "of_many_recipients"]);
+/// Tables on servers.
+const TABLES: Check = Test(&["-p", "mailrace", "--lib", "tables::remote"]);
 
 /// All of them.
 pub const ALL: &[Mutation] = &[
@@ -428,6 +438,214 @@ pub const ALL: &[Mutation] = &[
         before: "survey.last_id.map_or_else(Timestamp::default, QueueId::time)",
         after: "survey.last_id.map_or_else(Timestamp::default, |_| Timestamp::default())",
         check: Seeds(4000),
+    },
+    Mutation {
+        name: "copied-though-marked",
+        what: "a message is copied while a mark of it is under way, which then stands before the copy",
+        file: MOVING,
+        before: "            Some(entry) if !self.moves.is_marked(draft.id) => entry,\n",
+        after: "            Some(entry) => entry,\n",
+        check: Seeds(2000),
+    },
+    Mutation {
+        name: "useless-copy-kept",
+        what: "a copy that is of no use keeps its segments",
+        file: MOVING,
+        before: "            _ => self.release(copy.first, copy.last),\n",
+        after: "            _ => {}\n",
+        check: Seeds(1000),
+    },
+    Mutation {
+        name: "moved-from-kept",
+        what: "a message that was moved keeps the segments that it was moved out of",
+        file: MOVING,
+        before: "                self.release(before.first, before.last);\n",
+        after: "",
+        check: Seeds(200),
+    },
+    Mutation {
+        name: "copy-has-old-place",
+        what: "a message that was moved is looked for at its old offset",
+        file: MOVING,
+        before: "Entry { state: before.state, ..copy }",
+        after: "Entry { state: before.state, offset: before.offset, ..copy }",
+        check: Seeds(4000),
+    },
+    Mutation {
+        name: "failed-done-ends",
+        what: "a mark that says done and whose write failed is forgotten, and the message is moved",
+        file: SPOOL,
+        before: "                if is_durable || mark != Mark::Done {\n",
+        after: "                {\n",
+        check: Seeds(2000),
+    },
+    Mutation {
+        name: "chunks-wait-for-ever",
+        what: "chunks wait for more room than there is",
+        file: SPOOL,
+        before: "self.has_room() && chunks < ",
+        after: "self.has_room() && chunks + self.settings.block_size < ",
+        check: Seeds(200),
+    },
+    Mutation {
+        name: "damaged-emptied",
+        what: "a segment that is damaged is emptied",
+        file: SPOOL,
+        before: "segment.file.is_none() && !segment.is_damaged;",
+        after: "segment.file.is_none();",
+        check: Test(&["-p", "mailrace-spool", "--lib", "damage"]),
+    },
+    Mutation {
+        name: "manifest-one-slot",
+        what: "each version of the manifest is written over the one before",
+        file: MANIFEST,
+        before: "let place = next.generation % 2;",
+        after: "let place = next.generation % 1;",
+        check: Seeds(1000),
+    },
+    Mutation {
+        name: "reopened-as-closed",
+        what: "a segment that is written to again counts as closed",
+        file: MANIFEST,
+        before: "state: EntryState::Open, ..entry.clone() };\n            self.is_changed",
+        after: "state: EntryState::Closed, ..entry.clone() };\n            self.is_changed",
+        check: Seeds(200),
+    },
+    Mutation {
+        name: "lost-unlisted",
+        what: "a segment that is missing is forgotten by the next start",
+        file: RECOVERY,
+        before: "        entries.push(Listing { state, ..entry.clone() });\n",
+        after: "        let _ = (state, entry);\n",
+        check: Seeds(2000),
+    },
+    Mutation {
+        name: "goes-on-in-damaged",
+        what: "a start writes on in a segment that is damaged",
+        file: SURVEY,
+        before: "            && !self.is_damaged\n            && self.size",
+        after: "            && self.size",
+        check: Seeds(2000),
+    },
+    Mutation {
+        name: "line-loses-network",
+        what: "a network that has had its turn is forgotten, with all that wait in it",
+        file: LINE,
+        before: "            self.networks.push_back(network);\n        }\n        Some(id)",
+        after: "        }\n        Some(id)",
+        check: Seeds(1000),
+    },
+    Mutation {
+        name: "turn-not-taken",
+        what: "a connection whose turn it is goes to the end of the line again, without end",
+        file: ENGINE,
+        before: "        self.has_turn = Some(id);\n",
+        after: "",
+        check: Seeds(1000),
+    },
+    Mutation {
+        name: "submission-room-for-none",
+        what: "a submission that waits for room in the spool is not tried again",
+        file: ENGINE,
+        before: "        self.submissions_may_have_room();\n",
+        after: "",
+        check: Seeds(1000),
+    },
+    Mutation {
+        name: "mark-tags-overlap",
+        what: "two requests for marks of several messages have the same tags",
+        file: CONTROL,
+        before: "        self.next += ids.len() as u64;\n",
+        after: "        self.next += 1;\n",
+        check: Seeds(1000),
+    },
+    Mutation {
+        name: "outcomes-lost",
+        what: "a request that names messages is not told of each",
+        file: CONTROL,
+        before: "        if self.is_itemised {\n",
+        after: "        if !self.is_itemised {\n",
+        check: Seeds(200),
+    },
+    Mutation {
+        name: "refused-mark-untold",
+        what: "a mark that is refused is not counted",
+        file: CONTROL,
+        before: "Err(MarkError::Refused(_)) => job.count(id, false),",
+        after: "Err(MarkError::Refused(_)) => {}",
+        check: Seeds(1000),
+    },
+    Mutation {
+        name: "settled-unproven",
+        what: "a client whose message was accepted stays unproven",
+        file: ACCOUNTS,
+        before: "            account.is_proven = true;\n",
+        after: "",
+        check: Test(&["-p", "mailrace", "--lib", "accounts"]),
+    },
+    Mutation {
+        name: "refused-chunk-forgotten",
+        what: "a chunk that is refused leaves those before it in the spool",
+        file: SESSION,
+        before: "(Chunking::Open, Some(_)) => Outcome::Event(Event::ContentAbandon),",
+        after: "(Chunking::Open, Some(_)) => Outcome::Next,",
+        check: Seeds(2000),
+    },
+    Mutation {
+        name: "last-octet-of-chunks",
+        what: "what the decoder holds back at the end of the last chunk is dropped",
+        file: SESSION,
+        before: "                if !rest.is_empty() {\n                    // The next",
+        after: "                if rest.len() > 9 {\n                    // The next",
+        check: Seeds(2000),
+    },
+    Mutation {
+        name: "probe-stops",
+        what: "recipients are looked for at one place of their table only",
+        file: RECIPIENTS,
+        before: "            slot = (slot + 1) & mask;\n",
+        after: "            break;\n",
+        check: Seeds(2000),
+    },
+    Mutation {
+        name: "grow-forgets-last",
+        what: "the recipient that was added last is forgotten when their table grows, and may come again",
+        file: RECIPIENTS,
+        before: "0..self.recipients.len().min(limit) {",
+        after: "0..self.recipients.len().min(limit) - 1 {",
+        check: OF_MANY,
+    },
+    Mutation {
+        name: "duplicate-limit",
+        what: "one recipient more than duplicate_filter_limit is remembered",
+        file: RECIPIENTS,
+        before: "        if self.recipients.len() < limit {\n",
+        after: "        if self.recipients.len() <= limit {\n",
+        check: OF_MANY,
+    },
+    Mutation {
+        name: "given-up-wakes-none",
+        what: "those are not told whose question made room for another",
+        file: REMOTE,
+        before: "        if has_given_up {\n            self.memory",
+        after: "        if has_given_up && !is_new {\n            self.memory",
+        check: TABLES,
+    },
+    Mutation {
+        name: "failure-kept-long",
+        what: "that a server gave no answer is remembered for as long as an answer",
+        file: REMOTE,
+        before: "let time = if answer.is_ok() { self.settings.memory_time } else { FAILURE_TIME };",
+        after: "let time = self.settings.memory_time.max(FAILURE_TIME);",
+        check: TABLES,
+    },
+    Mutation {
+        name: "one-wakeup-for-all",
+        what: "a table that is closed ends one of its connections only",
+        file: REMOTE,
+        before: "                self.asked.notify_one();\n                return question;",
+        after: "                return question;",
+        check: TABLES,
     },
     Mutation {
         name: "epoll-short-send",
