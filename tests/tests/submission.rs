@@ -862,6 +862,18 @@ fn mail_that_waits_for_a_table_holds_up_no_other() {
     drop(server);
 }
 
+/// A check orders a message to be dropped: its file is removed, too.
+#[test]
+fn what_a_check_discards_is_gone() {
+    let directory = configured_with_queue("header_checks = [\"regexp:checks\"]\n");
+    let _ = directory.write("checks", "/^Subject: unwanted/ DISCARD\n");
+    let running = engine(&directory);
+    accepted(&sendmail(&directory, &["user@localhost"], "Subject: unwanted\n\ntext\n"));
+    wait_until_gone(&directory, |name| name.len() == 32);
+    running.stop();
+    assert!(directory.messages().is_empty());
+}
+
 /// All recipients that a batch holds are queued; more are refused before the program promises anything, or kept where they
 /// are seen.
 #[test]

@@ -277,7 +277,7 @@ pub const ALL: &[Mutation] = &[
         file: MOVER,
         before: "let is_latest = order > marks.durable;",
         after: "let is_latest = order > 0;",
-        check: Seeds(200),
+        check: Seeds(2000),
     },
     Mutation {
         name: "old-copy-unheld",
@@ -349,7 +349,7 @@ pub const ALL: &[Mutation] = &[
         file: SPOOL,
         before: "self.under_way.keys().next().copied().or_else(|| self.sealed.front().map(|batch| batch.number));",
         after: "self.under_way.keys().next().copied();",
-        check: Seeds(2000),
+        check: Seeds(4000),
     },
     Mutation {
         name: "busy-commit-loses",
@@ -357,7 +357,7 @@ pub const ALL: &[Mutation] = &[
         file: INCOMING,
         before: "                self.clean = content.concat();\n",
         after: "                self.clean = content.last().map(|piece| piece.to_vec()).unwrap_or_default();\n",
-        check: Seeds(2000),
+        check: Seeds(4000),
     },
     Mutation {
         name: "asked-again-loses-front",
@@ -646,6 +646,14 @@ pub const ALL: &[Mutation] = &[
         before: "                self.asked.notify_one();\n                return question;",
         after: "                return question;",
         check: TABLES,
+    },
+    Mutation {
+        name: "discarded-stays",
+        what: "the file of a submission that a check orders to be dropped stays in the maildrop",
+        file: "engine/server/src/services/pickup/mod.rs",
+        before: "                self.numbers.discarded.add(1);\n                self.remove(name, now);\n",
+        after: "                self.numbers.discarded.add(1);\n",
+        check: Test(&["-p", "mailrace-tests", "--test", "submission", "discards"]),
     },
     Mutation {
         name: "epoll-short-send",
