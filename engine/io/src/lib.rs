@@ -75,12 +75,6 @@ pub trait Io {
     /// Gives a file back; no operation on it may be under way.
     fn detach(&mut self, file: FileId) -> <Self::Disk as Disk>::File;
 
-    /// Memory for writes, to be had once: blocks of `capacity` octets. They are written from faster than those of
-    /// [`Block::new`], where the kernel has a way to that.
-    fn blocks(&mut self, count: usize, capacity: usize) -> Vec<Block> {
-        std::iter::repeat_with(|| Block::new(capacity)).take(count).collect()
-    }
-
     /// Queues an operation; its completions carry `token`. It is started by the next [`Io::wait`] at the latest.
     fn submit(&mut self, token: Token, operation: Operation);
 

@@ -357,13 +357,12 @@ impl<D: Disk> SegmentKeeper<D> {
 
     fn fill(&self, file: &D::File) -> io::Result<()> {
         let left = |offset: u64| usize::try_from(self.settings.segment_size - offset).unwrap_or(FILL_SIZE);
-        let zeros = Block::zeroed(FILL_SIZE.min(left(0)));
+        let mut zeros = Block::new(FILL_SIZE.min(left(0)));
+        zeros.extend(&vec![0; zeros.capacity()]);
         let mut offset = 0;
         while offset < self.settings.segment_size {
             let count = FILL_SIZE.min(left(offset));
-            let zeros =
-                zeros.filled().get(..count).expect("no write is larger than what is left at the start");
-            self.disk.write_at(file, zeros, offset)?;
+            self.disk.write_at(file, zeros.filled().get(..count).unwrap_or_default(), offset)?;
             offset += count as u64;
         }
         self.disk.sync(file)

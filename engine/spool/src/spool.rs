@@ -314,13 +314,6 @@ impl<D: Disk> SegmentSpool<D> {
         spool
     }
 
-    /// Goes on with memory of the kernel that will write it.
-    pub fn use_memory_of<I: Io<Disk = D>>(&mut self, io: &mut I) {
-        assert_eq!(self.blocks_in_use(), 0, "memory is changed before there is anything in it");
-        self.blocks = io.blocks(self.settings.blocks, self.settings.block_size);
-        assert_eq!(self.blocks.len(), self.settings.blocks, "a kernel gives the blocks that it is asked for");
-    }
-
     /// An id for a message that came at `wall`.
     pub fn next_id(&mut self, wall: Timestamp) -> QueueId {
         self.ids.next(wall)

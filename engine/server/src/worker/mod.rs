@@ -55,15 +55,14 @@ impl<I: Io> Worker<I> {
     ///
     /// `slots`: places of the connection table of `io`.
     pub fn new(
-        mut io: I,
-        mut spool: SegmentSpool<I::Disk>,
+        io: I,
+        spool: SegmentSpool<I::Disk>,
         shared: Arc<Shared>,
         settings: Arc<WorkerSettings>,
         telemetry: Telemetry,
         controls: Receiver<Control>,
         slots: usize,
     ) -> Self {
-        spool.use_memory_of(&mut io);
         let engine = Engine::new(settings, spool, telemetry, slots);
         Self { io, engine, controls, shared, completions: Vec::new(), drain_until: None }
     }
