@@ -290,7 +290,7 @@ impl<D: Disk> Engine<D> {
                 break;
             }
         }
-        while self.spool.has_room_for_chunks()
+        while self.has_room_for_chunks()
             && let Some(id) = self.chunks_waiting.pop()
         {
             self.retry_in_turn(id);
@@ -540,12 +540,17 @@ impl<D: Disk> Engine<D> {
         connection.message = Some(Box::new(Incoming::new(id, draft, is_local)));
     }
 
+    /// Whether the spool is to take another chunk. While memory is short, whatever makes room comes first.
+    fn has_room_for_chunks(&self) -> bool {
+        if self.is_pressed { self.spool.has_room() } else { self.spool.has_room_for_chunks() }
+    }
+
     /// Gives what the message keeps to the spool, when it is its turn.
     pub(super) fn flush(&mut self, connection: &mut Connection) {
         let Some(message) = connection.message.as_mut() else { return };
         let Some((origin, envelope)) = connection.session.origin_and_envelope() else { return };
         let is_in_turn = self.has_turn == Some(connection.id) || self.chunks_waiting.is_empty();
-        if !is_in_turn || !self.spool.has_room_for_chunks() {
+        if !is_in_turn || !self.has_room_for_chunks() {
             return self.wait_for_spool(connection);
         }
         let arena = std::mem::take(&mut self.arena);
