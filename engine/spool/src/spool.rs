@@ -382,9 +382,7 @@ impl<D: Disk> SegmentSpool<D> {
         }
         let entry = draft.entry(state);
         let pending = Pending::Message { tag, id: draft.id, entry, first_batch: draft.first_batch };
-        if let Some(batch) = self.gathering.as_mut() {
-            batch.pending.push(pending);
-        }
+        self.gathering.as_mut().expect("the record was put into it").pending.push(pending);
         Ok(())
     }
 
@@ -436,10 +434,8 @@ impl<D: Disk> SegmentSpool<D> {
                 self.seal();
             }
             let Some(mut batch) = self.sealed.pop_front() else { return };
-            let (Some(segment), Some(block)) = (self.segments.get_mut(&batch.sequence), batch.block.take())
-            else {
-                continue;
-            };
+            let segment = self.segments.get_mut(&batch.sequence).expect(SEGMENT_STAYS);
+            let block = batch.block.take().expect(HAS_BLOCK);
             let file = match segment.file.take() {
                 Some(Attached::No(file)) => io.attach(file),
                 Some(Attached::Yes(file)) => file,
@@ -474,12 +470,12 @@ impl<D: Disk> SegmentSpool<D> {
     pub fn completed(&mut self, token: Token, mut block: Block, result: std::io::Result<()>) {
         block.clear();
         self.blocks.push(block);
-        let Some(mut batch) = self.under_way.remove(&(token.0 & !TOKEN_SPOOL)) else { return };
-        if let Some(segment) = self.segments.get_mut(&batch.sequence) {
-            segment.batches -= 1;
-            segment.records += if result.is_ok() { u64::from(batch.records) } else { 0 };
-            self.may_free |= segment.is_sealed && segment.batches == 0;
-        }
+        let batch = self.under_way.remove(&(token.0 & !TOKEN_SPOOL));
+        let mut batch = batch.expect("a write that completes is one that was submitted");
+        let segment = self.segments.get_mut(&batch.sequence).expect(SEGMENT_STAYS);
+        segment.batches -= 1;
+        segment.records += if result.is_ok() { u64::from(batch.records) } else { 0 };
+        self.may_free |= segment.is_sealed && segment.batches == 0;
         if result.is_err() {
             self.fail(batch);
             return;
@@ -564,12 +560,11 @@ impl<D: Disk> SegmentSpool<D> {
             return Err(Refusal::Busy);
         }
         let sequence = self.segment_for(BATCH_HEADER_SIZE + size)?;
-        let (Some(segment), Some(mut block)) = (self.segments.get_mut(&sequence), self.blocks.pop()) else {
-            return Err(Refusal::Busy);
-        };
+        let segment = self.segments.get_mut(&sequence).expect("it was just found");
+        let mut block = self.blocks.pop().expect("looked at above");
         segment.batches += 1;
-        let room =
-            usize::try_from(segment.header.size - segment.end).unwrap_or(usize::MAX).min(block.capacity());
+        let left = usize::try_from(segment.header.size - segment.end).expect(IN_SEGMENT);
+        let room = left.min(block.capacity());
         block.extend(&[0; BATCH_HEADER_SIZE]);
         let number = self.next_batch;
         self.next_batch += 1;
@@ -590,14 +585,11 @@ impl<D: Disk> SegmentSpool<D> {
     /// Takes back a gathering batch without a record.
     fn undo_empty(&mut self) {
         let Some(batch) = self.gathering.take() else { return };
-        if let Some(segment) = self.segments.get_mut(&batch.sequence) {
-            segment.batches -= 1;
-            self.may_free |= segment.is_sealed && segment.batches == 0;
-        }
+        let segment = self.segments.get_mut(&batch.sequence).expect(SEGMENT_STAYS);
+        segment.batches -= 1;
+        self.may_free |= segment.is_sealed && segment.batches == 0;
         self.next_batch = batch.number;
-        if let Some(block) = batch.block {
-            self.return_block(block);
-        }
+        self.return_block(batch.block.expect(HAS_BLOCK));
     }
 
     /// The segment being written if it has `size` octets left, else the next one.
@@ -648,7 +640,7 @@ impl<D: Disk> SegmentSpool<D> {
         if self.failed_batches.iter().any(is_lost) {
             return Err(Refusal::Failed);
         }
-        let Some(batch) = self.gathering.as_mut() else { return Err(Refusal::Busy) };
+        let batch = self.gathering.as_mut().expect("there is room for the record");
         let start = batch.len();
         let offset = batch.offset + start as u64;
         batch.extend(&[0; RECORD_HEADER_SIZE]);
@@ -659,8 +651,8 @@ impl<D: Disk> SegmentSpool<D> {
             kind,
             is_held,
             id: draft.id,
-            length: u32::try_from(length).unwrap_or(u32::MAX),
-            envelope_length: u32::try_from(envelope_length).unwrap_or(u32::MAX),
+            length: u32::try_from(length).expect(IN_SEGMENT),
+            envelope_length: u32::try_from(envelope_length).expect(IN_SEGMENT),
             part: draft.parts,
             previous: draft.previous,
             payload_checksum,
@@ -670,10 +662,8 @@ impl<D: Disk> SegmentSpool<D> {
         batch.patch(start, &header.encode(batch.salt, offset));
         batch.records += 1;
         let (sequence, number) = (batch.sequence, batch.number);
-        if kind == RecordKind::Message
-            && let Some(segment) = self.segments.get_mut(&sequence)
-        {
-            segment.messages += 1;
+        if kind == RecordKind::Message {
+            self.segments.get_mut(&sequence).expect(SEGMENT_STAYS).messages += 1;
         }
         if draft.parts == 0 {
             draft.first = sequence;
@@ -686,14 +676,14 @@ impl<D: Disk> SegmentSpool<D> {
             self.hold(next, sequence);
         }
         draft.parts += 1;
-        draft.previous = Some(Location { sequence, offset: u32::try_from(offset).unwrap_or(u32::MAX) });
+        draft.previous = Some(Location { sequence, offset: u32::try_from(offset).expect(IN_SEGMENT) });
         Ok(())
     }
 
     /// `targets`: sequences of the segments with a last record of the message.
     fn put_mark(&mut self, id: QueueId, mark: Mark, targets: &[u64]) -> Result<(), Refusal> {
         self.make_room(record_size(1))?;
-        let Some(batch) = self.gathering.as_mut() else { return Err(Refusal::Busy) };
+        let batch = self.gathering.as_mut().expect("room was made");
         let start = batch.len();
         let offset = batch.offset + start as u64;
         batch.extend(&[0; RECORD_HEADER_SIZE]);
@@ -713,11 +703,10 @@ impl<D: Disk> SegmentSpool<D> {
         batch.patch(start, &header.encode(batch.salt, offset));
         batch.records += 1;
         let sequence = batch.sequence;
-        if let Some(segment) = self.segments.get_mut(&sequence) {
-            for target in targets {
-                if let Err(place) = segment.marks.binary_search(target) {
-                    segment.marks.insert(place, *target);
-                }
+        let segment = self.segments.get_mut(&sequence).expect(SEGMENT_STAYS);
+        for target in targets {
+            if let Err(place) = segment.marks.binary_search(target) {
+                segment.marks.insert(place, *target);
             }
         }
         Ok(())
@@ -728,7 +717,7 @@ impl<D: Disk> SegmentSpool<D> {
         let Some(mut batch) = self.gathering.take_if(|batch| batch.records > 0) else { return };
         batch.pad(BLOCK_ALIGNMENT);
         let header = BatchHeader {
-            length: u32::try_from(batch.len()).unwrap_or(u32::MAX),
+            length: u32::try_from(batch.len()).expect(IN_SEGMENT),
             records: batch.records,
             worker: u32::from(self.worker),
             sequence: batch.sequence,
@@ -737,9 +726,9 @@ impl<D: Disk> SegmentSpool<D> {
             durable_through: self.durable_through().min(batch.number - 1),
         };
         batch.patch(0, &header.encode(batch.salt, batch.offset));
-        if let Some(segment) = self.segments.get_mut(&batch.sequence) {
-            segment.end += batch.len() as u64;
-        }
+        let segment = self.segments.get_mut(&batch.sequence).expect(SEGMENT_STAYS);
+        segment.end += batch.len() as u64;
+        assert!(segment.end <= segment.header.size, "a batch ends in its segment");
         self.sealed.push_back(batch);
     }
 
@@ -927,27 +916,27 @@ impl Batch {
         self.room - self.len()
     }
 
+    fn block_mut(&mut self) -> &mut Block {
+        self.block.as_mut().expect(HAS_BLOCK)
+    }
+
     fn extend(&mut self, octets: &[u8]) {
-        if let Some(block) = self.block.as_mut() {
-            block.extend(octets);
-        }
+        assert!(octets.len() <= self.left(), "a record fits into its batch and its segment");
+        self.block_mut().extend(octets);
     }
 
     fn pad(&mut self, alignment: usize) {
-        if let Some(block) = self.block.as_mut() {
-            block.pad(alignment);
-        }
+        self.block_mut().pad(alignment);
     }
 
     fn from(&self, start: usize) -> &[u8] {
-        self.block.as_ref().and_then(|block| block.filled().get(start..)).unwrap_or_default()
+        let filled = self.block.as_ref().expect(HAS_BLOCK).filled();
+        filled.get(start..).expect("what is read was written")
     }
 
     fn patch(&mut self, start: usize, octets: &[u8]) {
-        let block = self.block.as_mut().map(Block::filled_mut);
-        if let Some(place) = block.and_then(|block| block.get_mut(start..start + octets.len())) {
-            place.copy_from_slice(octets);
-        }
+        let place = self.block_mut().filled_mut().get_mut(start..start + octets.len());
+        place.expect("what is patched was written").copy_from_slice(octets);
     }
 
     /// Whether its header is written.
@@ -955,6 +944,11 @@ impl Batch {
         self.from(0).first().is_some_and(|octet| *octet != 0)
     }
 }
+
+const HAS_BLOCK: &str = "a batch has its block until it is submitted";
+const SEGMENT_STAYS: &str = "a segment stays while it has batches";
+/// [`Settings::check`]: a segment has at most 1 GiB, and a block fits into one.
+const IN_SEGMENT: &str = "what lies in a segment is below 4 GiB";
 
 fn size_of_all(content: &[&[u8]]) -> usize {
     content.iter().map(|slice| slice.len()).sum()
