@@ -821,7 +821,7 @@ fn one_user_cannot_stop_the_mail_of_others() {
         .filter(|line| line.contains("uid=65534") || line.contains("removed from"))
         .count();
     assert!(lines <= 150, "{lines} lines");
-    // What was left out is told at the end at the latest.
+    // The engine logs how many lines it left out before it ends.
     let told = running.lines.iter().filter(|line| line.contains("log lines were left out"));
     let told: Vec<&String> = told.collect();
     assert!(told.iter().any(|line| line.contains("uid=65534")), "{told:?}");

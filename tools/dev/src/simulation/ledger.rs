@@ -375,11 +375,15 @@ impl Ledger {
         Ok(Account { messages: found.len(), damage: reading.damage, gone })
     }
 
+    /// Reads the queue, after noting what the disk has corrupted.
+    fn look(&mut self, disk: &Onlooker, corruptions: &[Corruption]) -> Result<Reading, String> {
+        self.note_damage(corruptions);
+        queue_reader::read(disk).map_err(|error| format!("the queue cannot be read: {error}"))
+    }
+
     /// An engine has ended as it should: notes what its manifest counts.
     pub(super) fn note_counted(&mut self, disk: &SimDisk, corruptions: &[Corruption]) -> Result<(), String> {
-        self.note_damage(corruptions);
-        let reading = queue_reader::read(&Onlooker::new(disk))
-            .map_err(|error| format!("the queue cannot be read: {error}"))?;
+        let reading = self.look(&Onlooker::new(disk), corruptions)?;
         self.counted.add(reading.counted());
         Ok(())
     }
@@ -391,9 +395,7 @@ impl Ledger {
         corruptions: &[Corruption],
         holdings: &[Holding],
     ) -> Result<(), String> {
-        self.note_damage(corruptions);
-        let reading = queue_reader::read(&Onlooker::new(disk))
-            .map_err(|error| format!("the queue cannot be read: {error}"))?;
+        let reading = self.look(&Onlooker::new(disk), corruptions)?;
         self.compare_marks(&reading, holdings)
     }
 
@@ -424,10 +426,8 @@ impl Ledger {
         corruptions: &[Corruption],
         holdings: &[Holding],
     ) -> Result<(), String> {
-        self.note_damage(corruptions);
         let disk = Onlooker::new(disk);
-        let reading =
-            queue_reader::read(&disk).map_err(|error| format!("the queue cannot be read: {error}"))?;
+        let reading = self.look(&disk, corruptions)?;
         self.compare_marks(&reading, holdings)?;
         let mut found = BTreeMap::new();
         for (id, message) in &reading.messages {

@@ -174,7 +174,7 @@ fn a_client_with_questions_without_end_stops_no_other() {
         made_room.extend(std::iter::from_fn(|| Some(next()).filter(|answered| *answered != ticket)));
         assert_eq!(maps.find(&Bump::new(), key.as_bytes(), honest), Ok(None));
     }
-    // Who asked what made room is told, too.
+    // The client whose question made room is woken as well.
     if made_room.is_empty() {
         made_room.push(next());
     }
