@@ -3,6 +3,7 @@
 use mailrace_core::smtp::Session;
 use mailrace_io::{ConnectionId, Instant};
 
+use super::chunks::Chunks;
 use super::incoming::Incoming;
 
 /// One connection. Kept small: 15,000 idle ones are a design goal.
@@ -12,7 +13,7 @@ pub(super) struct Connection {
     pub(super) session: Session,
     pub(super) waits: Waits,
     /// Received and not yet taken by the session, because it waits. Empty without memory when idle.
-    pub(super) backlog: Vec<u8>,
+    pub(super) backlog: Chunks,
     /// Written by the session and not yet sent.
     pub(super) replies: Vec<u8>,
     /// The message whose content is coming in, or whose verdict is awaited.
@@ -87,7 +88,7 @@ impl Connection {
             id,
             session,
             waits: Waits::default(),
-            backlog: Vec::new(),
+            backlog: Chunks::default(),
             replies: Vec::new(),
             message: None,
             deadline,
@@ -98,7 +99,7 @@ impl Connection {
     /// more while one is under way.
     pub(super) fn memory(&self) -> usize {
         self.session.memory()
-            + self.backlog.capacity()
+            + self.backlog.memory()
             + self.message.as_ref().map_or(0, |message| message.memory())
     }
 

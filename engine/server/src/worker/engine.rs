@@ -218,7 +218,8 @@ impl<D: Disk> Engine<D> {
         if connection.waits.for_close {
             // Nobody is going to read it.
         } else if connection.waits.is_ready() && connection.backlog.is_empty() {
-            self.drive(&mut connection, input);
+            let rest = self.drive(&mut connection, input);
+            self.stash(&mut connection, rest);
         } else {
             self.stash(&mut connection, input);
             self.go_on(&mut connection);
@@ -466,16 +467,26 @@ impl<D: Disk> Engine<D> {
         if !connection.waits.is_ready() {
             return;
         }
-        if !connection.backlog.is_empty() || connection.session.is_at_chunk_end() {
-            let backlog = std::mem::take(&mut connection.backlog);
-            self.drive(connection, &backlog);
+        if !connection.backlog.is_empty() {
+            while connection.waits.is_ready()
+                && let Some(chunk) = connection.backlog.take_first()
+            {
+                let left = self.drive(connection, chunk.rest()).len();
+                let consumed = chunk.rest().len() - left;
+                connection.backlog.put_back(chunk, consumed);
+                if left > 0 {
+                    break;
+                }
+            }
+        } else if connection.session.is_at_chunk_end() {
+            self.drive(connection, b"");
         } else if connection.session.takes_commands() {
             self.drain(connection);
         }
     }
 
-    /// Lets the session take input until it waits for something; the rest becomes backlog.
-    fn drive(&mut self, connection: &mut Connection, input: &[u8]) {
+    /// Lets the session take input until it waits for something, and returns the rest.
+    fn drive<'i>(&mut self, connection: &mut Connection, input: &'i [u8]) -> &'i [u8] {
         let mut rest = input;
         let arena = std::mem::take(&mut self.arena);
         let mut pieces: ArenaVec<'_, &[u8]> = ArenaVec::new_in(&arena);
@@ -514,13 +525,11 @@ impl<D: Disk> Engine<D> {
         if !is_taken && connection.message.as_ref().is_some_and(|message| message.is_chunk_due(chunk_size)) {
             self.flush(connection);
         }
-        if !rest.is_empty() && !connection.waits.for_close {
-            self.stash(connection, rest);
-        }
         // A message that was given up on has ended nothing else.
         if self.is_draining && connection.waits.is_ready() && connection.session.takes_commands() {
             self.drain(connection);
         }
+        if connection.waits.for_close { b"" } else { rest }
     }
 
     /// What a call of the session in this slot needs.
@@ -732,9 +741,7 @@ impl<D: Disk> Engine<D> {
 
     /// Keeps input for later, and stops reading when there is too much of it.
     fn stash(&mut self, connection: &mut Connection, input: &[u8]) {
-        // It grows a few times at most, and is counted by what it takes.
-        connection.backlog.reserve_exact(input.len());
-        connection.backlog.extend_from_slice(input);
+        connection.backlog.push(input);
         if connection.backlog.len() > BACKLOG_SIZE {
             self.pause(connection);
         }

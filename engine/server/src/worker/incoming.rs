@@ -12,6 +12,8 @@ use mailrace_core::{Envelope, Origin, QueueId};
 use mailrace_io::{Disk, Instant};
 use mailrace_spool::{Draft, Refusal, SegmentSpool, State};
 
+use super::chunks::{Chunks, extend};
+
 /// One message whose content is coming in.
 ///
 /// A message that is whole in one receive goes from there into the spool's batch without a stop, its header
@@ -25,7 +27,7 @@ pub(super) struct Incoming {
     /// Octets of content that are not cleaned yet.
     raw: Vec<u8>,
     /// Octets that are ready for the spool.
-    clean: Vec<u8>,
+    clean: Chunks,
     /// Taken when the message is committed, or has failed.
     draft: Option<Draft>,
     /// Octets of content after cleanup that the spool has.
@@ -82,7 +84,7 @@ impl Incoming {
             cleanup: Cleanup::new(id, is_local_context),
             is_transparent: false,
             raw: Vec::new(),
-            clean: Vec::new(),
+            clean: Chunks::default(),
             draft: Some(draft),
             size: 0,
             failure: None,
@@ -96,7 +98,7 @@ impl Incoming {
 
     /// Octets of memory that the content holds.
     pub(super) fn memory(&self) -> usize {
-        self.raw.capacity() + self.clean.capacity()
+        self.raw.capacity() + self.clean.memory()
     }
 
     /// Octets that the spool holds of it and cannot free before it ends; none once it is committed or given up.
@@ -124,8 +126,14 @@ impl Incoming {
         if self.failure.is_some() {
             return;
         }
-        let place = if self.is_transparent { &mut self.clean } else { &mut self.raw };
-        pieces.iter().for_each(|piece| place.extend_from_slice(strip_characters(arena, settings, piece)));
+        for piece in pieces {
+            let piece = strip_characters(arena, settings, piece);
+            if self.is_transparent {
+                self.clean.push(piece);
+            } else {
+                extend(&mut self.raw, piece);
+            }
+        }
     }
 
     /// Gives what is kept to the spool in chunks.
@@ -136,7 +144,7 @@ impl Incoming {
         envelope: &Envelope,
     ) -> Progress {
         match self.clean_kept(surroundings.passes(origin, envelope), false) {
-            Ok(()) => self.append_clean(surroundings.spool, |_, _| true),
+            Ok(()) => self.append_clean(surroundings.arena, surroundings.spool, |_, _| true),
             Err(halt) => self.halted(surroundings.spool, &halt),
         }
     }
@@ -144,27 +152,28 @@ impl Incoming {
     /// Gives cleaned octets to the spool from the front, for as long as `is_due` says so of those that are left.
     fn append_clean<D: Disk>(
         &mut self,
+        arena: &Bump,
         spool: &mut SegmentSpool<D>,
         is_due: impl Fn(&SegmentSpool<D>, usize) -> bool,
     ) -> Progress {
         let Some(draft) = self.draft.as_mut() else { return Progress::Done };
-        let mut rest = self.clean.as_slice();
-        let mut result = Ok(());
-        while result.is_ok() && !rest.is_empty() && is_due(spool, rest.len()) {
-            let (chunk, behind) = rest.split_at(rest.len().min(spool.piece_size_max()));
-            result = spool.append(draft, &[chunk]);
-            if result.is_ok() {
-                self.size += chunk.len() as u64;
-                rest = behind;
+        while !self.clean.is_empty() && is_due(spool, self.clean.len()) {
+            let piece = ArenaVec::from_iter_in(self.clean.front(spool.piece_size_max()), arena);
+            match spool.append(draft, &piece) {
+                Ok(()) => {
+                    let size = size_of_all(&piece);
+                    self.size += size as u64;
+                    drop(piece);
+                    self.clean.consume(size);
+                }
+                Err(Refusal::Busy) => return Progress::Wait,
+                Err(refusal) => {
+                    drop(piece);
+                    return self.fail(spool, verdict_of_refusal(&refusal));
+                }
             }
         }
-        // Nothing is kept in the usual case: no memory either, since the next chunk may be long in coming.
-        self.clean = rest.to_vec();
-        match result {
-            Ok(()) => Progress::Done,
-            Err(Refusal::Busy) => Progress::Wait,
-            Err(refusal) => self.fail(spool, verdict_of_refusal(&refusal)),
-        }
+        Progress::Done
     }
 
     /// Gives the whole message to the spool, with `pieces` as its last content; `tag` comes back when it is durable.
@@ -195,7 +204,7 @@ impl Incoming {
         match cleaned.and_then(|_| self.encode_envelope(passes.reborrow(), &mut encoded)) {
             Ok(()) => {}
             Err(halt) => {
-                self.clean = [self.clean.as_slice(), &content.concat()].concat();
+                content.iter().for_each(|slice| self.clean.push(slice));
                 return self.halted(spool, &halt);
             }
         }
@@ -205,18 +214,19 @@ impl Incoming {
         }
         let encoded: &[u8] = &encoded;
         if !content.is_empty() && !spool.fits(encoded, size_of_all(&content)) {
-            content.iter().for_each(|slice| self.clean.extend_from_slice(slice));
+            content.iter().for_each(|slice| self.clean.push(slice));
             content.clear();
         }
         if content.is_empty() {
-            let progress = self.append_clean(spool, |spool, size| !spool.fits(encoded, size));
+            let progress = self.append_clean(arena, spool, |spool, size| !spool.fits(encoded, size));
             if progress != Progress::Done {
                 return progress;
             }
         }
         let Some(draft) = self.draft.take() else { return Progress::Failed(Verdict::QueueWriteFailed) };
         clean = std::mem::take(&mut self.clean);
-        content.push(&clean);
+        let is_in_place = clean.is_empty();
+        content.extend(clean.slices());
         let state = if self.cleanup.decisions().is_held { State::Hold } else { State::Incoming };
         match spool.commit(draft, state, encoded, &content, tag) {
             Ok(()) => {
@@ -225,7 +235,12 @@ impl Incoming {
             }
             Err((draft, Refusal::Busy)) => {
                 // What is cleaned stays so: the passes have seen it.
-                self.clean = content.concat();
+                if is_in_place {
+                    content.iter().for_each(|slice| self.clean.push(slice));
+                } else {
+                    drop(content);
+                    self.clean = clean;
+                }
                 self.draft = Some(draft);
                 Progress::Wait
             }
@@ -297,13 +312,13 @@ impl Incoming {
                 Ok(true)
             }
             Ok(part) => {
-                part.output.iter().for_each(|slice| self.clean.extend_from_slice(slice));
-                self.raw.extend_from_slice(first.get(part.consumed..).unwrap_or_default());
-                rest.iter().for_each(|piece| self.raw.extend_from_slice(piece));
+                part.output.iter().for_each(|slice| self.clean.push(slice));
+                extend(&mut self.raw, first.get(part.consumed..).unwrap_or_default());
+                rest.iter().for_each(|piece| extend(&mut self.raw, piece));
                 self.clean_kept(passes.reborrow(), true).map(|()| true)
             }
             Err(halt) => {
-                pieces.iter().for_each(|piece| self.raw.extend_from_slice(piece));
+                pieces.iter().for_each(|piece| extend(&mut self.raw, piece));
                 Err(halt)
             }
         }
@@ -324,7 +339,7 @@ impl Incoming {
             }
         };
         if self.is_transparent {
-            self.clean.extend_from_slice(raw.get(consumed..).unwrap_or_default());
+            self.clean.push(raw.get(consumed..).unwrap_or_default());
         } else {
             self.raw = raw;
             self.raw.drain(..consumed);
@@ -341,7 +356,7 @@ impl Incoming {
     ) -> Result<usize, Halt> {
         let mut passes = passes.reborrow();
         let part = self.cleanup.content(&mut passes, raw, is_whole)?;
-        part.output.iter().for_each(|slice| self.clean.extend_from_slice(slice));
+        part.output.iter().for_each(|slice| self.clean.push(slice));
         self.is_transparent = part.is_done || is_whole;
         Ok(part.consumed)
     }
@@ -371,7 +386,7 @@ impl Incoming {
     fn fail<D: Disk>(&mut self, spool: &mut SegmentSpool<D>, verdict: Verdict) -> Progress {
         self.failure = Some(verdict.clone());
         self.raw = Vec::new();
-        self.clean = Vec::new();
+        self.clean = Chunks::default();
         if let Some(draft) = self.draft.take() {
             spool.abandon(draft);
         }

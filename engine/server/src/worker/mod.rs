@@ -2,6 +2,7 @@
 
 mod accounts;
 mod charging;
+mod chunks;
 mod connection;
 mod control;
 mod engine;
