@@ -141,8 +141,8 @@ fn walk(node: &Node, places: &mut Vec<ByteSet>) -> bool {
 mod tests {
     use super::*;
     use crate::tables::pattern::outline::outline;
+    use crate::tables::pattern::pcre::{Pcre, tests::POSTFIX};
     use proptest::prelude::*;
-    use regex::bytes::RegexBuilder;
 
     fn outline_of(pattern: &str) -> Node {
         outline(pattern.as_bytes(), false).unwrap()
@@ -167,18 +167,11 @@ mod tests {
     proptest! {
         #[test]
         fn no_match_is_ruled_out(pattern in "\\^?(a|b|[ab]|(a|bc)|a\\+|b\\?|\\(a\\|b\\)\\*|.){0,6}", text in "[abc]{0,10}") {
-            // The filter repeats bytes, as PCRE2 does, and the regex crate the characters that it is given.
-            let bytes = pattern.bytes().map(|byte| {
-                if byte.is_ascii() { char::from(byte).to_string() } else { format!("\\x{byte:02X}") }
-            });
-            let bytes: String = bytes.collect();
-            let Ok(regex) = RegexBuilder::new(&bytes).unicode(false).case_insensitive(true).build() else {
-                return Ok(());
-            };
+            let Ok(compiled) = Pcre::new(pattern.as_bytes(), POSTFIX) else { return Ok(()) };
             let Some(outline) = outline(pattern.as_bytes(), false) else { return Ok(()) };
             let mut filter = PrefixFilter::default();
             filter.add(Some(&outline));
-            if regex.is_match(text.as_bytes()) {
+            if compiled.is_match(text.as_bytes()) == Ok(true) {
                 prop_assert!(filter.candidates(text.as_bytes()).group(0) == 1, "{} {}", pattern, text);
             }
         }
