@@ -624,8 +624,10 @@ impl Survey {
             let newly_missing = found.newly_missing();
             let (before, behind): (Vec<_>, Vec<_>) =
                 suspects.into_iter().partition(|suspect| suspect.offset < end_known);
-            // Where the count is right what is torn there was never whole, or nothing of it is lost.
-            let has_certain = before.iter().any(|suspect| suspect.is_durable);
+            // Where the count is right what is torn there was never whole, or nothing of it is lost. The same where what is
+            // certainly missing makes up for the difference.
+            let certain: u64 =
+                before.iter().filter(|suspect| suspect.is_durable).map(|suspect| suspect.records).sum();
             let mut places = Vec::new();
             // Where all is there that was, what is cut off held nothing.
             if found.size < found.header.size && !(found.is_closed() && newly_missing == 0) {
@@ -633,7 +635,7 @@ impl Survey {
             }
             let missing_before: Vec<(u64, DamageKind)> = before
                 .into_iter()
-                .filter(|suspect| newly_missing > 0 && (suspect.is_durable || !has_certain))
+                .filter(|suspect| newly_missing > 0 && (suspect.is_durable || newly_missing > certain))
                 .map(|suspect| (suspect.offset, suspect.what))
                 .collect();
             if newly_missing > 0 && missing_before.is_empty() && places.is_empty() {

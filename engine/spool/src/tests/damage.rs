@@ -163,6 +163,31 @@ fn a_batch_that_is_gone_without_a_trace_is_reported() {
     });
 }
 
+/// A batch of which a later one knows, and the last of a life before, of which none does.
+#[test]
+fn each_batch_that_is_gone_is_reported_whatever_else_is() {
+    let disk = MemoryDisk::new();
+    for _ in 0..2 {
+        let mut life = Life::begin(&disk);
+        for _ in 0..3 {
+            life.put_settled(&[b"text"]);
+        }
+        drop(life.end());
+    }
+    drop(Life::begin(&disk).end());
+    let [path] = &used(&disk)[..] else { panic!("both lives write to one segment") };
+    let content = file(&disk, path);
+    let is_batch = |at: &usize| content[*at..].starts_with(b"\xB7MrB");
+    let batches: Vec<usize> = (4096..content.len()).step_by(4096).filter(is_batch).collect();
+    let [_, _, last_of_first, _, middle_of_second, _] = batches[..] else { panic!("{batches:?}") };
+    let gone = [last_of_first, middle_of_second];
+    disk.damage(path, |bytes| gone.iter().for_each(|at| bytes[*at..*at + 4096].fill(0)));
+    let report = Life::begin(&disk).report;
+    let told: Vec<u64> = report.damage.iter().map(|damage| damage.offset).collect();
+    assert_eq!(told, gone.map(|at| at as u64), "{:?}", report.damage);
+    assert_eq!(report.messages, 4);
+}
+
 #[test]
 fn an_older_copy_of_a_segment_is_known_as_such() {
     let disk = MemoryDisk::new();

@@ -231,7 +231,7 @@ impl Message {
             _ => size,
         };
         message.fill(number, size, manner, false, random);
-        if size > limit && message.refusal.is_some() {
+        while message.content.len() > limit && message.refusal.is_some() {
             // Which of two reasons is found first depends on its parts.
             (message.refusal, message.kept) = (None, None);
             message.fill(number, 500, manner, false, random);
