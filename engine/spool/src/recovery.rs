@@ -202,6 +202,14 @@ fn read_all<D: Disk>(disk: &D) -> Result<Known, OpenError> {
         let is_listed = |entry: &&Listing| entry.header.sequence == *sequence;
         entries.extend(before.entries.iter().find(is_listed).cloned());
     }
+    // An emptied one that cannot be read just now is still to be erased.
+    let is_unreadable = |entry: &&Listing| {
+        let path = manifest::path_of(entry);
+        let here = survey.damage.iter().filter(|damage| damage.path == path);
+        here.into_iter().any(|damage| matches!(damage.what, DamageKind::Unreadable(_)))
+    };
+    let emptied = before.entries.iter().filter(|entry| entry.state == EntryState::Emptied);
+    entries.extend(emptied.filter(is_unreadable).cloned());
     let next_sequence = before.next_sequence.max(next);
     let manifest = Manifest { generation: before.generation, next_sequence, entries };
     Ok(Known { survey, found, manifest, next_name })

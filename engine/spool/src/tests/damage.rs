@@ -1,7 +1,9 @@
 //! Damage to the files of a queue: what is lost is reported with its place, and kept for repair.
 
+use mailrace_core::record::manifest::EntryState;
+
 use super::*;
-use crate::acknowledge;
+use crate::{acknowledge, manifest};
 
 const LIVES: usize = 3;
 
@@ -439,6 +441,31 @@ fn a_segment_that_cannot_be_read_costs_what_is_in_it_and_for_as_long() {
         let rest = contents(&disk);
         assert_eq!(rest.len() + now.len(), before.len());
         assert!(rest.iter().all(|(id, message)| before[id] == *message && !now.contains_key(id)));
+    }
+}
+
+/// An engine is killed before it has erased an emptied segment, and the next one cannot read it.
+#[test]
+fn an_emptied_segment_that_cannot_be_read_is_erased_later() {
+    let disk = MemoryDisk::new();
+    three_lives(&disk);
+    let path = used(&disk).remove(0);
+    let found = manifest::read(&disk).unwrap();
+    let mut emptied = found.manifest.clone().unwrap();
+    let entry = emptied.entries.iter_mut().find(|entry| manifest::path_of(entry) == path).unwrap();
+    entry.state = EntryState::Emptied;
+    manifest::ManifestFile::new(disk.clone(), &found, emptied).save().unwrap();
+    disk.set_unreadable(&path, true);
+    let life = Life::begin(&disk);
+    assert!(life.report.damage.iter().any(|damage| damage.path == path), "{:?}", life.report.damage);
+    let messages = life.report.messages;
+    drop(life.end());
+    disk.set_unreadable(&path, false);
+    for _ in 0..2 {
+        let life = Life::begin(&disk);
+        assert_eq!((&life.report.damage[..], &life.report.strangers[..]), (&[][..], &[][..]));
+        assert_eq!(life.report.messages, messages);
+        drop(life.end());
     }
 }
 
