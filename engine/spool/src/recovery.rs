@@ -204,7 +204,7 @@ fn read_all<D: Disk>(disk: &D) -> Result<Known, OpenError> {
     }
     // An emptied one that cannot be read just now is still to be erased.
     let is_unreadable = |entry: &&Listing| {
-        let path = manifest::path_of(entry);
+        let path = path_of(entry);
         let here = survey.damage.iter().filter(|damage| damage.path == path);
         here.into_iter().any(|damage| matches!(damage.what, DamageKind::Unreadable(_)))
     };
