@@ -150,8 +150,11 @@ pub(crate) fn survey<D: Disk>(disk: &D, found: &FoundManifest, view: View) -> Re
             }
             Standing::Stale => {
                 // Without a record it is what a failed start of a segment left, and of no harm.
-                let is_empty = !has_record(disk, &file, header);
-                let what = if is_empty { DamageKind::Emptied } else { DamageKind::Replaced };
+                let what = match has_record(disk, &file, header) {
+                    Ok(false) => DamageKind::Emptied,
+                    Ok(true) => DamageKind::Replaced,
+                    Err(error) => DamageKind::Unreadable(error),
+                };
                 instead.insert(path, what);
                 continue;
             }
@@ -294,11 +297,14 @@ fn version_of(block: &[u8]) -> u32 {
     block.get(8..12).and_then(|octets| octets.try_into().ok()).map_or(0, u32::from_le_bytes)
 }
 
-/// Whether a segment has any record that looks whole.
-fn has_record<D: Disk>(disk: &D, file: &D::File, header: SegmentHeader) -> bool {
+/// Whether a segment has any record that looks whole; or why that cannot be told.
+fn has_record<D: Disk>(disk: &D, file: &D::File, header: SegmentHeader) -> Result<bool, String> {
     let mut scan = Scan::new(disk, file, header);
-    std::iter::from_fn(|| scan.next()).any(|(_, found)| matches!(found, Found::Record(_)))
-        || scan.unreadable().is_some()
+    let has_record = std::iter::from_fn(|| scan.next()).any(|(_, found)| matches!(found, Found::Record(_)));
+    match scan.unreadable() {
+        Some((_, error)) if !has_record => Err(error.to_string()),
+        _ => Ok(has_record),
+    }
 }
 
 /// What the manifest lists, by sequence.

@@ -233,6 +233,7 @@ impl Run {
                 // It goes on with what it could read. Here the operator starts it again, once the disk reads: what
                 // all have been told is compared with all of the queue.
                 Ok(life) if life.report.damage.iter().any(|damage| damage.what.is_error()) => {
+                    self.ledger.note_unlisted(&life.report.damage);
                     drop(life);
                     self.report.failed_starts += 1;
                     self.crash(crash.unwrap_or(Crash::Kill));
@@ -268,7 +269,8 @@ impl Run {
                     }
                     self.report.missed += account.gone.len() as u64;
                     let mailrace_spool::RecoveryReport { damage, strangers, .. } = &life.report;
-                    if !(self.ledger.is_damaged || damage.is_empty() && strangers.is_empty()) {
+                    let are_known = strangers.iter().all(|stranger| self.ledger.is_unlisted(&stranger.path));
+                    if !(self.ledger.is_damaged || damage.is_empty() && are_known) {
                         return Err(format!("damage is reported where none is: {damage:?}, {strangers:?}"));
                     }
                     return Ok(life);
