@@ -552,9 +552,11 @@ impl Use {
         // batch was torn, a later life may have given the number again.
         let stray = self.strays.iter().copied().find(|stray| *stray >= place);
         match (stray, self.batches.last()) {
-            (Some(place), Some((_, last))) => {
+            (Some(stray), Some((_, last))) => {
                 let is_durable = durable.has_of_life(last.worker, last.durable_from, last.number + 1);
-                suspect(place, DamageKind::BatchHeader, is_durable, 0);
+                // What the manifest knew of begins where the whole batches end.
+                let from = if place < self.end_known() { place } else { stray };
+                suspect(from, DamageKind::BatchHeader, is_durable, 0);
             }
             _ if place < self.end_known() => suspect(place, DamageKind::BatchHeader, false, 0),
             _ => {}

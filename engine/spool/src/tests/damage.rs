@@ -190,6 +190,30 @@ fn each_batch_that_is_gone_is_reported_whatever_else_is() {
     assert_eq!(report.messages, 4);
 }
 
+/// The last batches of a segment, of the last of which a record is left.
+#[test]
+fn what_is_gone_at_the_end_is_reported_from_where_it_begins() {
+    let disk = MemoryDisk::new();
+    let mut life = Life::begin(&disk);
+    for _ in 0..4 {
+        life.put_settled(&[b"text"]);
+    }
+    drop(life.end());
+    drop(Life::begin(&disk).end());
+    let [path] = &used(&disk)[..] else { panic!("all is in one segment") };
+    let content = file(&disk, path);
+    let is_batch = |at: &usize| content[*at..].starts_with(b"\xB7MrB");
+    let batches: Vec<usize> = (4096..content.len()).step_by(4096).filter(is_batch).collect();
+    let [_, _, third, fourth] = batches[..] else { panic!("{batches:?}") };
+    disk.damage(path, |bytes| {
+        bytes[third..third + 4096].fill(0);
+        bytes[fourth..fourth + 64].fill(0);
+    });
+    let report = Life::begin(&disk).report;
+    let told: Vec<u64> = report.damage.iter().map(|damage| damage.offset).collect();
+    assert_eq!(told, [third as u64], "{:?}", report.damage);
+}
+
 #[test]
 fn an_older_copy_of_a_segment_is_known_as_such() {
     let disk = MemoryDisk::new();
