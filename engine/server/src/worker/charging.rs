@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mailrace_io::{Disk, Instant, Operation, Token};
+use mailrace_io::{Disk, Instant, Operation};
 
 use super::accounts::receive_cost;
 use super::connection::{Connection, Receiving};
@@ -31,7 +31,7 @@ impl<D: Disk> Engine<D> {
             self.telemetry.made_to_wait();
             // Of a receive of some octets no more than those can come.
             if waits.receiving == Receiving::All && !waits.is_paused {
-                self.operations.push((Token::default(), Operation::StopReceiving(connection.id)));
+                self.outbox.push(Operation::StopReceiving(connection.id));
             }
         }
     }
@@ -55,7 +55,7 @@ impl<D: Disk> Engine<D> {
         match connection.message.as_mut() {
             // It may become a message yet. But content in crumbs is no way to send mail, and in a crowd whoever has
             // had much and no message accepted lets the others go first.
-            Some(message) if size >= CRUMB_SIZE && !self.is_crowded => message.cost += cost,
+            Some(message) if size >= CRUMB_SIZE && !self.reading.is_crowded => message.cost += cost,
             _ => self.charge(connection, cost),
         }
     }

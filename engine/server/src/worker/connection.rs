@@ -1,4 +1,5 @@
-//! Owns one client's connection: its dialogue, its message under way, and what it waits for.
+//! Owns one client's connection: its dialogue, its message under way, and what it waits for. What the message waits for
+//! it knows itself.
 
 use mailrace_core::smtp::Session;
 use mailrace_io::{ConnectionId, Instant};
@@ -31,11 +32,7 @@ pub(super) struct Connection {
 pub(super) struct Waits {
     /// A send is under way.
     pub(super) for_send: bool,
-    /// The queue has not said what became of the message.
-    pub(super) for_verdict: bool,
-    /// The queue has no room for a chunk right now.
-    pub(super) for_spool: bool,
-    /// A lookup table has not answered about the message.
+    /// A lookup table has not answered about a command.
     pub(super) for_answer: bool,
     /// A tarpit delay lasts until then; the start of time when there is none.
     pub(super) until: Instant,
@@ -66,16 +63,6 @@ pub(super) enum Receiving {
 }
 
 impl Waits {
-    /// Whether the session may take input now.
-    pub(super) const fn is_ready(&self) -> bool {
-        !(self.for_send || self.for_verdict || self.is_message_stuck() || self.for_close || self.is_delayed())
-    }
-
-    /// Whether nothing can be done about the message right now.
-    pub(super) const fn is_message_stuck(&self) -> bool {
-        self.for_spool || self.for_answer
-    }
-
     /// Whether a tarpit delay is under way.
     pub(super) const fn is_delayed(&self) -> bool {
         self.until.nanoseconds() > 0
@@ -108,8 +95,35 @@ impl Connection {
         self.message.as_ref().map_or(0, |message| message.content_in_spool())
     }
 
+    /// Whether the session may take input now.
+    pub(super) fn is_ready(&self) -> bool {
+        let waits = &self.waits;
+        let is_waiting = waits.for_send || waits.for_answer || waits.for_close || waits.is_delayed();
+        !(is_waiting || self.has_message_under_way())
+    }
+
+    /// Whether the queue has to say what becomes of its message.
+    pub(super) fn is_at_end_of_message(&self) -> bool {
+        self.message.as_ref().is_some_and(|message| message.is_whole())
+    }
+
+    /// Whether its message is for the queue to go on with, and not for the client.
+    pub(super) fn has_message_under_way(&self) -> bool {
+        self.message.as_ref().is_some_and(|message| message.is_whole() || message.is_stuck())
+    }
+
+    /// Whether nothing can be done about its message right now, or about its command.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.waits.for_answer || self.message.as_ref().is_some_and(|message| message.is_stuck())
+    }
+
+    /// Whether its message waits for room in the spool.
+    pub(super) fn waits_for_room(&self) -> bool {
+        self.message.as_ref().is_some_and(|message| message.waits_for_room())
+    }
+
     /// Whether its message has been handed over to the spool, which answers for it.
     pub(super) fn is_settling(&self) -> bool {
-        self.message.as_ref().is_some_and(|message| message.committed_at.is_some())
+        self.message.as_ref().is_some_and(|message| message.is_settling())
     }
 }

@@ -10,7 +10,8 @@ use mailrace_io::Disk;
 use mailrace_spool::{Mark, MarkError, Refusal, SegmentSpool, State};
 
 use super::WorkerSettings;
-use super::submission::Submit;
+use super::sources::submission::Submit;
+use super::tag::Tag;
 
 /// A request to a worker.
 #[derive(Debug)]
@@ -93,9 +94,6 @@ impl<T> fmt::Debug for Answer<T> {
     }
 }
 
-/// Set in the tags of marks and, beside another bit, of submissions; other tags name connections.
-pub(super) const MARK_TAG: u64 = 1 << 63;
-
 /// The requests for marks that are under way in a worker.
 #[derive(Debug, Default)]
 pub(crate) struct Markings {
@@ -105,8 +103,8 @@ pub(crate) struct Markings {
 
 #[derive(Debug)]
 struct Job {
-    /// The tag of the first id's mark; those of the others follow.
-    tag: u64,
+    /// The number of the first id's mark; those of the others follow.
+    first: u64,
     mark: Mark,
     ids: Arc<[QueueId]>,
     /// How many of them the spool was given.
@@ -138,17 +136,18 @@ impl Markings {
                 (all.map(|(id, _)| id).collect(), false)
             }
         };
-        let tag = MARK_TAG | self.next;
+        let first = self.next;
         self.next += ids.len() as u64;
         let marked = Marked::default();
-        self.jobs.push(Job { tag, mark, ids, given: 0, under_way: 0, is_itemised, marked, answer });
+        self.jobs.push(Job { first, mark, ids, given: 0, under_way: 0, is_itemised, marked, answer });
     }
 
     /// Gives the spool as many marks as it takes now, in the order in which they were asked for.
     pub(crate) fn advance<D: Disk>(&mut self, spool: &mut SegmentSpool<D>) {
         'jobs: for job in &mut self.jobs {
             while let Some(id) = job.ids.get(job.given).copied() {
-                match spool.mark(id, job.mark, job.tag + job.given as u64) {
+                let tag = Tag::Mark(job.first + job.given as u64).pack();
+                match spool.mark(id, job.mark, tag) {
                     Ok(()) => job.under_way += 1,
                     Err(MarkError::NotFound) => {}
                     Err(MarkError::Refused(Refusal::Busy)) => break 'jobs,
@@ -162,9 +161,9 @@ impl Markings {
         }
     }
 
-    pub(crate) fn settled(&mut self, tag: u64, is_durable: bool) {
+    pub(crate) fn settled(&mut self, number: u64, is_durable: bool) {
         let found = self.jobs.iter_mut().find_map(|job| {
-            let place = usize::try_from(tag.checked_sub(job.tag)?).ok()?;
+            let place = usize::try_from(number.checked_sub(job.first)?).ok()?;
             let id = *job.ids.get(place)?;
             Some((job, id))
         });

@@ -38,12 +38,24 @@ pub(super) struct Incoming {
     was_shed: bool,
     /// What reading it has cost; charged to the client if the message is not accepted.
     pub(super) cost: Duration,
-    /// Since when it waits for an answer of a table.
-    asked_at: Option<Instant>,
-    /// How long it has waited for earlier answers.
+    /// All of its content has come.
+    is_whole: bool,
+    waits_for: WaitsFor,
+    /// How long it has waited for answers of tables.
     waited: Duration,
-    /// When the spool was given the last of it.
-    pub(super) committed_at: Option<Instant>,
+}
+
+/// What has to happen before anything more can be done about a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WaitsFor {
+    /// More of its content has to come.
+    Content,
+    /// The spool has to have room.
+    Room,
+    /// A table has to answer, which was asked at this time.
+    Answer(Instant),
+    /// The spool, which was given the last of it at this time, has to say whether it is durable.
+    Durability(Instant),
 }
 
 /// What every step needs.
@@ -90,9 +102,9 @@ impl Incoming {
             failure: None,
             was_shed: false,
             cost: Duration::ZERO,
-            asked_at: None,
+            is_whole: false,
+            waits_for: WaitsFor::Content,
             waited: Duration::ZERO,
-            committed_at: None,
         }
     }
 
@@ -262,21 +274,63 @@ impl Incoming {
         self.was_shed
     }
 
-    /// Whether it may wait for one more answer of a table; if so, it does from now on.
-    pub(super) fn may_ask(&mut self, now: Instant) -> bool {
-        let may_ask = self.waited <= ANSWER_PATIENCE;
-        self.asked_at = may_ask.then_some(now);
-        may_ask
+    /// All of its content has come.
+    pub(super) const fn end(&mut self) {
+        self.is_whole = true;
     }
 
-    /// The answer came, if it waited for one.
-    pub(super) fn answered(&mut self, now: Instant) {
-        self.waited += self.asked_at.take().map(|asked_at| now.since(asked_at)).unwrap_or_default();
+    /// Whether all of its content has come: its source waits for the verdict.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
-    /// Gives up on the message because tables do not answer; its client is told at the end of the content.
-    pub(super) fn give_up_asking<D: Disk>(&mut self, spool: &mut SegmentSpool<D>) {
+    /// Whether nothing can be done about it right now, though the spool does not have all of it.
+    pub(super) const fn is_stuck(&self) -> bool {
+        matches!(self.waits_for, WaitsFor::Room | WaitsFor::Answer(_))
+    }
+
+    /// Whether it waits for room in the spool.
+    pub(super) fn waits_for_room(&self) -> bool {
+        self.waits_for == WaitsFor::Room
+    }
+
+    /// Whether the spool has all of it, and answers for it.
+    pub(super) const fn is_settling(&self) -> bool {
+        matches!(self.waits_for, WaitsFor::Durability(_))
+    }
+
+    /// How long the spool has had all of it.
+    pub(super) fn latency(&self, now: Instant) -> Duration {
+        match self.waits_for {
+            WaitsFor::Durability(since) => now.since(since),
+            WaitsFor::Content | WaitsFor::Room | WaitsFor::Answer(_) => Duration::ZERO,
+        }
+    }
+
+    /// From now on it waits for this.
+    pub(super) fn wait_for(&mut self, what: WaitsFor) {
+        // Twice in the line for room it would be committed twice.
+        assert!(self.waits_for == WaitsFor::Content, "a message waits for one thing");
+        self.waits_for = what;
+    }
+
+    /// What it waited for has come.
+    pub(super) fn go_on(&mut self, now: Instant) {
+        assert!(!self.is_settling(), "what the spool has is not given to it again");
+        if let WaitsFor::Answer(since) = std::mem::replace(&mut self.waits_for, WaitsFor::Content) {
+            self.waited += now.since(since);
+        }
+    }
+
+    /// Whether it may wait for one more answer of a table.
+    pub(super) fn may_ask(&self) -> bool {
+        self.waited <= ANSWER_PATIENCE
+    }
+
+    /// Gives up on the message because tables do not answer.
+    pub(super) fn give_up_asking<D: Disk>(&mut self, spool: &mut SegmentSpool<D>) -> Verdict {
         self.fail(spool, Verdict::QueueWriteFailed);
+        Verdict::QueueWriteFailed
     }
 
     /// Drops the message; the spool forgets its chunks.

@@ -1,56 +1,68 @@
-//! Lets connections that wait for the same thing take turns: networks in turn, in each its clients, in each its
-//! connections, so that a client waits for one connection of each other client at most, however many those have.
+//! Lets connections or messages that wait for the same thing take turns: networks in turn, in each its clients, in each
+//! what is its own, so that a client waits for one of each other client at most, however many those have.
 
 use std::collections::{HashMap, VecDeque};
 
-use mailrace_io::ConnectionId;
-
-/// Connections that wait in line. A connection that ends stays in it and is skipped by the caller.
-#[derive(Debug, Default)]
-pub(super) struct Line {
+/// Those that wait in line. One that ends stays in it and is skipped by the caller.
+#[derive(Debug)]
+pub(super) struct Line<T> {
     /// Comes before all others: it had its turn and found too little.
-    first: Option<ConnectionId>,
+    first: Option<T>,
     /// Networks that have clients in line, the next one first.
     networks: VecDeque<u32>,
-    /// Clients of each network that have connections in line, the next one first.
+    /// Clients of each network that are in line, the next one first.
     clients: HashMap<u32, VecDeque<u32>>,
-    connections: HashMap<u32, VecDeque<ConnectionId>>,
-    /// Number of connections in line.
+    members: HashMap<u32, VecDeque<T>>,
+    /// Number of those in line.
     len: usize,
     /// Emptied memory, for the next ones.
     spare_clients: Vec<VecDeque<u32>>,
-    spare_connections: Vec<VecDeque<ConnectionId>>,
+    spare_members: Vec<VecDeque<T>>,
 }
 
-impl Line {
-    /// Puts a connection of this network and client at the end of its client's.
-    pub(super) fn push(&mut self, (network, client): (u32, u32), id: ConnectionId) {
-        let connections = self.connections.entry(client).or_insert_with(|| {
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Self {
+            first: None,
+            networks: VecDeque::new(),
+            clients: HashMap::new(),
+            members: HashMap::new(),
+            len: 0,
+            spare_clients: Vec::new(),
+            spare_members: Vec::new(),
+        }
+    }
+}
+
+impl<T> Line<T> {
+    /// Puts one of this network and client at the end of its client's.
+    pub(super) fn push(&mut self, (network, client): (u32, u32), waiting: T) {
+        let members = self.members.entry(client).or_insert_with(|| {
             let clients = self.clients.entry(network).or_insert_with(|| {
                 self.networks.push_back(network);
                 self.spare_clients.pop().unwrap_or_default()
             });
             clients.push_back(client);
-            self.spare_connections.pop().unwrap_or_default()
+            self.spare_members.pop().unwrap_or_default()
         });
-        connections.push_back(id);
+        members.push_back(waiting);
         self.len += 1;
     }
 
-    /// Puts a connection before all others.
-    pub(super) fn push_first(&mut self, id: ConnectionId) {
-        assert!(self.first.is_none(), "one connection at a time has its turn");
-        self.first = Some(id);
+    /// Puts one before all others.
+    pub(super) fn push_first(&mut self, waiting: T) {
+        assert!(self.first.is_none(), "one at a time has its turn");
+        self.first = Some(waiting);
         self.len += 1;
     }
 
-    /// Whether a connection is there that had its turn and found too little.
+    /// Whether one is there that had its turn and found too little.
     pub(super) const fn has_first(&self) -> bool {
         self.first.is_some()
     }
 
-    /// Takes the connection whose turn it is.
-    pub(super) fn pop(&mut self) -> Option<ConnectionId> {
+    /// Takes the one whose turn it is.
+    pub(super) fn pop(&mut self) -> Option<T> {
         if let Some(first) = self.first.take() {
             self.len -= 1;
             return Some(first);
@@ -59,10 +71,10 @@ impl Line {
         self.len -= 1;
         let clients = self.clients.get_mut(&network).expect("a network in line has clients");
         let client = clients.pop_front().expect("a network in line has clients");
-        let connections = self.connections.get_mut(&client).expect("a client in line has connections");
-        let id = connections.pop_front().expect("a client in line has connections");
-        if connections.is_empty() {
-            self.spare_connections.extend(self.connections.remove(&client));
+        let members = self.members.get_mut(&client).expect("a client in line has somebody waiting");
+        let next = members.pop_front().expect("a client in line has somebody waiting");
+        if members.is_empty() {
+            self.spare_members.extend(self.members.remove(&client));
         } else {
             clients.push_back(client);
         }
@@ -71,10 +83,10 @@ impl Line {
         } else {
             self.networks.push_back(network);
         }
-        Some(id)
+        Some(next)
     }
 
-    /// Number of connections in line, those that have ended among them.
+    /// Number of those in line, the ones that have ended among them.
     pub(super) const fn len(&self) -> usize {
         self.len
     }
@@ -88,36 +100,32 @@ impl Line {
 mod tests {
     use super::*;
 
-    const fn id(slot: u32) -> ConnectionId {
-        ConnectionId { slot, generation: 0 }
-    }
-
     #[test]
     fn networks_take_turns_and_in_them_clients() {
         let mut line = Line::default();
         for slot in 0..4 {
-            line.push((1, 10), id(slot));
+            line.push((1, 10), slot);
         }
-        line.push((1, 11), id(4));
-        line.push((2, 20), id(5));
-        line.push((2, 20), id(6));
+        line.push((1, 11), 4);
+        line.push((2, 20), 5);
+        line.push((2, 20), 6);
         assert_eq!(line.len(), 7);
-        let slots: Vec<u32> = std::iter::from_fn(|| line.pop()).map(|id| id.slot).collect();
+        let slots: Vec<u32> = std::iter::from_fn(|| line.pop()).collect();
         assert_eq!(slots, [0, 5, 4, 6, 1, 2, 3]);
         assert!(line.is_empty() && line.networks.is_empty());
-        assert!(line.clients.is_empty() && line.connections.is_empty());
+        assert!(line.clients.is_empty() && line.members.is_empty());
     }
 
     #[test]
     fn what_found_too_little_comes_first() {
         let mut line = Line::default();
-        line.push((1, 1), id(1));
-        line.push((2, 2), id(2));
+        line.push((1, 1), 1);
+        line.push((2, 2), 2);
         let first = line.pop().unwrap();
         line.push_first(first);
         assert!(line.has_first());
-        assert_eq!(line.pop(), Some(id(1)));
-        assert_eq!(line.pop(), Some(id(2)));
+        assert_eq!(line.pop(), Some(1));
+        assert_eq!(line.pop(), Some(2));
         assert_eq!(line.pop(), None);
     }
 }

@@ -1,18 +1,24 @@
 //! Owns the loop of one core: completions in, one turn of the engine, operations out.
 
 mod accounts;
+mod budget;
 mod charging;
 mod chunks;
 mod connection;
+mod connections;
 mod control;
 mod engine;
 mod incoming;
+mod intake;
 mod line;
+mod outbox;
+mod reading;
 mod room;
 mod settings;
 mod shares;
 mod shortage;
-mod submission;
+mod sources;
+mod tag;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -33,7 +39,7 @@ use engine::Engine;
 pub(crate) use control::Markings;
 pub use control::{Answer, Control, Found, Marked, Selection};
 pub use settings::WorkerSettings;
-pub use submission::{Report, SubmissionStart, SubmissionState, Submit};
+pub use sources::submission::{Report, SubmissionStart, SubmissionState, Submit};
 pub use telemetry::Telemetry;
 pub use usage::Usage;
 
@@ -133,11 +139,12 @@ impl<I: Io> Worker<I> {
         }
         self.engine.settle();
         self.engine.tick();
-        self.engine.markings.advance(&mut self.engine.spool);
-        self.engine.spool.advance(&mut self.io);
-        self.engine.spool.detach_sealed(&mut self.io);
+        self.engine.markings.advance(self.engine.intake.spool_mut());
+        let spool = self.engine.intake.spool_mut();
+        spool.advance(&mut self.io);
+        spool.detach_sealed(&mut self.io);
         let mut is_sending = false;
-        for (token, operation) in self.engine.operations.drain(..) {
+        for (token, operation) in self.engine.outbox.drain() {
             is_sending |= matches!(operation, Operation::Send(..));
             self.io.submit(token, operation);
         }
@@ -161,9 +168,9 @@ impl<I: Io> Worker<I> {
                 }
             }
             Control::Submit(submit) => self.engine.submit(submit),
-            Control::Find { id, answer } => answer.tell(self.engine.spool.place(id)),
+            Control::Find { id, answer } => answer.tell(self.engine.intake.spool().place(id)),
             Control::Mark { mark, selection, answer } => {
-                self.engine.markings.begin(&self.engine.spool, mark, selection, answer);
+                self.engine.markings.begin(self.engine.intake.spool(), mark, selection, answer);
             }
         }
     }

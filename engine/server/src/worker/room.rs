@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mailrace_io::{Disk, Operation, Token};
+use mailrace_io::Disk;
 
 use super::connection::Connection;
 use super::engine::Engine;
@@ -17,25 +17,23 @@ impl<D: Disk> Engine<D> {
     /// made durable goes when it has its reply, and lends its place until then; it does so only if no other can go.
     pub(super) fn make_room(&mut self, newcomer: u32) -> bool {
         let (mut best, mut looks) = (None, 0);
-        for _ in 0..self.connections.len() {
+        for _ in 0..self.connections.slots() {
             let has_free = best.is_some_and(|(claim, _): (Claim, usize)| claim.is_free);
             if looks >= LOOKS_MAX || has_free && looks >= LOOKS_FOR_THE_BEST {
                 break;
             }
-            self.hand = (self.hand + 1) % self.connections.len();
+            let slot = self.connections.next_slot();
             // The table has few more slots than there may be connections.
-            looks += usize::from(self.connections[self.hand].is_some());
-            best = best.max(self.claim(newcomer, self.hand));
+            looks += usize::from(self.connections.in_slot(slot).is_some());
+            best = best.max(self.claim(newcomer, slot));
         }
-        let Some(mut connection) = best.and_then(|(_, slot)| self.connections[slot].take()) else {
+        let Some(mut connection) = best.and_then(|(_, slot)| self.connections.take_from(slot)) else {
             return false;
         };
-        if connection.waits.for_verdict {
+        if connection.is_at_end_of_message() {
             self.telemetry.gave_place_up();
-            connection.waits.is_turned_away = true;
-            self.turned_away += 1;
-            let slot = connection.id.slot as usize;
-            self.connections[slot] = Some(connection);
+            self.connections.turn_away(&mut connection);
+            self.connections.put(connection);
         } else {
             self.end(connection, PLACES_BUSY.0, PLACES_BUSY.1);
         }
@@ -44,11 +42,11 @@ impl<D: Disk> Engine<D> {
 
     /// What the newcomer's claim to the place of the connection in `slot` is worth, if it has one.
     fn claim(&self, newcomer: u32, slot: usize) -> Option<(Claim, usize)> {
-        let connection = self.connections[slot].as_ref()?;
+        let connection = self.connections.in_slot(slot)?;
         if connection.waits.is_turned_away {
             return None;
         }
-        let is_free = !(connection.waits.for_verdict || connection.is_settling());
+        let is_free = !connection.is_at_end_of_message();
         let (own_network, own_client) = self.accounts.names(newcomer)?;
         let (network, client) = self.accounts.names(connection.id.slot)?;
         let (network_slots, client_slots) = self.accounts.slots(connection.id.slot);
@@ -68,7 +66,7 @@ impl<D: Disk> Engine<D> {
     /// Whether the client has said nothing for a while, with no message of its own under way in the engine.
     fn is_silent(&self, connection: &Connection) -> bool {
         let end = self.now.after(self.settings.smtpd_timeout.saturating_sub(SILENCE));
-        !connection.waits.is_message_stuck() && connection.deadline < end
+        !connection.is_stuck() && connection.deadline < end
     }
 
     /// Ends a connection with 421 (RFC 5321 §3.8), if the client reads what it is sent. Congestion is 4.4.5, a system that
@@ -82,7 +80,7 @@ impl<D: Disk> Engine<D> {
             if !connection.replies.is_empty() {
                 let replies = std::mem::take(&mut connection.replies);
                 // The kernel takes it at once, or not at all: nothing is waited for.
-                self.operations.push((Token::default(), Operation::Send(connection.id, replies)));
+                self.outbox.send(connection.id, replies);
             }
         }
         self.close(connection);

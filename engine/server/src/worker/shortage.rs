@@ -17,14 +17,15 @@ use std::time::Duration;
 use mailrace_io::Disk;
 
 use super::connection::Connection;
-use super::engine::{CHUNK_SIZE_PRESSED, Engine};
+use super::engine::Engine;
+use super::sources::smtp::CHUNK_SIZE_PRESSED;
 
 impl<D: Disk> Engine<D> {
     /// Finds the shares that hold in this turn.
     pub(super) fn find_shares(&mut self) {
         let memory = self.shared_memory() / 8 * 5;
-        self.is_pressed = self.memory() > memory;
-        let content = if self.is_content_short() { self.free_octets / 4 * 3 } else { u64::MAX };
+        self.budget.is_pressed = self.memory() > memory;
+        let content = if self.is_content_short() { self.budget.free_octets / 4 * 3 } else { u64::MAX };
         self.accounts.set_targets(memory as u64, content);
     }
 
@@ -44,7 +45,7 @@ impl<D: Disk> Engine<D> {
     }
 
     fn is_content_short(&self) -> bool {
-        self.free_octets > 0 && self.accounts.content() > self.free_octets
+        self.budget.free_octets > 0 && self.accounts.content() > self.budget.free_octets
     }
 
     /// Takes back what is short, reads from nobody while nothing is left, and from all again when there is.
@@ -52,19 +53,19 @@ impl<D: Disk> Engine<D> {
         if self.is_content_short() {
             self.take_content_back();
         }
-        if self.is_memory_short() && self.relief_at <= self.now {
+        if self.is_memory_short() && self.budget.relief_at <= self.now {
             self.take_memory_back();
         }
-        if self.memory() > self.settings.content_memory && !self.is_choked {
+        if self.memory() > self.settings.content_memory && !self.budget.is_choked {
             self.choke();
         }
         // Some room is made first, so that this does not happen at every turn.
-        self.is_choked &= self.is_nearly_full();
-        if self.is_choked && self.choke_ends_at <= self.now {
+        self.budget.is_choked &= self.is_nearly_full();
+        if self.budget.is_choked && self.budget.choke_ends_at <= self.now {
             self.relieve();
-            self.is_choked &= self.is_nearly_full();
+            self.budget.is_choked &= self.is_nearly_full();
         }
-        if !self.is_choked && !self.paused.is_empty() {
+        if !self.budget.is_choked && !self.reading.paused.is_empty() {
             self.resume();
         }
     }
@@ -72,30 +73,30 @@ impl<D: Disk> Engine<D> {
     /// Reads again from those that were paused, in turns of networks and clients and before others are: what they found no
     /// buffer for would else go to those that took them. What they send makes the next turn long, so that only some go on.
     fn resume(&mut self) {
-        std::mem::swap(&mut self.operations, &mut self.operations_behind);
-        self.has_more_paused = false;
+        self.outbox.begin_front();
+        self.reading.has_more_paused = false;
         // Those whose turn it is do not go to the end of the line.
-        self.is_crowded = false;
+        self.reading.is_crowded = false;
         let mut room = RESUMED_MAX;
-        let mut in_line = self.paused.len();
+        let mut in_line = self.reading.paused.len();
         while in_line > 0
             && room > 0
-            && let Some(id) = self.paused.pop()
+            && let Some(id) = self.reading.paused.pop()
         {
             in_line -= 1;
-            let Some(mut connection) = self.take(id) else { continue };
-            if !connection.waits.is_ready() && self.accounts.exceeds_memory(id.slot) {
+            let Some(mut connection) = self.connections.take(id) else { continue };
+            if !connection.is_ready() && self.accounts.exceeds_memory(id.slot) {
                 let names = self.accounts.names(id.slot).expect("a paused connection has an account");
-                self.paused.push(names, id);
-                self.connections[id.slot as usize] = Some(connection);
+                self.reading.paused.push(names, id);
+                self.connections.put(connection);
                 continue;
             }
             room -= 1;
             connection.waits.is_paused = false;
             self.put_back(connection);
         }
-        self.has_more_paused = in_line > 0;
-        self.operations.append(&mut self.operations_behind);
+        self.reading.has_more_paused = in_line > 0;
+        self.outbox.end_front();
     }
 
     /// Takes memory back from those that hold more than their share.
@@ -103,12 +104,12 @@ impl<D: Disk> Engine<D> {
         self.find_shares();
         let target = self.shared_memory() / 8 * 5;
         let mut holders = Vec::new();
-        for slot in 0..self.connections.len() {
-            let Some(id) = self.connections[slot].as_ref().map(|connection| connection.id) else { continue };
+        for slot in 0..self.connections.slots() {
+            let Some(id) = self.connections.id_in(slot) else { continue };
             if !self.accounts.exceeds_memory(id.slot) || self.accounts.memory_of(id.slot) == 0 {
                 continue;
             }
-            let Some(mut connection) = self.take(id) else { continue };
+            let Some(mut connection) = self.connections.take(id) else { continue };
             self.give_to_spool(&mut connection);
             if may_end(&connection) {
                 holders.push((self.accounts.greed_for_memory(id.slot), slot));
@@ -124,52 +125,52 @@ impl<D: Disk> Engine<D> {
         }
         if self.is_memory_short() {
             // What is left waits for the spool.
-            self.relief_at = self.now.after(RELIEF_PAUSE);
+            self.budget.relief_at = self.now.after(RELIEF_PAUSE);
         }
     }
 
     /// Gives the spool what it can have of the message under way. A header field without end cannot be had: it is given up,
     /// and the client told to come back at the end of the content.
     fn give_to_spool(&mut self, connection: &mut Connection) {
-        if !(connection.waits.for_verdict || connection.waits.is_message_stuck()) {
+        if !(connection.waits.for_answer || connection.has_message_under_way()) {
             self.flush(connection);
         }
-        if !connection.waits.is_message_stuck()
+        if !connection.is_stuck()
             && let Some(message) = connection.message.as_mut()
             && message.memory() > CHUNK_SIZE_PRESSED
         {
-            message.shed(&mut self.spool);
+            self.intake.shed(message);
         }
     }
 
     /// Ends the connection in `slot` if it may be ended, and its client still is one that `is_greedy`.
     fn end_holder(&mut self, slot: usize, is_greedy: impl Fn(&super::accounts::Accounts, u32) -> bool) {
-        let Some(connection) = self.connections[slot].take_if(|connection| {
+        let is_ended = self.connections.in_slot(slot).is_some_and(|connection| {
             may_end(connection) && connection.memory() > 0 && is_greedy(&self.accounts, connection.id.slot)
-        }) else {
-            return;
-        };
-        self.end(connection, b"421 4.3.1 ", SHORT_OF_MEMORY);
+        });
+        if is_ended && let Some(connection) = self.connections.take_from(slot) {
+            self.end(connection, b"421 4.3.1 ", SHORT_OF_MEMORY);
+        }
     }
 
     /// Gives up messages whose content takes more of the spool's room than their clients' share of it.
     fn take_content_back(&mut self) {
         self.find_shares();
         let mut holders: Vec<([u64; 3], usize)> = Vec::new();
-        for slot in 0..self.connections.len() {
-            let Some(id) = self.connections[slot].as_ref().map(|connection| connection.id) else { continue };
+        for slot in 0..self.connections.slots() {
+            let Some(id) = self.connections.id_in(slot) else { continue };
             if self.accounts.content_of(id.slot) > 0 && self.accounts.exceeds_content(id.slot) {
                 holders.push((self.accounts.greed_for_content(id.slot), slot));
             }
         }
         holders.sort_unstable_by(|one, other| other.cmp(one));
         for (_, slot) in holders {
-            let Some(id) = self.connections[slot].as_ref().map(|connection| connection.id) else { continue };
+            let Some(id) = self.connections.id_in(slot) else { continue };
             if self.accounts.exceeds_content(id.slot)
-                && let Some(mut connection) = self.take(id)
+                && let Some(mut connection) = self.connections.take(id)
             {
                 if let Some(message) = connection.message.as_mut() {
-                    message.shed(&mut self.spool);
+                    self.intake.shed(message);
                 }
                 self.put_back(connection);
             }
@@ -178,11 +179,11 @@ impl<D: Disk> Engine<D> {
 
     /// All memory is in use: reads from nobody, and gives the spool what it can have.
     fn choke(&mut self) {
-        self.is_choked = true;
-        self.choke_ends_at = self.now.after(CHOKE_PATIENCE);
-        for slot in 0..self.connections.len() {
-            let Some(id) = self.connections[slot].as_ref().map(|connection| connection.id) else { continue };
-            let Some(mut connection) = self.take(id) else { continue };
+        self.budget.is_choked = true;
+        self.budget.choke_ends_at = self.now.after(CHOKE_PATIENCE);
+        for slot in 0..self.connections.slots() {
+            let Some(id) = self.connections.id_in(slot) else { continue };
+            let Some(mut connection) = self.connections.take(id) else { continue };
             // A client that owes gives its memory up: it would hold it for as long as it waits.
             if self.accounts.is_waiting(id.slot) && connection.memory() > 0 && !connection.is_settling() {
                 self.end(connection, b"421 4.3.1 ", SHORT_OF_MEMORY);
@@ -197,10 +198,10 @@ impl<D: Disk> Engine<D> {
     /// What was in the spool's power has not made room: clients hold the memory, and may hold it for as long as they are
     /// given to speak. The greediest give it up.
     fn relieve(&mut self) {
-        self.choke_ends_at = self.now.after(CHOKE_PATIENCE);
-        let holders = self.connections.iter().enumerate().filter_map(|(slot, connection)| {
-            let id = connection.as_ref()?.id;
-            Some((self.accounts.greed_for_memory(id.slot), slot))
+        self.budget.choke_ends_at = self.now.after(CHOKE_PATIENCE);
+        let holders = self.connections.iter().map(|connection| {
+            let slot = connection.id.slot;
+            (self.accounts.greed_for_memory(slot), slot as usize)
         });
         let mut holders: Vec<_> = holders.collect();
         holders.sort_unstable_by(|one, other| other.cmp(one));
@@ -216,7 +217,7 @@ impl<D: Disk> Engine<D> {
 /// Whether the client could hold what it holds for as long as it likes. What the spool is to take it holds no longer than
 /// the disk needs.
 fn may_end(connection: &Connection) -> bool {
-    !connection.waits.for_spool && !connection.is_settling()
+    !connection.waits_for_room() && !connection.is_settling()
 }
 
 const SHORT_OF_MEMORY: &[u8] = b" Error: server is short of memory";

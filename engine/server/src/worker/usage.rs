@@ -37,30 +37,27 @@ impl Usage {
 
 impl<D: Disk> Engine<D> {
     pub(super) fn messages(&self) -> Vec<(QueueId, State)> {
-        self.spool.ids().collect()
+        self.intake.spool().ids().collect()
     }
 
     pub(super) fn moving(&self) -> Option<QueueId> {
-        self.spool.moving()
+        self.intake.spool().moving()
     }
 
     pub(super) fn holdings(&self) -> Vec<Holding> {
-        self.spool.holdings().collect()
+        self.intake.spool().holdings().collect()
     }
 
     pub(super) fn usage(&self) -> Usage {
         Usage {
-            connections: self.connections.iter().flatten().count(),
+            connections: self.connections.iter().count(),
             memory: self.memory(),
-            waiting: self.commits_waiting.len()
-                + self.chunks_waiting.len()
-                + self.waiting_for_answer.len()
-                + self.paused.len(),
+            waiting: self.intake.waiting() + self.reading.paused.len(),
             charged: self.accounts.connected(),
             submissions: self.submissions.len(),
             is_marking: !self.markings.is_empty(),
-            is_choked: self.is_choked,
-            spool: self.spool.usage(),
+            is_choked: self.budget.is_choked,
+            spool: self.intake.spool().usage(),
         }
     }
 }

@@ -12,7 +12,10 @@ const SESSION: &str = "engine/core/src/smtp/session.rs";
 const CLEANUP: &str = "engine/core/src/cleanup/mod.rs";
 const RECIPIENTS: &str = "engine/core/src/cleanup/recipients.rs";
 const ALIASES: &str = "engine/core/src/cleanup/virtual_alias.rs";
-const SUBMISSION: &str = "engine/server/src/worker/submission.rs";
+const INTAKE: &str = "engine/server/src/worker/intake.rs";
+const CONNECTIONS: &str = "engine/server/src/worker/connections.rs";
+const SMTP_SOURCE: &str = "engine/server/src/worker/sources/smtp.rs";
+const SUBMISSION: &str = "engine/server/src/worker/sources/submission.rs";
 const MOVER: &str = "engine/spool/src/mover.rs";
 const RECOVERY: &str = "engine/spool/src/recovery.rs";
 const KEEPER: &str = "engine/spool/src/keeper.rs";
@@ -139,8 +142,8 @@ pub const ALL: &[Mutation] = &[
         name: "answer-for-one",
         what: "of several connections that wait for one answer of a table only the first gets it",
         file: ENGINE,
-        before: "in self.waiting_for_answer.remove(&ticket).unwrap_or_default() {",
-        after: "in self.waiting_for_answer.remove(&ticket).unwrap_or_default().into_iter().take(1) {",
+        before: "        for source in self.intake.answered(ticket) {\n",
+        after: "        for source in self.intake.answered(ticket).into_iter().take(1) {\n",
         check: Seeds(2000),
     },
     Mutation {
@@ -154,7 +157,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "connection-charged-for-ever",
         what: "a client's connections stay counted when they are gone",
-        file: ENGINE,
+        file: CONNECTIONS,
         before: "        self.accounts.disconnect(connection.id.slot);\n",
         after: "        if !connection.waits.is_shut {\n            self.accounts.disconnect(connection.id.slot);\n        }\n",
         check: Seeds(1000),
@@ -164,7 +167,7 @@ pub const ALL: &[Mutation] = &[
         what: "a reload forgets the tables of aliases",
         file: ENGINE,
         before: "        self.telemetry.log_connections = settings.log_connections;\n        self.settings = settings;\n",
-        after: "        self.telemetry.log_connections = settings.log_connections;\n        let mut kept = (*settings).clone();\n        if self.open > 0 {\n            kept.cleanup.virtual_alias.maps = Default::default();\n        }\n        self.settings = Arc::new(kept);\n",
+        after: "        self.telemetry.log_connections = settings.log_connections;\n        let mut kept = (*settings).clone();\n        if self.connections.open() > 0 {\n            kept.cleanup.virtual_alias.maps = Default::default();\n        }\n        self.settings = Arc::new(kept);\n",
         check: Seeds(2000),
     },
     Mutation {
@@ -202,9 +205,9 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "drain-drops-message",
         what: "a drain ends sessions in the middle of a message",
-        file: ENGINE,
-        before: "        if !self.is_draining || connection.message.is_some() {",
-        after: "        if !self.is_draining {",
+        file: SMTP_SOURCE,
+        before: "        if !self.is_draining() || connection.message.is_some() {",
+        after: "        if !self.is_draining() {",
         check: Seeds(1000),
     },
     Mutation {
@@ -371,7 +374,7 @@ pub const ALL: &[Mutation] = &[
         name: "submission-put-off-leaks",
         what: "a submission that is put off keeps its segments",
         file: SUBMISSION,
-        before: "    fn put_off(&mut self, mut submission: Box<Submission>) {\n        submission.message.abandon(&mut self.spool);\n",
+        before: "    fn put_off(&mut self, mut submission: Box<Submission>) {\n        self.intake.abandon(&mut submission.message);\n",
         after: "    fn put_off(&mut self, mut submission: Box<Submission>) {\n",
         check: Seeds(2000),
     },
@@ -379,7 +382,7 @@ pub const ALL: &[Mutation] = &[
         name: "submission-refused-leaks",
         what: "a submission that is refused keeps its segments",
         file: SUBMISSION,
-        before: "        submission.message.abandon(&mut self.spool);\n        let state = match verdict {",
+        before: "        self.intake.abandon(&mut submission.message);\n        let state = match verdict {",
         after: "        let state = match verdict {",
         check: Seeds(2000),
     },
@@ -394,9 +397,9 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "submission-answer-for-one",
         what: "of several submissions that wait for one answer of a table only the first gets it",
-        file: SUBMISSION,
-        before: "in self.submissions.waiting_for(WaitsFor::Answer(ticket)) {",
-        after: "in self.submissions.waiting_for(WaitsFor::Answer(ticket)).into_iter().take(1) {",
+        file: ENGINE,
+        before: "        for source in self.intake.answered(ticket) {\n",
+        after: "        let mut sources = self.intake.answered(ticket);\n        let first = sources.iter().position(|source| matches!(source, Source::Submission(_)));\n        let mut place = 0;\n        sources.retain(|source| {\n            place += 1;\n            first.is_none_or(|first| place == first + 1 || matches!(source, Source::Connection(_)))\n        });\n        for source in sources {\n",
         check: Seeds(2000),
     },
     Mutation {
@@ -531,24 +534,24 @@ pub const ALL: &[Mutation] = &[
         name: "line-loses-network",
         what: "a network that has had its turn is forgotten, with all that wait in it",
         file: LINE,
-        before: "            self.networks.push_back(network);\n        }\n        Some(id)",
-        after: "        }\n        Some(id)",
+        before: "            self.networks.push_back(network);\n        }\n        Some(next)",
+        after: "        }\n        Some(next)",
         check: Seeds(1000),
     },
     Mutation {
         name: "turn-not-taken",
         what: "a connection whose turn it is goes to the end of the line again, without end",
-        file: ENGINE,
-        before: "        self.has_turn = Some(id);\n",
-        after: "",
+        file: INTAKE,
+        before: "        self.turn.take_if(|turn| *turn == source).is_some()",
+        after: "        self.turn.take_if(|turn| *turn == source).is_some() && self.chunks.is_empty()",
         check: Seeds(1000),
     },
     Mutation {
         name: "submission-room-for-none",
         what: "a submission that waits for room in the spool is not tried again",
         file: ENGINE,
-        before: "        self.submissions_may_have_room();\n",
-        after: "",
+        before: "            while let Some(source) = self.intake.next(part, self.budget.is_pressed) {\n",
+        after: "            while let Some(source) = self.intake.next(part, self.budget.is_pressed) {\n                if matches!(source, Source::Submission(_)) {\n                    continue;\n                }\n",
         check: Seeds(1000),
     },
     Mutation {

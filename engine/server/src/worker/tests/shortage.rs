@@ -2,7 +2,9 @@
 
 use mailrace_io::{ConnectionId, Disk, Operation, ReceiveEnd};
 
-use super::super::engine::{CROWD, Engine};
+use super::super::engine::Engine;
+use super::super::intake::Part;
+use super::super::reading::CROWD;
 use super::super::shortage::RESUMED_MAX;
 use super::*;
 
@@ -269,7 +271,7 @@ fn rig_with_a_crowd() -> (Rig, Vec<Client>, Vec<ConnectionId>) {
     let mut clients: Vec<Client> =
         (0..150).map(|number| greet(&mut rig, &format!("192.0.2.{}", number / 10))).collect();
     clients.push(greet(&mut rig, "198.51.100.1"));
-    let connections = rig.worker.engine.connections.iter().flatten();
+    let connections = rig.worker.engine.connections.iter();
     let ids: Vec<ConnectionId> = connections.map(|connection| connection.id).collect();
     assert_eq!(ids.len(), clients.len());
     (rig, clients, ids)
@@ -280,12 +282,12 @@ fn reads_by_turns(engine: &mut Engine<impl Disk>) -> Vec<Vec<ConnectionId>> {
     let mut turns = Vec::new();
     loop {
         engine.tick();
-        let asked = engine.operations.drain(..).filter_map(|(_, operation)| match operation {
+        let asked = engine.outbox.drain().filter_map(|(_, operation)| match operation {
             Operation::Receive(id) | Operation::ReceiveSome(id) => Some(id),
             _ => None,
         });
         turns.push(asked.collect());
-        if !engine.has_more_paused {
+        if !engine.reading.has_more_paused {
             return turns;
         }
         assert_eq!(engine.deadline(), Some(engine.now), "the next turn begins at once");
@@ -304,11 +306,14 @@ fn a_message_that_ends_waits_for_no_content_of_others() {
         strangers.iter().for_each(|client| client.send(&b"body\r\n".repeat(1_000)));
         rig.turn();
     }
-    assert!(rig.worker.engine.chunks_waiting.len() > 30);
+    assert!(rig.worker.engine.intake.in_line(Part::Chunk) > 30);
     honest.send(b"MAIL FROM:<a@b.example>\r\nRCPT TO:<u@example.com>\r\nBDAT 14 LAST\r\nSubject: s\r\n\r\n");
     (0..3).for_each(|_| rig.turn());
     let engine = &rig.worker.engine;
-    assert!(engine.commits_waiting.is_empty() && engine.spool.has_room(), "it is on its way to the disk");
+    assert!(
+        engine.intake.in_line(Part::End) == 0 && engine.intake.spool().has_room(),
+        "it is on its way to the disk"
+    );
     rig.worker.io.release_writes();
     (0..5).for_each(|_| rig.settle());
     assert!(rig.say(&honest, b"NOOP\r\n").contains("queued as "));
@@ -321,7 +326,7 @@ fn a_message_that_ends_waits_for_no_content_of_others() {
 fn receive_buffers_go_to_networks_in_turn_and_to_some_connections_at_a_time() {
     let (mut rig, _clients, ids) = rig_with_a_crowd();
     let engine = &mut rig.worker.engine;
-    engine.operations.clear();
+    engine.outbox.drain().for_each(drop);
     // None of them found a buffer, the honest client last.
     for id in &ids {
         engine.receive_ended(*id, &ReceiveEnd::OutOfBuffers);
@@ -336,16 +341,16 @@ fn receive_buffers_go_to_networks_in_turn_and_to_some_connections_at_a_time() {
 fn in_a_crowd_clients_that_have_sent_no_mail_are_read_from_in_turns() {
     let (mut rig, _clients, ids) = rig_with_a_crowd();
     let engine = &mut rig.worker.engine;
-    engine.operations.clear();
+    engine.outbox.drain().for_each(drop);
     let shared = Arc::clone(&rig.worker.shared);
     engine.begin_turn(engine.now, engine.wall, &shared, CROWD);
     for id in &ids {
         engine.receive_ended(*id, &ReceiveEnd::Stopped);
     }
-    assert!(engine.operations.is_empty(), "a turn that is long already makes none of them read");
+    assert_eq!(engine.outbox.drain().count(), 0, "a turn that is long already makes none of them read");
     let turns = reads_by_turns(engine);
     assert!(turns[0][..2].contains(&ids[150]), "it waits for one connection of the others' network at most");
     assert!(turns.iter().all(|turn| turn.len() <= RESUMED_MAX));
     assert_eq!(turns.iter().map(Vec::len).sum::<usize>(), ids.len());
-    assert!(engine.paused.is_empty() && !engine.is_crowded);
+    assert!(engine.reading.paused.is_empty() && !engine.reading.is_crowded);
 }

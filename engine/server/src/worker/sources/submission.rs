@@ -9,17 +9,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use mailrace_core::envelope::Speaker;
-use mailrace_core::lookup::Ticket;
 use mailrace_core::smtp::Verdict;
-use mailrace_core::{Envelope, Origin, Sharer};
-use mailrace_io::{Disk, Instant};
+use mailrace_core::{Envelope, Origin};
+use mailrace_io::Disk;
 
-use super::control::MARK_TAG;
-use super::engine::Engine;
-use super::incoming::{Incoming, Progress};
-
-/// Set in the tags of the commits of submissions, beside their numbers: no connection and no mark has both bits.
-const SUBMISSION_TAG: u64 = MARK_TAG | 1 << 62;
+use crate::worker::engine::Engine;
+use crate::worker::incoming::Incoming;
+use crate::worker::intake::{Advance, Sender, Work};
+use crate::worker::tag::{NUMBER_END, Source};
 
 /// A step of a message that was submitted on this machine.
 #[derive(Debug)]
@@ -45,7 +42,7 @@ pub enum Submit {
 /// What is known of a message before its content.
 #[derive(Debug)]
 pub struct SubmissionStart {
-    /// Distinguishes it from all others of this process; below 2^62.
+    /// Distinguishes it from all others of this process; below 2^62, so that a tag has room for it.
     pub number: u64,
     /// Where it comes from.
     pub origin: Origin,
@@ -124,20 +121,14 @@ impl fmt::Debug for Report {
 pub(crate) struct Submissions(BTreeMap<u64, Box<Submission>>);
 
 impl Submissions {
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::worker) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The numbers of those that wait for this.
-    fn waiting_for(&self, what: WaitsFor) -> Vec<u64> {
-        let waiting = self.0.iter().filter(|(_, submission)| submission.waits_for == what);
-        waiting.map(|(number, _)| *number).collect()
+    /// Whether this one is under way.
+    pub(in crate::worker) fn has(&self, number: u64) -> bool {
+        self.0.contains_key(&number)
     }
-}
-
-/// The number of the submission whose commit has this tag.
-pub(super) const fn submission_of(tag: u64) -> Option<u64> {
-    if tag & SUBMISSION_TAG == SUBMISSION_TAG { Some(tag & !SUBMISSION_TAG) } else { None }
 }
 
 /// A message under way.
@@ -149,34 +140,24 @@ struct Submission {
     received: u64,
     /// All of the content came.
     is_whole: bool,
-    waits_for: WaitsFor,
-}
-
-/// What has to happen before anything more can.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum WaitsFor {
-    /// The next part has to come.
-    Content,
-    /// The spool has to have room.
-    Spool,
-    /// A lookup table has to answer.
-    Answer(Ticket),
-    /// The spool has to say what became of it.
-    Verdict,
+    /// The next part is to come.
+    wants_content: bool,
 }
 
 impl<D: Disk> Engine<D> {
     /// Takes a step of a message.
-    pub(super) fn submit(&mut self, submit: Submit) {
+    pub(in crate::worker) fn submit(&mut self, submit: Submit) {
         match submit {
             Submit::Start(start) => self.begin_submission(start),
             Submit::Content { number, octets, is_last } => {
                 // It may have been put off before this came.
                 let Some(mut submission) = self.submissions.0.remove(&number) else { return };
-                assert!(submission.waits_for == WaitsFor::Content, "the pickup waits for each part");
+                assert!(submission.wants_content, "the pickup waits for each part");
                 submission.received += octets.len() as u64;
                 submission.is_whole = is_last;
-                submission.message.keep(&self.settings.cleanup, &self.arena, &[&octets]);
+                let arena = self.intake.lend_arena();
+                submission.message.keep(&self.settings.cleanup, &arena, &[&octets]);
+                self.intake.take_arena_back(arena);
                 self.advance_submission(submission);
             }
             Submit::Abandon { number } => self.abandon_submission(number),
@@ -184,16 +165,14 @@ impl<D: Disk> Engine<D> {
     }
 
     fn begin_submission(&mut self, mut start: Box<SubmissionStart>) {
-        assert!(start.number < 1 << 62, "a number fits beside the bits of its tag");
+        assert!(start.number < NUMBER_END, "a tag has room for the number");
         start.origin.speaker = Speaker::User;
-        let id = self.spool.next_id(self.wall);
-        let draft = self.spool.begin(id);
-        let message = Incoming::new(id, draft, start.is_local_context);
-        let waits_for = WaitsFor::Content;
-        let submission = Box::new(Submission { start, message, received: 0, is_whole: false, waits_for });
+        let message = self.intake.begin(self.wall, start.is_local_context);
+        let submission =
+            Box::new(Submission { start, message, received: 0, is_whole: false, wants_content: true });
         if self.is_draining() {
             self.put_off(submission);
-        } else if self.is_storage_low {
+        } else if self.budget.is_storage_low {
             self.end_submission(submission, &Verdict::StorageFull);
         } else {
             let number = submission.start.number;
@@ -210,79 +189,59 @@ impl<D: Disk> Engine<D> {
             return self.end_submission(submission, &Verdict::Refused { reason: "too_big", reply });
         }
         let Submission { start, message, is_whole, .. } = &mut *submission;
-        let tag = SUBMISSION_TAG | start.number;
-        let arena = std::mem::take(&mut self.arena);
-        let progress = self.clean(message.id, Sharer::OF_USERS, &arena, |surroundings| {
-            if *is_whole {
-                message.commit(surroundings, &start.origin, &start.envelope, &[], tag)
-            } else {
-                message.flush(surroundings, &start.origin, &start.envelope)
-            }
-        });
-        self.put_arena_back(arena);
-        submission.waits_for = match progress {
-            Progress::Done if submission.is_whole => {
-                submission.message.committed_at = Some(self.now);
-                WaitsFor::Verdict
-            }
-            Progress::Done => {
-                submission.start.report.tell(SubmissionState::Taken);
-                WaitsFor::Content
-            }
-            Progress::Wait => WaitsFor::Spool,
-            Progress::Ask(ticket) => {
-                if !submission.message.may_ask(self.now) {
-                    return self.end_submission(submission, &Verdict::QueueWriteFailed);
-                }
-                submission.start.report.tell(SubmissionState::Waiting);
-                WaitsFor::Answer(ticket)
-            }
-            Progress::Discarded => return submission.start.report.tell(SubmissionState::Discarded),
-            Progress::Failed(verdict) => return self.end_submission(submission, &verdict),
+        let source = Source::Submission(start.number);
+        let sender = Sender { source, names: USERS, origin: &start.origin, envelope: &start.envelope };
+        let mut work = Work {
+            settings: &self.settings.cleanup,
+            telemetry: &mut self.telemetry,
+            now: self.now,
+            is_pressed: self.budget.is_pressed,
         };
+        let advance = if *is_whole {
+            let arena = self.intake.lend_arena();
+            let advance = self.intake.commit(&sender, message, &[], &arena, &mut work);
+            self.intake.take_arena_back(arena);
+            advance
+        } else {
+            self.intake.append(&sender, message, &mut work)
+        };
+        submission.wants_content = advance == Advance::Taken && !submission.is_whole;
+        match advance {
+            Advance::Taken if submission.is_whole => {}
+            Advance::Taken => submission.start.report.tell(SubmissionState::Taken),
+            Advance::Waits => {}
+            Advance::Asks(ticket) => {
+                submission.start.report.tell(SubmissionState::Waiting);
+                self.ask(source, ticket);
+            }
+            Advance::Discarded => return submission.start.report.tell(SubmissionState::Discarded),
+            Advance::Failed(verdict) => return self.end_submission(submission, &verdict),
+        }
         self.submissions.0.insert(submission.start.number, submission);
     }
 
-    /// Tries those again that room was missing for, the oldest first.
-    pub(super) fn submissions_may_have_room(&mut self) {
-        if self.submissions.0.is_empty() {
-            return;
-        }
-        for number in self.submissions.waiting_for(WaitsFor::Spool) {
-            if !self.spool.has_room() {
-                return;
-            }
-            if let Some(submission) = self.submissions.0.remove(&number) {
-                self.advance_submission(submission);
-            }
-        }
-    }
-
-    /// Tries those again that this answer was missing for.
-    pub(super) fn submissions_answered(&mut self, ticket: Ticket) {
-        for number in self.submissions.waiting_for(WaitsFor::Answer(ticket)) {
-            if let Some(mut submission) = self.submissions.0.remove(&number) {
-                submission.message.answered(self.now);
-                self.advance_submission(submission);
-            }
-        }
+    /// Does again what could not be done for want of room or of an answer.
+    pub(in crate::worker) fn retry_submission(&mut self, number: u64) {
+        let Some(mut submission) = self.submissions.0.remove(&number) else { return };
+        submission.message.go_on(self.now);
+        self.advance_submission(submission);
     }
 
     /// The spool says what became of one.
-    pub(super) fn submission_settled(&mut self, number: u64, is_durable: bool) {
+    pub(in crate::worker) fn submission_settled(&mut self, number: u64, is_durable: bool) {
         let mut submission = self.submissions.0.remove(&number).expect("a message stays until it is settled");
-        assert!(submission.waits_for == WaitsFor::Verdict, "only what was committed settles");
+        assert!(submission.message.is_settling(), "only what was committed settles");
         if !is_durable {
             return self.end_submission(submission, &Verdict::QueueWriteFailed);
         }
-        let latency = submission.message.committed_at.map(|start: Instant| self.now.since(start));
+        let latency = submission.message.latency(self.now);
         let SubmissionStart { origin, envelope, .. } = &*submission.start;
-        self.telemetry.queued(origin, envelope, &submission.message, latency.unwrap_or_default());
+        self.telemetry.queued(origin, envelope, &submission.message, latency);
         submission.start.report.tell(SubmissionState::Queued);
     }
 
     /// Leaves all for the next start but those that are on their way to the disk already.
-    pub(super) fn put_submissions_off(&mut self) {
+    pub(in crate::worker) fn put_submissions_off(&mut self) {
         let numbers: Vec<u64> = self.submissions.0.keys().copied().collect();
         numbers.into_iter().for_each(|number| self.abandon_submission(number));
     }
@@ -290,7 +249,7 @@ impl<D: Disk> Engine<D> {
     fn abandon_submission(&mut self, number: u64) {
         // The pickup may ask before it has heard that it is over.
         let Some(submission) = self.submissions.0.remove(&number) else { return };
-        if submission.waits_for == WaitsFor::Verdict {
+        if submission.message.is_settling() {
             self.submissions.0.insert(number, submission);
         } else {
             self.put_off(submission);
@@ -298,13 +257,13 @@ impl<D: Disk> Engine<D> {
     }
 
     fn put_off(&mut self, mut submission: Box<Submission>) {
-        submission.message.abandon(&mut self.spool);
+        self.intake.abandon(&mut submission.message);
         submission.start.report.tell(SubmissionState::Abandoned);
     }
 
     /// Ends it without having taken it.
     fn end_submission(&mut self, mut submission: Box<Submission>, verdict: &Verdict) {
-        submission.message.abandon(&mut self.spool);
+        self.intake.abandon(&mut submission.message);
         let state = match verdict {
             // As in Postfix, what is wrong for now is tried again.
             Verdict::Refused { reply, .. } if reply.starts_with(b"4") => {
@@ -322,3 +281,6 @@ impl<D: Disk> Engine<D> {
         submission.start.report.tell(state);
     }
 }
+
+/// The users of this machine take turns with the clients as one client of a network of its own: no account has this name.
+const USERS: (u32, u32) = (u32::MAX, u32::MAX);

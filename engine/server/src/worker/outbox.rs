@@ -1,0 +1,69 @@
+//! Owns what the kernel is to be asked for at the end of a turn, and the memory of replies.
+
+use mailrace_io::{ConnectionId, Operation, Token};
+
+use super::connection::Connection;
+
+/// Operations on connections, in the order in which they are to be submitted.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    operations: Vec<(Token, Operation)>,
+    /// Those that go behind others of this turn; empty between uses, and kept for its memory.
+    behind: Vec<(Token, Operation)>,
+    /// Emptied memory of replies, for the next ones.
+    spare: Vec<Vec<u8>>,
+}
+
+impl Outbox {
+    /// Asks for something.
+    pub(super) fn push(&mut self, operation: Operation) {
+        self.operations.push((Token::default(), operation));
+    }
+
+    /// Asks for replies to be sent.
+    pub(super) fn send(&mut self, id: ConnectionId, replies: Vec<u8>) {
+        self.push(Operation::Send(id, replies));
+    }
+
+    /// Sends what was written, if nothing is being sent.
+    pub(super) fn send_replies(&mut self, connection: &mut Connection) {
+        if !connection.waits.for_send && !connection.replies.is_empty() {
+            let replies = std::mem::replace(&mut connection.replies, self.memory());
+            connection.waits.for_send = true;
+            self.send(connection.id, replies);
+        }
+    }
+
+    /// What is asked for until [`Outbox::end_front`] goes before all that was asked for so far.
+    pub(super) fn begin_front(&mut self) {
+        std::mem::swap(&mut self.operations, &mut self.behind);
+    }
+
+    /// Ends what [`Outbox::begin_front`] began.
+    pub(super) fn end_front(&mut self) {
+        self.operations.append(&mut self.behind);
+    }
+
+    /// All that was asked for in this turn.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = (Token, Operation)> {
+        self.operations.drain(..)
+    }
+
+    /// Memory for replies.
+    pub(super) fn memory(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Keeps memory for other replies.
+    pub(super) fn keep_memory(&mut self, mut memory: Vec<u8>) {
+        if self.spare.len() < SPARE_MAX && memory.capacity() <= SPARE_SIZE_MAX {
+            memory.clear();
+            self.spare.push(memory);
+        }
+    }
+}
+
+/// Memory of replies that is kept.
+const SPARE_MAX: usize = 256;
+/// Octets of it; more is given back.
+const SPARE_SIZE_MAX: usize = 4096;

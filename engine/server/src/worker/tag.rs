@@ -1,0 +1,87 @@
+//! Owns the tags that the spool gives back: to whom it answers. Nothing else packs or unpacks them.
+
+use mailrace_io::ConnectionId;
+
+/// Where a message comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A client's connection.
+    Connection(ConnectionId),
+    /// The submission on this machine that has this number.
+    Submission(u64),
+}
+
+/// To whom the spool answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tag {
+    /// The source of a message.
+    Message(Source),
+    /// The mark with this number.
+    Mark(u64),
+}
+
+/// Numbers of submissions and marks are below it.
+pub(super) const NUMBER_END: u64 = 1 << KIND_SHIFT;
+
+/// The two highest bits tell the kinds apart; a connection's generation leaves them free.
+const KIND_SHIFT: u32 = 62;
+const CONNECTION: u64 = 0;
+const MARK: u64 = 1;
+const SUBMISSION: u64 = 2;
+
+impl Tag {
+    /// As the spool keeps it.
+    pub(super) fn pack(self) -> u64 {
+        let (kind, number) = match self {
+            Self::Message(Source::Connection(id)) => {
+                (CONNECTION, (u64::from(id.generation) << 32) | u64::from(id.slot))
+            }
+            Self::Mark(number) => (MARK, number),
+            Self::Message(Source::Submission(number)) => (SUBMISSION, number),
+        };
+        assert!(number < NUMBER_END, "a tag has room for what it names");
+        (kind << KIND_SHIFT) | number
+    }
+
+    /// What [`Tag::pack`] made of it.
+    #[expect(clippy::cast_possible_truncation, reason = "takes apart what was put together")]
+    pub(super) fn unpack(tag: u64) -> Self {
+        let number = tag & (NUMBER_END - 1);
+        match tag >> KIND_SHIFT {
+            CONNECTION => Self::Message(Source::Connection(ConnectionId {
+                slot: number as u32,
+                generation: (number >> 32) as u32,
+            })),
+            MARK => Self::Mark(number),
+            SUBMISSION => Self::Message(Source::Submission(number)),
+            kind => unreachable!("no tag of kind {kind} is made"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_packed_is_unpacked() {
+        let connection =
+            |slot, generation| Tag::Message(Source::Connection(ConnectionId { slot, generation }));
+        for tag in [
+            connection(0, 0),
+            connection(u32::MAX, (1 << 24) - 1),
+            Tag::Mark(0),
+            Tag::Mark(NUMBER_END - 1),
+            Tag::Message(Source::Submission(0)),
+            Tag::Message(Source::Submission(NUMBER_END - 1)),
+        ] {
+            assert_eq!(Tag::unpack(tag.pack()), tag);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a tag has room")]
+    fn a_number_that_does_not_fit_is_not_packed() {
+        let _ = Tag::Mark(NUMBER_END).pack();
+    }
+}
