@@ -40,6 +40,7 @@ pub(crate) use control::Markings;
 pub use control::{Answer, Control, Found, Marked, Selection};
 pub use settings::WorkerSettings;
 pub use sources::submission::{Report, SubmissionStart, SubmissionState, Submit};
+pub(crate) use tag::Tag;
 pub use telemetry::Telemetry;
 pub use usage::Usage;
 

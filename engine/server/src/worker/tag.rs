@@ -4,7 +4,7 @@ use mailrace_io::ConnectionId;
 
 /// Where a message comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// A client's connection.
     Connection(ConnectionId),
     /// The submission on this machine that has this number.
@@ -13,7 +13,7 @@ pub(super) enum Source {
 
 /// To whom the spool answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tag {
+pub(crate) enum Tag {
     /// The source of a message.
     Message(Source),
     /// The mark with this number.
@@ -45,7 +45,7 @@ impl Tag {
 
     /// What [`Tag::pack`] made of it.
     #[expect(clippy::cast_possible_truncation, reason = "takes apart what was put together")]
-    pub(super) fn unpack(tag: u64) -> Self {
+    pub(crate) fn unpack(tag: u64) -> Self {
         let number = tag & (NUMBER_END - 1);
         match tag >> KIND_SHIFT {
             CONNECTION => Self::Message(Source::Connection(ConnectionId {

@@ -17,7 +17,7 @@ use crate::command::{EXIT_DATA, EXIT_UNAVAILABLE, refused};
 use crate::config::Configuration;
 use crate::log;
 use crate::services::{CONTROL_SOCKET, LINE_IDS_MAX, Request, Subject, Total, report_action};
-use crate::worker::{Answer, Marked, Markings, Selection};
+use crate::worker::{Answer, Marked, Markings, Selection, Tag};
 
 /// What a command came to.
 #[derive(Debug, Default)]
@@ -263,7 +263,10 @@ fn mark_alone(opened: Opened<OsDisk>, mark: Mark, selection: &Selection) -> Resu
             }
         }
         while let Some((tag, result)) = spool.next_settled() {
-            markings.settled(tag, result.is_ok());
+            match Tag::unpack(tag) {
+                Tag::Mark(number) => markings.settled(number, result.is_ok()),
+                Tag::Message(_) => unreachable!("nothing but marks is written without an engine"),
+            }
         }
     }
     drop(spools);
