@@ -205,8 +205,8 @@ fn read_all<D: Disk>(disk: &D) -> Result<Known, OpenError> {
     // An emptied one that cannot be read just now is still to be erased.
     let is_unreadable = |entry: &&Listing| {
         let path = path_of(entry);
-        let here = survey.damage.iter().filter(|damage| damage.path == path);
-        here.into_iter().any(|damage| matches!(damage.what, DamageKind::Unreadable(_)))
+        let is_read_error = |what: &DamageKind| matches!(what, DamageKind::Unreadable(_));
+        survey.damage.iter().any(|damage| damage.path == path && is_read_error(&damage.what))
     };
     let emptied = before.entries.iter().filter(|entry| entry.state == EntryState::Emptied);
     entries.extend(emptied.filter(is_unreadable).cloned());

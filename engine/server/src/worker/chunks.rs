@@ -14,7 +14,7 @@ pub(super) struct Chunks(Option<Box<Held>>);
 struct Held {
     /// None of them is empty.
     chunks: VecDeque<Vec<u8>>,
-    /// Octets at the front of the first that are done with.
+    /// Number of bytes consumed at the front of the first.
     done: usize,
     size: usize,
     /// What the chunks take.
@@ -30,7 +30,7 @@ impl Chunks {
         self.0.is_none()
     }
 
-    /// Octets of memory that it takes.
+    /// Returns the number of bytes allocated.
     pub(super) fn memory(&self) -> usize {
         self.0.as_ref().map_or(0, |held| held.memory())
     }
@@ -57,7 +57,7 @@ impl Chunks {
         })
     }
 
-    /// Is done with so many octets at the front.
+    /// Drops `count` bytes from the front.
     pub(super) fn consume(&mut self, count: usize) {
         assert!(count <= self.len(), "only what is there can be consumed");
         if let Some(held) = &mut self.0 {

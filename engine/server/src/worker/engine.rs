@@ -7,7 +7,7 @@
 //! | [`Intake`] | messages on their way to the spool, and the spool |
 //! | [`Connections`] | the table of connections |
 //! | [`Outbox`] | what the kernel is to be asked for |
-//! | [`Reading`] | who is read from when there are too many |
+//! | [`Reading`] | the order in which connections are read when a turn has too many |
 //! | [`Accounts`] | what clients hold and owe |
 //! | [`Budget`] | what is short |
 //! | [`Timers`] | when to look at which connection |

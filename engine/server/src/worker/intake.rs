@@ -1,8 +1,8 @@
 //! Takes messages into the queue: any number at once, from any source.
 //!
-//! A source keeps its message and gives it in parts. Each part passes the cleanup passes and goes to the spool; a message
-//! that finds no room, or a table that has not answered, is put down here, and its source is told when to try again. What
-//! a message still has to wait for it knows itself.
+//! A source keeps its message and gives it in parts. Each part passes the cleanup passes and goes to the spool; the
+//! intake queues messages that find no space or wait for a table's answer, and names their source when they can be
+//! retried. `Incoming` records what its message waits for.
 
 use std::collections::HashMap;
 

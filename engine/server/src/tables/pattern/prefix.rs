@@ -141,7 +141,8 @@ fn walk(node: &Node, places: &mut Vec<ByteSet>) -> bool {
 mod tests {
     use super::*;
     use crate::tables::pattern::outline::outline;
-    use crate::tables::pattern::pcre::{Pcre, tests::POSTFIX};
+    use crate::tables::pattern::pcre::Pcre;
+    use crate::tables::pattern::rules::pcre_flags;
     use proptest::prelude::*;
 
     fn outline_of(pattern: &str) -> Node {
@@ -167,7 +168,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_match_is_ruled_out(pattern in "\\^?(a|b|[ab]|(a|bc)|a\\+|b\\?|\\(a\\|b\\)\\*|.){0,6}", text in "[abc]{0,10}") {
-            let Ok(compiled) = Pcre::new(pattern.as_bytes(), POSTFIX) else { return Ok(()) };
+            let Ok(compiled) = Pcre::new(pattern.as_bytes(), pcre_flags(b"").unwrap().0) else { return Ok(()) };
             let Some(outline) = outline(pattern.as_bytes(), false) else { return Ok(()) };
             let mut filter = PrefixFilter::default();
             filter.add(Some(&outline));

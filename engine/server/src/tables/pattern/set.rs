@@ -53,7 +53,8 @@ impl PatternSet {
 mod tests {
     use super::*;
     use crate::tables::pattern::outline::outline;
-    use crate::tables::pattern::pcre::{Pcre, tests::POSTFIX};
+    use crate::tables::pattern::pcre::Pcre;
+    use crate::tables::pattern::rules::pcre_flags;
     use proptest::prelude::*;
 
     fn set(patterns: &[&str]) -> Option<PatternSet> {
@@ -90,7 +91,7 @@ mod tests {
             patterns in prop::collection::vec("\\^?(a|b|[^a]|(a|bc)|a\\+|b\\?|\\(a\\|b\\)\\*|.|\\\\b){0,5}\\$?", 1..4),
             text in "[abc\n]{0,10}",
         ) {
-            let compiled = patterns.iter().map(|pattern| Pcre::new(pattern.as_bytes(), POSTFIX));
+            let compiled = patterns.iter().map(|pattern| Pcre::new(pattern.as_bytes(), pcre_flags(b"").unwrap().0));
             let Ok(compiled) = compiled.collect::<Result<Vec<_>, _>>() else { return Ok(()) };
             let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
             let Some(set) = set(&patterns) else { return Ok(()) };
