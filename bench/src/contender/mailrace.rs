@@ -54,22 +54,23 @@ impl Mailrace {
     /// # Errors
     /// [`BenchError`] when it does not come up.
     pub fn start(setting: &Setting, kernel: Kernel) -> Result<Self, BenchError> {
-        Self::start_program(setting, kernel.name(), sibling("mailrace")?, kernel)
+        Self::start_program(setting, kernel.name(), sibling("mailrace")?, &["--io", kernel.option()])
     }
 
-    /// Starts the one of another commit, on io_uring, whose programs are in the directory `other`.
+    /// Starts the one of another commit, whose programs are in the directory `other`. It takes what it uses by default,
+    /// which is io_uring where that works: the first commits have no other choice and so no option.
     ///
     /// # Errors
     /// [`BenchError`] when it does not come up.
     pub fn start_other(setting: &Setting, other: &Path) -> Result<Self, BenchError> {
-        Self::start_program(setting, OTHER, other.join("mailrace"), Kernel::Ring)
+        Self::start_program(setting, OTHER, other.join("mailrace"), &[])
     }
 
     fn start_program(
         setting: &Setting,
         name: &'static str,
         program: PathBuf,
-        kernel: Kernel,
+        options: &[&str],
     ) -> Result<Self, BenchError> {
         let directory = setting.directory_of(name)?;
         let queue = directory.join("queue");
@@ -89,7 +90,7 @@ impl Mailrace {
         );
         std::fs::write(&configuration, text).map_err(BenchError::on(&configuration))?;
         let mut command = Command::new(&program);
-        command.arg("serve").arg("--config").arg(&configuration).args(["--io", kernel.option()]);
+        command.arg("serve").arg("--config").arg(&configuration).args(options);
         let mut server = Foreground::start(&mut command, setting.cpu, directory.join("output"), address)?;
         // It takes connections before it takes orders.
         server.wait_until(|| queue.join("control").exists())?;
