@@ -10,6 +10,7 @@ mod files;
 pub mod log;
 mod maildrop;
 mod metrics;
+mod networks;
 pub mod process;
 mod registration;
 mod services;

@@ -17,7 +17,6 @@ pub(crate) use limit::LineLimit;
 use output::{Output, StandardError};
 use waiting::Waiting;
 
-pub use crate::config::LogFormat;
 pub(crate) use event::Event;
 pub use line::{Line, LogWriter};
 pub(crate) use value::{decimal, printable};
@@ -48,6 +47,16 @@ const RETRY_PERIOD: Duration = Duration::from_secs(1);
 const QUIET_MAX: Duration = Duration::from_secs(2);
 /// At the end of the process: how long writing the lines that are left may take.
 const END_MAX: Duration = Duration::from_secs(10);
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line of text.
+    #[default]
+    Text,
+    /// An object per line.
+    Json,
+}
 
 /// How much an event matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

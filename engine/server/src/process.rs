@@ -24,7 +24,7 @@ use signal_hook::iterator::Signals;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::{
-    ConfigErrors, Configuration, EngineSettings, IoChoice, Sources, Tables, own_processors, zone_now,
+    ConfigErrors, Configuration, ConnectionParameters, IoChoice, Sources, Tables, own_processors, zone_now,
 };
 use crate::file_system;
 use crate::log::{self, Log, panics};
@@ -201,7 +201,7 @@ impl Current {
             }
             std::thread::sleep(WRITING_CHECK_PERIOD);
         };
-        let (next, tables) = match next {
+        let (mut next, tables) = match next {
             Ok(next) => next,
             Err(errors) => {
                 self.log
@@ -211,12 +211,10 @@ impl Current {
             }
         };
         let mut in_force = self.in_force();
-        let old = &in_force.configuration;
-        if (&next.engine, &next.queue) != (&old.engine, &old.queue) {
+        if next.keep_started(&in_force.configuration) {
             self.log.warning("restart_needed", "[engine] and [queue] stay as they are until the next start");
         }
-        let (engine, queue) = (old.engine.clone(), old.queue.clone());
-        in_force.configuration = Configuration { engine, queue, ..next };
+        in_force.configuration = next;
         in_force.put_tables(tables, &self.log);
         self.apply(&in_force);
         self.log.info("reloaded", "reloaded");
@@ -336,7 +334,7 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let configuration = Configuration::load(&sources);
     let (format, memory) = match &configuration {
-        Ok(configuration) => (configuration.engine.log_format, log_memory(configuration)),
+        Ok(configuration) => (configuration.log.log_format, log_memory(configuration)),
         Err(_) => (sources.log_format(), LOG_MEMORY_OF_ERRORS),
     };
     let log = log::start(format, memory).map_err(system("start a thread"))?;
@@ -357,7 +355,7 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
 
 /// Bytes of lines that may wait, of all workers together.
 fn log_memory(configuration: &Configuration) -> usize {
-    let of_each = usize::try_from(configuration.engine.log_memory.0).unwrap_or(usize::MAX);
+    let of_each = configuration.log.log_memory.in_memory();
     of_each.saturating_mul(usize::from(configuration.workers(own_processors().len())))
 }
 
@@ -383,7 +381,7 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
     configuration.check_memory(count).map_err(StartError::Configuration)?;
     let settings = Arc::new(configuration.worker_settings(count, &tables));
     let kernel = Kernel::choose(configuration.engine.io, log);
-    raise_open_files(kernel, count, &settings, configuration.engine.submissions_in_flight)?;
+    raise_open_files(kernel, count, &settings, configuration.submission.submissions_in_flight)?;
     let directory = &configuration.queue.directory;
     let disk =
         OsDisk::new(directory).map_err(|source| StartError::Directory { path: directory.clone(), source })?;
@@ -407,7 +405,7 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
             .text("reason", error.to_string());
     }
     let queue_parts = file_system::inspect(disk.root(), log);
-    let mut listeners = listen(&configuration.engine, count)?;
+    let mut listeners = listen(&configuration.connections, count)?;
     let addresses = listeners.first().map(|sockets| addresses_of(sockets)).unwrap_or_default();
 
     let numbers: Vec<Arc<WorkerNumbers>> = (0..count).map(|_| Arc::default()).collect();
@@ -484,7 +482,7 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
     });
     services::start(services::Services {
         has_ring: matches!(kernel, Kernel::Ring),
-        metrics_listen: configuration.engine.metrics_listen,
+        metrics_listen: configuration.log.metrics_listen,
         registry: metrics.into_registry(),
         queue: disk.clone(),
         workers: workers.clone(),
@@ -493,11 +491,11 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
             let current = Arc::clone(&current);
             Box::new(move || current.say_trouble())
         },
-        refresh_period: configuration.engine.table_check_period,
+        refresh_period: configuration.tables.table_check_period,
     })
     .map_err(system("start a thread"))?;
     let (reload, reloads) = channel::bounded(1);
-    let period = configuration.engine.table_check_period;
+    let period = configuration.tables.table_check_period;
     std::thread::Builder::new()
         .name("tables".to_owned())
         .spawn(move || current.keep_fresh(&reloads, period))
@@ -775,14 +773,14 @@ pub(crate) fn stranger_text(stranger: &Stranger) -> String {
 }
 
 /// For each worker a socket for each address.
-fn listen(engine: &EngineSettings, workers: u16) -> Result<Vec<Vec<TcpListener>>, StartError> {
+fn listen(parameters: &ConnectionParameters, workers: u16) -> Result<Vec<Vec<TcpListener>>, StartError> {
     let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-    for address in &engine.listen {
+    for address in &parameters.listen {
         let failed = |source| StartError::Listen { address: *address, source };
         let mut address = *address;
         refuse_in_use(address).map_err(failed)?;
         for sockets in &mut sockets {
-            let socket = socket(engine, address).map_err(failed)?;
+            let socket = socket(parameters, address).map_err(failed)?;
             // Port 0 is one port for all.
             address = socket.local_addr().map_err(failed)?;
             sockets.push(socket);
@@ -801,7 +799,7 @@ fn refuse_in_use(address: SocketAddr) -> io::Result<()> {
     socket.bind(&address.into())
 }
 
-fn socket(engine: &EngineSettings, address: SocketAddr) -> io::Result<TcpListener> {
+fn socket(parameters: &ConnectionParameters, address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -810,11 +808,11 @@ fn socket(engine: &EngineSettings, address: SocketAddr) -> io::Result<TcpListene
     socket.set_reuse_port(true)?;
     // Connections inherit both.
     socket.set_tcp_nodelay(true)?;
-    if !engine.congestion_control.is_empty() {
-        rustix::net::sockopt::set_tcp_congestion(socket.as_fd(), &engine.congestion_control)?;
+    if !parameters.congestion_control.is_empty() {
+        rustix::net::sockopt::set_tcp_congestion(socket.as_fd(), &parameters.congestion_control)?;
     }
     socket.bind(&address.into())?;
-    socket.listen(i32::try_from(engine.listen_backlog).unwrap_or(i32::MAX))?;
+    socket.listen(i32::try_from(parameters.listen_backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
 }
 

@@ -28,7 +28,7 @@ pub fn check(octets: &[u8]) {
 
 /// What is in force fits together.
 fn check_right(configuration: &Configuration) {
-    let Configuration { parameters, engine, queue, .. } = configuration;
+    let Configuration { domains, connections, engine, queue, .. } = configuration;
     for workers in [1, 7] {
         if let Err(error) = configuration.spool_settings(workers).check() {
             panic!("{error} with {queue:?}");
@@ -40,9 +40,9 @@ fn check_right(configuration: &Configuration) {
         assert!(!settings.smtp.myhostname.iter().any(|octet| octet.is_ascii_control() || *octet == b' '));
         assert!(!settings.smtpd_timeout.is_zero());
     }
-    assert!(!engine.listen.is_empty(), "somewhere is listened");
+    assert!(!connections.listen.is_empty(), "somewhere is listened");
     assert!(engine.workers <= 1024 && queue.writes_in_flight >= 1);
-    assert!(!parameters.myhostname.is_empty());
+    assert!(!domains.myhostname.0.is_empty());
 }
 
 /// Each error has a place, and says what is wrong and what to do.

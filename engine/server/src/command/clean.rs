@@ -15,7 +15,7 @@ use mailrace_spool::State;
 
 use super::envelope::{Full, Summary, json};
 use super::{ConfigurationArguments, EXIT_DATA, EXIT_UNAVAILABLE, Failure};
-use crate::config::{Configuration, Octets};
+use crate::config::Configuration;
 use crate::log::now;
 use crate::tables::Lookups;
 
@@ -134,10 +134,8 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
 
 /// The recipients that the header section names, as `sendmail -t` takes them.
 fn header_recipients(message: &[u8], configuration: &Configuration) -> Result<Vec<Vec<u8>>, Failure> {
-    let size = |octets: Octets| usize::try_from(octets.0).unwrap_or(usize::MAX);
-    let parameters = &configuration.parameters;
-    let line_size_max = (parameters.line_length_limit as usize).max(1);
-    let mut found = HeaderRecipients::new(size(parameters.header_size_limit));
+    let line_size_max = (configuration.session.line_length_limit as usize).max(1);
+    let mut found = HeaderRecipients::new(configuration.cleanup.header_size_limit.in_memory());
     for line in message.split_inclusive(|octet| *octet == b'\n') {
         let line = line.strip_suffix(b"\r\n").unwrap_or(line);
         let (records, last) = line.split_at(line.len().saturating_sub(1) / line_size_max * line_size_max);
@@ -148,7 +146,7 @@ fn header_recipients(message: &[u8], configuration: &Configuration) -> Result<Ve
             .map_err(|error| Failure::new(EXIT_DATA, error.to_string()))?;
     }
     let found = found.finish();
-    if found.len() > configuration.rewriting.extract_recipient_limit as usize {
+    if found.len() > configuration.submission.extract_recipient_limit as usize {
         return Err(Failure::new(
             EXIT_DATA,
             "more recipients in message header than extract_recipient_limit",

@@ -1,4 +1,4 @@
-//! Owns `mailrace config`.
+//! `mailrace config`.
 
 use std::io::Write;
 
@@ -12,11 +12,18 @@ pub(super) struct Arguments {
     /// Only parameters that the file or --set gives, as postconf -n does
     #[arg(long)]
     non_default: bool,
+    /// Print what the parameters mean instead, as Markdown
+    #[arg(long, conflicts_with = "non_default")]
+    reference: bool,
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { configuration, non_default } = arguments;
-    let listing = Configuration::listing(&configuration.sources(), !non_default).map_err(wrong)?;
-    let written = std::io::stdout().lock().write_all(listing.as_bytes());
+    let Arguments { configuration, non_default, reference } = arguments;
+    let text = if reference {
+        Configuration::reference()
+    } else {
+        Configuration::listing(&configuration.sources(), !non_default).map_err(wrong)?
+    };
+    let written = std::io::stdout().lock().write_all(text.as_bytes());
     written.map_err(Failure::output).or_else(Failure::unless_reader_left)
 }

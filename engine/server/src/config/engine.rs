@@ -1,61 +1,121 @@
-//! Owns the table `[engine]`: what the process itself is set to.
+//! The process: workers and their memory.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use super::Configuration;
+use super::error::{ConfigError, ConfigErrors, Fault};
+use super::reader::{Section, parameters};
+use super::value::{IoChoice, Octets};
 
-use super::choice::{IoChoice, LogFormat};
-use super::document::Section;
-use super::reader::settings;
-use super::value::Octets;
-use crate::tables::BadLines;
+parameters! {
+    /// The workers of the process and their memory.
+    pub struct EngineParameters titled "Process";
 
-settings! {
-    /// What the process itself is set to. None of it changes on reload.
-    pub struct EngineSettings in Section::Engine, comes with None;
+    /// Number of workers; 0: one for each processor that the process may run on.
+    [engine] workers: u16 = 0 in 0 ..= 1024;
+    /// How workers use the kernel: `ring` (io_uring), `epoll`, or `auto`, which is io_uring where it is available.
+    [engine] io: IoChoice = "auto";
+    /// User-space memory for connections and messages in progress, of all workers together; 0: 256 MiB, or as much as gives
+    /// each worker 48 MiB beside its fixed buffers (24 MiB with the defaults). docs/operations.md, "Memory", lists what the
+    /// process needs beside it.
+    [engine] memory_limit: Octets = 0 in 16_777_216 ..= 1_099_511_627_776, or 0;
+}
 
-    /// Where to take connections; each worker has a socket for each.
-    listen: Vec<SocketAddr> = "[\"127.0.0.1:2525\"]";
-    /// Number of workers; 0: one for each core that the process may run on.
-    workers: u16 = "0" in 0 ..= 1024;
-    /// How workers reach the kernel: "ring" (io_uring), "epoll", or "auto": the ring where it is available.
-    io: IoChoice = "\"auto\"";
-    /// Connections at once, of all workers together.
-    max_connections: u32 = "16384" in 1 ..= 1_000_000;
-    /// What a client may take of each worker's time a minute without a message accepted; 0: anything.
-    client_allowance: Duration = "\"2ms\"" in 0 ..= 60;
-    /// Connections that the kernel keeps for a listening socket until they are taken.
-    listen_backlog: u32 = "4096" in 1 ..= 65_535;
-    /// User-space memory for connections and messages under way, of all workers together; 0: 256 MiB, or what it takes for
-    /// each worker to have 48 MiB beside its fixed buffers.
-    memory_limit: Octets = "0" in 0 ..= 1_099_511_627_776;
-    /// Messages that were submitted on this machine and are under way at once; 256 KiB of memory each, beside memory_limit.
-    submissions_in_flight: u32 = "64" in 1 ..= 1000;
-    /// TCP_CONGESTION of the listening sockets; empty: the system's choice.
-    congestion_control: String = "\"\"";
-    /// How long sessions may take to end when the process is asked to.
-    drain_timeout: Duration = "\"30s\"" in 0 ..= 3600;
-    /// Where metrics are served over HTTP; empty: nowhere.
-    metrics_listen: Option<SocketAddr> = "\"127.0.0.1:9925\"";
-    /// How long the server of a lookup table may take to answer.
-    lookup_timeout: Duration = "\"10s\"" in 1 ..= 600;
-    /// Connections to the server of each lookup table.
-    lookup_connections: u16 = "6" in 1 ..= 256;
-    /// How long the answer of such a server is remembered.
-    lookup_cache_time: Duration = "\"30s\"" in 10 ..= 86_400;
-    /// Memory for such answers, for each table.
-    lookup_cache_size: Octets = "\"16MiB\"" in 65_536 ..= 68_719_476_736;
-    /// Questions about virtual aliases that one message may put to such servers, beside 20 for each recipient.
-    alias_question_limit: u32 = "5000" in 100 ..= 10_000_000;
-    /// How often files of lookup tables are looked at; one that changed and then stayed as it is so long is read.
-    table_check_period: Duration = "\"5s\"" in 1 ..= 3600;
-    /// What becomes of a table with lines that cannot be used: "refuse": it is not read; "warn": they are skipped, as in Postfix.
-    table_errors: BadLines = "\"refuse\"";
-    /// Octets of a table's file; a larger one is not read.
-    table_size_limit: Octets = "\"1GiB\"" in 4096 ..= 68_719_476_736;
-    /// How log lines look.
-    log_format: LogFormat = "\"text\"";
-    /// Also log each connect and disconnect.
-    log_connections: bool = "false";
-    /// Memory for log lines that are not written yet, for each worker; when it is full, lines are lost and counted.
-    log_memory: Octets = "\"4MiB\"" in 65_536 ..= 1_073_741_824;
+/// Memory of all workers with `memory_limit = 0` where they are few.
+const MEMORY_DEFAULT: usize = 256 << 20;
+/// Memory of each of many workers beside its fixed buffers.
+const CONTENT_MEMORY_DEFAULT: usize = 48 << 20;
+/// Bytes that a worker needs beside them.
+const CONTENT_MEMORY_MIN: usize = 4 << 20;
+/// Bytes of a worker's receive buffers.
+const RECEIVE_MEMORY: usize = 4 << 20;
+
+impl Configuration {
+    /// Number of workers where the process may run on `processors`.
+    #[must_use]
+    pub fn workers(&self, processors: usize) -> u16 {
+        match self.engine.workers {
+            0 => u16::try_from(processors).unwrap_or(u16::MAX).max(1),
+            count => count,
+        }
+    }
+
+    /// Checks that workers have memory for content. With nearly none beside their fixed buffers they would not read for most
+    /// of the time. Only the process that serves knows the number of workers: other commands may run on another machine.
+    ///
+    /// # Errors
+    /// `memory_limit` is less than `workers` need.
+    pub fn check_memory(&self, workers: u16) -> Result<(), ConfigErrors> {
+        let limit = self.engine.memory_limit.0;
+        let least = self.least_memory(usize::from(workers)).div_ceil(1 << 20);
+        if limit == 0 || limit >> 20 >= least as u64 {
+            return Ok(());
+        }
+        let reason =
+            format!("is too little for the fixed buffers of {workers} workers and content beside them");
+        let remedy =
+            format!("write at least \"{least}MiB\" or 0, or lower workers, or block_size in [queue]");
+        Err(ConfigErrors(vec![ConfigError {
+            place: self.memory_place.clone(),
+            name: Section::Engine.qualify("memory_limit"),
+            fault: Fault::Value { reason, remedy },
+        }]))
+    }
+
+    /// Bytes that each of `workers` may have for content, envelopes and input.
+    pub(super) fn content_memory(&self, workers: usize) -> usize {
+        match self.engine.memory_limit.in_memory() {
+            0 => (MEMORY_DEFAULT / workers).saturating_sub(self.fixed_memory()).max(CONTENT_MEMORY_DEFAULT),
+            limit => (limit / workers).saturating_sub(self.fixed_memory()),
+        }
+    }
+
+    /// The least `memory_limit` with which `workers` can work.
+    fn least_memory(&self, workers: usize) -> usize {
+        self.fixed_memory().saturating_add(CONTENT_MEMORY_MIN).saturating_mul(workers)
+    }
+
+    /// Bytes of a worker's memory beside what clients hold: blocks, log lines, receive buffers, and the copies of what arrives
+    /// in them in the turn in which memory runs out and in the next, before receiving has stopped.
+    fn fixed_memory(&self) -> usize {
+        let blocks = self.queue.block_size.in_memory().saturating_mul(self.queue.blocks());
+        blocks.saturating_add(3 * RECEIVE_MEMORY).saturating_add(self.log.log_memory.in_memory())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Tables;
+    use crate::config::tests::check;
+
+    #[test]
+    fn a_limit_of_memory_has_a_bound_whatever_the_workers() {
+        for limit in ["1", "16777215"] {
+            let error = check(&format!("[engine]\nmemory_limit = {limit}\n")).unwrap_err();
+            let expected = format!(
+                "test.toml:2: engine.memory_limit: {limit} is out of range; write 0, or 16777216 to 1099511627776"
+            );
+            assert!(error.contains(&expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn each_worker_has_memory_for_content() {
+        let of = |text: &str, workers: u16| {
+            check(text).unwrap().worker_settings(workers, &Tables::default()).content_memory >> 20
+        };
+        assert_eq!([1, 2, 4, 16, 64].map(|workers| of("", workers)), [232, 104, 48, 48, 48]);
+        // Fixed are 8 blocks of 1 MiB, three times 4 MiB of receive buffers and 4 MiB of log lines.
+        assert_eq!(of("[engine]\nmemory_limit = \"56MiB\"\n", 2), 4);
+        assert!(check("").unwrap().check_memory(1024).is_ok());
+        assert!(check("[engine]\nmemory_limit = \"56MiB\"\n").unwrap().check_memory(2).is_ok());
+        for (text, workers, least) in [
+            ("[engine]\nmemory_limit = \"55MiB\"\n", 2, "56MiB"),
+            ("[engine]\nworkers = 16\nmemory_limit = \"256MiB\"\n", 16, "448MiB"),
+            ("[engine]\nmemory_limit = \"16MiB\"\n[queue]\nblock_size = \"16MiB\"\n", 1, "148MiB"),
+        ] {
+            let error = check(text).unwrap().check_memory(workers).unwrap_err().to_string();
+            assert!(error.contains("test.toml:"), "{error}");
+            assert!(error.contains("engine.memory_limit: is too little"), "{error}");
+            assert!(error.contains(&format!("write at least \"{least}\"")), "{error}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Owns what can be wrong with a configuration, and how that is said.
+//! What can be invalid in a configuration, and the messages about it.
 
 use std::fmt;
 use std::io;
@@ -23,6 +23,17 @@ pub enum Place {
     Default,
 }
 
+impl Place {
+    /// The order of places: lines of the file, arguments, defaults.
+    pub(super) const fn rank(&self) -> usize {
+        match self {
+            Self::File { line, .. } => *line,
+            Self::Argument(_) => usize::MAX - 1,
+            Self::Default => usize::MAX,
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -33,18 +44,18 @@ impl fmt::Display for Place {
     }
 }
 
-/// One thing that is wrong.
+/// One error.
 #[derive(Debug)]
 pub struct ConfigError {
     /// Where it was given.
     pub place: Place,
     /// The parameter, with its table (`engine.listen`); empty when none is at fault.
     pub name: String,
-    /// What is wrong with it.
+    /// What is invalid.
     pub fault: Fault,
 }
 
-/// What is wrong with a value.
+/// What is invalid.
 #[derive(Debug)]
 pub enum Fault {
     /// The file could not be read.
@@ -56,14 +67,14 @@ pub enum Fault {
         /// The known name that looks most like it.
         nearest: Option<String>,
     },
-    /// A parameter of Postfix's that this release does not have.
+    /// A parameter of Postfix's that Mailrace does not have.
     Unsupported {
-        /// What serves instead.
+        /// What to do instead.
         instead: Option<&'static str>,
     },
     /// The value is not what the parameter takes.
     Value {
-        /// What is wrong with it.
+        /// What is invalid.
         reason: String,
         /// What to write.
         remedy: String,
@@ -86,10 +97,10 @@ impl fmt::Display for ConfigError {
                 write!(formatter, "not TOML: {message}; write NAME = VALUE, with text in double quotes")
             }
             Fault::Unsupported { instead: Some(instead) } => {
-                write!(formatter, "not supported in this release; {instead}")
+                write!(formatter, "a Postfix parameter that another setting replaces; {instead}")
             }
             Fault::Unsupported { instead: None } => {
-                formatter.write_str("not supported in this release; remove it")
+                formatter.write_str("a Postfix parameter that Mailrace does not support yet; remove it")
             }
             Fault::UnknownName { nearest: Some(nearest) } => {
                 write!(formatter, "unknown parameter; did you mean {nearest}?")
@@ -116,7 +127,7 @@ impl std::error::Error for ConfigError {
     }
 }
 
-/// All that is wrong with a configuration, in the order of its text; at least one.
+/// All errors of a configuration, in the order of its text; at least one.
 #[derive(Debug)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 

@@ -1,26 +1,24 @@
-//! Writes a configuration out, as one that reads as the same.
+//! Writes a configuration as TOML that reads as the same.
 
 use std::fmt::Write;
 
-use super::document::{Document, Raw, Section};
-use super::reader::{Known, default_of};
+use super::reader::{Document, Feature, Raw, Section, default_of};
 
-/// The parameters that were given in `document`, or with `has_defaults` all that are `known`, as TOML. Values are as they
+/// The parameters that were given in `document`, or with `has_defaults` all of `features`, as TOML. Values are as they
 /// were given, `$name` in them not expanded.
-pub(super) fn listing(document: &Document, known: &[Known], has_defaults: bool) -> String {
+pub(super) fn listing(document: &Document, features: &[Feature], has_defaults: bool) -> String {
     let mut text = String::new();
-    for (section, table) in
-        [(Section::Top, None), (Section::Engine, Some("engine")), (Section::Queue, Some("queue"))]
-    {
+    for section in Section::ALL {
         let mut lines = String::new();
-        for known in known.iter().filter(|known| known.section == section) {
-            let given = document.get(section, known.name).map(|given| given.raw.clone());
-            let raw = given.or_else(|| has_defaults.then(|| default_of(known)));
+        let declarations = features.iter().flat_map(|feature| feature.parameters);
+        for declaration in declarations.filter(|declaration| declaration.section == section) {
+            let given = document.get(section, declaration.name).map(|given| given.raw.clone());
+            let raw = given.or_else(|| has_defaults.then(|| default_of(declaration)));
             if let Some(value) = raw.and_then(|raw| toml_of(&raw)) {
-                let _ = writeln!(lines, "{} = {value}", known.name);
+                let _ = writeln!(lines, "{} = {value}", declaration.name);
             }
         }
-        if let Some(table) = table.filter(|_| !lines.is_empty()) {
+        if let Some(table) = section.table().filter(|_| !lines.is_empty()) {
             let _ = writeln!(text, "{}[{table}]", if text.is_empty() { "" } else { "\n" });
         }
         text.push_str(&lines);
@@ -28,8 +26,8 @@ pub(super) fn listing(document: &Document, known: &[Known], has_defaults: bool) 
     text
 }
 
-/// `None`: no value that a parameter takes.
-fn toml_of(raw: &Raw) -> Option<String> {
+/// A value as TOML; `None` if no parameter takes it.
+pub(super) fn toml_of(raw: &Raw) -> Option<String> {
     Some(match raw {
         Raw::Text(text) => quoted(text),
         Raw::Integer(number) => number.to_string(),

@@ -1,4 +1,4 @@
-//! Owns what the configuration takes from the machine: its name, its addresses and its local time.
+//! What the configuration takes from the machine: its name, its addresses and its local time.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

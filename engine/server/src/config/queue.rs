@@ -1,28 +1,68 @@
-//! Owns the table `[queue]`: where messages become durable.
+//! The queue: where messages become durable.
 
 use std::path::PathBuf;
 
-use super::choice::Backend;
-use super::document::Section;
-use super::reader::settings;
-use super::value::Octets;
+use mailrace_spool as spool;
 
-settings! {
-    /// Where messages become durable. None of it changes on reload.
-    pub struct QueueSettings in Section::Queue, comes with None;
+use super::Configuration;
+use super::reader::{Reader, parameters};
+use super::value::{Backend, Octets, Refusal};
 
-    /// What keeps them.
-    backend: Backend = "\"spool\"";
-    /// The queue's directory. Relative to the configuration file, or where the process runs when there is none.
-    directory: PathBuf = "\"mailrace-queue\"";
-    /// Octets of a segment, the file that batches are written to; a multiple of 4096.
-    segment_size: Octets = "\"64MiB\"" in 1_048_576 ..= 1_073_741_824;
+parameters! {
+    /// Where messages become durable.
+    pub struct QueueParameters titled "Queue";
+
+    /// Space that must be free on the queue's file system; 0: 1.5 times `message_size_limit`.
+    queue_minfree: Octets = 0;
+    /// How messages are stored.
+    [queue] backend: Backend = "spool";
+    /// Directory of the queue, relative to the configuration file, or to the working directory if there is none.
+    [queue] directory: PathBuf = "mailrace-queue";
+    /// Size of a segment, the file that batches are written to; a multiple of 4096.
+    [queue] segment_size: Octets = "64MiB" in 1_048_576 ..= 1_073_741_824;
     /// Segments that are kept zero-filled and ready, for each worker.
-    spare_segments: u32 = "2" in 1 ..= 64;
-    /// Emptied segments that are kept for the next use beyond those.
-    kept_segments: u32 = "16" in 0 ..= 4096;
-    /// Octets of a batch, of which each worker has memory for twice writes_in_flight.
-    block_size: Octets = "\"1MiB\"" in 65_536 ..= 16_777_216;
-    /// Durable writes under way at once, for each worker.
-    writes_in_flight: u32 = "4" in 1 ..= 64;
+    [queue] spare_segments: u32 = 2 in 1 ..= 64;
+    /// Emptied segments that are kept for the next use, beyond the spare ones.
+    [queue] kept_segments: u32 = 16 in 0 ..= 4096;
+    /// Size of a batch. Each worker has memory for twice `writes_in_flight` of them.
+    [queue] block_size: Octets = "1MiB" in 65_536 ..= 16_777_216;
+    /// Durable writes in progress at once, for each worker.
+    [queue] writes_in_flight: u32 = 4 in 1 ..= 64;
+}
+
+impl QueueParameters {
+    /// Checks that the sizes fit together.
+    pub(super) fn check(&self, reader: &mut Reader<'_>) {
+        if !self.segment_size.0.is_multiple_of(4096) {
+            let refusal = Refusal::new("is not a multiple of 4096", "write for example \"64MiB\"");
+            reader.refuse("segment_size", refusal);
+        }
+        if self.block_size.0 > self.segment_size.0 / 2 {
+            let remedy = "make it smaller, or the segments larger";
+            reader.refuse("block_size", Refusal::new("is more than half of segment_size", remedy));
+        }
+    }
+
+    /// Blocks of a worker: as many gather as are being written.
+    pub(super) const fn blocks(&self) -> usize {
+        2 * self.writes_in_flight as usize
+    }
+}
+
+impl Configuration {
+    /// The sizes of the spool.
+    #[must_use]
+    pub fn spool_settings(&self, workers: u16) -> spool::Settings {
+        let queue = &self.queue;
+        spool::Settings {
+            segment_size: queue.segment_size.0,
+            spare_segments: queue.spare_segments as usize * usize::from(workers).max(1),
+            kept_segments: queue.kept_segments as usize,
+            block_size: queue.block_size.in_memory(),
+            blocks: queue.blocks(),
+            writes_in_flight: queue.writes_in_flight as usize,
+            queue_minfree: queue.queue_minfree.0,
+            message_size_limit: self.session.message_size_limit.0,
+        }
+    }
 }

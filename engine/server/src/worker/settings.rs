@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mailrace_core::{cleanup, smtp};
 
-use crate::config::Networks;
+use crate::networks::Networks;
 
 /// What a worker is set to; replaced as a whole on reload.
 #[derive(Clone, Debug)]

@@ -13,8 +13,9 @@ use mailrace_spool::reader::Queue;
 use mailrace_spool::{Mark, SegmentKeeper, Settings, State};
 
 use super::*;
-use crate::config::{Configuration, LogFormat, Sources, Tables};
+use crate::config::{Configuration, Sources, Tables};
 use crate::log;
+use crate::log::LogFormat;
 
 /// One worker over a kernel in memory.
 struct Rig {
@@ -47,7 +48,7 @@ pub(super) fn settings() -> WorkerSettings {
             message_size_limit: 10 << 20,
             ..settings.smtp
         },
-        mynetworks: crate::config::Networks::default(),
+        mynetworks: crate::networks::Networks::default(),
         max_connections: 100,
         content_memory: 1 << 20,
         ..settings

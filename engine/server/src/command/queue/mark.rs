@@ -295,7 +295,7 @@ fn report_alone(
         ids: Vec::new(),
     };
     outcome.marked.iter().for_each(|id| total.name(*id));
-    let log = log::start(configuration.engine.log_format, LOG_MEMORY).map_err(Failure::queue)?;
+    let log = log::start(configuration.log.log_format, LOG_MEMORY).map_err(Failure::queue)?;
     report_action(&log, mark, subject, rustix::process::getuid().as_raw(), &total);
     log.stop();
     Ok(outcome)

@@ -73,7 +73,7 @@ pub(super) fn check(
     };
     let mut encoded = ArenaVec::new_in(&arena);
     encode(&origin, &queued, &mut encoded);
-    let batch = usize::try_from(configuration.queue.block_size.0).unwrap_or(usize::MAX);
+    let batch = configuration.queue.block_size.in_memory();
     if record_size(encoded.len()) > batch.saturating_sub(BATCH_HEADER_SIZE) {
         return Err(format!(
             "{} recipients are more than a batch holds (block_size)",
@@ -87,7 +87,7 @@ pub(super) fn check(
 fn refusal(halt: &Halt, configuration: &Configuration) -> Result<(), String> {
     match halt {
         // A check may drop the fields that were counted.
-        Halt::Rejected(Rejection::TooManyHops) if !configuration.rewriting.header_checks.is_empty() => Ok(()),
+        Halt::Rejected(Rejection::TooManyHops) if !configuration.checks.header_checks.0.is_empty() => Ok(()),
         Halt::Rejected(rejection) => Err(String::from_utf8_lossy(&rejection.reply()).into_owned()),
         Halt::Pending(_) => Ok(()),
     }

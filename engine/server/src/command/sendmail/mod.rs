@@ -119,24 +119,24 @@ fn submit(options: Options) -> Result<(), Fatal> {
         // Postfix keeps an argument without address as the empty one, which is MAILER-DAEMON.
         recipients.extend(if found.is_empty() { vec![vec![]] } else { found });
     }
-    let parameters = &configuration.parameters;
+    let session = &configuration.session;
     let rules = Rules {
         is_ended_by_dot: options.is_ended_by_dot,
-        record_size_max: parameters.line_length_limit as usize,
-        size_max: parameters.message_size_limit.0,
+        record_size_max: session.line_length_limit as usize,
+        size_max: session.message_size_limit.0,
     };
     let cannot = |error: io::Error| failed(&format!("cannot use {}: {error}", queue.path().display()));
     queue.make().map_err(cannot)?;
     let interruption =
         Interruption::handle().map_err(|error| failed(&format!("cannot handle signals: {error}")))?;
     let mut file = interruption.begin(|| queue.create()).map_err(cannot)?;
-    let field_size_max = usize::try_from(parameters.header_size_limit.0).unwrap_or(usize::MAX);
+    let field_size_max = configuration.cleanup.header_size_limit.in_memory();
     let mut extraction = options.extracts_recipients.then(|| HeaderRecipients::new(field_size_max));
     message::copy(&mut io::stdin().lock(), rules, extraction.as_mut(), |content| file.write(content))
         .map_err(|error| failed(&error.to_string()))?;
     if let Some(extraction) = extraction {
         let extracted = extraction.finish();
-        if extracted.len() > configuration.rewriting.extract_recipient_limit as usize {
+        if extracted.len() > configuration.submission.extract_recipient_limit as usize {
             return Err(failed("more recipients in message header than extract_recipient_limit"));
         }
         recipients.extend(extracted);

@@ -1,4 +1,4 @@
-//! Owns the search for the known name that a wrong one was meant to be.
+//! The search for the known name that a wrong one was meant to be.
 
 /// Octets of a name that are compared; a longer one is no parameter's.
 const NAME_SIZE_MAX: usize = 80;

@@ -1,14 +1,26 @@
-//! Owns the types that a parameter can have, and how each is read from text.
+//! The types that a parameter can have, and how each is read from text.
+
+mod choice;
+mod tables;
+mod text;
+mod words;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::document::Raw;
+use super::error::Place;
+use super::reader::Raw;
+use crate::networks::Networks;
 
-/// What is wrong with a value, and what to write instead.
+pub use choice::{Backend, IoChoice};
+pub use tables::{CheckList, DomainList, DomainNames, TableList};
+pub use text::{Characters, HostName};
+pub use words::{ExtensionTables, LocalClients, MailSources, SubdomainLists};
+
+/// What is invalid about a value, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(in crate::config) struct Refusal {
     pub(super) reason: String,
     pub(super) remedy: String,
 }
@@ -19,37 +31,58 @@ impl Refusal {
     }
 }
 
-/// A type that a parameter can have.
-pub(super) trait Setting: Sized {
-    /// Reads a value in which `$name` was expanded.
-    fn read(raw: &Raw) -> Result<Self, Refusal>;
+/// Which parameter a value is of, and where it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::config) struct At {
+    pub(super) parameter: &'static str,
+    pub(super) place: Place,
+    /// The directory where relative file names start.
+    pub(super) base: PathBuf,
+}
 
-    /// The number that the parameter's bounds speak of.
-    fn quantity(&self) -> Option<u64> {
-        None
+impl Default for At {
+    fn default() -> Self {
+        Self { parameter: "", place: Place::Default, base: PathBuf::new() }
     }
 }
 
-/// A number of octets.
+/// A type that a parameter can have.
+pub(in crate::config) trait Setting: Sized {
+    /// What such a parameter takes, in words.
+    const KIND: &'static str;
+
+    /// Reads a value in which `$name` was expanded.
+    fn read(raw: &Raw) -> Result<Self, Refusal>;
+
+    /// The number that the parameter's range limits.
+    fn quantity(&self) -> Option<u64> {
+        None
+    }
+
+    /// Takes note of where the value was given.
+    fn locate(&mut self, _at: &At) {}
+
+    /// The lookup tables that it names.
+    fn tables(&self) -> impl Iterator<Item = &TableList> {
+        std::iter::empty()
+    }
+}
+
+/// A number of bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Octets(pub u64);
 
-/// Whether an item of a list of domains names a lookup table; no domain has a colon.
-pub(super) fn is_table(item: &str) -> bool {
-    item.contains(':')
+impl Octets {
+    /// The number as a size in memory.
+    #[must_use]
+    pub fn in_memory(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
 }
-
-/// An item of a list of patterns without the `!` in front, and whether it excludes what it matches.
-pub(super) fn pattern(item: &str) -> (&str, bool) {
-    let pattern = item.trim_start_matches('!');
-    (pattern, (item.len() - pattern.len()) % 2 == 1)
-}
-
-/// A lookup table, as `type:name`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableName(pub String);
 
 impl Setting for String {
+    const KIND: &str = "text";
+
     fn read(raw: &Raw) -> Result<Self, Refusal> {
         match raw {
             Raw::Text(text) if text.chars().any(|letter| letter.is_control() && letter != '\t') => {
@@ -62,6 +95,8 @@ impl Setting for String {
 }
 
 impl Setting for bool {
+    const KIND: &str = "yes or no";
+
     fn read(raw: &Raw) -> Result<Self, Refusal> {
         match raw {
             Raw::Boolean(value) => Ok(*value),
@@ -73,6 +108,8 @@ impl Setting for bool {
 }
 
 impl Setting for u64 {
+    const KIND: &str = "number";
+
     fn read(raw: &Raw) -> Result<Self, Refusal> {
         let number = match raw {
             Raw::Integer(number) => Self::try_from(*number).ok(),
@@ -90,10 +127,12 @@ impl Setting for u64 {
 }
 
 impl Setting for u32 {
+    const KIND: &str = "number";
+
     fn read(raw: &Raw) -> Result<Self, Refusal> {
         let number = u64::read(raw)?;
         Self::try_from(number).map_err(|_| {
-            Refusal::new(format!("{number} is too great"), format!("write at most {}", Self::MAX))
+            Refusal::new(format!("{number} is too large"), format!("write at most {}", Self::MAX))
         })
     }
 
@@ -103,10 +142,12 @@ impl Setting for u32 {
 }
 
 impl Setting for u16 {
+    const KIND: &str = "number";
+
     fn read(raw: &Raw) -> Result<Self, Refusal> {
         let number = u64::read(raw)?;
         Self::try_from(number).map_err(|_| {
-            Refusal::new(format!("{number} is too great"), format!("write at most {}", Self::MAX))
+            Refusal::new(format!("{number} is too large"), format!("write at most {}", Self::MAX))
         })
     }
 
@@ -116,13 +157,15 @@ impl Setting for u16 {
 }
 
 impl Setting for Octets {
+    const KIND: &str = "size";
+
     fn read(raw: &Raw) -> Result<Self, Refusal> {
         let size = match raw {
             Raw::Integer(number) => u64::try_from(*number).ok(),
             Raw::Text(text) => number_with_unit(text, &SIZE_UNITS),
             _ => None,
         };
-        let remedy = "write octets as a number, or a text such as \"50MiB\" (KiB MiB GiB TiB, kB MB GB TB)";
+        let remedy = "write bytes as a number, or a text such as \"50MiB\" (KiB MiB GiB TiB, kB MB GB TB)";
         size.map(Self).ok_or_else(|| wrong_type(raw, "a size", remedy))
     }
 
@@ -132,6 +175,8 @@ impl Setting for Octets {
 }
 
 impl Setting for Duration {
+    const KIND: &str = "time";
+
     fn read(raw: &Raw) -> Result<Self, Refusal> {
         let milliseconds = match raw {
             Raw::Integer(number) => u64::try_from(*number).ok().and_then(|seconds| seconds.checked_mul(1000)),
@@ -158,6 +203,8 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
 }
 
 impl Setting for Vec<String> {
+    const KIND: &str = "list";
+
     fn read(raw: &Raw) -> Result<Self, Refusal> {
         match raw {
             Raw::List(items) => Ok(items.iter().map(|item| item.trim().to_owned()).collect()),
@@ -167,21 +214,9 @@ impl Setting for Vec<String> {
     }
 }
 
-impl Setting for Vec<TableName> {
-    fn read(raw: &Raw) -> Result<Self, Refusal> {
-        let tables = Vec::<String>::read(raw)?;
-        let read = |table: &String| match table.split_once(':') {
-            Some((kind, name)) if !kind.is_empty() && !name.is_empty() => Ok(TableName(table.clone())),
-            _ => Err(Refusal::new(
-                format!("{table:?} does not name a lookup table"),
-                "write type:name, such as \"texthash:virtual\"",
-            )),
-        };
-        tables.iter().map(read).collect()
-    }
-}
-
 impl Setting for PathBuf {
+    const KIND: &str = "path";
+
     fn read(raw: &Raw) -> Result<Self, Refusal> {
         match raw {
             Raw::Text(text) if text.contains('\0') => {
@@ -191,9 +226,15 @@ impl Setting for PathBuf {
             other => Err(wrong_type(other, "a path", "write it in double quotes")),
         }
     }
+
+    fn locate(&mut self, at: &At) {
+        *self = at.base.join(&*self);
+    }
 }
 
 impl Setting for Vec<SocketAddr> {
+    const KIND: &str = "addresses";
+
     fn read(raw: &Raw) -> Result<Self, Refusal> {
         let items = Vec::<String>::read(raw)?;
         let addresses = items.iter().map(|item| socket_address(item)).collect::<Result<Self, _>>()?;
@@ -206,6 +247,8 @@ impl Setting for Vec<SocketAddr> {
 
 /// Off when empty.
 impl Setting for Option<SocketAddr> {
+    const KIND: &str = "address";
+
     fn read(raw: &Raw) -> Result<Self, Refusal> {
         match raw {
             Raw::Text(text) if text.is_empty() => Ok(None),
@@ -226,9 +269,44 @@ fn socket_address(text: &str) -> Result<SocketAddr, Refusal> {
     })
 }
 
+impl Setting for Networks {
+    const KIND: &str = "networks";
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        let items = Vec::<String>::read(raw)?;
+        Self::parse(&items).map_err(|error| Refusal::new(error.reason, error.remedy))
+    }
+}
+
 /// The items of a list that is written as one text, as in main.cf.
 pub(super) fn split_list(text: &str) -> impl Iterator<Item = &str> {
     crate::tables::split_items(text)
+}
+
+/// Refuses `items` that are not `one` or `many`, if there are any.
+fn is_not<'i>(
+    items: impl Iterator<Item = &'i str>,
+    one: &str,
+    many: &str,
+    remedy: &str,
+) -> Result<(), Refusal> {
+    let items: Vec<_> = items.map(|item| format!("{item:?}")).collect();
+    match &*items {
+        [] => Ok(()),
+        [item] => Err(Refusal::new(format!("{item} is not {one}"), remedy)),
+        items => Err(Refusal::new(format!("{} are not {many}", items.join(", ")), remedy)),
+    }
+}
+
+fn is_host_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|octet| {
+                octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_') || !octet.is_ascii()
+            })
+    };
+    name.len() <= 255 && (name.split('.').all(is_label) || name.starts_with('[') && name.ends_with(']'))
 }
 
 /// What was found where `expected` is wanted.

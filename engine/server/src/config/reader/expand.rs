@@ -1,10 +1,10 @@
-//! Owns the expansion of `$name` in values.
+//! The expansion of `$name` in values.
 
-use super::value::Refusal;
+use crate::config::value::Refusal;
 
-/// Names inside names inside names: so deep at most.
+/// Deepest nesting of names inside names.
 const DEPTH_MAX: usize = 16;
-/// Octets of an expanded value at most.
+/// Largest expanded value, in bytes.
 const SIZE_MAX: usize = 64 * 1024;
 /// Names that one value leads to at most: each of a few may name several others, and so on.
 const NAMES_MAX: usize = 1000;
@@ -16,6 +16,23 @@ pub(super) fn expand(text: &str, look_up: &dyn Fn(&str) -> Option<String>) -> Re
     let mut names_left = NAMES_MAX;
     append(text, look_up, DEPTH_MAX, &mut names_left, &mut output)?;
     Ok(output)
+}
+
+/// The names that `text` asks for, as far as it can be expanded.
+pub(super) fn names_in(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        loop {
+            let (_, after) = rest.split_once('$')?;
+            if let Some(after) = after.strip_prefix('$') {
+                rest = after;
+                continue;
+            }
+            let (name, after) = split_name(after).ok()?;
+            rest = after;
+            return Some(name);
+        }
+    })
 }
 
 fn append(
@@ -50,7 +67,7 @@ fn append(
     }
     output.push_str(rest);
     if output.len() > SIZE_MAX {
-        return Err(Refusal::new(format!("is longer than {SIZE_MAX} octets with all $names"), "write less"));
+        return Err(Refusal::new(format!("is longer than {SIZE_MAX} bytes with all $names"), "write less"));
     }
     Ok(())
 }
@@ -110,6 +127,7 @@ mod tests {
         assert_eq!(expanded("$mydomain.").unwrap(), "example.com.");
         assert_eq!(expanded("5 $$ and $$$mydomain").unwrap(), "5 $ and $example.com");
         assert_eq!(expanded("plain").unwrap(), "plain");
+        assert_eq!(names_in("a$b, $$c ${d}$(e)").collect::<Vec<_>>(), ["b", "d", "e"]);
     }
 
     #[test]

@@ -1,13 +1,15 @@
-//! Owns the parameters whose value is one of a few words.
+//! Parameters whose value is one of a few words.
 
 use mailrace_core::smtp::BareNewline;
 
+use super::{Refusal, Setting, wrong_type};
+use crate::config::reader::Raw;
+use crate::log::LogFormat;
 use crate::tables::BadLines;
 
-use super::document::Raw;
-use super::value::{Refusal, Setting, wrong_type};
-
 impl Setting for BareNewline {
+    const KIND: &str = "`normalize`, `reject` or no";
+
     fn read(raw: &Raw) -> Result<Self, Refusal> {
         let remedy = "write \"normalize\", \"reject\", true (as normalize) or false";
         match raw {
@@ -23,6 +25,8 @@ impl Setting for BareNewline {
 }
 
 impl Setting for BadLines {
+    const KIND: &str = "`refuse` or `warn`";
+
     fn read(raw: &Raw) -> Result<Self, Refusal> {
         match raw {
             Raw::Text(text) if text == "refuse" => Ok(Self::Refuse),
@@ -32,17 +36,9 @@ impl Setting for BadLines {
     }
 }
 
-/// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// A line of text.
-    #[default]
-    Text,
-    /// An object a line.
-    Json,
-}
-
 impl Setting for LogFormat {
+    const KIND: &str = "`text` or `json`";
+
     fn read(raw: &Raw) -> Result<Self, Refusal> {
         match raw {
             Raw::Text(text) if text == "text" => Ok(Self::Text),
@@ -55,7 +51,7 @@ impl Setting for LogFormat {
 /// How workers reach the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoChoice {
-    /// io_uring where it is to be had, else epoll.
+    /// io_uring where it is available, else epoll.
     Auto,
     /// io_uring, or no start.
     Ring,
@@ -64,6 +60,8 @@ pub enum IoChoice {
 }
 
 impl Setting for IoChoice {
+    const KIND: &str = "`auto`, `ring` or `epoll`";
+
     fn read(raw: &Raw) -> Result<Self, Refusal> {
         match raw {
             Raw::Text(text) if text == "auto" => Ok(Self::Auto),
@@ -82,11 +80,13 @@ pub enum Backend {
 }
 
 impl Setting for Backend {
+    const KIND: &str = "`spool`";
+
     fn read(raw: &Raw) -> Result<Self, Refusal> {
         match raw {
             Raw::Text(text) if text == "spool" => Ok(Self::Spool),
             Raw::Text(text) if text == "postfix" => {
-                Err(Refusal::new("the backend \"postfix\" does not exist yet", "write \"spool\""))
+                Err(Refusal::new("the backend \"postfix\" is not supported yet", "write \"spool\""))
             }
             other => Err(wrong_type(other, "a queue backend", "write \"spool\"")),
         }

@@ -1,10 +1,7 @@
-//! Owns lists of networks, as `mynetworks` writes them.
+//! Lists of networks, as `mynetworks` writes them.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-use super::document::Raw;
-use super::value::{Refusal, Setting};
 
 /// An ordered list of networks; the first that holds an address decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,7 +19,26 @@ struct Network {
     is_exclusion: bool,
 }
 
+/// Why a text is not a network.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NetworkError {
+    pub(crate) reason: String,
+    /// What to write instead.
+    pub(crate) remedy: String,
+}
+
+impl NetworkError {
+    const fn new(reason: String, remedy: String) -> Self {
+        Self { reason, remedy }
+    }
+}
+
 impl Networks {
+    /// Reads the items of a list.
+    pub(crate) fn parse(items: &[String]) -> Result<Self, NetworkError> {
+        items.iter().map(|item| Network::read(item)).collect::<Result<_, _>>().map(Self)
+    }
+
     /// Whether `address` is in the list. An IPv4 address mapped into IPv6 counts as IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
@@ -45,7 +61,7 @@ impl Network {
     }
 
     /// Reads `10.0.0.0/8`, `192.0.2.1`, `[2001:db8::]/32` or `[::1]`, each with any number of `!` before it.
-    fn read(item: &str) -> Result<Self, Refusal> {
+    fn read(item: &str) -> Result<Self, NetworkError> {
         let pattern = item.trim_start_matches('!');
         let is_exclusion = (item.len() - pattern.len()) % 2 == 1;
         let (address, prefix) = pattern.split_once('/').map_or((pattern, None), |(a, p)| (a, Some(p)));
@@ -55,14 +71,14 @@ impl Network {
         let prefix = match prefix {
             None => bits,
             Some(text) => read_prefix(text, bits).ok_or_else(|| {
-                Refusal::new(format!("{item:?} has a bad prefix length"), format!("write /0 to /{bits}"))
+                NetworkError::new(format!("{item:?} has a bad prefix length"), format!("write /0 to /{bits}"))
             })?,
         };
         let network = Self { first: number, free_bits: bits - prefix, is_ipv4, is_exclusion };
         let first = network.first_address();
         if number != first {
             let proper = Self { first, ..network };
-            return Err(Refusal::new(
+            return Err(NetworkError::new(
                 format!("{item:?} has host bits that are not zero"),
                 format!("write {proper:#} if that network is meant"),
             ));
@@ -98,14 +114,7 @@ impl fmt::Display for Networks {
     }
 }
 
-impl Setting for Networks {
-    fn read(raw: &Raw) -> Result<Self, Refusal> {
-        let items = Vec::<String>::read(raw)?;
-        items.iter().map(|item| Network::read(item)).collect::<Result<_, _>>().map(Self)
-    }
-}
-
-fn read_address(text: &str) -> Result<IpAddr, Refusal> {
+fn read_address(text: &str) -> Result<IpAddr, NetworkError> {
     let address = match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
         None => text.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
@@ -117,7 +126,7 @@ fn read_address(text: &str) -> Result<IpAddr, Refusal> {
             "write networks such as 10.0.0.0/8, 192.0.2.1 or [2001:db8::]/32 (tables and files are not read here)"
                 .to_owned()
         };
-        Refusal::new(format!("{text:?} is not a network"), remedy)
+        NetworkError::new(format!("{text:?} is not a network"), remedy)
     })
 }
 
@@ -140,7 +149,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn networks(items: &[&str]) -> Networks {
-        Networks::read(&Raw::List(items.iter().map(|item| (*item).to_owned()).collect())).unwrap()
+        Networks::parse(&items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>()).unwrap()
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Owns the text of a configuration: TOML and arguments to named values, each with its place.
+//! The text of a configuration: TOML and arguments to named values, each with its place.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,14 +7,14 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{ConfigError, ConfigErrors, Fault, Place};
+use crate::config::error::{ConfigError, ConfigErrors, Fault, Place};
 
-/// Octets of a configuration file at most.
+/// Largest configuration file, in bytes.
 const FILE_SIZE_MAX: u64 = 1024 * 1024;
 
-/// The part of a file that a parameter stands in.
+/// The part of a file that a parameter is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Section {
+pub(in crate::config) enum Section {
     /// Before any table: Postfix's parameters.
     Top,
     /// `[engine]`
@@ -24,27 +24,36 @@ pub(super) enum Section {
 }
 
 impl Section {
+    /// All, in the order of a listing.
+    pub(in crate::config) const ALL: [Self; 3] = [Self::Top, Self::Engine, Self::Queue];
+
     fn of(table: &str) -> Option<Self> {
-        match table {
-            "engine" => Some(Self::Engine),
-            "queue" => Some(Self::Queue),
-            _ => None,
+        Self::ALL.into_iter().find(|section| section.table() == Some(table))
+    }
+
+    /// The table of the file; `None` at the top.
+    pub(in crate::config) const fn table(self) -> Option<&'static str> {
+        match self {
+            Self::Top => None,
+            Self::Engine => Some("engine"),
+            Self::Queue => Some("queue"),
         }
     }
 
+    /// Whether its parameters are read at the start only, and not on reload.
+    pub(in crate::config) const fn is_for_start(self) -> bool {
+        !matches!(self, Self::Top)
+    }
+
     /// The parameter's name as messages show it.
-    pub(super) fn qualify(self, name: &str) -> String {
-        match self {
-            Self::Top => name.to_owned(),
-            Self::Engine => format!("engine.{name}"),
-            Self::Queue => format!("queue.{name}"),
-        }
+    pub(in crate::config) fn qualify(self, name: &str) -> String {
+        self.table().map_or_else(|| name.to_owned(), |table| format!("{table}.{name}"))
     }
 }
 
 /// A value before its type is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Raw {
+pub(in crate::config) enum Raw {
     Text(String),
     Integer(i64),
     Boolean(bool),
@@ -54,8 +63,8 @@ pub(super) enum Raw {
 }
 
 impl Raw {
-    /// Whether `$name` stands in it.
-    pub(super) fn has_names(&self) -> bool {
+    /// Whether it contains `$name`.
+    pub(in crate::config) fn has_names(&self) -> bool {
         match self {
             Self::Text(text) => text.contains('$'),
             Self::List(items) => items.iter().any(|item| item.contains('$')),
@@ -90,22 +99,22 @@ impl From<&DeValue<'_>> for Raw {
 
 /// A value and where it was given.
 #[derive(Clone, Debug)]
-pub(super) struct Given {
-    pub(super) raw: Raw,
-    pub(super) place: Place,
+pub(in crate::config) struct Given {
+    pub(in crate::config) raw: Raw,
+    pub(in crate::config) place: Place,
     /// The directory that a relative file name starts from; `None`: the process's own.
-    pub(super) base: Option<Arc<PathBuf>>,
+    pub(in crate::config) base: Option<Arc<PathBuf>>,
 }
 
 /// The values of a file and of the arguments; a later one replaces an earlier one.
 #[derive(Debug, Default)]
-pub(super) struct Document {
+pub(in crate::config) struct Document {
     values: BTreeMap<(Section, String), Given>,
 }
 
 impl Document {
     /// Adds the values of the file at `path`.
-    pub(super) fn read_file(&mut self, path: &Path) -> Result<(), ConfigErrors> {
+    pub(in crate::config) fn read_file(&mut self, path: &Path) -> Result<(), ConfigErrors> {
         let shared = Arc::new(path.to_path_buf());
         let unreadable = |error| ConfigError {
             place: Place::File { path: Arc::clone(&shared), line: 1 },
@@ -119,7 +128,11 @@ impl Document {
     }
 
     /// Adds the values of `text`, the content of the file at `path`.
-    pub(super) fn read_text(&mut self, text: &str, path: &Arc<PathBuf>) -> Result<(), ConfigErrors> {
+    pub(in crate::config) fn read_text(
+        &mut self,
+        text: &str,
+        path: &Arc<PathBuf>,
+    ) -> Result<(), ConfigErrors> {
         let place = |offset: usize| Place::File { path: Arc::clone(path), line: line_of(text, offset) };
         let (table, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
@@ -150,7 +163,7 @@ impl Document {
     /// Sets `name`, which may be qualified (`engine.workers`), as argument `option` says.
     ///
     /// `value` is read as TOML, and as plain text when it is none.
-    pub(super) fn set(&mut self, option: &'static str, name: &str, value: &str) {
+    pub(in crate::config) fn set(&mut self, option: &'static str, name: &str, value: &str) {
         let raw = match DeValue::parse(value) {
             Ok(parsed) => Raw::from(parsed.get_ref()),
             Err(_) => Raw::Text(value.to_owned()),
@@ -165,17 +178,17 @@ impl Document {
     }
 
     /// Sets `name` to `raw`.
-    pub(super) fn put(&mut self, section: Section, name: &str, raw: Raw, option: &'static str) {
+    pub(in crate::config) fn put(&mut self, section: Section, name: &str, raw: Raw, option: &'static str) {
         let given = Given { raw, place: Place::Argument(option), base: None };
         self.values.insert((section, name.to_owned()), given);
     }
 
-    pub(super) fn get(&self, section: Section, name: &str) -> Option<&Given> {
+    pub(in crate::config) fn get(&self, section: Section, name: &str) -> Option<&Given> {
         self.values.get(&(section, name.to_owned()))
     }
 
     /// All values that were given.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Section, &str, &Given)> {
+    pub(in crate::config) fn iter(&self) -> impl Iterator<Item = (Section, &str, &Given)> {
         self.values.iter().map(|((section, name), given)| (*section, name.as_str(), given))
     }
 }

@@ -1,0 +1,68 @@
+//! Names and domains: what this host is called, and which domains it takes mail for.
+
+use std::net::IpAddr;
+
+use mailrace_core::address::{Destinations, Subdomains};
+
+use super::reader::parameters;
+use super::value::{DomainList, DomainNames, HostName, SubdomainLists};
+use super::{Configuration, Tables};
+
+parameters! {
+    /// What this host is called, and which domains it takes mail for.
+    pub struct DomainParameters titled "Names and domains";
+
+    /// Name of this host, in the greeting, the EHLO reply, Received and Message-Id. `$system_hostname` is the system's host
+    /// name, with `.localdomain` if it has no domain.
+    myhostname: HostName = "$system_hostname";
+    /// Domain of this host. `$myhostname_parent` is `myhostname` without its first label.
+    mydomain: String = "$myhostname_parent";
+    /// Domain that is appended to addresses without one.
+    myorigin: String = "$myhostname";
+    /// Name of the software, in the greeting and in Received.
+    mail_name: String = "Mailrace";
+    /// Domains whose mail is delivered here; they match exactly. Tables are not supported.
+    mydestination: DomainNames = "$myhostname, localhost.$mydomain, localhost";
+    /// Domains for which mail is relayed from any client. Tables have domains as keys.
+    relay_domains: DomainList = [];
+    /// Lists in which a domain matches its subdomains too. In other lists only an entry or key such as `.example.com` does.
+    parent_domain_matches_subdomains: SubdomainLists = ["debug_peer_list", "fast_flush_domains", "mynetworks",
+        "permit_mx_backup_networks", "qmqpd_authorized_clients", "relay_domains", "smtpd_access_maps"];
+}
+
+impl DomainParameters {
+    /// Which entries of `relay_domains` match subdomains.
+    pub(super) const fn relay_subdomains(&self) -> Subdomains {
+        if self.parent_domain_matches_subdomains.relay_domains {
+            Subdomains::OfEach
+        } else {
+            Subdomains::OfDotted
+        }
+    }
+}
+
+/// `mydestination` and `virtual_alias_domains` match exactly, as in Postfix.
+const EXACT: Subdomains = Subdomains::Never;
+
+impl Configuration {
+    /// Where mail may go.
+    pub(super) fn destinations(&self, own_addresses: Vec<IpAddr>, tables: &Tables) -> Destinations {
+        let relay_subdomains = self.domains.relay_subdomains();
+        Destinations {
+            mydestination: self.domains.mydestination.0.domains(EXACT, tables),
+            virtual_alias_domains: self.aliases.virtual_alias_domains.domains(EXACT, tables),
+            relay_domains: self.domains.relay_domains.domains(relay_subdomains, tables),
+            own_addresses,
+        }
+    }
+
+    /// Domains that begin with a dot in a list where such an entry matches nothing.
+    pub(super) fn dotted_domain_notes(&self) -> Vec<String> {
+        [
+            self.domains.mydestination.0.dotted_domain_notes(EXACT),
+            self.domains.relay_domains.dotted_domain_notes(self.domains.relay_subdomains()),
+            self.aliases.virtual_alias_domains.dotted_domain_notes(EXACT),
+        ]
+        .concat()
+    }
+}

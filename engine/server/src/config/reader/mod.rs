@@ -1,0 +1,274 @@
+//! The way from a document to checked values: defaults, `$name`, types, ranges, unknown names.
+
+mod declare;
+mod document;
+mod expand;
+mod nearest;
+mod unsupported;
+
+use std::path::PathBuf;
+
+use toml::de::DeValue;
+
+use super::error::{ConfigError, Fault, Place};
+use super::value::{At, Refusal, Setting, TableList, split_list};
+use expand::{expand, names_in};
+use nearest::nearest;
+use unsupported::{is_of_a_transport, is_of_postfix};
+
+pub(super) use declare::{Bounds, Declaration, Feature, optional, parameters, section};
+pub(super) use document::{Document, Given, Raw, Section};
+
+/// What the defaults take from the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Machine {
+    /// The name of this host, with a domain.
+    pub(super) hostname: String,
+}
+
+/// Reads checked values out of a document and gathers what is invalid.
+pub(super) struct Reader<'a> {
+    document: &'a Document,
+    features: &'a [Feature],
+    machine: &'a Machine,
+    errors: Vec<ConfigError>,
+    /// The tables that values name, by parameter.
+    tables: Vec<TableList>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) const fn new(document: &'a Document, features: &'a [Feature], machine: &'a Machine) -> Self {
+        Self { document, features, machine, errors: Vec::new(), tables: Vec::new() }
+    }
+
+    /// The value of a parameter, or its default; `None` after an error.
+    pub(super) fn read<T: Setting>(&mut self, declaration: &Declaration) -> Option<T> {
+        let given = self.given(declaration);
+        let result = self.expanded(declaration.section, &given.raw).and_then(|raw| {
+            let value = T::read(&raw)?;
+            check_bounds(&value, declaration.bounds)?;
+            Ok(value)
+        });
+        match result {
+            Ok(mut value) => {
+                value.locate(&At {
+                    parameter: declaration.name,
+                    place: given.place.clone(),
+                    base: self.base(declaration.section, &given),
+                });
+                self.tables.extend(value.tables().filter(|tables| !tables.is_empty()).cloned());
+                Some(value)
+            }
+            Err(refusal) => {
+                self.refuse(declaration.name, refusal);
+                None
+            }
+        }
+    }
+
+    /// Adds an error about the value of a parameter.
+    ///
+    /// # Panics
+    /// No parameter has the name.
+    pub(super) fn refuse(&mut self, parameter: &str, Refusal { reason, remedy }: Refusal) {
+        let declaration = self.declaration(parameter);
+        self.errors.push(ConfigError {
+            place: self.given(declaration).place,
+            name: declaration.section.qualify(parameter),
+            fault: Fault::Value { reason, remedy },
+        });
+    }
+
+    /// Where a parameter was given.
+    ///
+    /// # Panics
+    /// No parameter has the name.
+    pub(super) fn place(&self, parameter: &str) -> Place {
+        self.given(self.declaration(parameter)).place
+    }
+
+    /// The tables that the values name which have been read.
+    pub(super) fn take_tables(&mut self) -> Vec<TableList> {
+        std::mem::take(&mut self.tables)
+    }
+
+    /// All errors, in the order of the text.
+    pub(super) fn into_errors(self) -> Vec<ConfigError> {
+        let mut errors = without_repetitions(self.errors, self.document);
+        errors.sort_by_key(|error| error.place.rank());
+        errors
+    }
+
+    /// Adds an error for each of the document's names that no parameter has.
+    pub(super) fn refuse_unknown_names(&mut self) {
+        for (section, name, given) in self.document.iter() {
+            if self.declarations().any(|known| known.section == section && known.name == name) {
+                continue;
+            }
+            // A valid name may be in the wrong table, so that all are searched.
+            let names: Vec<String> =
+                self.declarations().map(|known| known.section.qualify(known.name)).collect();
+            let elsewhere = self.declarations().find(|known| known.name == name);
+            let nearest = match elsewhere {
+                Some(known) => Some(known.section.qualify(name)),
+                None => nearest(&section.qualify(name), names.iter().map(String::as_str)).map(str::to_owned),
+            };
+            let instead = INSTEAD.iter().find(|(replaced, _)| *replaced == name);
+            let is_at_top = section == Section::Top;
+            let is_of_postfix = is_at_top && elsewhere.is_none() && is_of_postfix(name);
+            let fault = match &given.raw {
+                Raw::Other("a table") if section == Section::Top => Fault::Value {
+                    reason: "unknown table".to_owned(),
+                    remedy: "the tables are [engine] and [queue]".to_owned(),
+                },
+                _ if is_of_postfix || nearest.is_none() && is_at_top && is_of_a_transport(name) => {
+                    Fault::Unsupported { instead: instead.map(|(_, text)| *text) }
+                }
+                _ => Fault::UnknownName { nearest },
+            };
+            self.errors.push(ConfigError { place: given.place.clone(), name: section.qualify(name), fault });
+        }
+    }
+
+    fn declarations(&self) -> impl Iterator<Item = &'static Declaration> {
+        self.features.iter().flat_map(|feature| feature.parameters)
+    }
+
+    fn declaration(&self, parameter: &str) -> &'static Declaration {
+        let mut declarations = self.declarations();
+        declarations.find(|known| known.name == parameter).expect("a check names a declared parameter")
+    }
+
+    fn given(&self, declaration: &Declaration) -> Given {
+        match self.document.get(declaration.section, declaration.name) {
+            Some(given) => given.clone(),
+            None => Given { raw: default_of(declaration), place: Place::Default, base: None },
+        }
+    }
+
+    /// The directory where relative file names of a value start. A value that is made of another one's has that one's.
+    fn base(&self, section: Section, given: &Given) -> PathBuf {
+        let of_others = || {
+            let texts = match &given.raw {
+                Raw::Text(text) => std::slice::from_ref(text),
+                Raw::List(items) => items,
+                _ => &[],
+            };
+            let names = texts.iter().flat_map(|text| names_in(text));
+            let mut others = names.filter_map(|name| self.document.get(Section::Top, name));
+            others.find_map(|other| other.base.clone())
+        };
+        let is_expanded = section == Section::Top;
+        let base = given.base.clone().or_else(|| is_expanded.then(of_others).flatten());
+        base.map(|base| base.to_path_buf()).unwrap_or_default()
+    }
+
+    /// `raw` with `$name` replaced, in Postfix's parameters only: in our tables a dollar is a dollar.
+    fn expanded(&self, section: Section, raw: &Raw) -> Result<Raw, Refusal> {
+        if section != Section::Top {
+            return Ok(raw.clone());
+        }
+        let look_up = |name: &str| self.text_of(name);
+        Ok(match raw {
+            Raw::Text(text) => Raw::Text(expand(text, &look_up)?),
+            Raw::List(items) => {
+                let mut expanded = Vec::with_capacity(items.len());
+                for item in items {
+                    if item.contains('$') {
+                        expanded.extend(split_list(&expand(item, &look_up)?).map(str::to_owned));
+                    } else {
+                        expanded.push(item.clone());
+                    }
+                }
+                Raw::List(expanded)
+            }
+            other => other.clone(),
+        })
+    }
+
+    /// The text of a parameter for `$name`, itself not expanded.
+    fn text_of(&self, name: &str) -> Option<String> {
+        match name {
+            SYSTEM_HOSTNAME => return Some(self.machine.hostname.clone()),
+            HOSTNAME_PARENT => {
+                // A host name that is made of its own parent leads back to itself, and is refused as such.
+                let look_up = |name: &str| if name == HOSTNAME_PARENT { None } else { self.text_of(name) };
+                let Ok(hostname) = expand("$myhostname", &look_up) else {
+                    return Some(format!("${HOSTNAME_PARENT}"));
+                };
+                return Some(hostname.split_once('.').map_or("localdomain", |(_, parent)| parent).to_owned());
+            }
+            _ => {}
+        }
+        let mut declarations = self.declarations();
+        let declaration = declarations.find(|known| known.section == Section::Top && known.name == name)?;
+        Some(match self.given(declaration).raw {
+            Raw::Text(text) => text,
+            Raw::Integer(number) => number.to_string(),
+            Raw::Boolean(value) => if value { "yes" } else { "no" }.to_owned(),
+            Raw::List(items) => items.join(", "),
+            Raw::Other(_) => return None,
+        })
+    }
+}
+
+/// The default as a value. Defaults are TOML; a test reads them all.
+pub(super) fn default_of(declaration: &Declaration) -> Raw {
+    DeValue::parse(declaration.default)
+        .map_or(Raw::Other("a default that is not TOML"), |value| Raw::from(value.get_ref()))
+}
+
+fn check_bounds<T: Setting>(value: &T, bounds: Option<Bounds>) -> Result<(), Refusal> {
+    match (bounds, value.quantity()) {
+        (Some(bounds), Some(quantity)) if !bounds.contain(quantity) => {
+            let Bounds { least, most, other } = bounds;
+            let other = other.map(|other| format!("{other}, or ")).unwrap_or_default();
+            Err(Refusal::new(
+                format!("{quantity} is out of range"),
+                format!("write {other}{least} to {most}"),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Takes out what is said of a parameter only because its value is that of another, of which the same is said.
+fn without_repetitions(errors: Vec<ConfigError>, document: &Document) -> Vec<ConfigError> {
+    let is_derived = |error: &ConfigError| match error.place {
+        Place::Default => true,
+        _ => document.get(Section::Top, &error.name).is_some_and(|given| given.raw.has_names()),
+    };
+    let said = |error: &ConfigError| match &error.fault {
+        Fault::Value { reason, remedy } => Some((reason.clone(), remedy.clone())),
+        _ => None,
+    };
+    let original: Vec<_> = errors.iter().filter(|error| !is_derived(error)).filter_map(said).collect();
+    let mut derived = Vec::new();
+    errors
+        .into_iter()
+        .filter(|error| match said(error) {
+            Some(said) if is_derived(error) => {
+                let is_new = !original.contains(&said) && !derived.contains(&said);
+                derived.push(said);
+                is_new
+            }
+            _ => true,
+        })
+        .collect()
+}
+
+/// Names that only defaults use.
+const SYSTEM_HOSTNAME: &str = "system_hostname";
+const HOSTNAME_PARENT: &str = "myhostname_parent";
+
+/// Parameters of Postfix's that another setting replaces.
+const INSTEAD: [(&str, &str); 8] = [
+    ("inet_interfaces", "set listen in the table [engine]"),
+    ("inet_protocols", "set listen in the table [engine], with IPv4 and IPv6 addresses"),
+    ("queue_directory", "set directory in the table [queue]"),
+    ("default_process_limit", "set workers and max_connections in the table [engine]"),
+    ("mynetworks_style", "write the networks in mynetworks"),
+    ("compatibility_level", "defaults are those of Postfix's newest level"),
+    ("maillog_file", "log lines go to standard error"),
+    ("mail_owner", "run mailrace as the user who is to own the queue"),
+];

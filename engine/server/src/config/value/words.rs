@@ -1,0 +1,120 @@
+//! Parameters whose value is a list of known words.
+
+use mailrace_core::cleanup::Classes;
+
+use super::{Refusal, Setting, is_not};
+use crate::config::reader::Raw;
+
+/// Which of the known `words` a list has.
+fn words<const COUNT: usize>(raw: &Raw, words: [&str; COUNT]) -> Result<[bool; COUNT], Refusal> {
+    let listed = Vec::<String>::read(raw)?;
+    let unknown = listed.iter().map(String::as_str).filter(|word| !words.contains(word));
+    is_not(unknown, "known", "known", &format!("write some of {}", words.join(", ")))?;
+    Ok(words.map(|word| listed.iter().any(|listed| listed == word)))
+}
+
+/// Which addresses are rewritten.
+impl Setting for Classes {
+    const KIND: &str = "words";
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        let [envelope_sender, envelope_recipient, header_sender, header_recipient] =
+            words(raw, ["envelope_sender", "envelope_recipient", "header_sender", "header_recipient"])?;
+        Ok(Self { envelope_sender, envelope_recipient, header_sender, header_recipient })
+    }
+}
+
+/// The tables that keep the extension of an address (`propagate_unmatched_extensions`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExtensionTables {
+    /// Canonical tables.
+    pub canonical: bool,
+    /// Virtual aliases.
+    pub virtual_alias: bool,
+}
+
+impl Setting for ExtensionTables {
+    const KIND: &str = "words";
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        let [canonical, virtual_alias, ..] =
+            words(raw, ["canonical", "virtual", "alias", "forward", "generic", "include"])?;
+        Ok(Self { canonical, virtual_alias })
+    }
+}
+
+/// The sources of mail that are searched for UTF-8 (`smtputf8_autodetect_classes`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MailSources {
+    /// Mail that is submitted on this machine.
+    pub sendmail: bool,
+}
+
+impl Setting for MailSources {
+    const KIND: &str = "words";
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        let [all, sendmail, ..] =
+            words(raw, ["all", "sendmail", "bounce", "forward", "notify", "smtpd", "verify"])?;
+        Ok(Self { sendmail: sendmail || all })
+    }
+}
+
+/// Clients whose header sections are completed (`local_header_rewrite_clients`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalClients {
+    /// This machine.
+    pub inet_interfaces: bool,
+    /// Those in `mynetworks`.
+    pub mynetworks: bool,
+}
+
+impl Setting for LocalClients {
+    const KIND: &str = "words";
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        let [inet_interfaces, mynetworks] = words(raw, ["permit_inet_interfaces", "permit_mynetworks"])?;
+        Ok(Self { inet_interfaces, mynetworks })
+    }
+}
+
+/// Lists in which a domain matches its subdomains (`parent_domain_matches_subdomains`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubdomainLists {
+    /// `relay_domains`, the only one of them that exists here and has domains.
+    pub relay_domains: bool,
+}
+
+impl Setting for SubdomainLists {
+    const KIND: &str = "words";
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        let [relay_domains, ..] = words(
+            raw,
+            [
+                "relay_domains",
+                "debug_peer_list",
+                "fast_flush_domains",
+                "mynetworks",
+                "permit_mx_backup_networks",
+                "qmqpd_authorized_clients",
+                "smtpd_access_maps",
+                "smtpd_client_event_limit_exceptions",
+            ],
+        )?;
+        Ok(Self { relay_domains })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_words_that_are_not_known_are_named() {
+        let read = |text: &str| Classes::read(&Raw::Text(text.to_owned()));
+        assert_eq!(read("header_sender").unwrap(), Classes { header_sender: true, ..Classes::default() });
+        assert_eq!(read("a").unwrap_err().reason, "\"a\" is not known");
+        assert_eq!(read("a, header_sender, b").unwrap_err().reason, "\"a\", \"b\" are not known");
+    }
+}
