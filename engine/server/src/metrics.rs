@@ -14,7 +14,6 @@ use prometheus_client::registry::Registry;
 
 use crate::file_system::QueuePart;
 use crate::log::LinesLost;
-use crate::services::SubmissionNumbers;
 use process::ProcessMetrics;
 
 pub(crate) use text::Format;
@@ -160,6 +159,15 @@ impl RejectCells {
         });
         cell.add(1);
     }
+}
+
+/// What became of submitted messages.
+#[derive(Debug, Default)]
+pub(crate) struct SubmissionNumbers {
+    pub(crate) queued: Cell,
+    pub(crate) discarded: Cell,
+    pub(crate) refused: Cell,
+    pub(crate) deferred: Cell,
 }
 
 /// All numbers of the process.

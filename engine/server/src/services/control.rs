@@ -16,8 +16,7 @@ use mailrace_io::OsDisk;
 use mailrace_spool::Mark;
 
 use crate::log::Log;
-use crate::process::Workers;
-use crate::worker::{Answer, Control, Marked, Selection};
+use crate::worker::{Answer, Control, Marked, Selection, Workers};
 
 /// The name of the socket in the queue's directory.
 pub(crate) const CONTROL_SOCKET: &str = "control";

@@ -16,10 +16,10 @@ use prometheus_client::registry::Registry;
 use tokio::task::LocalSet;
 
 use crate::log::Log;
-use crate::process::Workers;
+use crate::worker::Workers;
 
 pub(crate) use control::{CONTROL_SOCKET, LINE_IDS_MAX, Request, Subject, Total, report as report_action};
-pub(crate) use pickup::{Pickup, PickupSettings, SubmissionNumbers, start as start_pickup};
+pub(crate) use pickup::{Pickup, PickupSettings, start as start_pickup};
 
 /// What the thread works with.
 pub(crate) struct Services {

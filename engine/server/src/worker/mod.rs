@@ -26,6 +26,7 @@ mod tests;
 mod threads;
 mod timers;
 mod usage;
+mod workers;
 
 use std::sync::Arc;
 
@@ -43,6 +44,7 @@ pub use sources::submission::{Report, SubmissionStart, SubmissionState, Submit};
 pub(crate) use tag::Tag;
 pub use telemetry::Telemetry;
 pub use usage::Usage;
+pub(crate) use workers::Workers;
 
 /// Places of a ring's connection table beyond `max_connections`: their clients are told 421 instead of being left
 /// in the kernel's queue.

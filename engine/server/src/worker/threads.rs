@@ -20,7 +20,6 @@ use shuttle::thread;
 use super::tests::settings;
 use super::*;
 use crate::log;
-use crate::process::Workers;
 
 const SCHEDULES: usize = 100;
 const STACK_SIZE: usize = 1 << 20;

@@ -33,9 +33,8 @@ use crate::maildrop::{
     Content, Maildrop, PART_SIZE, ReadError, SetAside, State, UNFINISHED, arrival, is_message, open,
     read_envelope, read_header, read_submission,
 };
-use crate::metrics::Cell;
-use crate::process::Workers;
-use crate::worker::{Control, Report, SubmissionStart, SubmissionState, Submit};
+use crate::metrics::SubmissionNumbers;
+use crate::worker::{Control, Report, SubmissionStart, SubmissionState, Submit, Workers};
 use candidates::{Candidates, Name};
 use sweep::{PERIOD, Sweep};
 use wake::Wake;
@@ -68,15 +67,6 @@ const REFUSED_EARLIER: &str = ".refused";
 const LINES_MAX: u32 = 50;
 /// Kinds of lines of all users.
 const KINDS_MAX: usize = 1000;
-
-/// What became of submitted messages.
-#[derive(Debug, Default)]
-pub(crate) struct SubmissionNumbers {
-    pub(crate) queued: Cell,
-    pub(crate) discarded: Cell,
-    pub(crate) refused: Cell,
-    pub(crate) deferred: Cell,
-}
 
 /// The bounds of the work.
 #[derive(Clone, Copy, Debug)]

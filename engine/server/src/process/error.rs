@@ -1,0 +1,102 @@
+//! Why the engine does not start.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use mailrace_io::IoError;
+use mailrace_spool::OpenError;
+
+use crate::config::ConfigErrors;
+
+/// Why the engine does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration is wrong.
+    Configuration(ConfigErrors),
+    /// The queue's directory cannot be used.
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The queue cannot be opened.
+    Queue {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: OpenError,
+    },
+    /// An address cannot be listened on.
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The kernel does not give a worker what it needs.
+    Io(IoError),
+    /// Something else of the system's failed.
+    System {
+        /// What was being done.
+        operation: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configuration(errors) => write!(formatter, "{errors}"),
+            Self::Directory { path, source } => write!(
+                formatter,
+                "cannot use the queue directory {}: {source}; set directory in [queue], or --queue, to one that this user may write",
+                path.display()
+            ),
+            Self::Queue { path, source } => {
+                write!(formatter, "cannot open the queue in {}: {source}", path.display())
+            }
+            Self::Listen { address, source } => {
+                let remedy = match source.kind() {
+                    io::ErrorKind::AddrInUse => {
+                        "stop what listens there, or set another address with listen in [engine] or --listen"
+                    }
+                    io::ErrorKind::PermissionDenied => {
+                        "ports below 1024 need the capability CAP_NET_BIND_SERVICE"
+                    }
+                    io::ErrorKind::AddrNotAvailable => "this machine does not have that address",
+                    _ => "check listen and congestion_control in [engine]",
+                };
+                write!(formatter, "cannot listen on {address}: {source}; {remedy}")
+            }
+            // Locked memory: only a ring needs it.
+            Self::Io(error @ IoError::Limit { source, .. })
+                if source.kind() == io::ErrorKind::OutOfMemory =>
+            {
+                write!(formatter, "{error}, or set io = \"epoll\" in [engine], which needs none")
+            }
+            Self::Io(error) => write!(formatter, "{error}"),
+            Self::System { operation, source } => write!(formatter, "cannot {operation}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Configuration(errors) => Some(errors),
+            Self::Queue { source, .. } => Some(source),
+            Self::Io(error) => Some(error),
+            Self::Directory { source, .. } | Self::Listen { source, .. } | Self::System { source, .. } => {
+                Some(source)
+            }
+        }
+    }
+}
+
+pub(super) fn system(operation: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::System { operation, source }
+}

@@ -1,0 +1,62 @@
+//! The listening sockets.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::ConnectionParameters;
+
+use super::error::StartError;
+
+/// For each worker a socket for each address.
+pub(super) fn listen(
+    parameters: &ConnectionParameters,
+    workers: u16,
+) -> Result<Vec<Vec<TcpListener>>, StartError> {
+    let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+    for address in &parameters.listen {
+        let failed = |source| StartError::Listen { address: *address, source };
+        let mut address = *address;
+        refuse_in_use(address).map_err(failed)?;
+        for sockets in &mut sockets {
+            let socket = socket(parameters, address).map_err(failed)?;
+            // Port 0 is one port for all.
+            address = socket.local_addr().map_err(failed)?;
+            sockets.push(socket);
+        }
+    }
+    Ok(sockets)
+}
+
+/// The workers' sockets share their port; another program's would share it too, and take some of the connections.
+fn refuse_in_use(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
+}
+
+fn socket(parameters: &ConnectionParameters, address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    // Connections inherit both.
+    socket.set_tcp_nodelay(true)?;
+    if !parameters.congestion_control.is_empty() {
+        rustix::net::sockopt::set_tcp_congestion(socket.as_fd(), &parameters.congestion_control)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(parameters.listen_backlog).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+pub(super) fn addresses_of(sockets: &[TcpListener]) -> Vec<String> {
+    sockets.iter().filter_map(|socket| socket.local_addr().ok()).map(|address| address.to_string()).collect()
+}

@@ -1,0 +1,180 @@
+//! Settings that come into force while the engine runs: the configuration, tables whose files change, the time zone.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+use mailrace_core::message::date::Zone;
+use mailrace_spool::Shared;
+
+use crate::config::{ConfigErrors, Configuration, Sources, Tables, zone_now};
+use crate::log::Log;
+use crate::tables::{Files, Lookups};
+use crate::worker::{Control, Workers};
+
+use super::report::report_notes;
+
+/// What is needed to put settings into force again.
+pub(super) struct Current {
+    pub(super) sources: Sources,
+    pub(super) in_force: Mutex<InForce>,
+    pub(super) workers: Workers,
+    pub(super) lookups: Lookups,
+    pub(super) log: Log,
+    pub(super) spool: Arc<Shared>,
+    /// What was last said of it.
+    pub(super) trouble: Mutex<Option<String>>,
+}
+
+/// The settings that workers have.
+pub(super) struct InForce {
+    pub(super) configuration: Configuration,
+    pub(super) tables: Tables,
+    /// The files of tables as they were when they were last read, whatever came of it.
+    pub(super) seen: Files,
+    /// The same files when they were last found changed, and how often they were found so: somebody may still be writing.
+    pub(super) changing: Option<(Files, u32)>,
+    pub(super) zone: Zone,
+}
+
+impl Current {
+    /// Reads the configuration and its tables again (SIGHUP). A text that is just being written is waited for.
+    fn reload(&self) {
+        let patience_ends = Instant::now() + WRITING_PATIENCE;
+        let next = loop {
+            let next = self.load();
+            let is_being_written = match &next {
+                // What changed while it was read may have been read in part.
+                Ok((_, tables)) => {
+                    let now = tables.files.now();
+                    now != tables.files || now.are_being_written(WRITING_PAUSE)
+                }
+                Err(_) => self.in_force().seen.now().are_being_written(WRITING_PAUSE),
+            };
+            if !is_being_written || Instant::now() >= patience_ends {
+                break next;
+            }
+            std::thread::sleep(WRITING_CHECK_PERIOD);
+        };
+        let (mut next, tables) = match next {
+            Ok(next) => next,
+            Err(errors) => {
+                self.log
+                    .error("reload_failed", "not reloaded, the configuration is invalid:")
+                    .list("errors", errors.0);
+                return;
+            }
+        };
+        let mut in_force = self.in_force();
+        if next.keep_started(&in_force.configuration) {
+            self.log.warning("restart_needed", "[engine] and [queue] stay as they are until the next start");
+        }
+        in_force.configuration = next;
+        in_force.put_tables(tables, &self.log);
+        self.apply(&in_force);
+        self.log.info("reloaded", "reloaded");
+    }
+
+    fn load(&self) -> Result<(Configuration, Tables), ConfigErrors> {
+        let next = Configuration::load(&self.sources)?;
+        let previous = self.in_force().tables.clone();
+        let tables = next.open_tables(&self.lookups, &previous)?;
+        Ok((next, tables))
+    }
+
+    /// Reads things again when that is asked for, and looks every now and then whether they have changed. A file system
+    /// that does not answer holds up nothing else.
+    pub(super) fn keep_fresh(&self, reloads: &Receiver<()>, period: Duration) {
+        loop {
+            match reloads.recv_timeout(period) {
+                Ok(()) => self.reload(),
+                Err(RecvTimeoutError::Timeout) => self.refresh(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Looks whether files of tables or the time zone have changed, and puts what is new into force. A table that is
+    /// wrong now leaves all as they are; that is said once for each change.
+    fn refresh(&self) {
+        let mut in_force = self.in_force();
+        if in_force.have_settled() {
+            match in_force.configuration.open_tables(&self.lookups, &in_force.tables) {
+                Ok(tables) => {
+                    in_force.put_tables(tables, &self.log);
+                    self.apply(&in_force);
+                    self.log.info("tables_reloaded", "lookup tables reloaded");
+                }
+                Err(errors) => {
+                    in_force.seen = in_force.seen.now();
+                    let message = "lookup tables not reloaded, the old ones stay:";
+                    self.log.error("tables_not_reloaded", message).list("errors", errors.0);
+                }
+            }
+        }
+        let zone = zone_now();
+        if in_force.zone != zone {
+            in_force.zone = zone;
+            self.apply(&in_force);
+        }
+    }
+
+    /// Says it once, and once when it is over.
+    pub(super) fn say_trouble(&self) {
+        let now = self.spool.trouble();
+        let mut said = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match &now {
+            _ if *said == now => {}
+            Some(trouble) => {
+                let message = format_args!("the queue takes no mail: {trouble}");
+                self.log.error("queue_unavailable", message).text("reason", trouble);
+            }
+            None => drop(self.log.info("queue_available", "the queue takes mail again")),
+        }
+        *said = now;
+    }
+
+    fn in_force(&self) -> MutexGuard<'_, InForce> {
+        self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn apply(&self, in_force: &InForce) {
+        let workers = u16::try_from(self.workers.count()).unwrap_or(u16::MAX);
+        let settings = Arc::new(in_force.configuration.worker_settings(workers, &in_force.tables));
+        self.workers.tell(|| Control::Reload(Arc::clone(&settings)));
+    }
+}
+
+impl InForce {
+    /// Whether files of tables have changed since they were read, and not any more since the last time; a text whose last
+    /// line has no end is waited for some times more.
+    fn have_settled(&mut self) -> bool {
+        let now = self.seen.now();
+        if now == self.seen {
+            self.changing = None;
+            return false;
+        }
+        let found = match self.changing.take() {
+            Some((before, found)) if before == now => found + 1,
+            _ => 1,
+        };
+        let needed = if now.unfinished(&self.seen).is_empty() { 2 } else { UNFINISHED_PERIODS };
+        self.changing = Some((now, found));
+        found >= needed
+    }
+
+    fn put_tables(&mut self, tables: Tables, log: &Log) {
+        report_notes(log, &tables.notes);
+        self.seen = tables.files.clone();
+        self.tables = tables;
+    }
+}
+
+/// Periods for which a text without a line end at its end has to stay as it is until it is read.
+const UNFINISHED_PERIODS: u32 = 6;
+/// A text without a line end at its end to which nothing was written for so long is whole for a reload.
+const WRITING_PAUSE: Duration = Duration::from_secs(2);
+/// How long a reload waits for texts that are written again and again.
+const WRITING_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it looks.
+const WRITING_CHECK_PERIOD: Duration = Duration::from_millis(100);

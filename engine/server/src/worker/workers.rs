@@ -1,0 +1,39 @@
+//! The workers as other threads reach them.
+
+use crossbeam::channel::Sender;
+use mailrace_io::Waker;
+
+use super::Control;
+
+/// The workers as other threads see them.
+#[derive(Clone, Debug)]
+pub(crate) struct Workers(Vec<(Sender<Control>, Waker)>);
+
+impl Workers {
+    /// Each by its channel, and what wakes it.
+    pub(crate) const fn new(workers: Vec<(Sender<Control>, Waker)>) -> Self {
+        Self(workers)
+    }
+
+    /// Tells each worker something.
+    pub(crate) fn tell(&self, mut control: impl FnMut() -> Control) {
+        for (sender, waker) in &self.0 {
+            // A worker that is gone has ended with the process.
+            let _ = sender.send(control());
+            waker.wake();
+        }
+    }
+
+    /// Tells one of them something; `index` may be any number.
+    pub(crate) fn tell_one(&self, index: usize, control: Control) {
+        if let Some((sender, waker)) = self.0.get(index % self.0.len().max(1)) {
+            // As above.
+            let _ = sender.send(control);
+            waker.wake();
+        }
+    }
+
+    pub(crate) const fn count(&self) -> usize {
+        self.0.len()
+    }
+}
