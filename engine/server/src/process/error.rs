@@ -1,4 +1,4 @@
-//! Why the engine does not start.
+//! Errors of the start.
 
 use std::fmt;
 use std::io;
@@ -38,7 +38,7 @@ pub enum StartError {
     },
     /// The kernel does not give a worker what it needs.
     Io(IoError),
-    /// Something else of the system's failed.
+    /// Another operation of the system failed.
     System {
         /// What was being done.
         operation: &'static str,

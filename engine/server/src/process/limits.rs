@@ -9,8 +9,8 @@ use crate::worker::{SPARE_CONNECTIONS, WorkerSettings};
 use super::error::{StartError, system};
 use super::threads::Kernel;
 
-/// Sees to it that there may be as many connections as there have to be. A ring's are no descriptors, but its table may not
-/// be larger than the limit for these; on epoll those of all workers are.
+/// Raises the limit of open files (RLIMIT_NOFILE) to what `max_connections` needs. The connections of a ring are not
+/// descriptors, but the kernel limits its table as if they were; with epoll those of all workers are descriptors.
 pub(super) fn raise_open_files(
     kernel: Kernel,
     workers: u16,
@@ -41,5 +41,5 @@ pub(super) fn raise_open_files(
         .map_err(|error| system("raise the limit of open files")(error.into()))
 }
 
-/// Files that are not connections: segments, listeners, rings, what wakes workers.
+/// Open files that are not connections: segments, listeners, rings, eventfds.
 const OTHER_FILES: u64 = 1024;

@@ -10,7 +10,7 @@ use crate::config::ConnectionParameters;
 
 use super::error::StartError;
 
-/// For each worker a socket for each address.
+/// Opens a socket for each address, for each worker.
 pub(super) fn listen(
     parameters: &ConnectionParameters,
     workers: u16,
@@ -22,7 +22,7 @@ pub(super) fn listen(
         refuse_in_use(address).map_err(failed)?;
         for sockets in &mut sockets {
             let socket = socket(parameters, address).map_err(failed)?;
-            // Port 0 is one port for all.
+            // All sockets share the port that the kernel chooses for port 0.
             address = socket.local_addr().map_err(failed)?;
             sockets.push(socket);
         }
@@ -30,7 +30,8 @@ pub(super) fn listen(
     Ok(sockets)
 }
 
-/// The workers' sockets share their port; another program's would share it too, and take some of the connections.
+/// Fails if another program listens on `address`. The workers' sockets share their port, and another program that shares it too
+/// would get some of the connections.
 fn refuse_in_use(address: SocketAddr) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {

@@ -14,7 +14,7 @@ use crate::worker::{Control, Workers};
 
 use super::report::report_notes;
 
-/// What is needed to put settings into force again.
+/// Settings in force, and what reads them again.
 pub(super) struct Current {
     pub(super) sources: Sources,
     pub(super) in_force: Mutex<InForce>,
@@ -22,29 +22,29 @@ pub(super) struct Current {
     pub(super) lookups: Lookups,
     pub(super) log: Log,
     pub(super) spool: Arc<Shared>,
-    /// What was last said of it.
+    /// The trouble that was last reported.
     pub(super) trouble: Mutex<Option<String>>,
 }
 
 /// The settings that workers have.
 pub(super) struct InForce {
-    pub(super) configuration: Configuration,
-    pub(super) tables: Tables,
-    /// The files of tables as they were when they were last read, whatever came of it.
-    pub(super) seen: Files,
-    /// The same files when they were last found changed, and how often they were found so: somebody may still be writing.
-    pub(super) changing: Option<(Files, u32)>,
-    pub(super) zone: Zone,
+    configuration: Configuration,
+    tables: Tables,
+    /// The files of tables as they were when they were last read, successfully or not.
+    seen: Files,
+    /// The same files when they were last found changed, and how often they were found so: they may still be being written.
+    changing: Option<(Files, u32)>,
+    zone: Zone,
 }
 
 impl Current {
-    /// Reads the configuration and its tables again (SIGHUP). A text that is just being written is waited for.
+    /// Reads the configuration and its tables again (SIGHUP). Waits for a text that is being written.
     fn reload(&self) {
         let patience_ends = Instant::now() + WRITING_PATIENCE;
         let next = loop {
             let next = self.load();
             let is_being_written = match &next {
-                // What changed while it was read may have been read in part.
+                // A file that changed during the read may have been read in part.
                 Ok((_, tables)) => {
                     let now = tables.files.now();
                     now != tables.files || now.are_being_written(WRITING_PAUSE)
@@ -82,8 +82,8 @@ impl Current {
         Ok((next, tables))
     }
 
-    /// Reads things again when that is asked for, and looks every now and then whether they have changed. A file system
-    /// that does not answer holds up nothing else.
+    /// Reads settings again on request, and checks once per period whether they have changed. This thread does nothing else,
+    /// since a file system may not answer.
     pub(super) fn keep_fresh(&self, reloads: &Receiver<()>, period: Duration) {
         loop {
             match reloads.recv_timeout(period) {
@@ -94,8 +94,8 @@ impl Current {
         }
     }
 
-    /// Looks whether files of tables or the time zone have changed, and puts what is new into force. A table that is
-    /// wrong now leaves all as they are; that is said once for each change.
+    /// Checks whether files of tables or the time zone have changed, and puts changes into force. One invalid table leaves all
+    /// as they are, which is reported once per change.
     fn refresh(&self) {
         let mut in_force = self.in_force();
         if in_force.have_settled() {
@@ -119,7 +119,7 @@ impl Current {
         }
     }
 
-    /// Says it once, and once when it is over.
+    /// Reports trouble of the queue once, and once when it is over.
     pub(super) fn say_trouble(&self) {
         let now = self.spool.trouble();
         let mut said = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
@@ -146,8 +146,12 @@ impl Current {
 }
 
 impl InForce {
-    /// Whether files of tables have changed since they were read, and not any more since the last time; a text whose last
-    /// line has no end is waited for some times more.
+    pub(super) fn new(configuration: Configuration, tables: Tables) -> Self {
+        Self { configuration, seen: tables.files.clone(), changing: None, tables, zone: zone_now() }
+    }
+
+    /// Whether files of tables have changed since they were read, and no longer change. A text whose last line has no line end
+    /// must stay as it is for more periods.
     fn have_settled(&mut self) -> bool {
         let now = self.seen.now();
         if now == self.seen {
@@ -170,11 +174,11 @@ impl InForce {
     }
 }
 
-/// Periods for which a text without a line end at its end has to stay as it is until it is read.
+/// Periods for which a text without a line end at its end must stay as it is before it is read.
 const UNFINISHED_PERIODS: u32 = 6;
-/// A text without a line end at its end to which nothing was written for so long is whole for a reload.
+/// A reload takes a text without a line end at its end for complete after this time without a write.
 const WRITING_PAUSE: Duration = Duration::from_secs(2);
-/// How long a reload waits for texts that are written again and again.
+/// Longest time that a reload waits for texts that are being written.
 const WRITING_PATIENCE: Duration = Duration::from_secs(10);
-/// How often it looks.
+/// Period in which a reload checks for writes.
 const WRITING_CHECK_PERIOD: Duration = Duration::from_millis(100);

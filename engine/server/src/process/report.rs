@@ -1,8 +1,13 @@
 //! What the log says at the start: notes of the configuration, recovered messages, damage.
 
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+
+use mailrace_io::OsDisk;
 use mailrace_spool::{Damage, RecoveryReport, Stranger};
 
 use crate::log::Log;
+use crate::maildrop::Maildrop;
 
 pub(super) fn report_notes(log: &Log, notes: &[String]) {
     notes.iter().for_each(|note| drop(log.warning("configuration_note", note)));
@@ -36,7 +41,7 @@ pub(super) fn report_recovery(log: &Log, report: &RecoveryReport) {
     }
 }
 
-/// What an operator reads of damage.
+/// Message about damage.
 pub(crate) fn damage_text(damage: &Damage) -> String {
     let known = if damage.is_known {
         " (an earlier start has said so; mailrace queue acknowledge ends this)"
@@ -46,7 +51,32 @@ pub(crate) fn damage_text(damage: &Damage) -> String {
     format!("{damage}; what is whole there is in the queue{known}")
 }
 
-/// What an operator reads of a file among the segments that is none of the queue's.
+/// Message about a file among the segments that does not belong to the queue.
 pub(crate) fn stranger_text(stranger: &Stranger) -> String {
     format!("{}: {}: it is left alone", stranger.path, stranger.what)
+}
+
+/// Reports that messages cannot be submitted on this machine.
+pub(super) fn report_no_submission(log: &Log, maildrop: &Maildrop, error: &io::Error) {
+    let path = maildrop.path();
+    let message = format_args!("no local submission: cannot use {}: {error}", path.display());
+    log.error("submission_unavailable", message)
+        .text("path", path.as_os_str().as_bytes())
+        .text("reason", error.to_string());
+}
+
+/// Reports that the engine accepts connections.
+pub(super) fn report_ready(log: &Log, addresses: &[String], workers: u16, queue: &OsDisk, messages: u64) {
+    let message = format_args!(
+        "mailrace ready: listening on {}, {workers} worker{}, queue in {} with {messages} message{}",
+        addresses.join(" "),
+        if workers == 1 { "" } else { "s" },
+        queue.root().display(),
+        if messages == 1 { "" } else { "s" },
+    );
+    log.info("ready", message)
+        .array("listen", addresses)
+        .number("workers", u64::from(workers))
+        .text("queue", queue.root().as_os_str().as_bytes())
+        .number("messages", messages);
 }

@@ -1,22 +1,79 @@
 //! The threads of the workers: what each is given, and how they end.
 
+use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crossbeam::channel::{Receiver, Sender};
+use crossbeam::channel::{self, Receiver, Sender};
 use mailrace_io::epoll::{EpollIo, Settings as EpollSettings};
 use mailrace_io::uring::{Settings as RingSettings, Uring};
 use mailrace_io::{Io, IoError, OsDisk, Waker};
 use mailrace_spool::{SegmentSpool, Shared};
 use rustix::thread::CpuSet;
 
-use crate::config::IoChoice;
+use crate::config::{IoChoice, own_processors};
 use crate::log::Log;
 use crate::metrics::WorkerNumbers;
-use crate::worker::{Control, SPARE_CONNECTIONS, Telemetry, Worker, WorkerSettings};
+use crate::worker::{Control, SPARE_CONNECTIONS, Telemetry, Worker, WorkerSettings, Workers};
 
-pub(super) fn drain(threads: Vec<JoinHandle<()>>, log: &Log) {
+use super::error::{StartError, system};
+
+/// The running workers.
+pub(super) struct WorkerThreads {
+    pub(super) threads: Vec<JoinHandle<()>>,
+    /// The workers as other threads reach them.
+    pub(super) workers: Workers,
+    pub(super) numbers: Vec<Arc<WorkerNumbers>>,
+}
+
+impl WorkerThreads {
+    /// Starts a worker for each of `spools`, with one of the lists of `listeners`, and waits until all of them run.
+    pub(super) fn start(
+        common: &Common,
+        spools: Vec<SegmentSpool<OsDisk>>,
+        listeners: Vec<Vec<TcpListener>>,
+    ) -> Result<Self, StartError> {
+        let count = spools.len();
+        let processors = own_processors();
+        let numbers: Vec<Arc<WorkerNumbers>> = (0..count).map(|_| Arc::default()).collect();
+        let (started, starts) = channel::bounded(count);
+        let (mut threads, mut controls) = (Vec::new(), Vec::new());
+        for (index, (spool, listeners)) in spools.into_iter().zip(listeners).enumerate() {
+            let (sender, receiver) = channel::unbounded();
+            controls.push(sender);
+            let seat = Seat {
+                common: common.clone(),
+                processor: processors.get(index % processors.len().max(1)).copied(),
+                listeners,
+                spool,
+                numbers: Arc::clone(&numbers[index]),
+                controls: receiver,
+            };
+            let started = started.clone();
+            threads.push(spawn(&format!("worker-{index}"), move || work(index, seat, &started))?);
+        }
+        let mut wakers = vec![None; count];
+        for _ in 0..count {
+            let (index, waker) =
+                starts.recv().map_err(|_| system("start a worker")(io::ErrorKind::Other.into()))?;
+            wakers[index] = Some(waker.map_err(StartError::Io)?);
+        }
+        let wakers: Vec<Waker> = wakers.into_iter().flatten().collect();
+        wakers.iter().for_each(|waker| common.shared.add_waker(waker.clone()));
+        let workers = Workers::new(controls.into_iter().zip(wakers).collect());
+        Ok(Self { threads, workers, numbers })
+    }
+}
+
+/// Starts a thread.
+pub(super) fn spawn(name: &str, life: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(life).map_err(system("start a thread"))
+}
+
+/// Waits until all workers have ended.
+pub(super) fn join(threads: Vec<JoinHandle<()>>, log: &Log) {
     for thread in threads {
         if thread.join().is_err() {
             give_up(log);
@@ -41,10 +98,10 @@ pub(super) enum Kernel {
 }
 
 impl Kernel {
-    /// Does what was asked for; by itself it takes the ring if one can be had, and says so once if not.
+    /// Chooses what `io` asks for; with `auto` the ring where it is available, and otherwise epoll, with a warning.
     ///
-    /// Only a ring that is forbidden or not there is a reason for epoll. What a limit stands in the way of has a remedy in
-    /// the hands of whoever set the limit, which a slower start would hide: then the start fails, and names it.
+    /// Only a ring that is forbidden or missing is a reason for epoll. If a limit prevents it, the start fails and names the
+    /// limit, since an operator can raise it and a slower engine would hide it.
     pub(super) fn choose(choice: IoChoice, log: &Log) -> Self {
         match choice {
             IoChoice::Ring => Self::Ring,
@@ -58,7 +115,7 @@ impl Kernel {
                     log.warning("epoll", message).text("reason", error.to_string());
                     Self::Epoll
                 }
-                // What else is wrong a worker's own will meet, too.
+                // The ring of a worker meets any other error too.
                 _ => Self::Ring,
             },
         }
@@ -72,7 +129,7 @@ impl Kernel {
     }
 }
 
-/// The ring that shows whether there can be one: as small as can be, used as all are, and gone before the workers start.
+/// The smallest ring, which shows whether one can be made, and is gone before the workers start.
 const TRIAL: RingSettings = RingSettings {
     connections: 2,
     receive_buffers: 1,
@@ -81,40 +138,46 @@ const TRIAL: RingSettings = RingSettings {
     completion_entries: 16,
 };
 
-/// What a worker's thread is given.
-pub(super) struct Seat {
+/// What all workers have in common.
+#[derive(Clone)]
+pub(super) struct Common {
     pub(super) kernel: Kernel,
-    /// Writes that the spool has under way at once.
+    /// Writes of a spool in progress at once.
     pub(super) writers: usize,
-    pub(super) processor: Option<usize>,
-    pub(super) listeners: Vec<TcpListener>,
-    pub(super) spool: SegmentSpool<OsDisk>,
     pub(super) shared: Arc<Shared>,
     pub(super) settings: Arc<WorkerSettings>,
     pub(super) log: Log,
-    pub(super) numbers: Arc<WorkerNumbers>,
-    pub(super) controls: Receiver<Control>,
 }
 
-pub(super) type Started = Sender<(usize, Result<Waker, IoError>)>;
+/// What the thread of one worker is given.
+struct Seat {
+    common: Common,
+    processor: Option<usize>,
+    listeners: Vec<TcpListener>,
+    spool: SegmentSpool<OsDisk>,
+    numbers: Arc<WorkerNumbers>,
+    controls: Receiver<Control>,
+}
+
+type Started = Sender<(usize, Result<Waker, IoError>)>;
 
 /// A worker's thread: its `Io` belongs to the thread that makes it.
-pub(super) fn work(index: usize, seat: Seat, started: &Started) {
+fn work(index: usize, seat: Seat, started: &Started) {
     if let Some(processor) = seat.processor {
         let mut set = CpuSet::new();
         set.set(processor);
-        // Where it may not be pinned it runs where it is put.
+        // If pinning is not allowed, the scheduler places the thread.
         let _ = rustix::thread::sched_setaffinity(None, &set);
     }
-    let slots = seat.settings.max_connections + SPARE_CONNECTIONS;
+    let slots = seat.common.settings.max_connections + SPARE_CONNECTIONS;
     let connections = u32::try_from(slots).unwrap_or(u32::MAX);
-    match seat.kernel {
+    match seat.common.kernel {
         Kernel::Ring => {
             let io = Uring::new(RingSettings { connections, ..RingSettings::default() });
             work_on(io, index, seat, slots, started);
         }
         Kernel::Epoll => {
-            let writers = seat.writers;
+            let writers = seat.common.writers;
             let io = EpollIo::new(EpollSettings { connections, writers, ..EpollSettings::default() });
             work_on(io, index, seat, slots, started);
         }
@@ -132,7 +195,7 @@ fn work_on<I: Io<Disk = OsDisk>>(
     let mut io = match io {
         Ok(io) => io,
         Err(error) => {
-            // Whoever waits for it ends the process.
+            // The thread that starts the workers ends the process.
             let _ = started.send((index, Err(error)));
             return;
         }
@@ -141,20 +204,29 @@ fn work_on<I: Io<Disk = OsDisk>>(
     for listener in seat.listeners {
         io.submit(mailrace_io::Token::default(), mailrace_io::Operation::Accept(listener));
     }
-    let telemetry = Telemetry::new(seat.log.writer(), seat.numbers);
-    let worker = Worker::new(io, seat.spool, seat.shared, seat.settings, telemetry, seat.controls, slots);
+    let telemetry = Telemetry::new(seat.common.log.writer(), seat.numbers);
+    let worker = Worker::new(
+        io,
+        seat.spool,
+        seat.common.shared,
+        seat.common.settings,
+        telemetry,
+        seat.controls,
+        slots,
+    );
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run()));
     match result {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             let message = format_args!("worker {index} ended: {error}");
-            seat.log
+            seat.common
+                .log
                 .error("worker_failed", message)
                 .number("worker", index as u64)
                 .text("reason", error.to_string());
-            give_up(&seat.log);
+            give_up(&seat.common.log);
         }
         // The hook has reported it.
-        Err(_) => give_up(&seat.log),
+        Err(_) => give_up(&seat.common.log),
     }
 }
