@@ -79,54 +79,87 @@ impl<const SIZE: usize> Histogram<SIZE> {
     }
 }
 
-/// One worker's numbers.
-#[derive(Debug)]
-pub(crate) struct WorkerNumbers {
-    pub(crate) sessions: Cell,
-    pub(crate) sessions_open: Cell,
-    pub(crate) messages: Cell,
-    pub(crate) octets: Cell,
-    pub(crate) timeouts: Cell,
-    pub(crate) receive_buffer_shortages: Cell,
-    pub(crate) accept_failures: Cell,
-    pub(crate) waits_of_clients: Cell,
-    pub(crate) places_given_up: Cell,
-    pub(crate) write_failures: Cell,
-    pub(crate) content_memory: Cell,
-    pub(crate) queue_messages: Cell,
-    pub(crate) queue_octets: Cell,
-    pub(crate) queue_held: Cell,
-    pub(crate) blocks_in_use: Cell,
-    pub(crate) batches: Histogram<{ BATCH_BOUNDS.len() }>,
-    pub(crate) commit_latency: Histogram<{ LATENCY_BOUNDS.len() }>,
-    replies: [Cell; REPLY_CODES],
-    rejects: Mutex<BTreeMap<&'static str, Arc<Cell>>>,
+/// A cell of each worker that is shown as one metric.
+struct Declaration {
+    kind: Kind,
+    name: &'static str,
+    help: &'static str,
+    cell: fn(&WorkerNumbers) -> &Cell,
 }
 
-impl Default for WorkerNumbers {
-    fn default() -> Self {
-        Self {
-            sessions: Cell::default(),
-            sessions_open: Cell::default(),
-            messages: Cell::default(),
-            octets: Cell::default(),
-            timeouts: Cell::default(),
-            receive_buffer_shortages: Cell::default(),
-            accept_failures: Cell::default(),
-            waits_of_clients: Cell::default(),
-            places_given_up: Cell::default(),
-            write_failures: Cell::default(),
-            content_memory: Cell::default(),
-            queue_messages: Cell::default(),
-            queue_octets: Cell::default(),
-            queue_held: Cell::default(),
-            blocks_in_use: Cell::default(),
-            batches: Histogram::new(BATCH_BOUNDS),
-            commit_latency: Histogram::new(LATENCY_BOUNDS),
-            replies: std::array::from_fn(|_| Cell::default()),
-            rejects: Mutex::default(),
+/// How the value of a cell changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It only grows.
+    Counter,
+    Gauge,
+}
+
+/// Declares the cells of a worker: `KIND FIELD as "NAME";`, the meaning above it. The metrics show the sum over all workers.
+macro_rules! worker_numbers {
+    ($( #[doc = $help:literal] $kind:ident $field:ident as $name:literal ; )+) => {
+        /// One worker's numbers.
+        #[derive(Debug)]
+        pub(crate) struct WorkerNumbers {
+            $( #[doc = $help] pub(crate) $field: Cell, )+
+            batches: Histogram<{ BATCH_BOUNDS.len() }>,
+            commit_latency: Histogram<{ LATENCY_BOUNDS.len() }>,
+            replies: [Cell; REPLY_CODES],
+            rejects: Mutex<BTreeMap<&'static str, Arc<Cell>>>,
         }
-    }
+
+        impl Default for WorkerNumbers {
+            fn default() -> Self {
+                Self {
+                    $( $field: Cell::default(), )+
+                    batches: Histogram::new(BATCH_BOUNDS),
+                    commit_latency: Histogram::new(LATENCY_BOUNDS),
+                    replies: std::array::from_fn(|_| Cell::default()),
+                    rejects: Mutex::default(),
+                }
+            }
+        }
+
+        const DECLARATIONS: &[Declaration] = &[ $( Declaration {
+            kind: Kind::$kind,
+            name: $name,
+            help: $help,
+            cell: |numbers| &numbers.$field,
+        }, )+ ];
+    };
+}
+
+worker_numbers! {
+    /// SMTP sessions begun
+    Counter sessions as "sessions";
+    /// Messages queued
+    Counter messages as "messages";
+    /// Octets of content queued
+    Counter octets as "content_octets";
+    /// Sessions that ended because the client was silent
+    Counter timeouts as "timeouts";
+    /// Times that a connection had to wait for a receive buffer
+    Counter receive_buffer_shortages as "receive_buffer_shortages";
+    /// Connections that could not be taken
+    Counter accept_failures as "accept_failures";
+    /// Times that a connection was left to wait because its client had used up its allowance
+    Counter waits_of_clients as "client_waits";
+    /// Connections that were ended to make room for others, of such clients or where memory was used up
+    Counter places_given_up as "places_given_up";
+    /// Batches that could not be written
+    Counter write_failures as "write_failures";
+    /// SMTP sessions open
+    Gauge sessions_open as "sessions_open";
+    /// Messages in the queue
+    Gauge queue_messages as "queue_messages";
+    /// Octets of content in the queue
+    Gauge queue_octets as "queue_octets";
+    /// Messages on hold
+    Gauge queue_held as "queue_held_messages";
+    /// Octets of content and input in memory
+    Gauge content_memory as "content_memory_octets";
+    /// Blocks of memory that gather or are being written
+    Gauge blocks_in_use as "write_blocks_in_use";
 }
 
 impl WorkerNumbers {
@@ -216,6 +249,10 @@ impl Metrics {
     }
 }
 
+fn declared(kind: Kind) -> impl Iterator<Item = &'static Declaration> {
+    DECLARATIONS.iter().filter(move |declaration| declaration.kind == kind)
+}
+
 /// The features that this program was built with.
 fn features() -> String {
     let all = [
@@ -233,39 +270,9 @@ impl Collector for Metrics {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             metric.encode_counter::<NoLabelSet, u64, u64>(&value, None)
         };
-        counter("sessions", "SMTP sessions begun", self.sum(|numbers| numbers.sessions.get()))?;
-        counter("messages", "Messages queued", self.sum(|numbers| numbers.messages.get()))?;
-        counter("content_octets", "Octets of content queued", self.sum(|numbers| numbers.octets.get()))?;
-        counter(
-            "timeouts",
-            "Sessions that ended because the client was silent",
-            self.sum(|numbers| numbers.timeouts.get()),
-        )?;
-        counter(
-            "receive_buffer_shortages",
-            "Times that a connection had to wait for a receive buffer",
-            self.sum(|numbers| numbers.receive_buffer_shortages.get()),
-        )?;
-        counter(
-            "accept_failures",
-            "Connections that could not be taken",
-            self.sum(|numbers| numbers.accept_failures.get()),
-        )?;
-        counter(
-            "client_waits",
-            "Times that a connection was left to wait because its client had used up its allowance",
-            self.sum(|numbers| numbers.waits_of_clients.get()),
-        )?;
-        counter(
-            "places_given_up",
-            "Connections that were ended to make room for others, of such clients or where memory was used up",
-            self.sum(|numbers| numbers.places_given_up.get()),
-        )?;
-        counter(
-            "write_failures",
-            "Batches that could not be written",
-            self.sum(|numbers| numbers.write_failures.get()),
-        )?;
+        for Declaration { name, help, cell, .. } in declared(Kind::Counter) {
+            counter(name, help.trim(), self.sum(|numbers| cell(numbers).get()))?;
+        }
         counter("log_lines_lost", "Log lines that found no room", self.lines_lost.count())?;
 
         let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
@@ -297,26 +304,11 @@ impl Collector for Metrics {
         let mut gauge = |name: &str, help: &str, value: u64| {
             encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
         };
-        gauge("sessions_open", "SMTP sessions open", self.sum(|numbers| numbers.sessions_open.get()))?;
-        gauge("queue_messages", "Messages in the queue", self.sum(|numbers| numbers.queue_messages.get()))?;
-        gauge(
-            "queue_octets",
-            "Octets of content in the queue",
-            self.sum(|numbers| numbers.queue_octets.get()),
-        )?;
-        gauge("queue_held_messages", "Messages on hold", self.sum(|numbers| numbers.queue_held.get()))?;
+        for Declaration { name, help, cell, .. } in declared(Kind::Gauge) {
+            gauge(name, help.trim(), self.sum(|numbers| cell(numbers).get()))?;
+        }
         gauge("queue_segments", "Segment files", self.spool.segments())?;
         gauge("queue_free_octets", "Octets free on the queue's file system", self.spool.free_octets())?;
-        gauge(
-            "content_memory_octets",
-            "Octets of content and input in memory",
-            self.sum(|numbers| numbers.content_memory.get()),
-        )?;
-        gauge(
-            "write_blocks_in_use",
-            "Blocks of memory that gather or are being written",
-            self.sum(|numbers| numbers.blocks_in_use.get()),
-        )?;
 
         let mut replies =
             encoder.encode_descriptor("replies", "Replies by code", None, MetricType::Counter)?;

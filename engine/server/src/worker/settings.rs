@@ -1,4 +1,4 @@
-//! Owns what a worker is set to.
+//! What a worker is set to.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,8 +8,9 @@ use mailrace_core::{cleanup, smtp};
 
 use crate::networks::Networks;
 
-/// What a worker is set to; replaced as a whole on reload.
-#[derive(Clone, Debug)]
+/// What a worker is set to; replaced as a whole on reload. The default trusts no client and limits none. Its numbers of
+/// workers and connections, its memory and its timeouts are 0: callers set these.
+#[derive(Clone, Debug, Default)]
 pub struct WorkerSettings {
     /// The session.
     pub smtp: smtp::Settings,

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mailrace::config::Networks;
 use mailrace::worker::WorkerSettings;
 use mailrace_core::address::Destinations;
 use mailrace_core::{cleanup, smtp};
@@ -267,15 +266,9 @@ fn worker_settings(manner: &Manner, conditions: &Conditions, random: &mut Random
             hopcount_limit: manner.hopcount_limit,
             ..cleanup::Settings::default()
         },
-        mynetworks: Networks::default(),
-        own_addresses: Vec::new(),
-        host_names: Default::default(),
-        is_own_address_local: false,
-        is_mynetworks_local: false,
         smtpd_timeout: Duration::from_secs(random.between(20, 300)),
         drain_timeout: Duration::from_secs(random.between(1, 60)),
         connection_count_limit: if random.one_in(8) { 1 + u32::from(random.one_in(2)) } else { 0 },
-        event_limit_exceptions: Networks::default(),
         client_allowance: if random.one_in(2) {
             Duration::from_micros(random.magnitude(60, 20_000))
         } else {
@@ -285,5 +278,6 @@ fn worker_settings(manner: &Manner, conditions: &Conditions, random: &mut Random
         max_connections: conditions.slots - random.index(conditions.slots.min(3)),
         content_memory: usize::try_from(random.magnitude(8_000, 1 << 20)).unwrap_or(usize::MAX),
         log_connections: random.one_in(2),
+        ..WorkerSettings::default()
     }
 }
