@@ -30,7 +30,8 @@ fn sighup_puts_a_changed_configuration_into_force() {
         format!("myhostname = \"mx.example.com\"\nmynetworks = []\nrelay_domains = [\"{domain}\"]\n")
     };
     let config = directory.write("mailrace.toml", &text("example.com"));
-    let mut engine = Engine::start(&directory, &["--config", config.to_str().unwrap()]);
+    let arguments = ["--config", config.to_str().unwrap(), "--set", "engine.log_format=json"];
+    let mut engine = Engine::start(&directory, &arguments);
     let mut client = engine.client();
     client.say("MAIL FROM:<a@example.org>", "250 ");
     client.say("RCPT TO:<b@example.com>", "250 ");
@@ -38,10 +39,10 @@ fn sighup_puts_a_changed_configuration_into_force() {
 
     let _ = directory.write("mailrace.toml", "relay_domain = []\n");
     engine.signal(Signal::HUP);
-    engine.line_with("not reloaded");
+    engine.line_with("\"event\":\"reload_failed\"");
     let _ = directory.write("mailrace.toml", &text("example.net"));
     engine.signal(Signal::HUP);
-    engine.line_with("mailrace: reloaded");
+    engine.line_with("\"event\":\"reloaded\"");
     // Settings arrive at a worker before whatever comes later on a new connection.
     let mut client = engine.client();
     client.say("MAIL FROM:<a@example.org>", "250 ");

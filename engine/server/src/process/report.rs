@@ -80,3 +80,9 @@ pub(super) fn report_ready(log: &Log, addresses: &[String], workers: u16, queue:
         .text("queue", queue.root().as_os_str().as_bytes())
         .number("messages", messages);
 }
+
+/// Reports that sessions end and the process stops when they have.
+pub(super) fn report_stopping(log: &Log, signal: &'static str) {
+    let message = format_args!("stopping after {signal}: sessions end within drain_timeout");
+    log.info("stopping", message).text("signal", signal);
+}

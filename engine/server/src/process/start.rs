@@ -24,7 +24,7 @@ use super::error::{StartError, system};
 use super::limits::raise_open_files;
 use super::listen::{addresses_of, listen};
 use super::reload::{Current, InForce};
-use super::report::{report_no_submission, report_notes, report_ready, report_recovery};
+use super::report::{report_no_submission, report_notes, report_ready, report_recovery, report_stopping};
 use super::threads::{Common, Kernel, WorkerThreads, join, spawn};
 
 /// Runs the engine until SIGTERM or SIGINT, and drains it. The log has all reports, [`StartError`] included.
@@ -129,7 +129,8 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
     let pickup = pickup.inspect_err(|error| report_no_submission(log, &maildrop, error)).ok();
     report_ready(log, &addresses, count, &disk, report.messages);
 
-    wait_for_end(&mut signals, &reload);
+    let signal = wait_for_end(&mut signals, &reload);
+    report_stopping(log, signal);
     // It leaves what it has in hand for the next start, or finishes it with the workers.
     pickup.iter().for_each(Pickup::stop);
     workers.tell(|| Control::Drain);
@@ -193,13 +194,15 @@ fn start_services(
     Ok(reload)
 }
 
-/// Waits for SIGTERM or SIGINT, and passes on SIGHUP until then.
-fn wait_for_end(signals: &mut Signals, reload: &Sender<()>) {
+/// Waits for SIGTERM or SIGINT, returns its name, and passes on SIGHUP until then.
+fn wait_for_end(signals: &mut Signals, reload: &Sender<()>) -> &'static str {
     for signal in signals.forever() {
-        if signal != SIGHUP {
-            return;
+        match signal {
+            // A reload that already waits will read what is newest.
+            SIGHUP => drop(reload.try_send(())),
+            SIGINT => return "SIGINT",
+            _ => break,
         }
-        // A reload that already waits will read what is newest.
-        let _ = reload.try_send(());
     }
+    "SIGTERM"
 }
