@@ -3,6 +3,9 @@
 //! Each feature has a file that declares, checks, maps and documents its parameters: `domains`, `connections`, `session`,
 //! `rewriting`, `aliases`, `cleanup`, `checks`, `submission`, `queue`, `engine`, `tables`, `log`. `reader` leads from the text to
 //! their values, whose types are in `value`. `listing` and `reference` print what is declared.
+//!
+//! To add a parameter, declare it in the file of its feature, map it there to the settings of the part that uses it, and run
+//! the command that the test in `reference` names when docs/configuration.md is out of date.
 
 mod aliases;
 mod checks;
