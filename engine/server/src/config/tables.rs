@@ -109,3 +109,14 @@ fn table_errors(mut failed: Vec<(&TableList, TableErrors)>) -> Vec<ConfigError> 
     }
     errors
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::check;
+
+    #[test]
+    fn a_table_that_is_opened_alone_is_read_as_by_default() {
+        assert_eq!(check("").unwrap().table_settings(), TableSettings::default());
+    }
+}
