@@ -1,6 +1,6 @@
-//! Owns the memory of file writes: aligned, of fixed capacity, moved into an operation and back.
+//! The memory of file writes: aligned, of fixed capacity, moved into an operation and back.
 
-/// Alignment of a block's memory and of direct writes, in octets.
+/// Alignment of a block's memory and of direct writes, in bytes.
 pub const BLOCK_ALIGNMENT: usize = 4096;
 
 /// Aligned memory of fixed capacity that is filled from the front.
@@ -13,7 +13,7 @@ pub struct Block {
 }
 
 impl Block {
-    /// `capacity` in octets, rounded up to the alignment. The pages are touched at first use.
+    /// `capacity` in bytes, rounded up to the alignment. The pages are touched at first use.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         let capacity = capacity.next_multiple_of(BLOCK_ALIGNMENT);
@@ -22,13 +22,13 @@ impl Block {
         Self { memory, start, filled: 0, capacity }
     }
 
-    /// Capacity in octets.
+    /// Capacity in bytes.
     #[must_use]
     pub const fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Number of octets filled.
+    /// Number of bytes filled.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.filled
@@ -40,7 +40,7 @@ impl Block {
         self.filled == 0
     }
 
-    /// Number of octets that still fit.
+    /// Number of bytes that still fit.
     #[must_use]
     pub const fn room(&self) -> usize {
         self.capacity - self.filled
@@ -58,7 +58,7 @@ impl Block {
         }
     }
 
-    /// Appends octets.
+    /// Appends bytes.
     ///
     /// # Panics
     /// When they do not fit: the caller asks [`Block::room`] first.

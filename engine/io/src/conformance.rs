@@ -15,8 +15,8 @@ use crate::{
     OsFile, ReceiveEnd, SOME, Token,
 };
 
-/// Runs the suite for an `Io` with 4 connections and 2 receive buffers of 4096 octets; and what needs larger ones with 8 of
-/// 65,536 octets. `Settings` are those of the module in which it stands.
+/// Runs the suite for an `Io` with 4 connections and 2 receive buffers of 4096 bytes; and what needs larger ones with 8 of
+/// 65,536 bytes. `Settings` are those of the module in which it stands.
 macro_rules! conformance {
     ($io:ty) => {
         fn with_buffers(receive_buffers: u16, receive_buffer_size: u32) -> $io {
@@ -65,7 +65,7 @@ pub(crate) use conformance;
 /// How long something may take that takes no time.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// An `Io` with a listener, and what it completed that nobody has looked for yet.
+/// An `Io` with a listener, and what it completed that no test has taken yet.
 pub(crate) struct Bench<I> {
     pub(crate) io: I,
     pub(crate) completions: Vec<Completion>,
@@ -121,11 +121,11 @@ impl<I: Io<Disk = OsDisk>> Bench<I> {
         (client, connection)
     }
 
-    /// The octets of the next piece for `wanted`, which is given back.
+    /// The bytes of the next piece for `wanted`, which is given back.
     fn received(&mut self, wanted: Token) -> Vec<u8> {
         let piece = self.until(|completion| match completion {
             Completion::Received { token, piece, .. } if *token == wanted => {
-                // A piece cannot be copied: a stand-in that nobody gives back stays.
+                // A piece cannot be copied: a placeholder that is never given back stays.
                 let nothing = crate::Piece { owner: Serial::next(), buffer: 0, offset: 0, length: 0 };
                 Some(std::mem::replace(piece, nothing))
             }
@@ -136,7 +136,7 @@ impl<I: Io<Disk = OsDisk>> Bench<I> {
         octets
     }
 
-    /// As many octets as wanted, received again where buffers ran out.
+    /// As many bytes as wanted, received again where buffers ran out.
     fn received_in_all(&mut self, connection: ConnectionId, wanted: usize) -> Vec<u8> {
         let mut octets = Vec::new();
         while octets.len() < wanted {
@@ -241,7 +241,7 @@ pub(crate) fn some_octets_are_received_and_then_no_more<I: Io<Disk = OsDisk>>(ma
     assert_eq!(received, content);
     // All of it was there for the taking.
     assert_eq!(largest, SOME as usize);
-    // Both ways may follow each other, and what waits for octets can be stopped.
+    // Both ways may follow each other, and what waits for bytes can be stopped.
     bench.io.submit(Token(3), Operation::ReceiveSome(connection));
     bench.poll();
     bench.io.submit(Token(0), Operation::StopReceiving(connection));
@@ -284,7 +284,7 @@ pub(crate) fn receiving_stops_and_goes_on_with_what_came_meanwhile<I: Io<Disk = 
 pub(crate) fn the_end_of_a_stream_comes_behind_its_octets<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
     let mut bench = Bench::new(make());
     let (mut client, connection) = bench.connected();
-    // Both are there before anybody receives.
+    // Both are there before the server receives.
     client.write_all(b"QUIT\r\n").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     bench.poll();
@@ -301,7 +301,7 @@ pub(crate) fn urgent_octets_hold_nothing_up<I: Io<Disk = OsDisk>>(make: &impl Fn
     client.write_all(b"behind").unwrap();
     bench.poll();
     bench.io.submit(Token(2), Operation::Receive(connection));
-    // The urgent octet itself is not part of the stream.
+    // The urgent byte itself is not part of the stream.
     assert_eq!(bench.received_in_all(connection, 12), b"beforebehind");
 }
 
@@ -428,7 +428,7 @@ pub(crate) fn a_connection_comes_from_the_address_that_is_wanted<I: Io<Disk = Os
         assert_eq!(peer.ip(), source);
         client.io.submit(Token(0), Operation::Close(connection));
     }
-    // TEST-NET-3 is nobody's.
+    // TEST-NET-3 has no hosts.
     let source = Some(IpAddr::from([203, 0, 113, 1]));
     client.io.submit(Token(7), Operation::Connect { server: server.target, source });
     let error = client.until(|completion| match completion {
@@ -484,7 +484,7 @@ pub(crate) fn durable_writes_are_on_the_file<I: Io<Disk = OsDisk>>(make: &impl F
     let file = place.1.create("segment", 65_536, FileKind::Direct).unwrap();
     let mut bench = Bench::new(make());
     let file = bench.io.attach(file);
-    // More at once than anybody writes at a time; they may come back in any order.
+    // More at once than a caller writes at a time; they may come back in any order.
     (0..16).for_each(|number| write(&mut bench.io, number, file, true));
     let mut tokens = Vec::new();
     for _ in 0..16 {

@@ -1,4 +1,4 @@
-//! Owns what a queue needs of a directory: rare, blocking, never on a worker's hot path.
+//! What a queue needs of a directory: rare, blocking, never on a worker's hot path.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -48,10 +48,10 @@ pub trait Disk: Clone + Send + 'static {
     /// What the file system says; also for what is no regular file.
     fn open(&self, path: &str, kind: FileKind) -> io::Result<Self::File>;
 
-    /// Makes a new file of `size` octets with its blocks reserved (posix_fallocate), all zero, and opens it.
+    /// Makes a new file of `size` bytes with its blocks reserved (posix_fallocate), all zero, and opens it.
     ///
     /// # Errors
-    /// What the file system says; no file is left behind.
+    /// What the file system says; no file is left.
     fn create(&self, path: &str, size: u64, kind: FileKind) -> io::Result<Self::File>;
 
     /// Renames within the directory, replacing the target.
@@ -84,19 +84,19 @@ pub trait Disk: Clone + Send + 'static {
     /// What the file system says.
     fn lock(&self, path: &str) -> io::Result<Self::File>;
 
-    /// Whether a process has the directory's lock. Changes nothing, and keeps nobody from taking it.
+    /// Whether a process has the directory's lock. Changes nothing, and prevents no process from taking it.
     ///
     /// # Errors
     /// What the file system says.
     fn is_locked(&self, path: &str) -> io::Result<bool>;
 
-    /// Bits that nobody can guess or repeat.
+    /// Bits that cannot be guessed and do not repeat.
     ///
     /// # Errors
     /// What the system says.
     fn random(&self) -> io::Result<u64>;
 
-    /// Octets free for this process and octets in all.
+    /// Bytes free for this process and bytes in all.
     ///
     /// # Errors
     /// What the file system says.
@@ -109,7 +109,7 @@ pub trait Disk: Clone + Send + 'static {
         true
     }
 
-    /// Size in octets.
+    /// Size in bytes.
     ///
     /// # Errors
     /// What the file system says.
@@ -118,14 +118,14 @@ pub trait Disk: Clone + Send + 'static {
     /// Whether writes to the file go past the page cache and so must be aligned.
     fn is_direct(&self, file: &Self::File) -> bool;
 
-    /// Reads at an offset; fewer octets than asked only at the end of the file. For a file that was opened
+    /// Reads at an offset; fewer bytes than asked only at the end of the file. For a file that was opened
     /// [`FileKind::Direct`], memory, offset and length must be aligned to [`crate::BLOCK_ALIGNMENT`].
     ///
     /// # Errors
     /// What the file system says.
     fn read_at(&self, file: &Self::File, octets: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Writes all octets at an offset, with the same rule for alignment.
+    /// Writes all bytes at an offset, with the same rule for alignment.
     ///
     /// # Errors
     /// What the file system says.
@@ -230,7 +230,7 @@ impl OsDisk {
     pub fn settle_socket(&self, path: &str) -> io::Result<()> {
         let path = self.path(path);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        // Of this descriptor nobody can change what it is.
+        // The file that this descriptor refers to cannot be exchanged.
         let socket =
             rustix::fs::open(&path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         let found = rustix::fs::fstat(&socket)?;

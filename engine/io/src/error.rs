@@ -1,4 +1,4 @@
-//! Owns how the seam itself fails.
+//! How the seam itself fails.
 
 use std::fmt;
 use std::io;
@@ -36,7 +36,7 @@ pub enum IoError {
 }
 
 impl IoError {
-    /// Whether there is no ring to be had here, so that another [`Io`](crate::Io) is of use. A limit that is too low is
+    /// Whether io_uring is not available here, so that another [`Io`](crate::Io) is of use. A limit that is too low is
     /// none of it: descriptors and memory are what every `Io` needs.
     #[must_use]
     pub const fn is_ring_missing(&self) -> bool {

@@ -87,7 +87,7 @@ pub trait Io {
     /// [`IoError`] when the seam itself failed; the engine cannot go on.
     fn wait(&mut self, deadline: Option<Instant>, completions: &mut Vec<Completion>) -> Result<(), IoError>;
 
-    /// The octets of a piece that was received and not yet recycled.
+    /// The bytes of a piece that was received and not yet recycled.
     fn received(&self, piece: &Piece) -> &[u8];
 
     /// Gives a received piece back.

@@ -1,4 +1,4 @@
-//! Owns what can be asked of an [`Io`](crate::Io) and what it answers.
+//! What can be asked of an [`Io`](crate::Io) and what it answers.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -32,7 +32,7 @@ pub struct ConnectionId {
     pub generation: u32,
 }
 
-/// Received octets, lent until [`Io::recycle`](crate::Io::recycle); read with [`Io::received`](crate::Io::received).
+/// Received bytes, lent until [`Io::recycle`](crate::Io::recycle); read with [`Io::received`](crate::Io::received).
 ///
 /// Only the `Io` that lent it takes it: another one panics.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Serial {
 }
 
 impl Piece {
-    /// Number of octets, at least 1.
+    /// Number of bytes, at least 1.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a piece is never empty: end of stream is Closed")]
     pub fn len(&self) -> usize {
@@ -71,10 +71,10 @@ impl Piece {
     }
 }
 
-/// How long nobody is taken after descriptors or memory ran out, unless a connection is closed before.
+/// How long no client is accepted after descriptors or memory ran out, unless a connection is closed before.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Octets that [`Operation::ReceiveSome`] takes at most.
+/// Bytes that [`Operation::ReceiveSome`] takes at most.
 pub const SOME: u32 = 16 * 1024;
 
 /// What an [`Io`](crate::Io) can be asked to do.
@@ -94,25 +94,25 @@ pub enum Operation {
     /// Receive until the stream ends or [`Operation::StopReceiving`]: many [`Completion::Received`], then
     /// [`Completion::ReceiveEnded`].
     Receive(ConnectionId),
-    /// Receive once, at most [`SOME`] octets: one [`Completion::Received`] and [`Completion::ReceiveEnded`] with
-    /// [`ReceiveEnd::Stopped`] behind it, or only the latter. [`Operation::StopReceiving`] ends this, too.
+    /// Receive once, at most [`SOME`] bytes: one [`Completion::Received`] and [`Completion::ReceiveEnded`] with
+    /// [`ReceiveEnd::Stopped`] after it, or only the latter. [`Operation::StopReceiving`] ends this, too.
     ReceiveSome(ConnectionId),
     /// Pause receiving; pieces that were already received may still come before [`Completion::ReceiveEnded`].
     StopReceiving(ConnectionId),
-    /// Send all of the octets: one [`Completion::Sent`]. One send at a time for each connection.
+    /// Send all of the bytes: one [`Completion::Sent`]. One send at a time for each connection.
     Send(ConnectionId, Vec<u8>),
     /// End and forget a connection, whatever is under way on it. No completion names it afterwards, but for
     /// the one of a send under way.
     Close(ConnectionId),
-    /// Write `block`'s filled octets at `offset`: one [`Completion::Written`].
+    /// Write `block`'s filled bytes at `offset`: one [`Completion::Written`].
     Write {
         /// Where to.
         file: FileId,
         /// What; filled to a multiple of the alignment for a direct file.
         block: Block,
-        /// Offset in the file in octets.
+        /// Offset in the file in bytes.
         offset: u64,
-        /// Complete only when the octets would survive a loss of power (RWF_DSYNC).
+        /// Complete only when the bytes would survive a loss of power (RWF_DSYNC).
         is_durable: bool,
     },
 }
@@ -127,7 +127,7 @@ pub enum Completion {
         /// Its address.
         peer: SocketAddr,
     },
-    /// A connection could not be taken, such as for want of descriptors; accepting goes on.
+    /// A connection could not be accepted, for example because no descriptor was free; accepting continues.
     AcceptFailed {
         /// Why.
         error: io::Error,
@@ -139,13 +139,13 @@ pub enum Completion {
         /// Its name.
         result: Result<ConnectionId, io::Error>,
     },
-    /// Octets came.
+    /// Bytes came.
     Received {
         /// The operation's token.
         token: Token,
         /// From here.
         connection: ConnectionId,
-        /// The octets; to be given back.
+        /// The bytes; to be given back.
         piece: Piece,
     },
     /// No more will be received until asked again.
@@ -174,7 +174,7 @@ pub enum Completion {
         token: Token,
         /// The memory.
         block: Block,
-        /// All octets are written (and durable if so asked), or why not. A short write is an error.
+        /// All bytes are written (and durable if so asked), or why not. A short write is an error.
         result: Result<(), io::Error>,
     },
 }

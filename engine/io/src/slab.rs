@@ -1,4 +1,4 @@
-//! Owns indexed storage with stable places: what is under way in the kernel is kept alive here.
+//! Indexed storage with stable places: what is under way in the kernel is kept alive here.
 
 /// Values at places that stay the same until they are taken.
 #[derive(Debug)]

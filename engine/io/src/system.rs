@@ -1,4 +1,4 @@
-//! Owns what each [`Io`](crate::Io) over the operating system takes from it alike: clocks, random bits, and the
+//! What each [`Io`](crate::Io) over the operating system takes from it alike: clocks, random bits, and the
 //! descriptor that ends a wait.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -62,7 +62,7 @@ impl WakeDescriptor {
 
     /// Takes note of all wakes so far.
     pub(crate) fn clear(&self) {
-        // Nothing is there to read when somebody else's wake was counted with the last one.
+        // Nothing is there to read when another thread's wake was counted with the last one.
         let _ = rustix::io::read(&*self.0, &mut [0; 8]);
     }
 }

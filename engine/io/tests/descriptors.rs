@@ -37,7 +37,7 @@ fn without_descriptors_clients_wait_and_are_taken_when_there_are_some() {
     assert!((2..=4).contains(&completions.len()), "tried {} times in 350 ms", completions.len());
     assert!(waits <= 10, "{waits} waits in 350 ms");
 
-    // One that somebody else gives back is found after the pause; the next client waits again.
+    // A descriptor freed elsewhere is found after the pause; the next client waits again.
     completions.clear();
     files.pop();
     while completions.iter().all(is_out_of_descriptors) {

@@ -1,6 +1,6 @@
 //! What the file system of a queue can promise: whether what was synced is there after a loss of power.
 //!
-//! It is told by its type and its mount options. O_DIRECT tells nothing: tmpfs and overlays on it accept it.
+//! The type and mount options decide. O_DIRECT says nothing: tmpfs and overlays on it accept it.
 
 use std::fs::File;
 use std::io;

@@ -1,7 +1,7 @@
 //! Reading the files of tables and of the configuration, whatever is found under their names: a FIFO, a device, a
 //! terabyte of nothing, a file system that does not answer.
 //!
-//! A file is opened without waiting for anybody at its other end, its type and size are looked at before a byte is
+//! A file is opened without waiting for its other end, its type and size are looked at before a byte is
 //! read, and all of it happens on a thread of its own. A thread that hears nothing from the file system for a while is
 //! left to itself: the caller goes on without the file, which is not tried again before that thread is back.
 
@@ -142,7 +142,7 @@ pub(crate) fn on_own_thread<T: Send + 'static>(
             let mut abandoned = abandoned();
             is_done.store(true, Ordering::Relaxed);
             abandoned.remove(&path);
-            // Nobody may wait for it any more.
+            // Its reader may have given up.
             let _ = sender.send(result);
         }
     })?;

@@ -1,8 +1,8 @@
-//! Owns the directory in which messages that were submitted on this machine wait for the engine: `maildrop` in the
+//! The directory in which messages that were submitted on this machine wait for the engine: `maildrop` in the
 //! queue's.
 //!
-//! Anybody may make a file there and nobody but the directory's owner may list it, so that submission needs no
-//! privileged program. What keeps users from each other: file names that nobody can guess, files that only their owner
+//! Every user may create a file there and only the directory's owner may list it, so that submission needs no
+//! privileged program. What keeps users from each other: file names that cannot be guessed, files that only their owner
 //! and the engine's group may read (the directory passes its group on), and the sticky bit.
 
 use std::fs::{DirBuilder, File, Permissions};
@@ -31,7 +31,7 @@ pub(crate) const DIRECTORY: &str = "maildrop";
 const DIRECTORY_MODE: u32 = 0o3733;
 /// What others need to pass through the queue's directory.
 const PASSAGE: u32 = 0o011;
-/// Behind the name of a file that is being written.
+/// Suffix of the name of a file that is being written.
 pub(crate) const UNFINISHED: &str = ".new";
 /// Digits of a file's name.
 const NAME_SIZE: usize = 32;
@@ -56,7 +56,7 @@ impl Maildrop {
     }
 
     /// Makes the directory if it is missing, for the owner of the queue's, and lets others pass through that one. What is
-    /// there already stays as whoever runs the machine has set it.
+    /// there already stays as the operator has set it.
     ///
     /// # Errors
     /// What the file system says.
@@ -65,7 +65,7 @@ impl Maildrop {
             return Ok(());
         }
         let made = self.make_new();
-        // Somebody else may have made it meanwhile.
+        // Another process may have created it meanwhile.
         if self.0.is_dir() { Ok(()) } else { made }
     }
 
@@ -254,7 +254,7 @@ pub(crate) mod tests {
         let (directory, maildrop) = queue("modes");
         let mode = |path: &Path| path.metadata().unwrap().mode() & 0o7777;
         assert_eq!((mode(maildrop.path()), mode(&directory)), (0o3733, 0o711));
-        // What somebody has set stays.
+        // A mode that the operator has set stays.
         std::fs::set_permissions(maildrop.path(), Permissions::from_mode(0o3730)).unwrap();
         std::fs::set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
         maildrop.make().unwrap();

@@ -1,4 +1,4 @@
-//! Owns what is counted: each worker counts in memory of its own, whoever asks adds up.
+//! Counters: each worker counts in its own memory, a scrape adds them up.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -45,7 +45,7 @@ const REPLY_CODES: usize = 400;
 /// Upper bounds of the buckets, in seconds.
 const LATENCY_BOUNDS: [f64; 12] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 1.0, 10.0];
-/// Upper bounds of the buckets, in octets.
+/// Upper bounds of the buckets, in bytes.
 const BATCH_BOUNDS: [f64; 8] =
     [4_096.0, 8_192.0, 16_384.0, 32_768.0, 65_536.0, 131_072.0, 262_144.0, 1_048_576.0];
 

@@ -1,8 +1,8 @@
-//! Owns how `sendmail` finds the queue of the engine that runs with a configuration: that queue may be another than the
+//! How `sendmail` finds the queue of the engine that runs with a configuration: that queue may be another than the
 //! configuration names (`--queue`, `--set`).
 //!
-//! The engine listens on an abstract socket that is named after its configuration file, and tells whoever connects where
-//! its queue is. The name ends with the process, and leaves nothing behind. Anybody may take such a name, so an answer
+//! The engine listens on an abstract socket that is named after its configuration file, and tells each client where
+//! its queue is. The name ends with the process, and leaves no file. Any process may take such a name, so an answer
 //! counts only from a process of root, of the own user or of the configuration's owner, which the kernel vouches for.
 
 use std::fs::File;
@@ -19,10 +19,10 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 /// How long one side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Octets of an answer at most: two paths.
+/// Bytes of an answer at most: two paths.
 const ANSWER_SIZE_MAX: u64 = 2 * 4096;
 
-/// Tells everybody who asks that the engine with the configuration `config` has its queue in `queue`, on a thread that ends
+/// Answers every client that the engine with the configuration `config` has its queue in `queue`, on a thread that ends
 /// with the process.
 ///
 /// # Errors
@@ -36,7 +36,7 @@ pub(crate) fn publish(config: &Path, queue: &Path) -> io::Result<()> {
             match stream {
                 // Who went away needs no answer.
                 Ok(stream) => drop(tell(stream, &answer)),
-                // Such as for want of descriptors: some will be free later.
+                // For example, no descriptor is free: some will be later.
                 Err(_) => std::thread::park_timeout(Duration::from_millis(100)),
             }
         }
@@ -65,7 +65,7 @@ pub(crate) fn queue_of(config: &Path) -> Option<PathBuf> {
     Some(PathBuf::from(std::ffi::OsString::from_vec(queue.to_vec())))
 }
 
-/// Somebody who has the name and accepts nobody holds up no one for long.
+/// A process that has the name and does not accept delays callers only briefly.
 fn connect(config: &Path) -> io::Result<UnixStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_write_timeout(Some(PATIENCE))?;
@@ -74,7 +74,7 @@ fn connect(config: &Path) -> io::Result<UnixStream> {
     Ok(socket.into())
 }
 
-/// A name has 107 octets at most, and a path may have more.
+/// A name has 107 bytes at most, and a path may have more.
 fn name_of(config: &Path) -> String {
     format!("mailrace-{:016x}", checksum(config.as_os_str().as_bytes(), 0))
 }

@@ -41,7 +41,7 @@ pub(crate) enum WaitsFor {
     Close,
 }
 
-/// Whether octets may come.
+/// Whether bytes may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Receiving {
     On,
@@ -55,7 +55,7 @@ pub(crate) enum Receiving {
 pub(crate) enum Outcome {
     /// Nothing but to send replies.
     Goes,
-    /// Come back after so many milliseconds.
+    /// Resume after this number of milliseconds.
     Delay(u32),
     /// A message is whole.
     Message,
@@ -65,7 +65,7 @@ impl Client {
     pub(crate) fn new(connection: ConnectionId, origin: Origin, is_strict: bool) -> Self {
         Self {
             connection,
-            // A sink takes mail for everybody.
+            // A sink accepts mail for every recipient.
             session: Session::new(origin, true),
             replies: Vec::new(),
             backlog: Vec::new(),
@@ -134,7 +134,7 @@ impl Client {
                     self.waits_for = WaitsFor::Delay;
                     return (used, Outcome::Delay(milliseconds));
                 }
-                // A sink has no tables: an answer that nobody will give is not waited for.
+                // A sink has no tables: it waits for no answer.
                 Event::Close | Event::Ask(_) => self.waits_for = WaitsFor::Close,
             }
         }

@@ -308,5 +308,5 @@ fn store(directory: &Path, id: QueueId, envelope: &Envelope, content: &[u8]) -> 
 
 /// How late a signal may be seen.
 const TICK: Duration = Duration::from_millis(100);
-/// Octets of a client that wait for its session before nothing more is received.
+/// Bytes of a client that wait for its session before nothing more is received.
 const BACKLOG_MAX: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! Owns which domains are ours.
+//! Which domains are ours.
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Owns lists of addresses as they stand in header fields (RFC 5322 §3.4): where each address is, and how a list
+//! Lists of addresses in header fields (RFC 5322 §3.4): where each address is, and how a list
 //! is written again.
 //!
 //! Nothing is thrown away: text that is no address stays where it is. A comment inside an address moves behind
@@ -18,7 +18,7 @@ pub enum Part<'a> {
     Address(ArenaVec<'a, Token<'a>>),
     /// What stands between addresses.
     Token(Token<'a>),
-    /// The colon behind a group's name.
+    /// The colon after a group's name.
     GroupStart,
 }
 
@@ -56,7 +56,7 @@ impl<'a> AddressList<'a> {
     }
 
     /// Appends the list in external form to `out`, a line feed after each comma. Of an entry with more than 250
-    /// octets besides its address only the address is written.
+    /// bytes besides its address only the address is written.
     pub fn write(&self, arena: &'a Bump, out: &mut ArenaVec<'a, u8>) {
         let mut entry = Entry::default();
         entry.begin(out.len());
@@ -94,7 +94,7 @@ impl<'a> AddressList<'a> {
     }
 }
 
-/// The addresses of a list in which nothing is unusual: each stands alone or in brackets behind words or a quoted
+/// The addresses of a list in which nothing is unusual: each is alone or in brackets after words or a quoted
 /// string, and is complete as it is ([`super::rewrite`] leaves it alone). `None` for any other list.
 #[must_use]
 pub(crate) fn plain_addresses<'a>(arena: &'a Bump, text: &'a [u8]) -> Option<ArenaVec<'a, &'a [u8]>> {
@@ -146,7 +146,7 @@ struct Entry<'l, 'a> {
     address_size: usize,
 }
 
-/// Octets of an entry that are no address: with more of them some software would overflow.
+/// Bytes of an entry that are no address: with more of them some software would overflow.
 const NO_ADDRESS_SIZE_MAX: usize = 250;
 
 impl<'l, 'a> Entry<'l, 'a> {
@@ -167,7 +167,7 @@ impl<'l, 'a> Entry<'l, 'a> {
     }
 }
 
-/// Whether a blank is written between two parts.
+/// Whether a space is written between two parts.
 fn is_blank_between(part: &Part<'_>, next: &Part<'_>) -> bool {
     let is_text = |part: &Part<'_>| match part {
         Part::Address(_) => true,
@@ -190,7 +190,7 @@ pub(super) fn write_address<'a>(arena: &'a Bump, tokens: &[Token<'_>], out: &mut
 pub(crate) fn write_tokens(tokens: &[Token<'_>], out: &mut ArenaVec<'_, u8>) {
     for (index, token) in tokens.iter().enumerate() {
         write_token(token, out);
-        // Behind a comma also where nothing follows: so an address that ends in one counts as changed.
+        // After a comma also where nothing follows: so an address that ends in one counts as changed.
         if token.is_operator(b',') || is_blank_after(token, tokens.get(index + 1)) {
             out.push(b' ');
         }
@@ -250,7 +250,7 @@ fn write_escaped(text: &[u8], escaped: &[u8], out: &mut ArenaVec<'_, u8>) {
     }
 }
 
-/// Finds the addresses, from the end of the tokens to their front: what a token means is told by what follows it.
+/// Finds the addresses, from the end of the tokens to their front: what follows a token says what it means.
 struct Reader<'t, 'a> {
     arena: &'a Bump,
     tokens: &'t [Token<'a>],
@@ -263,7 +263,7 @@ struct Reader<'t, 'a> {
 impl<'a> Reader<'_, 'a> {
     fn read(&mut self) {
         let mut left = self.tokens.len();
-        // A word may begin the address at hand, or belong to it behind an operator.
+        // A word may begin the address at hand, or belong to it after an operator.
         let mut may_take_word = true;
         let mut is_in_group = false;
         // The token at hand ends what was skipped: it is no part of an address.

@@ -1,4 +1,4 @@
-//! Owns the paths of MAIL and RCPT (RFC 5321 §4.1.2).
+//! The paths of MAIL and RCPT (RFC 5321 §4.1.2).
 //!
 //! Lenient as Postfix is: what the brackets hold is read like an address in a header field, so that comments, blanks
 //! and quotes come out as what they mean. What can be read in two ways is refused.
@@ -17,7 +17,7 @@ pub struct PathError;
 
 /// Splits `argument` into a path and what follows it, the blanks between them not included.
 ///
-/// `argument`: the octets after `FROM:` or `TO:`, no line end. The path comes in internal form, empty for `<>`; a
+/// `argument`: the bytes after `FROM:` or `TO:`, no line end. The path comes in internal form, empty for `<>`; a
 /// source route is accepted and dropped (§3.3, appendix C). `is_strict`: brackets are needed, and nothing may stand
 /// beside them.
 ///
@@ -74,7 +74,7 @@ fn plain_path(argument: &[u8]) -> Option<(&[u8], &[u8])> {
     is_plain.then(|| (inner, rest.trim_ascii()))
 }
 
-/// The octets up to a blank outside of quotes and brackets.
+/// The bytes up to a space outside of quotes and brackets.
 fn first_word(argument: &[u8]) -> Result<(&[u8], &[u8]), PathError> {
     let (size, is_closed) = word_size(argument);
     if !is_closed {
@@ -83,7 +83,7 @@ fn first_word(argument: &[u8]) -> Result<(&[u8], &[u8]), PathError> {
     Ok(argument.split_at_checked(size).unwrap_or((argument, b"")))
 }
 
-/// Bytes of the word at the front of `text`, up to a blank outside of quotes and angle brackets, and whether all of
+/// Bytes of the word at the front of `text`, up to a space outside of quotes and angle brackets, and whether all of
 /// these are closed. Postfix splits commands so.
 pub(crate) fn word_size(text: &[u8]) -> (usize, bool) {
     let mut at = 0;
@@ -117,7 +117,7 @@ pub fn literal_address(literal: &[u8]) -> Option<core::net::IpAddr> {
 }
 
 /// Whether a domain can be one: labels of letters, digits, hyphens inside and underscores, or an address literal. A
-/// number or a bare IP address is none. Octets above 127 count as letters (RFC 6531).
+/// number or a bare IP address is none. Bytes above 127 count as letters (RFC 6531).
 #[must_use]
 pub fn is_domain(domain: &[u8]) -> bool {
     if domain.starts_with(b"[") {

@@ -1,4 +1,4 @@
-//! Owns the two spellings of an address: internal (what it means) and external (its local-part quoted).
+//! The two spellings of an address: internal (what it means) and external (its local-part quoted).
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
@@ -106,7 +106,7 @@ fn split_route(address: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Whether a local-part needs no quotes; octets above 127 count as letters.
+/// Whether a local-part needs no quotes; bytes above 127 count as letters.
 fn is_dot_string(local: &[u8]) -> bool {
     let mut before = b'.';
     for octet in local {
@@ -118,7 +118,7 @@ fn is_dot_string(local: &[u8]) -> bool {
     before != b'.'
 }
 
-/// The octets of a dot-string.
+/// The bytes of a dot-string.
 static NEEDS_NO_QUOTES: OctetTable<bool> = {
     let mut table = OctetTable::filled(true);
     let mut octet = 0_u8;

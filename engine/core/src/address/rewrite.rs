@@ -1,4 +1,4 @@
-//! Owns the trivial rewrite: how one address becomes `user@fully.qualified.domain`, as Postfix's trivial-rewrite
+//! The trivial rewrite: how one address becomes `user@fully.qualified.domain`, as Postfix's trivial-rewrite
 //! does it.
 
 use alloc::vec::Vec;
@@ -37,9 +37,9 @@ impl Default for RewriteRules {
 /// What incomplete addresses are completed with.
 #[derive(Clone, Debug, Default)]
 pub struct RewriteContext {
-    /// Behind `user`; empty: nothing is.
+    /// Follows `user`; empty: nothing is.
     pub origin: Vec<u8>,
-    /// Behind `user@host`; empty: nothing is.
+    /// Follows `user@host`; empty: nothing is.
     pub domain: Vec<u8>,
 }
 
@@ -179,7 +179,7 @@ fn complete<'a>(
             swapped.extend(tokens.iter().skip(bang + 1));
             swapped.push(Token::operator(b'@'));
             if bang == 0 {
-                // With no site before the sign Postfix writes what is behind it without blanks.
+                // With no site before the sign Postfix writes what follows it without spaces.
                 swapped.iter_mut().for_each(|token| token.is_joined = true);
             }
             swapped.extend(tokens.iter().take(bang));
@@ -219,7 +219,7 @@ fn append<'a>(arena: &'a Bump, text: &'a [u8], tokens: &mut ArenaVec<'a, Token<'
     tokens.iter_mut().skip(start).for_each(|token| token.is_joined = true);
 }
 
-/// Only one dot, and none that stands behind another or behind the `@`: what is broken stays recognisable.
+/// Only one dot, and none after another dot or after the `@`: a malformed address stays recognisable.
 fn drop_trailing_dot<'a>(
     tokens: &mut ArenaVec<'a, Token<'a>>,
     note: &mut impl FnMut(RewriteStep, &[Token<'a>]),
@@ -272,7 +272,7 @@ const DOT: u8 = 2;
 /// Between local-part and domain.
 const AT: u8 = 3;
 
-/// What each octet is in a plain address; 0: it is not in one.
+/// What each byte is in a plain address; 0: it is not in one.
 static PLAIN: OctetTable<u8> = {
     let mut plain = OctetTable::filled(0);
     let mut octet = 0;

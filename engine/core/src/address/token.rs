@@ -1,4 +1,4 @@
-//! Owns the words of address text: how octets become tokens (RFC 5322 §3.2, with the operators `%`, `!` and `|`).
+//! The words of address text: how bytes become tokens (RFC 5322 §3.2, with the operators `%`, `!` and `|`).
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
@@ -16,7 +16,7 @@ pub enum TokenKind {
     Comment,
     /// A domain literal; the text stands without its brackets.
     Literal,
-    /// One octet that separates the others, such as `@`.
+    /// One byte that separates the others, such as `@`.
     Operator(u8),
 }
 
@@ -27,7 +27,7 @@ pub struct Token<'a> {
     pub kind: TokenKind,
     /// Its meaning, for operators nothing.
     pub text: &'a [u8],
-    /// It stands directly behind its neighbour: no blank comes between them when the tokens are written.
+    /// It directly follows its neighbour: no space separates them when the tokens are written.
     pub(crate) is_joined: bool,
 }
 
@@ -54,7 +54,7 @@ impl<'a> Token<'a> {
     }
 }
 
-/// Appends the tokens of `text`, at most `limit`; what comes behind them is left out.
+/// Appends the tokens of `text`, at most `limit`; the rest is left out.
 pub fn scan<'a>(arena: &'a Bump, text: &'a [u8], limit: usize, tokens: &mut ArenaVec<'a, Token<'a>>) {
     let mut at = 0;
     let limit = tokens.len().saturating_add(limit);
@@ -78,7 +78,7 @@ pub fn scan<'a>(arena: &'a Bump, text: &'a [u8], limit: usize, tokens: &mut Aren
     }
 }
 
-/// A comment from behind its first parenthesis on, as it is spelled; comments nest.
+/// A comment from after its first parenthesis on, as it is spelled; comments nest.
 fn comment<'a>(text: &'a [u8], at: &mut usize) -> Token<'a> {
     let start = *at - 1;
     let mut depth = 1;
@@ -113,7 +113,7 @@ fn atom<'a>(arena: &'a Bump, text: &'a [u8], at: &mut usize) -> Token<'a> {
     Token::word(if is_plain { TokenKind::Atom } else { TokenKind::Quoted }, word)
 }
 
-/// The octets up to one that `is_part` refuses: a backslash makes any octet part, blanks of all kinds become
+/// The bytes up to one that `is_part` refuses: a backslash makes any byte part, blanks of all kinds become
 /// spaces.
 fn collect<'a>(arena: &'a Bump, text: &'a [u8], at: &mut usize, is_part: impl Fn(u8) -> bool) -> &'a [u8] {
     let rest = text.get(*at..).unwrap_or_default();
@@ -125,7 +125,7 @@ fn collect<'a>(arena: &'a Bump, text: &'a [u8], at: &mut usize, is_part: impl Fn
     if behind.first().is_none_or(|octet| *octet == 0 || *octet != b'\\' && !is_part(*octet)) {
         return front;
     }
-    // Not for all that follows: a field may have as many such words as it has octets.
+    // Not for all that follows: a field may have as many such words as it has bytes.
     let mut out = ArenaVec::with_capacity_in(front.len() + 16, arena);
     out.extend_from_slice_copy(front);
     while let Some(mut octet) = octet_at(text, *at) {
@@ -144,7 +144,7 @@ fn collect<'a>(arena: &'a Bump, text: &'a [u8], at: &mut usize, is_part: impl Fn
     out.into_bump_slice()
 }
 
-/// The octet there; none behind the end, which a NUL is too.
+/// The byte there; none after the end, which a NUL is too.
 fn octet_at(text: &[u8], at: usize) -> Option<u8> {
     text.get(at).copied().filter(|octet| *octet != 0)
 }
@@ -164,7 +164,7 @@ const BLANK: u8 = 2;
 /// What an atom cannot hold besides.
 const CONTROL: u8 = 4;
 
-/// For each octet what keeps it out of an atom.
+/// For each byte what keeps it out of an atom.
 static CLASS: OctetTable<u8> = {
     let mut class = OctetTable::filled(0);
     let mut octet = 0_u8;

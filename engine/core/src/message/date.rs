@@ -1,4 +1,4 @@
-//! Owns dates as mail writes them (RFC 5322 §3.3).
+//! Dates as mail writes them (RFC 5322 §3.3).
 
 use alloc::vec::Vec;
 
@@ -12,7 +12,7 @@ use crate::Timestamp;
 pub struct Zone {
     /// Seconds east of Greenwich.
     pub offset_seconds: i32,
-    /// What stands in parentheses, such as `UTC`.
+    /// The text in parentheses, such as `UTC`.
     pub abbreviation: Vec<u8>,
 }
 
@@ -69,7 +69,7 @@ impl Civil {
     }
 }
 
-/// Writes `Tue, 24 Nov 2026 02:09:59 +0000 (UTC)`; a day below ten has a blank before it, as in Postfix.
+/// Writes `Tue, 24 Nov 2026 02:09:59 +0000 (UTC)`; a day below ten has a space before it, as in Postfix.
 pub fn write_date(out: &mut ArenaVec<'_, u8>, time: Timestamp, zone: &Zone) {
     let civil = Civil::new(time, zone.offset_seconds);
     out.extend_from_slice_copy(WEEKDAYS.get(usize::from(civil.weekday)).copied().unwrap_or(b"???"));

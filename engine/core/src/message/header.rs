@@ -1,11 +1,11 @@
-//! Owns the fields of a header section as slices of the content (RFC 5322 §2.2).
+//! The fields of a header section as slices of the content (RFC 5322 §2.2).
 
 /// The next thing in a header section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item<'a> {
     /// A whole field, folded lines and last line end included.
     Field(Field<'a>),
-    /// The empty line that ends the header section; so many octets.
+    /// The empty line that ends the header section; its length in bytes.
     End(usize),
     /// A line that is no field: the body begins here, without an empty line.
     Body,
@@ -16,11 +16,11 @@ pub enum Item<'a> {
 /// One field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field<'a> {
-    /// All octets of the field, with its line ends.
+    /// All bytes of the field, with its line ends.
     pub raw: &'a [u8],
-    /// Octets of the name, at the front of `raw`.
+    /// Bytes of the name, at the front of `raw`.
     pub name_size: usize,
-    /// Where the colon stands in `raw`; past the name if blanks are between them.
+    /// The offset of the colon in `raw`; past the name if spaces are between them.
     pub colon: usize,
     /// It goes over several lines.
     pub is_folded: bool,
@@ -56,7 +56,7 @@ impl<'a> Field<'a> {
 #[inline(always)] // An item that goes through memory costs as much as finding it.
 pub fn next_item(input: &[u8], is_whole: bool) -> Item<'_> {
     let name_size = name_size(input);
-    let Some(colon) = colon_behind(input, name_size) else { return no_field(input, is_whole) };
+    let Some(colon) = colon_after(input, name_size) else { return no_field(input, is_whole) };
     let mut end = colon + 1;
     let (mut is_folded, mut has_nul) = (false, false);
     loop {
@@ -66,7 +66,7 @@ pub fn next_item(input: &[u8], is_whole: bool) -> Item<'_> {
             Some(b' ' | b'\t') => is_folded = true,
             Some(_) => break,
             None if is_whole => break,
-            // Whether the field goes on is told by the next octet.
+            // The next byte says whether the field continues.
             None => return Item::Incomplete,
         }
     }
@@ -83,17 +83,17 @@ fn no_field(input: &[u8], is_whole: bool) -> Item<'_> {
     }
 }
 
-/// Octets of the field name at the front of a line and the place of the colon; `None` if the line is no field.
+/// Bytes of the field name at the front of a line and the place of the colon; `None` if the line is no field.
 ///
 /// A name is printable ASCII without blank and colon; blanks may stand before the colon.
 #[must_use]
 pub fn field_name(line: &[u8]) -> Option<(usize, usize)> {
     let name_size = name_size(line);
-    colon_behind(line, name_size).map(|colon| (name_size, colon))
+    colon_after(line, name_size).map(|colon| (name_size, colon))
 }
 
-/// The place of the colon behind a name of so many octets.
-fn colon_behind(line: &[u8], name_size: usize) -> Option<usize> {
+/// The offset of the colon after a name of `name_size` bytes.
+fn colon_after(line: &[u8], name_size: usize) -> Option<usize> {
     if name_size == 0 {
         return None;
     }
@@ -108,7 +108,7 @@ fn colon_behind(line: &[u8], name_size: usize) -> Option<usize> {
     }
 }
 
-/// Octets at the front of `line` that a field name may have, eight looked at at once.
+/// Bytes at the front of `line` that a field name may have, eight looked at at once.
 fn name_size(line: &[u8]) -> usize {
     let mut size = 0;
     let mut rest = line;
@@ -128,7 +128,7 @@ const fn is_name_octet(octet: u8) -> bool {
     matches!(octet, 33..=57 | 59..=126)
 }
 
-/// [`is_name_octet`] for eight octets: the highest bit of each that is none. No sum of two octets carries over, since
+/// [`is_name_octet`] for eight bytes: the highest bit of each that is none. No sum of two bytes carries over, since
 /// their highest bits are left out.
 const fn others_than_name(word: u64) -> u64 {
     const EACH: u64 = 0x0101_0101_0101_0101;

@@ -1,6 +1,6 @@
-//! Owns the structure of content: where the header sections and bodies of its parts are (RFC 2045, RFC 2046).
+//! The structure of content: where the header sections and bodies of its parts are (RFC 2045, RFC 2046).
 //!
-//! Boundaries are matched as Postfix matches them: text behind one does not matter, a part whose closing boundary is
+//! Boundaries are matched as Postfix matches them: text after one does not matter, a part whose closing boundary is
 //! missing ends at the next one of an outer multipart, and each `boundary=` of a Content-Type counts.
 
 use alloc::boxed::Box;
@@ -35,7 +35,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// What the octets are without the encoding.
+    /// What the bytes are without the encoding.
     const fn domain(self) -> Self {
         match self {
             Self::Base64 | Self::QuotedPrintable => Self::SevenBit,
@@ -116,7 +116,7 @@ impl Structure {
     }
 
     /// Takes what follows the colon of a Content-Type field. `depth_max` multiparts may be open, of each boundary
-    /// `boundary_size_max` octets count.
+    /// `boundary_size_max` bytes count.
     ///
     /// # Errors
     /// [`TooDeep`]: a multipart was not opened.

@@ -1,4 +1,4 @@
-//! Owns the Received field (RFC 5321 §4.4) in the form that Postfix's operators know.
+//! The Received field (RFC 5321 §4.4) in the form that Postfix's operators know.
 
 use bumpalo::collections::Vec as ArenaVec;
 use core::fmt::Write;
@@ -130,7 +130,7 @@ fn write_for(out: &mut ArenaVec<'_, u8>, envelope: &Envelope) {
     out.extend_from_slice_copy(b">; ");
 }
 
-/// Octets of a HELO name that cannot break the field's syntax.
+/// Bytes of a HELO name that cannot break the field's syntax.
 const fn is_safe_in_comment(octet: u8) -> bool {
     match octet {
         b'<' | b'>' | b'(' | b')' | b'\\' | b'"' | b';' | b'@' => false,

@@ -1,9 +1,9 @@
-//! Owns the receive buffers: filled one after the other, lent out in pieces.
+//! The receive buffers: filled one after the other, lent out in pieces.
 
 use crate::Piece;
 use crate::operation::Serial;
 
-/// Octets that one receive takes at most. What a client sends beyond has to wait until the others had their turn.
+/// Bytes that one receive takes at most. What a client sends beyond has to wait until the others had their turn.
 const RECEIVE_SIZE_MAX: usize = 64 * 1024;
 
 /// A buffer with less room than this share of it is full: small receives cost as much as large ones.
@@ -25,14 +25,14 @@ pub(super) struct ReceiveBuffers {
 
 #[derive(Clone, Copy, Default)]
 struct BufferState {
-    /// Octets from its start that were received into.
+    /// Bytes from its start that were received into.
     used: u32,
     /// Pieces lent out.
     lent: u32,
 }
 
 impl ReceiveBuffers {
-    /// `count` buffers of `size` octets; their pages are touched at first use.
+    /// `count` buffers of `size` bytes; their pages are touched at first use.
     pub(super) fn new(count: u16, size: u32) -> Self {
         Self {
             serial: Serial::next(),
@@ -44,7 +44,7 @@ impl ReceiveBuffers {
         }
     }
 
-    /// Where the next octets go; `None` when all buffers are full and lent out.
+    /// Where the next bytes go; `None` when all buffers are full and lent out.
     pub(super) fn room(&mut self) -> Option<&mut [u8]> {
         let buffer = match self.current {
             Some(buffer) if self.size - self.state(buffer).used >= self.size / ROOM_SHARE_MIN => buffer,
@@ -57,7 +57,7 @@ impl ReceiveBuffers {
         Some(&mut self.memory[start..end])
     }
 
-    /// Lends the first `length` octets of what [`ReceiveBuffers::room`] gave last.
+    /// Lends the first `length` bytes of what [`ReceiveBuffers::room`] gave last.
     pub(super) fn lend(&mut self, length: usize) -> Piece {
         let buffer = self.current.expect("octets were received into the current buffer");
         let length = u32::try_from(length).expect("a receive is smaller than a buffer");
@@ -69,7 +69,7 @@ impl ReceiveBuffers {
         Piece { owner: self.serial, buffer, offset, length }
     }
 
-    /// The octets of a piece that is lent out.
+    /// The bytes of a piece that is lent out.
     pub(super) fn octets(&self, piece: &Piece) -> &[u8] {
         assert!(piece.owner == self.serial, "a piece is read from the buffers that lent it");
         let start = self.start(piece.buffer) + piece.offset as usize;

@@ -3,7 +3,7 @@
 //!
 //! Descriptors are watched edge-triggered and registered once, when a connection begins; what an event said is kept in the
 //! table until a receive or send finds it used up. So a message costs no `epoll_ctl`, and interest never has to follow
-//! what the engine waits for. A connection that can go on stands in a line; each gets one receive of bounded size a wait,
+//! what the engine waits for. A connection that can go on is queued; each gets one receive of bounded size per wait,
 //! so that one that floods has no more of a turn than the others.
 //!
 //! Receives are done inside [`Io::wait`]; sends and closes when they are submitted, since they nearly always need no
@@ -65,7 +65,7 @@ pub struct EpollIo {
     writers: Writers,
     /// Found at submission, to be handed out at the next wait.
     ready: Vec<Completion>,
-    /// A listener could not be watched: nobody would ever be taken.
+    /// A listener could not be watched: no client would ever be accepted.
     failure: Option<IoError>,
     now: Instant,
     random: Random,
@@ -117,7 +117,7 @@ impl Watched {
     }
 }
 
-/// Whether a listening socket has a client. Who cannot ask has one: it is found out when it is taken.
+/// Whether a listening socket has a client. If poll fails, a client is assumed to wait: accept will tell.
 fn is_readable(socket: &TcpListener) -> bool {
     let mut sockets = [PollFd::new(socket, PollFlags::IN)];
     rustix::event::poll(&mut sockets, Some(&Timespec::default())) != Ok(0)
@@ -504,7 +504,7 @@ impl Io for EpollIo {
         if self.can_accept() {
             self.accept(completions);
         }
-        // Those that can go on again afterwards stand behind the others, for the next wait.
+        // Those that can continue are queued after the others, for the next wait.
         for _ in 0..self.line.len() {
             if completions.len() >= completions_max {
                 break;

@@ -1,4 +1,4 @@
-//! Owns what an [`EpollIo`](super::EpollIo) is made with.
+//! What an [`EpollIo`](super::EpollIo) is made with.
 
 /// Sizes of one worker's `Io`; all memory is bounded by them.
 #[derive(Clone, Copy, Debug)]
@@ -7,7 +7,7 @@ pub struct Settings {
     pub connections: u32,
     /// Number of receive buffers.
     pub receive_buffers: u16,
-    /// Octets of each; many pieces share one.
+    /// Bytes of each; many pieces share one.
     pub receive_buffer_size: u32,
     /// Writes under way at once, each on a thread of its own; more wait their turn. At least 1.
     pub writers: usize,

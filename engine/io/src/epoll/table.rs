@@ -1,4 +1,4 @@
-//! Owns the table of connections: what each waits for, and what its socket is known to be ready for.
+//! The table of connections: what each waits for, and what its socket is known to be ready for.
 
 use std::os::fd::OwnedFd;
 
@@ -37,11 +37,11 @@ pub(super) struct Connection {
     pub(super) has_room: bool,
     /// The kernel tells of room. Few sends ever find none, so it is asked to only then.
     pub(super) is_room_watched: bool,
-    /// It stands in the line of those that can go on.
+    /// It is in the queue of those that can continue.
     pub(super) is_queued: bool,
 }
 
-/// A send of which octets are left.
+/// A send of which bytes are left.
 pub(super) struct SendUnderWay {
     pub(super) token: Token,
     pub(super) memory: Vec<u8>,
@@ -53,9 +53,9 @@ pub(super) struct SendUnderWay {
 pub(super) enum Input {
     /// Nothing, until an event.
     Empty,
-    /// Octets; none any more after a receive that got fewer than it asked for.
+    /// Bytes; none any more after a receive that got fewer than it asked for.
     Octets,
-    /// Also the end of the stream, an error or urgent octets, before which a receive stops short: only one that finds
+    /// Also the end of the stream, an error or urgent bytes, before which a receive stops short: only one that finds
     /// nothing tells that nothing is left.
     OctetsAndMore,
 }

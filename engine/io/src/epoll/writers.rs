@@ -1,4 +1,4 @@
-//! Owns the threads that write to files: a durable write blocks, and a worker must not.
+//! The threads that write to files: a durable write blocks, and a worker must not.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -103,9 +103,9 @@ fn work(queue: &Queue, done: &Sender<Completion>, waker: &Waker) {
         let result = write_whole(block.filled(), offset, |octets, offset| {
             rustix::io::pwritev2(&file.file, &[IoSlice::new(octets)], offset, flags)
         });
-        // Whoever sees the completion may detach the file.
+        // The thread that sees the completion may detach the file.
         drop(file);
-        // Nobody asks any more when the worker is being dropped.
+        // No thread asks any more when the worker is being dropped.
         let _ = done.send(Completion::Written { token, block, result });
         waker.wake();
     }

@@ -1,11 +1,11 @@
-//! Owns the simulated disk: sectors, what of them would survive a loss of power, and the names of files.
+//! The simulated disk: sectors, what of them would survive a loss of power, and the names of files.
 //!
 //! A file has what is read now, and what is durable; sectors that differ are in a cache (the kernel's or the disk's
 //! own, it makes no difference here). A killed process leaves the cache as it is. When the power is cut any of its
 //! sectors may have reached the disk, in any order. A sector is written as a whole or not at all.
 //!
 //! Names are kept as a journalling file system keeps them: creations, renames and removals become durable in their
-//! order, all of them at the next [`Disk::sync_directory`]; when the power is cut the first so many of them are.
+//! order, all of them at the next [`Disk::sync_directory`]; when the power is cut only the first few of them are.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -15,7 +15,7 @@ use super::world::{State, Step, lock};
 use super::{Fault, Random};
 use crate::{BLOCK_ALIGNMENT, Disk, FileKind};
 
-/// Octets that a disk writes as a whole or not at all.
+/// Bytes that a disk writes as a whole or not at all.
 pub(super) const SECTOR_SIZE: usize = 512;
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -46,9 +46,9 @@ impl Drop for Lock {
     }
 }
 
-/// Octets of a file that the disk damaged while it said that all was well.
+/// Bytes of a file that the disk damaged while it said that all was well.
 ///
-/// Whoever checks the queue finds in it which records were hit.
+/// A check of the queue reads from it which records were hit.
 #[derive(Clone, Debug)]
 pub struct Corruption {
     /// The file as it should be, or was.
@@ -126,7 +126,7 @@ pub(super) enum Landing {
 }
 
 impl Content {
-    /// Puts octets in place; `is_durable`: for good.
+    /// Puts bytes in place; `is_durable`: for good.
     fn put(&mut self, octets: &[u8], offset: usize, is_durable: bool) {
         let end = offset + octets.len();
         if self.octets.len() < end {
@@ -238,7 +238,7 @@ impl Files {
         self.names.values().map(|number| self.size(*number) as u64).sum()
     }
 
-    /// Puts a write's octets in place.
+    /// Puts a write's bytes in place.
     pub(super) fn put(
         &mut self,
         number: u64,
@@ -296,7 +296,7 @@ impl Files {
         self.corruptions.push(corruption);
     }
 
-    /// Puts octets where they do not belong.
+    /// Puts bytes where they do not belong.
     pub(super) fn misdirect(&mut self, octets: &[u8], random: &mut Random) {
         let numbers: Vec<u64> = self.names.values().copied().collect();
         let target = *random.pick(&numbers);
@@ -337,7 +337,7 @@ impl Files {
         self.note_corruption(Corruption { octets: before, from: place, to: place + 1, number });
     }
 
-    /// What the disk damaged since this was asked last. Where the front of a file was hit, what was written behind it later
+    /// What the disk damaged since this was asked last. Where the front of a file was hit, what was written after it later
     /// is hit too.
     pub(super) fn take_corruptions(&mut self) -> Vec<Corruption> {
         let mut corruptions = std::mem::take(&mut self.corruptions);

@@ -1,4 +1,4 @@
-//! Owns what can go wrong in a simulated world, and how often it does in one.
+//! What can go wrong in a simulated world, and how often it does in one.
 
 use super::Random;
 
@@ -7,7 +7,7 @@ use super::Random;
 pub enum Fault {
     /// A receive brings less than is there.
     ShortReceive,
-    /// Octets take long, and come in pieces.
+    /// Bytes take long, and come in pieces.
     SlowNetwork,
     /// All receive buffers are lent out.
     NoBuffers,
@@ -17,7 +17,7 @@ pub enum Fault {
     LinkLost,
     /// A write takes long.
     SlowDisk,
-    /// EIO, with some of the octets written.
+    /// EIO, with some of the bytes written.
     WriteError,
     /// EIO when reading.
     ReadError,
@@ -31,7 +31,7 @@ pub enum Fault {
     LostWrite,
     /// A write goes to another place.
     MisdirectedWrite,
-    /// Octets change by themselves.
+    /// Bytes change by themselves.
     BitRot,
     /// The process is killed.
     Kill,
@@ -172,7 +172,7 @@ impl Faults {
         is_hit
     }
 
-    /// From now on all goes well, or no more; whether it did before.
+    /// Ends or resumes all faults; returns whether they had ended.
     pub const fn set_off(&mut self, are_off: bool) -> bool {
         std::mem::replace(&mut self.are_off, are_off)
     }

@@ -1,4 +1,4 @@
-//! Owns a worker's simulated kernel: takes operations, checks them against the seam's contract, completes them in time.
+//! A worker's simulated kernel: takes operations, checks them against the seam's contract, completes them in time.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,7 +22,7 @@ const ECONNABORTED: i32 = 103;
 const ECONNRESET: i32 = 104;
 const ECANCELED: i32 = 125;
 
-/// How long a write takes when the disk is slow: so many times longer.
+/// How long a write takes when the disk is slow, as a multiple.
 const SLOW_FACTOR: u32 = 400;
 /// How long a connection waits that was not accepted.
 const REFUSED: std::time::Duration = std::time::Duration::from_millis(200);
@@ -54,7 +54,7 @@ pub(super) struct Kernel {
 #[derive(Debug)]
 struct Attached {
     file: SimFile,
-    /// Octets that writes under way are about.
+    /// Bytes that writes under way are about.
     writing: Vec<(usize, usize)>,
 }
 
@@ -108,7 +108,7 @@ impl Kernel {
         self.next_due += 1;
     }
 
-    /// The writes under way, which nobody will complete any more.
+    /// The writes under way, which will never complete.
     pub(super) fn take_writes(&mut self) -> Vec<Write> {
         let due = std::mem::take(&mut self.due);
         due.into_values()
@@ -278,7 +278,7 @@ impl State {
         self.kernels[worker].complete_at(time, Due::Sent { token, connection: id, memory, result });
     }
 
-    /// Gathers what has completed for a worker by now; received octets go to `memory`.
+    /// Gathers what has completed for a worker by now; received bytes go to `memory`.
     fn complete(&mut self, worker: usize, memory: &mut [Vec<u8>], completions: &mut Vec<Completion>) {
         let receives_first = self.network_random.one_in(2);
         if receives_first {
@@ -431,7 +431,7 @@ impl State {
         let Write { token, file, number, block, offset, is_durable } = write;
         let step = self.step();
         if step != Step::Go {
-            // Nobody learns what became of it.
+            // Its outcome is never reported.
             let landing = Landing::Torn;
             self.files.put(number, block.filled(), offset, false, landing, &mut self.disk_random);
             return;
@@ -483,7 +483,7 @@ impl Kernel {
 
 /// A worker's [`Io`] in a simulated world.
 ///
-/// It accepts from its start on. Its wait never blocks: whoever runs the workers asks [`super::World::next_event`] when one
+/// It accepts from its start on. Its wait never blocks: the code that runs the workers asks [`super::World::next_event`] when one
 /// of them has something to do. It panics when a worker breaks the contract of the seam.
 #[derive(Debug)]
 pub struct SimIo {

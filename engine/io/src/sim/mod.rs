@@ -1,7 +1,7 @@
 //! A simulated kernel, network, disk and clock, from a seed.
 //!
 //! Several workers share one [`World`]. Everything takes time there, a random time, and completes in the order of that;
-//! nothing waits: whoever runs the workers lets time pass. [`Faults`] go wrong as often as the seed says. The world ends
+//! nothing waits: the code that runs the workers lets time pass. [`Faults`] go wrong as often as the seed says. The world ends
 //! at any operation ([`World::set_fuse`]) and goes on from what the disk then holds ([`World::crash`]).
 //!
 //! The contract of [`Io`](crate::Io) and [`Disk`](crate::Disk) is checked on the way, and a breach is a panic: an operation
@@ -9,7 +9,7 @@
 //! direct write that is not aligned; writes under way that overlap; a file detached while it is written to; a piece read
 //! after it was given back, or never given back.
 //!
-//! Not simulated: anything but one direct or buffered writer to a file, a kernel that reorders the octets of a
+//! Not simulated: anything but one direct or buffered writer to a file, a kernel that reorders the bytes of a
 //! connection, memory that runs out.
 
 mod disk;

@@ -1,4 +1,4 @@
-//! Owns the simulated network: connections between clients, whom somebody plays, and workers.
+//! The simulated network: connections between clients, played by the caller, and workers.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,7 +9,7 @@ use super::Fault;
 use super::world::{State, lock};
 use crate::{ConnectionId, Instant, Token};
 
-/// How long octets take at most when the network is slow.
+/// How long bytes take at most when the network is slow.
 const SLOW: Duration = Duration::from_secs(3);
 
 /// A connection, as both of its ends see it.
@@ -149,7 +149,7 @@ impl Link {
         self.closes = Some(now);
     }
 
-    /// The server's process is no more: its kernel closes what it had.
+    /// The server's process has ended: its kernel closes what it had.
     pub(super) fn server_is_gone(&mut self) {
         if self.place != Place::Over {
             self.place = Place::Over;
@@ -222,7 +222,7 @@ impl Peer {
         self.state().links[self.index].peer
     }
 
-    /// Sends octets, which arrive later, in their order, in any pieces.
+    /// Sends bytes, which arrive later, in their order, in any pieces.
     pub fn send(&self, octets: &[u8]) {
         let mut guard = self.state();
         let state = &mut *guard;
@@ -298,7 +298,7 @@ impl Peer {
         octets
     }
 
-    /// Reads no more.
+    /// Stops reading.
     pub fn stop_reading(&self) {
         self.state().links[self.index].is_deaf = true;
     }

@@ -1,4 +1,4 @@
-//! Owns chance: numbers that follow from a seed.
+//! Chance: numbers that follow from a seed.
 
 /// A generator of numbers (splitmix64).
 ///
@@ -57,7 +57,7 @@ impl Random {
         self.below(count) == 0
     }
 
-    /// True in so many of a hundred times.
+    /// Returns true in the given percentage of cases.
     pub fn percent(&mut self, share: u64) -> bool {
         self.below(100) < share
     }

@@ -158,7 +158,7 @@ fn octets_come_in_order_whatever_the_pieces() {
                     received.extend_from_slice(io.received(&piece));
                     io.recycle(piece);
                 }
-                // Two buffers of 100 octets are not enough for all of it.
+                // Two buffers of 100 bytes are not enough for all of it.
                 Completion::ReceiveEnded { end: crate::ReceiveEnd::OutOfBuffers, .. } => {
                     io.submit(Token(2), Operation::Receive(connection));
                 }

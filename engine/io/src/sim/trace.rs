@@ -1,4 +1,4 @@
-//! Owns what happened in a world, in order: its digest always, its events where somebody wants to read them.
+//! What happened in a world, in order: its digest always, its events if they are to be read.
 
 use std::fmt;
 

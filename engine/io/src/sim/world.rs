@@ -1,4 +1,4 @@
-//! Owns the world that workers, disk and clients share: its clock, its faults, its end.
+//! The world that workers, disk and clients share: its clock, its faults, its end.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,17 +14,17 @@ use crate::Instant;
 pub struct Conditions {
     /// Whether files can be written past the page cache.
     pub is_direct: bool,
-    /// Octets of the disk.
+    /// Bytes of the disk.
     pub capacity: u64,
     /// Receive buffers of a worker; at most 2^16.
     pub receive_buffers: u16,
-    /// Octets of one.
+    /// Bytes of one.
     pub receive_buffer_size: usize,
-    /// Octets that the network holds for a client that does not read.
+    /// Bytes that the network holds for a client that does not read.
     pub send_window: usize,
     /// Connections of a worker.
     pub slots: usize,
-    /// How long octets are on their way, at most.
+    /// How long bytes are on their way, at most.
     pub latency: Duration,
     /// How long a write takes, at most.
     pub write_time: Duration,
@@ -142,7 +142,7 @@ impl State {
 }
 
 pub(super) fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    // Whoever panicked over a broken contract has told; what is looked at afterwards is only for the report.
+    // The panic over a broken contract has been reported; later checks only add to the report.
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -151,7 +151,7 @@ pub(super) fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 pub struct World(pub(super) Arc<Mutex<State>>);
 
 impl World {
-    /// The world of a seed: an empty disk, no worker, nobody on the network. `is_traced`: its events are kept.
+    /// The world of a seed: an empty disk, no worker, no client on the network. `is_traced`: its events are kept.
     #[must_use]
     pub fn new(seed: u64, conditions: Conditions, faults: Faults, is_traced: bool) -> Self {
         Self(Arc::new(Mutex::new(State {
@@ -262,7 +262,7 @@ impl World {
         self.state().faults.has(fault)
     }
 
-    /// From now on all goes well, or no more; whether it did before.
+    /// Ends or resumes all faults; returns whether they had ended.
     pub fn set_faults_off(&self, are_off: bool) -> bool {
         self.state().faults.set_off(are_off)
     }
@@ -272,7 +272,7 @@ impl World {
         self.state().conditions.capacity = octets;
     }
 
-    /// Lets the end come after so many operations of disk and kernel.
+    /// Ends the world after this number of operations of disk and kernel.
     pub fn set_fuse(&self, operations: Option<u64>) {
         self.state().fuse = operations;
     }
@@ -364,6 +364,6 @@ impl World {
         self.state().kernels[worker].check_ended();
     }
 
-    /// Octets that a disk writes as a whole or not at all.
+    /// Bytes that a disk writes as a whole or not at all.
     pub const SECTOR_SIZE: usize = super::disk::SECTOR_SIZE;
 }

@@ -1,4 +1,4 @@
-//! Owns the receive buffers that the kernel fills: a ring of them is provided, it picks.
+//! The receive buffers that the kernel fills: a ring of them is provided, it picks.
 
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::io;
@@ -37,7 +37,7 @@ pub(super) struct ReceiveBuffers {
 /// One buffer.
 #[derive(Clone, Copy, Default)]
 struct BufferState {
-    /// Where the kernel puts the next octets (incremental), in octets from the buffer's start.
+    /// Where the kernel puts the next bytes (incremental), in bytes from the buffer's start.
     offset: u32,
     /// Pieces lent out.
     lent: u32,
@@ -46,7 +46,7 @@ struct BufferState {
 }
 
 impl ReceiveBuffers {
-    /// Registers `count` (a power of two) buffers of `size` octets with the ring.
+    /// Registers `count` (a power of two) buffers of `size` bytes with the ring.
     pub(super) fn register(submitter: &Submitter<'_>, count: u16, size: u32) -> io::Result<Self> {
         assert!(count.is_power_of_two(), "the number of receive buffers is a power of two");
         let ring = Region::new(usize::from(count) * size_of::<BufRingEntry>());
@@ -75,7 +75,7 @@ impl ReceiveBuffers {
         Ok(buffers)
     }
 
-    /// Takes note that the kernel put `length` octets into `buffer`; `has_more`: it goes on in that buffer.
+    /// Takes note that the kernel put `length` bytes into `buffer`; `has_more`: it goes on in that buffer.
     pub(super) fn lend(&mut self, buffer: u16, length: u32, has_more: bool) -> Piece {
         let state = &mut self.states[usize::from(buffer)];
         let offset = state.offset;
@@ -86,15 +86,15 @@ impl ReceiveBuffers {
         Piece { owner: self.serial, buffer, offset, length }
     }
 
-    /// The octets of a piece that is lent out.
+    /// The bytes of a piece that is lent out.
     pub(super) fn octets(&self, piece: &Piece) -> &[u8] {
         assert!(piece.owner == self.serial, "a piece is read from the ring that lent it");
         let start = usize::from(piece.buffer) * self.size as usize + piece.offset as usize;
         // SAFETY: this ring's `lend` made the piece, as its owner says, and checked that it lies inside its buffer, and so in
         // the region.
         let start = unsafe { self.memory.start.as_ptr().add(start) };
-        // SAFETY: as above. The kernel wrote these octets before the completion that made the piece, and writes
-        // behind them only: a buffer goes back to the kernel when no piece of it is lent out, and a piece
+        // SAFETY: as above. The kernel wrote these bytes before the completion that made the piece, and writes
+        // after them only: a buffer goes back to the kernel when no piece of it is lent out, and a piece
         // cannot be copied and ends when it is recycled.
         unsafe { std::slice::from_raw_parts(start, piece.length as usize) }
     }
@@ -117,7 +117,7 @@ impl ReceiveBuffers {
         let entries = self.ring.start.as_ptr().cast::<BufRingEntry>();
         // SAFETY: `place` is below the number of entries.
         let entry = unsafe { entries.add(place) };
-        // SAFETY: the place is past the ring's tail, where the kernel does not look, and nobody else has a
+        // SAFETY: the place is past the ring's tail, where the kernel does not look, and no other code has a
         // reference to it.
         let entry = unsafe { &mut *entry };
         entry.set_addr(self.memory.start.as_ptr() as u64 + u64::from(buffer) * u64::from(self.size));

@@ -1,4 +1,4 @@
-//! Owns what stands in submission entries beyond the crate's builders: names, addresses, constants.
+//! The contents of submission entries beyond the crate's builders: names, addresses, constants.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -151,16 +151,16 @@ impl Address {
 /// accepted or answered has not spoken yet, and looking costs a call into its socket (IORING_RECVSEND_POLL_FIRST).
 pub(super) fn receive(slot: u32, buffer_group: u16) -> squeue::Entry {
     let entry = opcode::RecvMulti::new(Fixed(slot), buffer_group).build();
-    // SAFETY: a submission entry is 64 octets of plain data, whatever their values.
+    // SAFETY: a submission entry is 64 bytes of plain data, whatever their values.
     let mut words = unsafe { std::mem::transmute::<squeue::Entry, [u32; 16]>(entry) };
     words[0] |= u32::from(POLL_FIRST) << PRIORITY_SHIFT;
-    // SAFETY: as above; the bit is one of a receive's own flags, which stand in the entry's priority.
+    // SAFETY: as above; the bit is one of a receive's own flags, which are in the entry's priority.
     unsafe { std::mem::transmute::<[u32; 16], squeue::Entry>(words) }
 }
 
-/// Receives from the connection in `slot` once, at most so many octets; looks first as [`receive`] does.
-pub(super) fn receive_some(slot: u32, buffer_group: u16, octets: u32) -> squeue::Entry {
-    opcode::Recv::new(Fixed(slot), std::ptr::null_mut(), octets)
+/// Receives from the connection in `slot` once, at most `size` bytes; looks first as [`receive`] does.
+pub(super) fn receive_some(slot: u32, buffer_group: u16, size: u32) -> squeue::Entry {
+    opcode::Recv::new(Fixed(slot), std::ptr::null_mut(), size)
         .buf_group(buffer_group)
         .ioprio(POLL_FIRST)
         .build()
@@ -184,7 +184,7 @@ fn parse_address(octets: &[u8; ADDRESS_SIZE]) -> Option<SocketAddr> {
     }
 }
 
-/// Octets of a place for an address.
+/// Bytes of a place for an address.
 const ADDRESS_SIZE: usize = 32;
 
 /// A place for each connection's peer address, for the kernel to fill in.
@@ -204,7 +204,7 @@ impl AddressTable {
         let length = if is_ipv6 { 28 } else { 16 };
         let place = self.place(slot).cast();
         let entry = opcode::SetSockOpt::new(Fixed(slot), SOL_SOCKET, SO_PEERNAME, place, length).build();
-        // SAFETY: a submission entry is 64 octets of plain data, whatever their values.
+        // SAFETY: a submission entry is 64 bytes of plain data, whatever their values.
         let mut words = unsafe { std::mem::transmute::<squeue::Entry, [u32; 16]>(entry) };
         words[COMMAND_WORD] = GET_SOCKET_OPTION;
         // SAFETY: as above; and the get command has the layout of the set command.

@@ -68,7 +68,7 @@ struct Connection {
     generation: u32,
     is_open: bool,
     is_receiving: bool,
-    /// What is being received are some octets, and then no more.
+    /// A receive of a few bytes is in progress; it ends by itself.
     receives_some: bool,
     receive_token: Token,
     send: Option<u32>,
@@ -427,7 +427,7 @@ impl Uring {
                 entry::ENOBUFS => ReceiveEnd::OutOfBuffers,
                 entry::ECANCELED => ReceiveEnd::Stopped,
                 error if error < 0 && receives_some => ReceiveEnd::Stopped,
-                // The kernel ended the multishot with octets in hand: the caller asks again.
+                // The kernel ended the multishot with bytes in hand: the caller asks again.
                 error if error < 0 => ReceiveEnd::OutOfBuffers,
                 error => ReceiveEnd::Failed(io::Error::from_raw_os_error(error)),
             };

@@ -1,4 +1,4 @@
-//! Owns what a ring is made with.
+//! What a ring is made with.
 
 /// Sizes of one worker's ring; all memory is bounded by them.
 #[derive(Clone, Copy, Debug)]
@@ -7,7 +7,7 @@ pub struct Settings {
     pub connections: u32,
     /// Number of receive buffers: a power of two, at most 32768.
     pub receive_buffers: u16,
-    /// Octets of each. Where the kernel has incremental buffers (6.12) many pieces share one.
+    /// Bytes of each. Where the kernel has incremental buffers (6.12) many pieces share one.
     pub receive_buffer_size: u32,
     /// Entries of the submission queue: a power of two.
     pub submission_entries: u32,

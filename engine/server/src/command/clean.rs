@@ -191,7 +191,7 @@ fn origin(address: &Option<IpAddr>, name: Option<String>, helo: String) -> Origi
     Origin { client_name, helo: helo.into_bytes().into_boxed_slice(), protocol, ..Origin::new(*address, 0) }
 }
 
-/// With CRLF for each line end, and one at the end; a CR inside a line becomes a blank, as in a session.
+/// With CRLF for each line end, and one at the end; a CR inside a line becomes a space, as in a session.
 fn with_crlf(message: &[u8]) -> Vec<u8> {
     let mut output = Vec::with_capacity(message.len() + message.len() / 32);
     for line in message.split_inclusive(|octet| *octet == b'\n') {

@@ -1,4 +1,4 @@
-//! Owns the JSON form of an envelope. Keys are added, never renamed.
+//! The JSON form of an envelope. Keys are added, never renamed.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ pub(super) struct Summary {
     state: &'static str,
     /// RFC 3339, UTC.
     arrival: String,
-    /// Octets of content as stored.
+    /// Bytes of content as stored.
     size: u64,
     sender: String,
     recipients: Vec<String>,
@@ -165,14 +165,14 @@ fn dsn(recipient: &Recipient, text: impl Fn(&[u8]) -> String) -> Dsn {
     }
 }
 
-/// Whether the client itself said that addresses are UTF-8 (RFC 6531). Whoever submits on this machine cannot say so: there
-/// SMTPUTF8 was found in the content, and addresses are the octets that were given.
+/// Whether the client itself said that addresses are UTF-8 (RFC 6531). A local submission cannot say so: there
+/// SMTPUTF8 was found in the content, and addresses are the bytes that were given.
 fn is_utf8(origin: &Origin, envelope: &Envelope) -> bool {
     envelope.smtputf8 && origin.protocol != Protocol::Local
 }
 
-/// The octets as text from which they can be read back: a backslash is `\\`, CR, LF and TAB are `\r`, `\n`, `\t`, and `\xHH`
-/// is any other octet that is no printable letter. Beyond ASCII there are letters only where `is_utf8` says so.
+/// The bytes as text from which they can be read back: a backslash is `\\`, CR, LF and TAB are `\r`, `\n`, `\t`, and `\xHH`
+/// is any other byte that is no printable letter. Beyond ASCII there are letters only where `is_utf8` says so.
 fn text(octets: &[u8], is_utf8: bool) -> String {
     let mut out = String::with_capacity(octets.len());
     for chunk in octets.utf8_chunks() {

@@ -1,4 +1,4 @@
-//! Owns the subcommands of `mailrace`: a file for each. Here errors meet people.
+//! The subcommands of `mailrace`: a file for each. Here errors meet people.
 #![expect(
     clippy::print_stderr,
     clippy::print_stdout,

@@ -51,13 +51,13 @@ enum Action {
         /// The envelope as JSON instead
         #[arg(long)]
         envelope: bool,
-        /// The octets as stored, with CRLF line ends, instead of LF
+        /// The bytes as stored, with CRLF line ends, instead of LF
         #[arg(long, conflicts_with = "envelope")]
         exact: bool,
         /// The message
         id: String,
     },
-    /// Messages and octets, in all and by state
+    /// Messages and bytes, in all and by state
     Stats {
         /// As one object
         #[arg(long)]
@@ -71,7 +71,7 @@ enum Action {
     Release(Choice),
     /// Copy messages out of the queue, durably
     Export(export::Arguments),
-    /// Take what is damaged or missing for lost, so that the engine says it no more and uses the room again
+    /// Give up what is damaged or missing: the engine stops reporting it and reuses the space
     Acknowledge,
 }
 
@@ -261,7 +261,7 @@ fn no_such_message(id: QueueId) -> Failure {
     Failure::new(EXIT_DATA, format!("there is no message {id} in the queue"))
 }
 
-/// Messages and octets of content.
+/// Messages and bytes of content.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Sum {
     messages: u64,

@@ -26,7 +26,7 @@ pub(super) struct Arguments {
     /// As for a stranger's header section (remote_header_rewrite_domain), not as for an envelope
     #[arg(long)]
     remote: bool,
-    /// Addresses as they stand in a header section, quoted where needed
+    /// Addresses as written in a header section, quoted where needed
     #[arg(value_name = "ADDR", required = true)]
     addresses: Vec<String>,
 }
@@ -86,7 +86,7 @@ fn explain(output: &mut Vec<u8>, address: &str, steps: &[(RewriteStep, Vec<u8>)]
     push_line(output, "result", rewritten);
 }
 
-/// What a step is called: the parameter behind it, where there is one.
+/// The name of a step: its parameter, if it has one.
 const fn name(step: RewriteStep) -> &'static str {
     match step {
         RewriteStep::LoneAt => "lone @",

@@ -1,6 +1,6 @@
 //! Bounds how many lines of a kind the log gets: what a stranger can cause without end must not fill it.
 //!
-//! The first lines of a kind in each period are written, further ones are counted, and the count is told when the period
+//! The first lines of a kind in each period are written, further ones are counted, and the count is logged when the period
 //! is over. Time comes in as an argument.
 
 use std::collections::BTreeMap;

@@ -16,7 +16,7 @@ use super::{Level, LogFormat};
 /// at 48 KiB.
 const LIST_SIZE_MAX: usize = 24 * 1024;
 
-/// Lines leave at the latest when so many bytes are together: handing over each turn's costs more than writing them.
+/// Lines are handed over at this size at the latest: handing over each turn's lines costs more than writing them.
 const LINES_TOGETHER: usize = 16 * 1024;
 
 /// A thread's end of the log.
@@ -41,7 +41,7 @@ impl Clone for LogWriter {
 }
 
 impl LogWriter {
-    /// One whose lines nobody reads, for an engine that is simulated.
+    /// One whose lines are never read, for an engine that is simulated.
     #[must_use]
     pub fn unread() -> Self {
         Self::new(Arc::new(Waiting::with_bundles(1, 0)), LogFormat::Text)
@@ -131,7 +131,7 @@ impl LogWriter {
         self.shares.handed_over(is_taken);
     }
 
-    /// Whether so much waits that lines about clients have to be shared.
+    /// Whether waiting lines take so much memory that clients get shares.
     #[must_use]
     pub fn is_pressed(&self) -> bool {
         self.is_pressed_at(self.waiting.fill())
@@ -509,7 +509,7 @@ mod tests {
         writer.line(WALL, None, "engine");
         writer.flush();
         assert_eq!(writer.waiting.lines_lost(), lost);
-        // When all is written everybody's lines get in again.
+        // When all lines are written, lines of every client are accepted again.
         let written: Vec<u8> = std::iter::from_fn(|| writer.waiting.take()).flatten().collect();
         let lines = written.iter().filter(|byte| **byte == b'\n').count();
         assert_eq!(lines + usize::try_from(lost).unwrap(), 2021);

@@ -74,7 +74,7 @@ impl<S: Sink> Output<S> {
     /// Writes all that waits, and then how many lines were lost before that.
     ///
     /// # Errors
-    /// Those of the sink. What was not written is kept, so no line is ever cut; newer lines wait until there is no more
+    /// Those of the sink. What was not written is kept, so no line is ever cut; newer lines wait until it is written
     /// room for them.
     pub(super) fn write_waiting(&mut self) -> io::Result<()> {
         loop {

@@ -2,7 +2,7 @@
 //! is left, as a network and in it as a client.
 //!
 //! What one that writes without end holds settles where most of the room is used up and some is left, whose lines come
-//! first; all others' lines fit into the rest. Nothing has to be taken back, and nobody has to be searched for. (Buffers of
+//! first; all others' lines fit into the rest. Nothing has to be taken back, and no search is needed. (Buffers of
 //! switches are shared so: dynamic thresholds, Choudhury and Hahne 1998.) Lines about accepted mail and those about anything
 //! else are held apart, so that refusals never keep a line about mail out.
 
@@ -93,7 +93,7 @@ impl Shares {
         }
     }
 
-    /// Of what waited, so much is written since the start.
+    /// Bytes written since start, of those that waited.
     pub(super) fn release(&mut self, written: u64) {
         while let Some(span) = self.waiting.front_mut() {
             let left = usize::try_from(written.saturating_sub(self.released)).unwrap_or(usize::MAX);

@@ -15,7 +15,7 @@ mod sync {
 
     pub(super) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-    /// A bounded queue, which sees to it that no more octets wait than may.
+    /// A bounded queue, which bounds the bytes that wait.
     #[derive(Debug)]
     pub(super) struct ArrayQueue<T> {
         items: shuttle::sync::Mutex<VecDeque<T>>,
@@ -48,7 +48,7 @@ const SCHEDULES: usize = 5000;
 /// Room for three bundles.
 const OCTETS_MAX: usize = 30;
 
-/// Each line is written out or counted as lost, whenever the end comes; and no more waits than may.
+/// Each line is written out or counted as lost, whenever the end comes; and the bound holds.
 #[test]
 fn no_line_vanishes() {
     // At random, and with few changes of the thread at bad moments.
@@ -97,7 +97,7 @@ fn hand_over() {
     let lost = usize::try_from(waiting.lines_lost()).unwrap();
     assert_eq!(taken + lost, handed_over, "{taken} taken, {lost} lost");
     assert!(waiting.take().is_none());
-    // All octets are given back: as many fit as at the start.
+    // All bytes are given back: as many fit as at the start.
     assert_eq!(waiting.fill(), (0, OCTETS_MAX));
     assert!(waiting.bundle_size_min() <= size);
     (0..3).for_each(|_| _ = waiting.hand_over(vec![b'x'; size], 1, None));

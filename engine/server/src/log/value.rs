@@ -5,7 +5,7 @@ pub(super) const TEXT_SIZE_MAX: usize = 512;
 /// Bytes of a value in a line of JSON at most: more than any command or reply of SMTP has.
 pub(super) const JSON_SIZE_MAX: usize = 4096;
 
-/// Returns what somebody else wrote as a log line may hold it.
+/// Returns text from outside in the form that a log line may contain.
 pub(crate) fn printable(text: &str) -> String {
     let mut buffer = Vec::with_capacity(text.len());
     push_text(&mut buffer, text.as_bytes(), TEXT_SIZE_MAX);

@@ -1,4 +1,4 @@
-//! Owns lines between the workers that wrote them and the thread that writes them out: bounded, and nobody waits.
+//! Lines between the workers that wrote them and the thread that writes them out: bounded, without blocking either.
 //!
 //! Its primitives come from `super::sync`: `threads.rs` builds this file a second time over those of a model.
 
@@ -33,7 +33,7 @@ pub(super) struct Counted {
     pub(super) bytes: usize,
     /// Memory that it needs for that, beside the lines.
     pub(super) overhead: usize,
-    /// Where it is told that they are written.
+    /// Where the writer reports that they are written.
     pub(super) written: Arc<AtomicU64>,
 }
 
@@ -52,12 +52,12 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Nothing yet; so many octets may wait.
+    /// An empty queue for at most `octets_max` bytes.
     pub(super) fn new(octets_max: usize) -> Self {
         Self::with_bundles(BUNDLES, octets_max)
     }
 
-    /// The same, of so many bundles at most.
+    /// The same, for at most `bundles` bundles.
     pub(super) fn with_bundles(bundles: usize, octets_max: usize) -> Self {
         Self {
             bundles: ArrayQueue::new(bundles),
@@ -75,7 +75,7 @@ impl Waiting {
         self.spare.pop().unwrap_or_default()
     }
 
-    /// Takes a bundle of so many lines; drops and counts them when too much waits. Returns whether it took it.
+    /// Takes a bundle of `lines` lines; drops and counts them when too much waits. Returns whether it took it.
     pub(super) fn hand_over(&self, bundle: Vec<u8>, lines: u64, counted: Option<Counted>) -> bool {
         let overhead = counted.as_ref().map_or(0, |counted| counted.overhead);
         let size = (bundle.len() + overhead).max(self.bundle_size_min);

@@ -15,7 +15,7 @@ use crate::log::now;
 
 /// Bytes of content that are read at once.
 pub(crate) const PART_SIZE: usize = 64 * 1024;
-/// A file's time lies in the future by so much at most, or it counts as now. As in Postfix.
+/// A file's time may lie this far in the future; a later one counts as now. As in Postfix.
 const FUTURE_MAX: Duration = Duration::from_secs(2 * 3600);
 
 /// Why a file is not read.
@@ -73,7 +73,7 @@ pub(crate) fn open(directory: impl AsFd, name: &str, device: u64) -> Result<(Fil
     if of_file.len() == 0 {
         return Err(ReadError::Gone);
     }
-    // Another name may be that of somebody's file that the user could not read.
+    // Another name may be that of another user's file that the user could not read.
     if of_file.nlink() > 1 {
         return Err(ReadError::Unusable("it has another name too"));
     }

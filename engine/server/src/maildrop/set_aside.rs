@@ -83,7 +83,7 @@ impl SetAside {
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    /// All that is here, in the order of their names. Files that nobody has set aside are left out.
+    /// All that is here, in the order of their names. Files that were not set aside are left out.
     ///
     /// # Errors
     /// What the file system says; a directory that is not there is empty.
@@ -144,7 +144,7 @@ impl Item {
 /// Renames a file of a directory, and replaces none.
 fn move_to(directory: impl AsFd, from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(&directory, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Such as NFS: nobody else makes files there.
+        // Such as NFS: no other process creates files there.
         Err(Errno::INVAL | Errno::NOSYS) if to.symlink_metadata().is_err() => {
             Ok(rustix::fs::renameat(&directory, from, CWD, to)?)
         }

@@ -1,4 +1,4 @@
-//! Owns what operators ask of a running engine: one line on a local socket, one line back.
+//! What operators ask of a running engine: one line on a local socket, one line back.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -117,7 +117,7 @@ impl FromStr for Request {
 /// The path cannot be listened on.
 pub(super) fn start(disk: &OsDisk, workers: Workers, log: Log) -> io::Result<()> {
     let path = disk.root().join(CONTROL_SOCKET);
-    // One of an earlier run may be left; the lock of the queue says that nobody listens on it.
+    // One of an earlier run may be left; the lock of the queue shows that no process listens on it.
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path)?;
     // Whatever the umask and the directory's mode: who may write to the socket may delete mail.
@@ -128,7 +128,7 @@ pub(super) fn start(disk: &OsDisk, workers: Workers, log: Log) -> io::Result<()>
             match stream {
                 // Who went away is not told.
                 Ok(stream) => drop(answer(&stream, owner, &workers, &log)),
-                // Such as for want of descriptors: some will be free later.
+                // For example, no descriptor is free: some will be later.
                 Err(_) => std::thread::park_timeout(PATIENCE / 50),
             }
         }

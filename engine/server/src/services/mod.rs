@@ -1,4 +1,4 @@
-//! Owns what waits for others, on a thread of its own: metrics for whoever scrapes them, requests of operators.
+//! Services on threads of their own, because they wait for others: metrics for scrapers, operators' requests.
 
 mod control;
 mod pickup;
@@ -64,10 +64,10 @@ pub(crate) fn start(services: Services) -> io::Result<()> {
         }
     });
     let thread = std::thread::Builder::new().name("services".to_owned());
-    // Whoever is told that the engine is ready may take descriptors from it: by then the thread has its own.
+    // A client that connects when the engine is ready may use up descriptors: by then the thread has its own.
     let (tell, has_begun) = mpsc::channel();
     let work = async move {
-        // Whoever started it waits for this.
+        // The thread that started it waits for this.
         let _ = tell.send(());
         run(listener, registry, log, refresh, refresh_period).await;
     };

@@ -46,7 +46,7 @@ pub(super) async fn run(listener: std::net::TcpListener, registry: Rc<Registry>,
                 }
                 tokio::task::spawn_local(serve(stream, Rc::clone(&registry)));
             }
-            // Such as for want of descriptors: some will be free later.
+            // For example, no descriptor is free: some will be later.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }

@@ -1,10 +1,10 @@
-//! Owns reading constant databases (cdb) as postmap(1) writes them: all entries, in the order of the file.
+//! Reading constant databases (cdb) as postmap(1) writes them: all entries, in the order of the file.
 
 use super::lmdb::without_nul;
 use super::string_table::StringTable;
 use super::{Spec, TableError};
 
-/// Octets of the directory in front: 256 hash tables, a position and a number of slots each.
+/// Bytes of the directory in front: 256 hash tables, a position and a number of slots each.
 const DIRECTORY_SIZE: usize = 2048;
 
 /// The table in a file.

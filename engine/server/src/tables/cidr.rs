@@ -1,4 +1,4 @@
-//! Owns tables of networks (Postfix's cidr_table(5)): the first that holds the address counts.
+//! Tables of networks (Postfix's cidr_table(5)): the first that holds the address counts.
 
 use std::net::IpAddr;
 

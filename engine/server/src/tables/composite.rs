@@ -1,4 +1,4 @@
-//! Owns tables that are made of others, or of nothing.
+//! Tables that are made of others, or of nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -104,7 +104,7 @@ impl RandomTable {
 
 impl LookupTable for RandomTable {
     fn look_up<'a>(&'a self, _arena: &'a Bump, _key: &[u8], _: Sharer) -> Found<'a> {
-        // Steps of a SplitMix64 generator: even, and nobody's secret depends on it.
+        // Steps of a SplitMix64 generator: even, and no secret depends on it.
         let mut mixed = self.turn.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,4 +1,4 @@
-//! Owns reading LMDB databases as postmap(1) writes them.
+//! Reading LMDB databases as postmap(1) writes them.
 //!
 //! The file is read as it is on disk, at one go, and its entries go into a table in memory like those of a text file:
 //! a page is never waited for, nothing is mapped, and no lock is taken. That a copy of the file is one state of the
@@ -26,7 +26,7 @@ const BIG_VALUE: u16 = 1;
 const SEVERAL_VALUES: u16 = 6;
 /// Levels of a tree at most: each has at least two branches.
 const DEPTH_MAX: u16 = 64;
-/// How often a file is copied until nobody wrote to it meanwhile.
+/// How often a file is copied until it did not change meanwhile.
 const COPIES_MAX: usize = 20;
 
 /// The table in the file.
@@ -59,7 +59,7 @@ pub(super) fn table(spec: &Spec<'_>) -> Result<StringTable, TableError> {
     Err(spec.error(format!("{} is written all the time", spec.path().display()), "write it less often"))
 }
 
-/// Octets in which both meta pages are, whatever the size of a page is.
+/// Bytes in which both meta pages are, whatever the size of a page is.
 const META_PAGES_SIZE: usize = 2 * 65_536;
 
 /// The state of a database that a meta page stands for.
@@ -137,7 +137,7 @@ impl<'f> Walk<'f> {
     }
 }
 
-/// Some programs write strings with the octet that ends them in C.
+/// Some programs write strings with the byte that ends them in C.
 pub(super) fn without_nul(text: &[u8]) -> &[u8] {
     text.strip_suffix(b"\0").unwrap_or(text)
 }

@@ -1,4 +1,4 @@
-//! Owns lookup tables: which kinds there are, where they come from, and when they have to be read again.
+//! Lookup tables: which kinds there are, where they come from, and when they have to be read again.
 //!
 //! A table is named `type:name` as in Postfix. All but the remote ones live in memory and answer without waiting.
 
@@ -153,7 +153,7 @@ impl Spec<'_> {
         self.base.join(name)
     }
 
-    /// Whether its lines stand in the configuration, as in `pcre:{{/pattern/ value}}`.
+    /// Whether its lines are in the configuration, as in `pcre:{{/pattern/ value}}`.
     fn is_inline(&self) -> bool {
         matches!(self.kind, "regexp" | "pcre" | "cidr") && self.name.trim_start().starts_with('{')
     }
@@ -198,7 +198,7 @@ impl Spec<'_> {
         self.read_front(usize::MAX)
     }
 
-    /// So many bytes of the file at most.
+    /// Largest size of the file in bytes.
     fn read_front(&self, front: usize) -> Result<Vec<u8>, TableError> {
         let path = self.path();
         files::read_front(&path, self.size_max, front).map_err(|error| {

@@ -57,7 +57,7 @@ impl<'s> Report<'s> {
         self.notes.push(self.spec.said_at(line, text));
     }
 
-    /// Looks at the end of a text: where the last line has none, somebody may have been writing it.
+    /// Looks at the end of a text: if the last line has no line end, the file may still be being written.
     pub(super) fn see_end(&mut self, text: &[u8]) {
         if text.last().is_some_and(|last| *last != b'\n') {
             let line = memchr::memchr_iter(b'\n', text).count() + 1;

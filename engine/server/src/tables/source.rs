@@ -1,4 +1,4 @@
-//! Owns the text form of tables (Postfix's postmap(1)): `key value` lines.
+//! The text form of tables (Postfix's postmap(1)): `key value` lines.
 
 use super::report::Report;
 use super::string_table::StringTable;

@@ -1,7 +1,7 @@
-//! Owns tables of fixed strings in memory.
+//! Tables of fixed strings in memory.
 //!
-//! Keys and values lie in one piece of memory, found by a hash table of eight octets an entry: a million entries cost
-//! their text and about sixteen octets each, and a lookup touches two places in memory.
+//! Keys and values lie in one piece of memory, found by a hash table of eight bytes an entry: a million entries cost
+//! their text and about sixteen bytes each, and a lookup touches two places in memory.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use mailrace_core::lookup::{LookupError, LookupTable};
 /// A table of fixed strings; keys match in any case.
 #[derive(Default)]
 pub(super) struct StringTable {
-    /// For each entry: octets of the key, octets of the value (four each), key, value.
+    /// For each entry: bytes of the key, bytes of the value (four each), key, value.
     text: Vec<u8>,
     slots: Vec<Slot>,
     entries: usize,
@@ -31,9 +31,9 @@ struct Slot {
 
 /// Entries begin at multiples of this, so that a table may have 16 GiB of text.
 const ENTRY_ALIGNMENT: usize = 4;
-/// Octets before an entry's key.
+/// Bytes before an entry's key.
 const ENTRY_HEADER_SIZE: usize = 8;
-/// Of so many slots three fifths are used at most: a key that is not there is known after four of them, where four
+/// At most three fifths of the slots are used: a key that is not there is known after four of them, where four
 /// fifths would take thirteen.
 const SLOTS_MIN: usize = 8;
 
@@ -44,7 +44,7 @@ impl std::fmt::Debug for StringTable {
 }
 
 impl StringTable {
-    /// For so many entries with so many octets of keys and values.
+    /// For a number of entries and the total size of their keys and values.
     pub(super) fn with_capacity(entries: usize, text: usize) -> Self {
         let slots = vec![Slot::default(); (entries / 3 * 5).max(SLOTS_MIN)];
         let text = Vec::with_capacity(text + entries * (ENTRY_HEADER_SIZE + 2));
@@ -139,7 +139,7 @@ const fn tag_of(hash: u64) -> u32 {
     hash as u32
 }
 
-/// A hash for tables whose keys only their operator chooses: sixteen octets with one multiplication. Each pair of words
+/// A hash for tables whose keys only their operator chooses: sixteen bytes with one multiplication. Each pair of words
 /// is multiplied to 128 bits, of which the halves are joined, so that every bit of the key reaches all of the hash.
 fn hash(key: &[u8]) -> u64 {
     let mut hash = key.len() as u64 ^ SALTS[0];
@@ -180,10 +180,10 @@ pub(super) fn folded(key: &[u8]) -> Cow<'_, [u8]> {
     mailrace_core::case::folded(key)
 }
 
-/// Whether a key is in lower case as it is; eight octets are looked at at once.
+/// Whether a key is in lower case as it is; eight bytes are looked at at once.
 fn is_small_ascii(key: &[u8]) -> bool {
     const EACH: u64 = 0x0101_0101_0101_0101;
-    // The highest bit of each octet that is a capital letter or above 127. No sum of two octets carries over.
+    // The highest bit of each byte that is a capital letter or above 127. No sum of two bytes carries over.
     let others = |word: u64| {
         let low = word & (0x7f * EACH);
         let from_a = low + (128 - u64::from(b'A')) * EACH;
@@ -192,7 +192,7 @@ fn is_small_ascii(key: &[u8]) -> bool {
     };
     let (words, rest) = key.as_chunks::<8>();
     let all = words.iter().fold(0, |all, word| all | others(u64::from_le_bytes(*word)));
-    // The last octets once more, if there are eight.
+    // The last bytes once more, if there are eight.
     let last = match key.last_chunk::<8>() {
         Some(word) => others(u64::from_le_bytes(*word)),
         None => others(rest.iter().fold(0, |word, octet| word << 8 | u64::from(*octet))),

@@ -21,7 +21,7 @@ struct Version {
     source: Source,
     /// Modification time, size and inode; `None`: it was not there.
     stamp: Option<(SystemTime, u64, u64)>,
-    /// Whether the last line of a text has no end: somebody may be writing it.
+    /// Whether the last line of a text has no end: the file may still be being written.
     is_unfinished: bool,
 }
 

@@ -217,7 +217,7 @@ fn delivered(entry: &Entry, content: &[u8]) -> Vec<u8> {
     out
 }
 
-/// An address, in which nothing may end the field that it stands in.
+/// An address, in which nothing may end its field.
 fn push_address(out: &mut Vec<u8>, address: &[u8]) {
     out.extend(address.iter().map(|byte| if byte.is_ascii_control() { b'?' } else { *byte }));
 }

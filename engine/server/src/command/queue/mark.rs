@@ -60,7 +60,7 @@ pub(super) fn run(
     };
     let mut outcome = apply(configuration, disk, mark, &selection)?;
     if choice.has_filter() {
-        // What was found by a filter and has gone since is nobody's mistake.
+        // A message that a filter found and that has left the queue since is not an error.
         outcome.missing.clear();
     }
     let of_queue = report(mark, &given, &outcome, out);
@@ -195,7 +195,7 @@ impl Outcome {
     }
 }
 
-/// How far a long list is, where somebody watches.
+/// Progress of a long list, if standard error is a terminal.
 struct Progress {
     done: usize,
     all: usize,

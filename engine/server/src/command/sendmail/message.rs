@@ -1,4 +1,4 @@
-//! Owns how a message is read: records of lines from standard input, as Postfix's `sendmail` reads them.
+//! How a message is read: records of lines from standard input, as Postfix's `sendmail` reads them.
 
 use std::fmt;
 use std::io::{self, BufRead, Read};
@@ -10,9 +10,9 @@ use mailrace_core::submission::{FieldTooLong, HeaderRecipients};
 pub(super) struct Rules {
     /// A line that is a dot ends the message.
     pub(super) is_ended_by_dot: bool,
-    /// Octets of a record: a longer line is several (`line_length_limit`).
+    /// Bytes of a record: a longer line is several (`line_length_limit`).
     pub(super) record_size_max: usize,
-    /// Octets of the message with CRLF line ends (`message_size_limit`); 0: any number.
+    /// Bytes of the message with CRLF line ends (`message_size_limit`); 0: any number.
     pub(super) size_max: u64,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for MessageError {
     }
 }
 
-/// Copies the message from `input` to `write`, with LF line ends, and shows its lines to `recipients` if there is somebody
+/// Copies the message from `input` to `write`, with LF line ends, and shows its lines to `recipients` if there is one
 /// to take them.
 ///
 /// Lines that begin with `From `, with any number of `>` before it, are left out at the top. All CRs before an LF are of
@@ -95,7 +95,7 @@ pub(super) fn copy(
     write(&output).map_err(MessageError::Write)
 }
 
-/// Octets that are written at once, more or less.
+/// Bytes that are written at once, more or less.
 const OUTPUT_SIZE: usize = 64 * 1024;
 
 fn is_mailbox_line(line: &[u8]) -> bool {

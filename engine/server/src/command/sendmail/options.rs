@@ -1,4 +1,4 @@
-//! Owns the options of `sendmail`, as Postfix understands them: what is only there for other systems is ignored, what
+//! The options of `sendmail`, as Postfix understands them: what is only there for other systems is ignored, what
 //! cannot be is fatal.
 //!
 //! Values that say how the message is to be handled (`-B`, `-N`, `-R`, `-V`) are obeyed or refused with EX_USAGE. Postfix
@@ -70,7 +70,7 @@ const PLAIN: &[u8] = b"GIUcimntvx";
 
 /// What separates address and extension in a VERP sender.
 const VERP_DELIMITERS: &[u8] = b"-=+";
-/// Octets of an envelope id at most.
+/// Bytes of an envelope id at most.
 const ENVELOPE_ID_SIZE_MAX: usize = 100;
 
 impl Options {
@@ -123,7 +123,7 @@ impl Options {
         Ok(options)
     }
 
-    /// Options behind one hyphen; the value of the last may be the next argument.
+    /// Options after one hyphen; the value of the last may be the next argument.
     fn cluster(
         &mut self,
         letters: &[u8],

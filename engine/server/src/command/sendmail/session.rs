@@ -34,7 +34,7 @@ pub(super) fn run(config: Option<std::path::PathBuf>) -> Result<(), Fatal> {
     let interruption =
         Interruption::handle().map_err(|error| failed(format!("cannot handle signals: {error}")))?;
     let settings = smtp::Settings {
-        // The other end of a pipe need not wait for replies.
+        // The client may send without waiting for replies.
         smtpd_forbid_unauth_pipelining: false,
         ..configuration.worker_settings(1, &Tables::default()).smtp
     };

@@ -1,4 +1,4 @@
-//! Owns who calls `sendmail`, by the user database.
+//! Who calls `sendmail`, by the user database.
 
 use std::os::unix::ffi::OsStringExt;
 
@@ -15,7 +15,7 @@ pub(super) struct Caller {
 impl Caller {
     pub(super) fn of_process() -> Self {
         let uid = Uid::current();
-        // A database that does not answer knows nobody.
+        // If the database does not answer, the user has no name.
         Self { user_id: uid.as_raw(), entry: User::from_uid(uid).ok().flatten() }
     }
 

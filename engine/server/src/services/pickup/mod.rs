@@ -57,7 +57,7 @@ const MEMORY_EACH: usize = 256 * 1024;
 const MEMORY_OVERHEAD: usize = 4096;
 /// Messages that begin, and events that are read, before other work has its turn.
 const STEPS_MAX: usize = 256;
-/// After that time nobody writes to an unfinished file any more.
+/// After this time an unfinished file is no longer being written.
 const UNFINISHED_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 /// After that time an empty file is not being written any more.
 const EMPTY_TIME_MAX: Duration = Duration::from_secs(60);
@@ -197,7 +197,7 @@ struct PutAside {
     until: Option<Instant>,
 }
 
-/// What the log is told, a bounded number of lines of each kind and user.
+/// What is logged, a bounded number of lines of each kind and user.
 struct Lines {
     log: LogWriter,
     limit: LineLimit<(&'static str, u32)>,
@@ -264,7 +264,7 @@ impl Round {
     /// Until a file came, a message changed its state, or it is time for something.
     fn wait(&self, now: Instant, is_stopping: bool) {
         self.wake.falls_asleep();
-        // What came before that wakes nobody.
+        // Events before that wake no thread.
         if self.states.is_empty() && self.wake.is_stopping() == is_stopping {
             let left = self.deadline(now).saturating_duration_since(now);
             let left = Timespec {
@@ -383,12 +383,12 @@ impl Round {
         let owner = of_file.st_uid;
         match FileType::from_raw_mode(of_file.st_mode) {
             FileType::RegularFile if of_file.st_size > 0 => self.fresh.add(owner, name),
-            // Somebody may be about to write to it.
+            // Its writer may be about to write to it.
             FileType::RegularFile if is_walking && age(of_file.st_ctime) > EMPTY_TIME_MAX => {
                 self.remove_empty(text, owner, "it is empty");
             }
             FileType::RegularFile => {}
-            // It may hold what somebody needs.
+            // It may hold a user's data.
             FileType::Directory => {}
             _ => self.remove_empty(text, owner, IRREGULAR),
         }

@@ -11,7 +11,7 @@ use rustix::fs::Dir;
 const SLICE: usize = 1024;
 /// How often the directory is walked through when nothing is known to have been missed.
 pub(super) const PERIOD: Duration = Duration::from_secs(60);
-/// A periodic walk comes after so many times the time that the last one took, at the earliest.
+/// The pause before a periodic walk is at least this multiple of the time that the last one took.
 const REST: u32 = 20;
 /// The same of a walk for something that was missed.
 const REST_MISSED: u32 = 3;

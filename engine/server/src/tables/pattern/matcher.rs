@@ -125,7 +125,7 @@ fn regex(hir: Hir) -> Result<meta::Regex, Box<meta::BuildError>> {
     meta::Builder::new().configure(config).build_from_hir(&hir).map_err(Box::new)
 }
 
-/// The expression, so many bytes, and the end of the text.
+/// The expression, this number of bytes, and the end of the text.
 fn whole(node: &Node, bytes: usize) -> Hir {
     let rest = std::iter::repeat_n(Node::Byte(ByteSet::ALL).hir(), bytes);
     Hir::concat([node.hir()].into_iter().chain(rest).chain([Hir::look(Look::End)]).collect())

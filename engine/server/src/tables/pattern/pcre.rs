@@ -3,7 +3,7 @@
 //! Postfix gives its library the pattern and options. The crate that makes PCRE2 safe to call takes text that is valid
 //! UTF-8 and fewer options, so a pattern is spelled differently where needed, with the same meaning: bytes that are
 //! no UTF-8 become `\xHH`, the flag U a `(?U)`, and what PCRE2 10.43 gave another meaning is spelled as it was meant: a
-//! brace that began no quantifier gets a backslash, `\p{Lu}` looks at case. Limits of a match stand in front; a pattern may lower them.
+//! brace that began no quantifier gets a backslash, `\p{Lu}` looks at case. Limits of a match are put in front; a pattern may lower them.
 
 use pcre2::bytes::{CaptureLocations, Regex, RegexBuilder};
 
@@ -45,7 +45,7 @@ const HEAP_LIMIT: u32 = 64 * 1024;
 /// PCRE2_ERROR_JIT_STACKLIMIT and PCRE2_ERROR_HEAPLIMIT.
 const TOO_LITTLE_MEMORY: [i32; 2] = [-46, -63];
 
-/// What may stand in front of a pattern and speaks of all of it.
+/// Settings that may precede a pattern and apply to all of it.
 const VERBS: &[&str] = &[
     "ANY)",
     "ANYCRLF)",
@@ -328,7 +328,7 @@ impl<'p> Speller<'p> {
         }
     }
 
-    /// Takes at least so many bytes as they are, up to the end of a character; what is no UTF-8 becomes `\xHH`.
+    /// Takes at least `size` bytes unchanged, up to the end of a character; what is no UTF-8 becomes `\xHH`.
     fn copy(&mut self, size: usize) {
         let end = self.rest.len().saturating_sub(size);
         while self.rest.len() > end {

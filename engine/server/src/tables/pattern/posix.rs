@@ -438,7 +438,7 @@ impl Parser<'_> {
         }
     }
 
-    /// What stands in brackets; `at` is after the opening one, and after the closing one then.
+    /// The content of brackets; `at` is after the opening one, and after the closing one then.
     fn bracket(&mut self) -> Result<ByteSet, String> {
         const UNMATCHED: &str = "Unmatched [, [^, [:, [., or [=";
         let mut set = ByteSet::default();

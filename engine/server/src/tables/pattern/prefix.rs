@@ -1,12 +1,12 @@
-//! Owns a quick look at what a text begins with: which patterns of a table can match it at all.
+//! A quick look at what a text begins with: which patterns of a table can match it at all.
 //!
-//! Most patterns for header fields begin with `^Name:`. For the first octets of a text a table says which patterns
+//! Most patterns for header fields begin with `^Name:`. For the first bytes of a text a table says which patterns
 //! allow each there; a pattern that all of them allow is a candidate. It costs eight lookups for 64 patterns, and
 //! never rules out a pattern that would match.
 
 use super::tree::{ByteSet, Node};
 
-/// Octets that are looked at.
+/// Bytes that are looked at.
 const SIZE: usize = 8;
 /// Patterns of one group: a bit each.
 const GROUP: usize = 64;
@@ -18,7 +18,7 @@ pub(super) struct PrefixFilter {
     patterns: usize,
 }
 
-/// For each place and octet, the patterns that allow it there.
+/// For each place and byte, the patterns that allow it there.
 #[derive(Debug)]
 struct Group {
     allowed: Box<[[u64; 256]; SIZE]>,

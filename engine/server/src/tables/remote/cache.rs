@@ -1,4 +1,4 @@
-//! Owns what is remembered of a remote table's answers, in bounded memory.
+//! What is remembered of a remote table's answers, in bounded memory.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -8,13 +8,13 @@ type Value = Result<Option<Box<[u8]>>, ()>;
 
 /// Answers.
 ///
-/// Two generations: what is remembered goes into the young one, and when that has half of the octets it becomes the
+/// Two generations: what is remembered goes into the young one, and when that has half of the bytes it becomes the
 /// old one, and the old one is forgotten. Nothing is ever searched for what to forget.
 #[derive(Debug)]
 pub(super) struct Cache {
     young: HashMap<Box<[u8]>, Entry>,
     old: HashMap<Box<[u8]>, Entry>,
-    /// Octets of the young generation.
+    /// Bytes of the young generation.
     size: usize,
     size_max: usize,
 }
@@ -26,11 +26,11 @@ struct Entry {
     until: Instant,
 }
 
-/// Octets that an entry costs beside its key and value.
+/// Bytes that an entry costs beside its key and value.
 const ENTRY_SIZE: usize = 96;
 
 impl Cache {
-    /// With so many octets for answers.
+    /// An empty cache with `size_max` bytes for answers.
     pub(super) fn new(size_max: usize) -> Self {
         let [young, old] = [HashMap::new(), HashMap::new()];
         Self { young, old, size: 0, size_max }

@@ -1,4 +1,4 @@
-//! Owns which protocols there are to ask a server.
+//! Which protocols there are to ask a server.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use super::tcp::Tcp;
 /// One connection to a server, made when it is first needed.
 pub(super) trait Client: Send {
     /// Asks for a key's value, and connects first where there is no connection. Without an answer there is none
-    /// afterwards, whoever gave up.
+    /// afterwards, even if the caller gave up.
     fn ask<'c>(&'c mut self, key: &'c [u8]) -> Pin<Box<dyn Future<Output = Answer> + Send + 'c>>;
 
     /// Whether there is a connection.
@@ -30,7 +30,7 @@ pub(super) trait Protocol: Send + Sync + 'static {
     /// What is asked for a key.
     type Question: Send;
 
-    /// The question for a key; `None`: it has no value, and nobody has to be asked.
+    /// The question for a key; `None`: it has no value, and no server has to be asked.
     fn question(&self, key: &[u8]) -> Option<Self::Question>;
 
     /// Connects.

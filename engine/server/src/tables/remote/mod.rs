@@ -1,8 +1,8 @@
-//! Owns tables that somebody else answers for: who is asked, what is remembered, and who is told of the answer.
+//! Tables on servers: which server is asked, which answers are cached, and which workers learn of an answer.
 //!
 //! A worker that asks gets what is remembered, or a ticket. The question waits in bounded room, which those who ask share,
-//! for one of a few connections to the server, which a thread of its own has; the answer is remembered, and everybody
-//! who holds tickets is told of this one.
+//! for one of a few connections to the server, which a thread of its own has; the answer is remembered, and all
+//! holders of tickets are notified.
 
 mod cache;
 mod client;
@@ -43,7 +43,7 @@ pub struct RemoteSettings {
     pub connections: usize,
     /// How long an answer is remembered.
     pub memory_time: Duration,
-    /// Octets of answers that are remembered for one table.
+    /// Bytes of answers that are remembered for one table.
     pub memory: usize,
 }
 
@@ -54,9 +54,9 @@ impl Default for RemoteSettings {
     }
 }
 
-/// How long a failure is remembered: so long nobody waits for a server that does not answer.
+/// How long a failure is remembered: for this time no message waits for a server that does not answer.
 const FAILURE_TIME: Duration = Duration::from_secs(2);
-/// Octets of an answer at most.
+/// Bytes of an answer at most.
 const ANSWER_SIZE_MAX: usize = 100_000;
 
 /// The thread on which remote tables are asked; it starts with the first of them.
@@ -146,7 +146,7 @@ impl Lookups {
     }
 
     fn answered(&self, ticket: Ticket) {
-        // Questions may come before there is anybody to tell.
+        // Questions may come before there is a worker to notify.
         (self.0.tell.wait())(ticket);
     }
 }
@@ -178,7 +178,7 @@ struct Memory {
 struct State {
     cache: Cache,
     questions: Questions,
-    /// Nobody can ask any more.
+    /// No more questions can come.
     is_closed: bool,
 }
 
@@ -310,7 +310,7 @@ fn report_directly(message: &str) {
     eprintln!("mailrace: {message}");
 }
 
-/// One connection's life: it ends when nobody can ask any more and all who did have their answer.
+/// One connection's life: it ends when no more questions can come and all earlier ones have an answer.
 async fn answer_all(memory: Arc<Memory>, mut client: Box<dyn Client>) {
     while let Some(Question { key, ticket }) = memory.next().await {
         let answer = answer(client.as_mut(), &key, memory.settings.timeout).await;

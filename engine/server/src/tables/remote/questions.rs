@@ -47,7 +47,7 @@ struct Asked {
 }
 
 impl Questions {
-    /// None yet, for a table with so many connections.
+    /// None yet, for a table with this number of connections.
     pub(super) fn new(places_max: usize, connections: usize) -> Self {
         Self {
             asked: HashMap::new(),
@@ -59,7 +59,7 @@ impl Questions {
         }
     }
 
-    /// Asks, unless that is under way already; returns the ticket of the question. `None`: there is no room, and nobody
+    /// Asks, unless that is under way already; returns the ticket of the question. `None`: there is no room, and no
     /// takes more of it than `sharer`.
     pub(super) fn ask(
         &mut self,
@@ -225,7 +225,7 @@ impl<V: Default> Turns<V> {
         self.greed.last().map(|(_, key)| *key)
     }
 
-    /// Lets a member, or one that becomes one, hold so much more.
+    /// Lets a member, or one that becomes one, hold more, by this amount.
     fn take_more(&mut self, key: u128, places: usize) -> &mut V {
         let member = self.members.entry(key).or_insert_with(|| {
             self.order.push_back(key);
@@ -238,7 +238,7 @@ impl<V: Default> Turns<V> {
         &mut member.value
     }
 
-    /// Lets a member hold so much less; one that holds nothing any more leaves.
+    /// Lets a member hold less, by this amount; one that holds nothing any more leaves.
     fn give_back(&mut self, key: u128, places: usize) {
         let Some(member) = self.members.get_mut(&key) else { return };
         self.greed.remove(&(member.held, key));

@@ -1,4 +1,4 @@
-//! Owns the protocol of Sendmail's socket maps (Postfix's socketmap_table(5)): netstrings both ways.
+//! The protocol of Sendmail's socket maps (Postfix's socketmap_table(5)): netstrings both ways.
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 

@@ -1,4 +1,4 @@
-//! Owns connections to servers of tables, over TCP or a local socket.
+//! Connections to servers of tables, over TCP or a local socket.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ pub(super) enum Address {
     Unix(PathBuf),
 }
 
-/// Octets both ways.
+/// Bytes both ways.
 pub(super) trait Octets: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Octets for S {}

@@ -1,4 +1,4 @@
-//! Owns Postfix's protocol for tables over TCP (tcp_table(5)): `get KEY`, and a line with a code back.
+//! Postfix's protocol for tables over TCP (tcp_table(5)): `get KEY`, and a line with a code back.
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 
@@ -55,7 +55,7 @@ async fn exchange(stream: &mut Stream, request: &[u8]) -> std::io::Result<Vec<u8
     Ok(line)
 }
 
-/// `%XX` for what is no printable octet, a blank or `%`.
+/// `%XX` for a byte that is not printable, a space or `%`.
 fn encode(text: &[u8], out: &mut Vec<u8>) {
     for octet in text {
         if octet.is_ascii_graphic() && *octet != b'%' {

@@ -140,7 +140,7 @@ fn a_server_that_does_not_answer_fails_in_time() {
     let settings = RemoteSettings { timeout: Duration::from_millis(20), ..SETTINGS };
     let table = Asked::open(&format!("tcp:127.0.0.1:{port}"), Path::new("/"), settings);
     assert_eq!(table.ask("a"), Err(LookupError::Unavailable));
-    // Nobody listens on a port that was just given back.
+    // No process listens on a port that was just given back.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let table = Asked::open(&format!("tcp:127.0.0.1:{port}"), Path::new("/"), SETTINGS);
     assert_eq!(table.ask("a"), Err(LookupError::Unavailable));
@@ -149,7 +149,7 @@ fn a_server_that_does_not_answer_fails_in_time() {
 #[test]
 fn a_client_with_questions_without_end_stops_no_other() {
     let port = server(|stream| {
-        // Nobody else's connection is used for a question that has no answer.
+        // No other client's connection is used for a question without an answer.
         answer_lines(&stream, |key| {
             if !key.starts_with("honest") {
                 thread::park();

@@ -29,7 +29,7 @@ pub(super) struct Mbox {
 struct LockFile(PathBuf);
 
 impl LockFile {
-    /// Takes it, when the file itself is locked: one that an export has left behind belongs to nothing then.
+    /// Takes it, when the file itself is locked: one left by an interrupted export has no owner then.
     fn take(path: &Path) -> io::Result<Self> {
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
@@ -175,11 +175,11 @@ fn survey(file: &File) -> io::Result<(HashMap<QueueId, u64>, u64)> {
     }
 }
 
-/// A message as it stands in the file.
+/// A message as it is written to the file.
 fn copy_of(entry: &Entry, content: &[u8]) -> Vec<u8> {
     let sender = &entry.envelope.sender;
     let mut out = FIRST.to_vec();
-    // A blank would end the address.
+    // A space would end the address.
     out.extend(sender.iter().map(|byte| if byte.is_ascii_graphic() { *byte } else { b'-' }));
     if sender.is_empty() {
         out.extend_from_slice(b"MAILER-DAEMON");
@@ -209,7 +209,7 @@ fn copy_of(entry: &Entry, content: &[u8]) -> Vec<u8> {
 /// What the first line of each message begins with.
 const FIRST: &[u8] = b"From ";
 const ID_FIELD: &[u8] = b"X-Mailrace-Queue-Id: ";
-/// What stands in FILE.lock.
+/// The content of FILE.lock.
 const OWN_LOCK: &[u8] = b"mailrace queue export\n";
 const LINE_MAX: u64 = 4096;
 const WEEKDAYS: &str = "SunMonTueWedThuFriSat";
@@ -244,7 +244,7 @@ mod tests {
         mbox.settle().unwrap();
         drop(mbox);
         let whole = fs::read(&path).unwrap();
-        // One that a crash has left behind is taken over, one of another program is not.
+        // A lock left by a crash is taken over, a lock of another program is not.
         fs::write(place.0.join("box.lock"), OWN_LOCK).unwrap();
         let mut mbox = Mbox::open(&path).unwrap();
         assert!(!mbox.put(&entry(1), CONTENT).unwrap());

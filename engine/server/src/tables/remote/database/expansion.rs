@@ -1,4 +1,4 @@
-//! Owns how keys become queries and rows become values: `%s`, `%u`, `%d` and their kin, as in Postfix's
+//! How keys become queries and rows become values: `%s`, `%u`, `%d` and their kin, as in Postfix's
 //! mysql_table(5).
 
 use super::super::super::TableError;

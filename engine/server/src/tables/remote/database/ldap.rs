@@ -1,4 +1,4 @@
-//! Owns tables in directories (Postfix's ldap_table(5)).
+//! Tables in directories (Postfix's ldap_table(5)).
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::parameters::Parameters;
 
 pub(in super::super) struct Ldap {
     servers: Vec<String>,
-    /// Name and password; `None`: nobody in particular.
+    /// Name and password; `None`: an anonymous bind.
     bind: Option<(String, String)>,
     base: Template,
     scope: Scope,

@@ -1,4 +1,4 @@
-//! Owns tables in databases: what they have in common, and each kind.
+//! Tables in databases: what they have in common, and each kind.
 
 mod expansion;
 #[cfg(feature = "ldap")]

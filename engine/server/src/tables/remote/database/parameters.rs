@@ -1,4 +1,4 @@
-//! Owns the files that describe tables in databases: `name = value` lines with Postfix's names.
+//! The files that describe tables in databases: `name = value` lines with Postfix's names.
 
 use super::super::super::source::logical_lines;
 use super::super::super::{Spec, TableError};

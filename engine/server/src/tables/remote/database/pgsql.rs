@@ -1,4 +1,4 @@
-//! Owns tables in PostgreSQL databases (Postfix's pgsql_table(5)).
+//! Tables in PostgreSQL databases (Postfix's pgsql_table(5)).
 
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ async fn connect(config: &Config) -> Result<Connection, tokio_postgres::Error> {
     Ok(client)
 }
 
-/// An error with what is behind it.
+/// An error with its cause.
 #[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
 fn said(error: tokio_postgres::Error) -> String {
     match std::error::Error::source(&error) {

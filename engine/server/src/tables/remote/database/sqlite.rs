@@ -1,4 +1,4 @@
-//! Owns tables in SQLite databases (Postfix's sqlite_table(5)).
+//! Tables in SQLite databases (Postfix's sqlite_table(5)).
 
 use std::path::PathBuf;
 use std::time::Duration;
