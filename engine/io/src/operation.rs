@@ -148,7 +148,7 @@ pub enum Completion {
         /// The bytes; to be given back.
         piece: Piece,
     },
-    /// No more will be received until asked again.
+    /// Receiving has ended until it is asked for again.
     ReceiveEnded {
         /// The operation's token.
         token: Token,

@@ -1,7 +1,7 @@
 //! Lists of addresses in header fields (RFC 5322 §3.4): where each address is, and how a list
 //! is written again.
 //!
-//! Nothing is thrown away: text that is no address stays where it is. A comment inside an address moves behind
+//! Nothing is thrown away: text that is no address stays where it is. A comment inside an address moves after
 //! it, and where a comma is missing between two addresses one is added. Both as Postfix does it.
 
 use bumpalo::Bump;

@@ -4,7 +4,7 @@
 //! Descriptors are watched edge-triggered and registered once, when a connection begins; what an event said is kept in the
 //! table until a receive or send finds it used up. So a message costs no `epoll_ctl`, and interest never has to follow
 //! what the engine waits for. A connection that can go on is queued; each gets one receive of bounded size per wait,
-//! so that one that floods has no more of a turn than the others.
+//! so that a client that floods gets the same part of a turn as the others.
 //!
 //! Receives are done inside [`Io::wait`]; sends and closes when they are submitted, since they nearly always need no
 //! waiting.

@@ -131,7 +131,7 @@ impl LogWriter {
         self.shares.handed_over(is_taken);
     }
 
-    /// Whether waiting lines take so much memory that clients get shares.
+    /// Whether waiting lines take more memory than is free for all, so that clients get shares.
     #[must_use]
     pub fn is_pressed(&self) -> bool {
         self.is_pressed_at(self.waiting.fill())

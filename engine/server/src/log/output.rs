@@ -131,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    /// A sink that takes as much as it is told with each call, or fails.
+    /// A sink that takes as much as the test sets with each call, or fails.
     #[derive(Default)]
     struct Scripted {
         script: VecDeque<io::Result<usize>>,

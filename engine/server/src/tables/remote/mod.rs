@@ -178,7 +178,7 @@ struct Memory {
 struct State {
     cache: Cache,
     questions: Questions,
-    /// No more questions can come.
+    /// Questions can no longer come.
     is_closed: bool,
 }
 
@@ -310,7 +310,7 @@ fn report_directly(message: &str) {
     eprintln!("mailrace: {message}");
 }
 
-/// One connection's life: it ends when no more questions can come and all earlier ones have an answer.
+/// One connection's life: it ends when questions can no longer come and all earlier ones have an answer.
 async fn answer_all(memory: Arc<Memory>, mut client: Box<dyn Client>) {
     while let Some(Question { key, ticket }) = memory.next().await {
         let answer = answer(client.as_mut(), &key, memory.settings.timeout).await;
