@@ -96,7 +96,7 @@ impl Normaliser {
             (r"ID@[^>]+>", "ID@HOST>"),
             (r"\(\S+ \[127\.0\.0\.1\]\)", "(HOST [127.0.0.1])"),
             (r"(client=|\x22client\x22:\x22)[^\[]*\[127\.0\.0\.1\]:\d+", "${1}HOST[127.0.0.1]:PORT"),
-            (r"\b\d+ octets", "N octets"),
+            (r"\b\d+ bytes", "N bytes"),
             (r"(size=|commit_us=|\x22size\x22:|\x22commit_us\x22:|\x22octets\x22:)\d+", "${1}N"),
             (r"TIME +\d+ ", "TIME N "),
             // Processors, directories, durations, versions, and how the program was built.

@@ -289,10 +289,10 @@ fn stats(disk: &OsDisk, as_json: bool, out: &mut impl Write) -> Result<(), Failu
     if as_json {
         writeln!(out, "{}", json(&stats)).map_err(Failure::output)?;
     } else {
-        writeln!(out, "{} messages, {} octets", stats.sum.messages, stats.sum.octets)
+        writeln!(out, "{} messages, {} bytes", stats.sum.messages, stats.sum.octets)
             .map_err(Failure::output)?;
         for (state, sum) in &stats.states {
-            writeln!(out, "{state}: {} messages, {} octets", sum.messages, sum.octets)
+            writeln!(out, "{state}: {} messages, {} bytes", sum.messages, sum.octets)
                 .map_err(Failure::output)?;
         }
     }

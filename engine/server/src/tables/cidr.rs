@@ -74,7 +74,7 @@ impl CidrTable {
         let mut open: Vec<(usize, usize)> = Vec::new();
         for (number, line) in logical_lines(text) {
             if line.first().is_some_and(u8::is_ascii_whitespace) {
-                report.refuse(number, "begins with a blank", "remove the blank, or the line", SKIPPED);
+                report.refuse(number, "begins with a space", "remove the space, or the line", SKIPPED);
                 continue;
             }
             let (word, rest) = split_pattern(line.trim_ascii());
@@ -102,13 +102,13 @@ impl CidrTable {
             };
             let outcome = if is_if {
                 if !value.is_empty() {
-                    let remedy = "remove it; the lines after an if begin without a blank";
+                    let remedy = "remove it; the lines after an if begin without a space";
                     report.refuse(number, "text after the network of an if", remedy, "the text is ignored");
                 }
                 open.push((rules.len(), number));
                 Outcome::Until(usize::MAX)
             } else if value.is_empty() {
-                report.refuse(number, "has no value", "write the network, a blank and the value", SKIPPED);
+                report.refuse(number, "has no value", "write the network, a space and the value", SKIPPED);
                 continue;
             } else {
                 report.see_value(number, value, false);

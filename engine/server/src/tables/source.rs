@@ -4,7 +4,7 @@ use super::report::Report;
 use super::string_table::StringTable;
 
 /// Logical lines with the number of their first line: comments and empty lines left out, lines that begin with a
-/// blank joined to the one before.
+/// space joined to the one before.
 pub(super) fn logical_lines(text: &[u8]) -> impl Iterator<Item = (usize, Vec<u8>)> {
     let mut lines = text.split(|octet| *octet == b'\n').enumerate().peekable();
     let is_text = |line: &[u8]| {
@@ -56,7 +56,7 @@ pub(super) fn table(text: &[u8], report: &mut Report<'_>) -> StringTable {
     let mut table = StringTable::with_capacity(lines, text.len());
     for (number, line) in logical_lines(text) {
         if line.first().is_some_and(u8::is_ascii_whitespace) {
-            report.refuse(number, "begins with a blank", "remove the blank, or the line", SKIPPED);
+            report.refuse(number, "begins with a space", "remove the space, or the line", SKIPPED);
             continue;
         }
         if line.contains(&0) {
@@ -65,13 +65,13 @@ pub(super) fn table(text: &[u8], report: &mut Report<'_>) -> StringTable {
         }
         let (key, value) = split_entry(&line);
         if value.is_empty() {
-            report.refuse(number, "has no value", "write the key, a blank and the value", SKIPPED);
+            report.refuse(number, "has no value", "write the key, a space and the value", SKIPPED);
             continue;
         }
         report.see_value(number, value, false);
         if !table.insert(key, value) {
             let key = String::from_utf8_lossy(key.get(..QUOTED_MAX).unwrap_or(key));
-            report.note(number, &format!("{key} is there already; the first entry counts"));
+            report.note(number, &format!("duplicate key {key}; the first entry counts"));
         }
     }
     report.see_end(text);

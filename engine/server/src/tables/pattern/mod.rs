@@ -192,7 +192,7 @@ impl Builder<'_> {
         const SKIPPED: &str = "the rule is skipped";
         const IGNORED: &str = "the text is ignored";
         if line.first().is_some_and(u8::is_ascii_whitespace) {
-            return report.refuse(number, "begins with a blank", "remove the blank, or the line", SKIPPED);
+            return report.refuse(number, "begins with a space", "remove the space, or the line", SKIPPED);
         }
         let parsed = match rules::parse(line, self.kind == "regexp") {
             Ok(parsed) => parsed,
@@ -214,7 +214,7 @@ impl Builder<'_> {
             }
             Line::If { pattern, rest } => {
                 if !rest.is_empty() {
-                    let remedy = "remove it; the lines after an if begin without a blank";
+                    let remedy = "remove it; the lines after an if begin without a space";
                     report.refuse(number, "text after the pattern of an if", remedy, IGNORED);
                 }
                 (pattern, None)
@@ -235,7 +235,7 @@ impl Builder<'_> {
         notes.for_each(|note| report.note(number, note));
         if let Some(value) = value {
             if value.is_empty() {
-                let remedy = "write the pattern, a blank and the value";
+                let remedy = "write the pattern, a space and the value";
                 report.refuse(number, "has no value", remedy, "its value is the empty text");
             } else {
                 report.see_value(number, value, true);
@@ -522,7 +522,7 @@ mod tests {
             ("/a/ $1", "the pattern has no group $1"),
             ("if /a/", "the if has no endif"),
             ("if /a/ x\nendif", "/x:1: pcre:x: text after the pattern of an if"),
-            (" /a/ x", "/x:1: pcre:x: begins with a blank"),
+            (" /a/ x", "/x:1: pcre:x: begins with a space"),
         ] {
             let error = table("pcre", text).unwrap_err();
             assert!(error.contains(wanted), "{error}");

@@ -343,7 +343,7 @@ async fn answer(client: &mut dyn Client, key: &[u8], limit: Duration) -> Answer 
     };
     match answer {
         Ok(Ok(Some(value))) if value.len() > ANSWER_SIZE_MAX => {
-            Err(format!("its answer has {} octets, and {ANSWER_SIZE_MAX} are allowed", value.len()))
+            Err(format!("its answer has {} bytes; at most {ANSWER_SIZE_MAX} are allowed", value.len()))
         }
         Ok(answer) => answer,
         Err(_) => Err(format!("no answer within {limit:?}")),

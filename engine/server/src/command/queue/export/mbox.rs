@@ -44,8 +44,7 @@ impl LockFile {
                 if std::fs::read(&path).is_ok_and(|content| content == OWN_LOCK) {
                     return Ok(Self(path));
                 }
-                let text =
-                    format!("{} exists: another program writes to it, or left it behind", path.display());
+                let text = format!("{} exists: another program writes to it, or has left it", path.display());
                 Err(io::Error::new(ErrorKind::AlreadyExists, text))
             }
             Err(error) => Err(error),

@@ -56,7 +56,7 @@ impl Template {
                 Some('D') => Piece::Domain(Of::Key),
                 Some(digit @ '1'..='9') => Piece::Label(digit as usize - '1' as usize),
                 _ => {
-                    let reason = "% stands before something that it does not go with";
+                    let reason = "% is followed by an unknown letter";
                     return Err(parameters.error(name, reason, "write %% for a percent sign"));
                 }
             };
@@ -214,8 +214,8 @@ mod tests {
     #[test]
     fn mistakes_name_their_line() {
         for (text, wanted) in [
-            ("query = a%x", "/x:1: sqlite:x: query: % stands before"),
-            ("\nquery = a\nquery = b", "/x:3: sqlite:x: query is there already"),
+            ("query = a%x", "/x:1: sqlite:x: query: % is followed by an unknown letter"),
+            ("\nquery = a\nquery = b", "/x:3: sqlite:x: query is a duplicate"),
             ("qeury = a", "/x:1: sqlite:x: there is no parameter qeury; the parameters are"),
             ("query", "/x:1: sqlite:x: has no ="),
             ("", "sqlite:x: /x has no query"),

@@ -26,7 +26,7 @@ impl<'p, 's> Parameters<'p, 's> {
                 return Err(spec.error_at(number, format!("there is no parameter {name}"), &remedy));
             }
             if given.iter().any(|(_, other, _)| other == name) {
-                return Err(spec.error_at(number, format!("{name} is there already"), "remove one"));
+                return Err(spec.error_at(number, format!("{name} is a duplicate"), "remove one"));
             }
             given.push((number, name.to_owned(), value.to_owned()));
         }
