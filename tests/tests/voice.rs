@@ -56,7 +56,8 @@ impl Words {
             return Vec::new();
         }
         let prose = if path.ends_with(".rs") { comments(content) } else { paragraphs(content) };
-        let allowed = |phrase: &&Phrase| !phrase.allowed.iter().any(|prefix| path.starts_with(prefix.as_str()));
+        let allowed =
+            |phrase: &&Phrase| !phrase.allowed.iter().any(|prefix| path.starts_with(prefix.as_str()));
         let mut findings = Vec::new();
         for phrase in self.phrases.iter().filter(allowed) {
             for found in phrase.find_all(&prose) {
@@ -157,7 +158,12 @@ fn comments_and_documents_use_the_words_of_the_field() {
         .flat_map(|path| words.findings(&relative(path), &fs::read_to_string(path).unwrap()))
         .collect();
     findings.sort();
-    assert!(findings.is_empty(), "{} phrases of tests/tests/voice.txt:\n{}", findings.len(), findings.join("\n"));
+    assert!(
+        findings.is_empty(),
+        "{} phrases of tests/tests/voice.txt:\n{}",
+        findings.len(),
+        findings.join("\n")
+    );
 }
 
 #[test]

@@ -108,9 +108,9 @@ pub struct Envelope {
     pub ret: Option<Return>,
     /// ENVID= of MAIL, xtext decoded (RFC 3461 §4.4).
     pub envelope_id: Option<Box<[u8]>>,
-    /// SIZE= of MAIL in octets (RFC 1870).
+    /// SIZE= of MAIL in bytes (RFC 1870).
     pub declared_size: Option<u64>,
-    /// The first line of the content is taken as it is: one that begins with a blank continues our trace field, and none
+    /// The first line of the content is taken as it is: one that begins with a space continues our trace field, and none
     /// is looked at as a line of a mailbox file. So does Postfix with content that came by BDAT, or in which a stuffed
     /// dot or a CR came first. Not kept in the queue.
     pub has_raw_start: bool,

@@ -1,4 +1,4 @@
-//! Everything in Mailrace that is only thinking: octets in, decisions out.
+//! Pure logic: bytes in, decisions out.
 //!
 //! No file, socket, clock, thread, global or randomness: time, ids and tables come in as values, so
 //! that a test, a fuzzer or the simulator can drive all of it. `no_std` makes the compiler the guard.

@@ -1,6 +1,6 @@
-//! Owns a value for each octet.
+//! A table with a value for each byte.
 
-/// A value for each of the 256 octets.
+/// A value for each of the 256 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OctetTable<Value>([Value; 256]);
 

@@ -7,7 +7,7 @@ use crate::Timestamp;
 /// Characters of a queue id in ascending order: Postfix's alphabet of long queue ids, without vowels.
 const ALPHABET: &[u8; 52] = b"0123456789BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz";
 
-/// Octets of a queue id's text.
+/// Bytes of a queue id's text.
 pub const QUEUE_ID_SIZE: usize = 12;
 
 /// Bits of the number that tell the worker.
@@ -32,13 +32,13 @@ impl QueueId {
         Self((time.unix_microseconds() << WORKER_BITS) | worker)
     }
 
-    /// The number as it stands in queue records.
+    /// Returns the number as it is in queue records.
     #[must_use]
     pub const fn from_number(number: u64) -> Self {
         Self(number)
     }
 
-    /// The number as it stands in queue records.
+    /// Returns the number as it is in queue records.
     #[must_use]
     pub const fn number(self) -> u64 {
         self.0
@@ -64,7 +64,7 @@ impl QueueId {
         Some(Self(number))
     }
 
-    /// The text form: [`QUEUE_ID_SIZE`] octets of letters and digits.
+    /// The text form: [`QUEUE_ID_SIZE`] bytes of letters and digits.
     #[must_use]
     pub fn text(self) -> [u8; QUEUE_ID_SIZE] {
         let mut text = [b'0'; QUEUE_ID_SIZE];

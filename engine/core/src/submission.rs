@@ -11,7 +11,7 @@ use crate::address::{AddressList, write_internal};
 use crate::envelope::{Notify, Recipient};
 use crate::message::header::field_name;
 
-/// The addresses of a list in internal form, in their order. A line end in a quoted string is a blank.
+/// The addresses of a list in internal form, in their order. A line end in a quoted string becomes a space.
 #[must_use]
 pub fn addresses(text: &[u8]) -> Vec<Vec<u8>> {
     let arena = Bump::new();
@@ -32,7 +32,7 @@ pub fn recipient(address: Vec<u8>, notify: Notify) -> Recipient {
     Recipient { address, original, notify, ..Recipient::default() }
 }
 
-/// Octets of a user's name at most.
+/// Longest name of a user in bytes.
 pub const FULL_NAME_SIZE_MAX: usize = 512;
 
 /// A user's name as a From field may show it: one line, with `?` for each character that has no shape of its own. Such
@@ -51,7 +51,7 @@ pub fn full_name(name: &[u8]) -> Vec<u8> {
                 letter => out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         }
-        // Octets of the second kind of controls (C1), if this is ISO 8859.
+        // Bytes of the second set of controls (C1), if this is ISO 8859.
         out.extend(chunk.invalid().iter().map(|octet| if *octet < 0xa0 { b'?' } else { *octet }));
     }
     while out.len() > FULL_NAME_SIZE_MAX
@@ -113,7 +113,7 @@ pub struct HeaderRecipients {
 }
 
 impl HeaderRecipients {
-    /// `size_max`: octets of a field (`header_size_limit`).
+    /// `size_max`: bytes of a field (`header_size_limit`).
     #[must_use]
     pub const fn new(size_max: usize) -> Self {
         Self {
@@ -127,7 +127,7 @@ impl HeaderRecipients {
     }
 
     /// The next record: a line without its end, or a piece of one that is longer than `line_length_limit`. The first line
-    /// that is no field ends the header section; all behind it is ignored.
+    /// that is no field ends the header section; the rest is ignored.
     ///
     /// # Errors
     /// [`FieldTooLong`].

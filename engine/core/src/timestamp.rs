@@ -1,4 +1,4 @@
-//! Owns wall-clock time as the core sees it: a value that somebody else read.
+//! Wall-clock time as the core sees it: a value that the caller read.
 
 /// Wall-clock time in microseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
