@@ -1,4 +1,4 @@
-//! What a queue needs of a directory: rare, blocking, never on a worker's hot path.
+//! Operations on a queue's directory: rare, blocking, never on a worker's hot path.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,11 +17,11 @@ use rustix::rand::GetRandomFlags;
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
-    /// To be read only, through the page cache.
+    /// Read only, through the page cache.
     Read,
     /// Through the page cache.
     Buffered,
-    /// O_DIRECT where the file system has it, else buffered; [`Disk::is_direct`] tells.
+    /// O_DIRECT where the file system has it, else buffered; see [`Disk::is_direct`].
     Direct,
 }
 
@@ -33,73 +33,73 @@ pub trait Disk: Clone + Send + 'static {
     /// The names in a subdirectory (`""`: the directory itself), in no order; none in one that is missing.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system's error.
     fn list(&self, directory: &str) -> io::Result<Vec<String>>;
 
-    /// Makes a subdirectory if it is missing.
+    /// Creates a subdirectory if it is missing.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system's error.
     fn make_directory(&self, directory: &str) -> io::Result<()>;
 
     /// Opens a regular file. Never waits for another process, and follows no link.
     ///
     /// # Errors
-    /// What the file system says; also for what is no regular file.
+    /// The file system's error; also if it is not a regular file.
     fn open(&self, path: &str, kind: FileKind) -> io::Result<Self::File>;
 
-    /// Makes a new file of `size` bytes with its blocks reserved (posix_fallocate), all zero, and opens it.
+    /// Creates a file of `size` bytes with its blocks reserved (posix_fallocate), all zero, and opens it.
     ///
     /// # Errors
-    /// What the file system says; no file is left.
+    /// The file system's error; no file is left.
     fn create(&self, path: &str, size: u64, kind: FileKind) -> io::Result<Self::File>;
 
     /// Renames within the directory, replacing the target.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system's error.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
-    /// Renames within the directory unless the target is there.
+    /// Renames within the directory unless the target exists.
     ///
     /// # Errors
-    /// What the file system says; `AlreadyExists` when the target is there.
+    /// The file system's error; `AlreadyExists` when the target is there.
     fn rename_new(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Removes a file.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system's error.
     fn remove(&self, path: &str) -> io::Result<()>;
 
     /// Makes creations, renames and removals in a subdirectory durable.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system's error.
     fn sync_directory(&self, directory: &str) -> io::Result<()>;
 
     /// Takes the directory's lock, which ends with the process; an error of kind `WouldBlock` when another has it.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system's error.
     fn lock(&self, path: &str) -> io::Result<Self::File>;
 
     /// Whether a process has the directory's lock. Changes nothing, and prevents no process from taking it.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system's error.
     fn is_locked(&self, path: &str) -> io::Result<bool>;
 
     /// Bits that cannot be guessed and do not repeat.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     fn random(&self) -> io::Result<u64>;
 
-    /// Bytes free for this process and bytes in all.
+    /// Returns the bytes free for this process and the total size.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system's error.
     fn space(&self) -> io::Result<(u64, u64)>;
 
     /// Whether the directory and what it had under this path are still where they were: a subdirectory since it was made or
@@ -109,10 +109,10 @@ pub trait Disk: Clone + Send + 'static {
         true
     }
 
-    /// Size in bytes.
+    /// Returns the size in bytes.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system's error.
     fn size(&self, file: &Self::File) -> io::Result<u64>;
 
     /// Whether writes to the file go past the page cache and so must be aligned.
@@ -122,26 +122,26 @@ pub trait Disk: Clone + Send + 'static {
     /// [`FileKind::Direct`], memory, offset and length must be aligned to [`crate::BLOCK_ALIGNMENT`].
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system's error.
     fn read_at(&self, file: &Self::File, octets: &mut [u8], offset: u64) -> io::Result<usize>;
 
     /// Writes all bytes at an offset, with the same rule for alignment.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system's error.
     fn write_at(&self, file: &Self::File, octets: &[u8], offset: u64) -> io::Result<()>;
 
     /// Makes a file's content and size durable.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system's error.
     fn sync(&self, file: &Self::File) -> io::Result<()>;
 }
 
 /// A directory of the operating system.
 ///
-/// Everything that is made in it belongs to the directory's owner, whichever user makes it, and is open to the directory's
-/// group as far as the directory is; never to others.
+/// Everything created in it belongs to the directory's owner, whichever user creates it. The group has at most the
+/// directory's permissions; others have none.
 #[derive(Clone, Debug)]
 pub struct OsDisk {
     root: PathBuf,
@@ -153,7 +153,7 @@ pub struct OsDisk {
 /// Device and inode.
 type Identity = (u64, u64);
 
-/// To whom a directory belongs.
+/// The owner of a directory.
 #[derive(Clone, Copy, Debug)]
 struct Owner {
     user: u32,
@@ -188,16 +188,16 @@ impl OsFile {
     }
 }
 
-/// How long a lock is waited for that only readers have, who keep it for a moment.
+/// How long to wait for a lock that only readers hold, who keep it briefly.
 const READERS_PATIENCE: Duration = Duration::from_secs(2);
-/// How long between two looks.
+/// The pause between two attempts.
 const READERS_PERIOD: Duration = Duration::from_millis(5);
 
 impl OsDisk {
     /// The directory `root`, made with mode 0700 if it is missing.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system's error.
     pub fn new(root: &Path) -> io::Result<Self> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root)?;
         let root = root.canonicalize()?;
@@ -216,7 +216,7 @@ impl OsDisk {
     /// Notes what is under a path now, for [`Disk::is_in_place`].
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system's error.
     pub fn note_place(&self, path: &str) -> io::Result<()> {
         let found = identity(&self.path(path))?;
         self.identities.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), found);
@@ -226,7 +226,7 @@ impl OsDisk {
     /// Gives a socket that was just made to the directory's owner, who alone may write to it.
     ///
     /// # Errors
-    /// What the file system says; also for what is no socket.
+    /// The file system's error; also if it is not a socket.
     pub fn settle_socket(&self, path: &str) -> io::Result<()> {
         let path = self.path(path);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
@@ -244,7 +244,7 @@ impl OsDisk {
         Ok(())
     }
 
-    /// Number of the user to whom the directory belongs.
+    /// Returns the user id of the directory's owner.
     #[must_use]
     pub const fn owner(&self) -> u32 {
         self.owner.user
@@ -377,7 +377,7 @@ impl Disk for OsDisk {
         let file = self.open_lock(path)?;
         let mut waits = READERS_PATIENCE.as_nanos() / READERS_PERIOD.as_nanos();
         while let Err(error) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            // Where a shared one can be had, all who have it are readers.
+            // If a shared lock is granted, all holders are readers.
             let is_readers = error == Errno::WOULDBLOCK
                 && rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok();
             if !is_readers || waits == 0 {

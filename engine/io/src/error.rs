@@ -1,9 +1,9 @@
-//! How the seam itself fails.
+//! Errors of the interface to the kernel.
 
 use std::fmt;
 use std::io;
 
-/// The kernel would not give what an engine needs.
+/// The kernel does not provide what an engine needs.
 #[derive(Debug)]
 pub enum IoError {
     /// io_uring is not permitted here.
@@ -12,32 +12,32 @@ pub enum IoError {
     Unsupported(&'static str),
     /// A limit is too low; the text says which and what to do.
     Limit {
-        /// What could not be had.
+        /// The missing resource.
         what: &'static str,
         /// The remedy.
         remedy: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// A call on the ring failed.
     Ring {
-        /// Which.
+        /// The call.
         operation: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// A call of the `Io` on epoll failed.
     Epoll {
-        /// Which.
+        /// The call.
         operation: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 }
 
 impl IoError {
-    /// Whether io_uring is not available here, so that another [`Io`](crate::Io) is of use. A limit that is too low is
-    /// none of it: descriptors and memory are what every `Io` needs.
+    /// Whether io_uring is not available here, so that another [`Io`](crate::Io) can help. A limit that is too low does
+    /// not count: every `Io` needs descriptors and memory.
     #[must_use]
     pub const fn is_ring_missing(&self) -> bool {
         matches!(self, Self::NotPermitted(_) | Self::Unsupported(_))

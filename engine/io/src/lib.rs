@@ -1,14 +1,14 @@
-//! The one narrow seam to the kernel: operations in, completions out.
+//! The interface to the kernel: operations in, completions out.
 //!
-//! An engine is generic over [`Io`]. [`uring`] is the real one and holds the workspace's only `unsafe`
-//! code; [`epoll`] serves where io_uring may not run; [`memory`] lives in memory for tests, and [`sim`] is a
-//! world in which everything goes wrong. Memory that an operation needs is **moved** into it and comes back with
+//! An engine is generic over [`Io`]. [`uring`] is the usual one and has the workspace's only `unsafe`
+//! code; [`epoll`] runs where io_uring is forbidden; [`memory`] is for tests, and [`sim`] is a
+//! simulated kernel with faults. Memory that an operation needs is **moved** into it and comes back with
 //! its completion ([`Block`] for files, `Vec<u8>` for sends), so that the compiler checks that nothing is
-//! touched while the kernel has it. What was received stays where the kernel put it and is lent as a [`Piece`]
+//! accessed while the kernel uses it. Received bytes stay in the kernel's buffers and are lent as a [`Piece`]
 //! until [`Io::recycle`].
 //!
-//! Time and randomness come through the same seam, so that a simulated engine repeats itself from a seed.
-//! What blocks and is rare (open, create, list, remove) goes through [`Disk`], never on a worker's hot path.
+//! Time and randomness come through the same interface, so that a simulated engine can be replayed from a seed.
+//! Rare, blocking operations (open, create, list, remove) go through [`Disk`], never on a worker's hot path.
 #![deny(unsafe_code)]
 
 mod block;
@@ -72,7 +72,7 @@ pub trait Io {
     /// Makes an open file usable in operations. The file stays open until [`Io::detach`].
     fn attach(&mut self, file: <Self::Disk as Disk>::File) -> FileId;
 
-    /// Gives a file back; no operation on it may be under way.
+    /// Returns a file; no operation on it may be in progress.
     fn detach(&mut self, file: FileId) -> <Self::Disk as Disk>::File;
 
     /// Queues an operation; its completions carry `token`. It is started by the next [`Io::wait`] at the latest.
@@ -84,25 +84,25 @@ pub trait Io {
     /// makes this a poll.
     ///
     /// # Errors
-    /// [`IoError`] when the seam itself failed; the engine cannot go on.
+    /// [`IoError`] if the interface itself failed; the engine cannot continue.
     fn wait(&mut self, deadline: Option<Instant>, completions: &mut Vec<Completion>) -> Result<(), IoError>;
 
-    /// The bytes of a piece that was received and not yet recycled.
+    /// Returns the bytes of a received piece that is not recycled yet.
     fn received(&self, piece: &Piece) -> &[u8];
 
-    /// Gives a received piece back.
+    /// Gives back a received piece.
     fn recycle(&mut self, piece: Piece);
 
-    /// The time now.
+    /// Returns the current monotonic time.
     fn now(&mut self) -> Instant;
 
-    /// The wall clock, in microseconds since the Unix epoch.
+    /// Returns the wall-clock time in microseconds since the Unix epoch.
     fn wall_clock(&mut self) -> u64;
 
-    /// Random bits.
+    /// Returns random bits.
     fn random(&mut self) -> u64;
 
-    /// A handle with which another thread ends [`Io::wait`] early.
+    /// Returns a handle with which another thread ends [`Io::wait`] early.
     fn waker(&self) -> Waker;
 }
 

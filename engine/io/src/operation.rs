@@ -1,4 +1,4 @@
-//! What can be asked of an [`Io`](crate::Io) and what it answers.
+//! The operations of an [`Io`](crate::Io) and their completions.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use crate::Block;
 
-/// The caller's name for an operation; comes back in its completions.
+/// The caller's name for an operation, returned in its completions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Token(pub u64);
 
 /// An attached file of one `Io`, until it is detached. No other file has the same name, in this `Io` or another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileId {
-    /// Counts the files of the process.
+    /// Number of the file, counted in the process.
     pub(crate) serial: Serial,
-    /// The place among the files of its `Io`.
+    /// Index among the files of its `Io`.
     pub(crate) index: u32,
 }
 
@@ -26,15 +26,15 @@ pub struct FileId {
 /// taken for one of the past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionId {
-    /// The place in the connection table; below the configured number of connections.
+    /// Index in the connection table; below the configured number of connections.
     pub slot: u32,
-    /// How often the place was used before, modulo 2^24.
+    /// Number of earlier uses of the index, modulo 2^24.
     pub generation: u32,
 }
 
 /// Received bytes, lent until [`Io::recycle`](crate::Io::recycle); read with [`Io::received`](crate::Io::received).
 ///
-/// Only the `Io` that lent it takes it: another one panics.
+/// Only the `Io` that lent it takes it back; another one panics.
 #[derive(Debug)]
 pub struct Piece {
     /// The `Io` that lent it.
@@ -77,18 +77,18 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes that [`Operation::ReceiveSome`] takes at most.
 pub const SOME: u32 = 16 * 1024;
 
-/// What an [`Io`](crate::Io) can be asked to do.
+/// A request to an [`Io`](crate::Io).
 #[derive(Debug)]
 pub enum Operation {
-    /// Take connections from a socket until [`Operation::StopAccepting`]: many [`Completion::Accepted`].
+    /// Accept connections from a socket until [`Operation::StopAccepting`]: many [`Completion::Accepted`].
     Accept(TcpListener),
-    /// Stop taking connections from all sockets and close them.
+    /// Stop accepting connections on all sockets and close them.
     StopAccepting,
     /// Connect: one [`Completion::Connected`].
     Connect {
-        /// Where to.
+        /// The server's address.
         server: SocketAddr,
-        /// Which of this machine's addresses to come from, instead of the kernel's choice. On the ring it takes Linux 6.11.
+        /// The local address, instead of the kernel's choice. On the ring it needs Linux 6.11.
         source: Option<IpAddr>,
     },
     /// Receive until the stream ends or [`Operation::StopReceiving`]: many [`Completion::Received`], then
@@ -99,16 +99,16 @@ pub enum Operation {
     ReceiveSome(ConnectionId),
     /// Pause receiving; pieces that were already received may still come before [`Completion::ReceiveEnded`].
     StopReceiving(ConnectionId),
-    /// Send all of the bytes: one [`Completion::Sent`]. One send at a time for each connection.
+    /// Send all of the bytes: one [`Completion::Sent`]. One send at a time per connection.
     Send(ConnectionId, Vec<u8>),
-    /// End and forget a connection, whatever is under way on it. No completion names it afterwards, but for
-    /// the one of a send under way.
+    /// Close and forget a connection, whatever is in progress on it. No completion names it afterwards, except
+    /// that of a send in progress.
     Close(ConnectionId),
     /// Write `block`'s filled bytes at `offset`: one [`Completion::Written`].
     Write {
-        /// Where to.
+        /// The file.
         file: FileId,
-        /// What; filled to a multiple of the alignment for a direct file.
+        /// The data; filled to a multiple of the alignment for a direct file.
         block: Block,
         /// Offset in the file in bytes.
         offset: u64,
@@ -117,64 +117,64 @@ pub enum Operation {
     },
 }
 
-/// What became of an operation.
+/// The outcome of an operation.
 #[derive(Debug)]
 pub enum Completion {
     /// A client connected.
     Accepted {
-        /// Its name from now on.
+        /// The connection's id.
         connection: ConnectionId,
-        /// Its address.
+        /// The client's address.
         peer: SocketAddr,
     },
     /// A connection could not be accepted, for example because no descriptor was free; accepting continues.
     AcceptFailed {
-        /// Why.
+        /// The cause.
         error: io::Error,
     },
-    /// A connection was made, or not.
+    /// A connection was established, or failed.
     Connected {
         /// The operation's token.
         token: Token,
-        /// Its name.
+        /// The connection's id, or the cause of the failure.
         result: Result<ConnectionId, io::Error>,
     },
-    /// Bytes came.
+    /// Bytes were received.
     Received {
         /// The operation's token.
         token: Token,
-        /// From here.
+        /// The connection.
         connection: ConnectionId,
-        /// The bytes; to be given back.
+        /// The bytes, to be recycled.
         piece: Piece,
     },
     /// Receiving has ended until it is asked for again.
     ReceiveEnded {
         /// The operation's token.
         token: Token,
-        /// From here.
+        /// The connection.
         connection: ConnectionId,
-        /// Why.
+        /// The cause.
         end: ReceiveEnd,
     },
-    /// A send is over.
+    /// A send has ended.
     Sent {
         /// The operation's token.
         token: Token,
-        /// To here.
+        /// The connection.
         connection: ConnectionId,
         /// The memory, for the next send.
         memory: Vec<u8>,
-        /// All went out, or why not.
+        /// Whether all bytes were sent.
         result: Result<(), io::Error>,
     },
-    /// A write is over.
+    /// A write has ended.
     Written {
         /// The operation's token.
         token: Token,
         /// The memory.
         block: Block,
-        /// All bytes are written (and durable if so asked), or why not. A short write is an error.
+        /// Whether all bytes were written, and are durable if requested. A short write is an error.
         result: Result<(), io::Error>,
     },
 }
@@ -184,9 +184,9 @@ pub enum Completion {
 pub enum ReceiveEnd {
     /// The client shut its sending side.
     Closed,
-    /// It was asked to stop.
+    /// Stopped on request.
     Stopped,
-    /// All receive buffers are lent out: ask again after giving some back.
+    /// All receive buffers are lent out: receive again after recycling some.
     OutOfBuffers,
     /// The connection failed.
     Failed(io::Error),

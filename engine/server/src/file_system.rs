@@ -1,4 +1,4 @@
-//! What the file system of a queue can promise: whether what was synced is there after a loss of power.
+//! Checks what the file system of a queue promises: whether synced data survives a loss of power.
 //!
 //! The type and mount options decide. O_DIRECT says nothing: tmpfs and overlays on it accept it.
 
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::log::Log;
 
-/// Layers that one looks through: overlays on overlays, images on overlays.
+/// Most layers to look through: overlays on overlays, images on overlays.
 const LAYERS_MAX: u8 = 4;
 
 /// A file system, and what it promises.
@@ -21,13 +21,13 @@ pub(crate) struct FileSystem {
     pub(crate) durability: Durability,
 }
 
-/// Whether what was synced survives a loss of power, as far as this machine's kernel can tell.
+/// Whether what was synced survives a loss of power, as far as the local kernel knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Durability {
     Kept,
-    /// It does not; why.
+    /// It does not; the reason.
     Lost(String),
-    /// Something else decides; what.
+    /// Something else decides; its name.
     Unknown(String),
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn is_abandoned(path: &Path) -> bool {
 /// Reads a regular file of at most `size_max` bytes.
 ///
 /// # Errors
-/// What the system says, or what was found instead, as a sentence for operators.
+/// The system's error, or what was found instead, as a sentence for operators.
 pub(crate) fn read(path: &Path, size_max: u64) -> io::Result<Vec<u8>> {
     read_front(path, size_max, usize::MAX)
 }
@@ -85,7 +85,7 @@ fn read_here(path: &Path, size_max: u64, front: usize, progress: &AtomicU64) -> 
 /// Opens a regular file.
 ///
 /// # Errors
-/// What the system says, or what was found instead.
+/// The system's error, or what was found instead.
 pub(crate) fn open(path: &Path) -> io::Result<(File, Metadata)> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     // A device may do something when it is opened, and a socket cannot be: the name is looked at first.

@@ -1,5 +1,5 @@
 //! The log: lines that threads write into memory and one thread writes to standard error, so that no other thread ever
-//! waits for whatever reads standard error.
+//! waits for the reader of standard error.
 //!
 //! Workers gather lines in a [`LogWriter`] of their own; all other threads report events through a [`Log`]. What a line
 //! holds from outside is made harmless in [`value`]: it cannot end the line or change how the rest of it looks.
@@ -43,9 +43,9 @@ mod sync {
 const PERIOD: Duration = Duration::from_millis(20);
 /// How long the writing thread waits after an error of standard error, such as a full disk, before it tries again.
 const RETRY_PERIOD: Duration = Duration::from_secs(1);
-/// At the end of the process: how long the lines that are left may go without any being read.
+/// At the end of the process: how long the remaining lines may wait without one being read.
 const QUIET_MAX: Duration = Duration::from_secs(2);
-/// At the end of the process: how long writing the lines that are left may take.
+/// At the end of the process: how long writing the remaining lines may take.
 const END_MAX: Duration = Duration::from_secs(10);
 
 /// How log lines look.
@@ -67,7 +67,7 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    /// As JSON lines name it.
+    /// Returns its name in JSON lines.
     const fn name(self) -> &'static str {
         match self {
             Self::Info => "info",
@@ -76,7 +76,7 @@ impl Level {
         }
     }
 
-    /// What a line of text has before its message.
+    /// Returns the prefix of its lines of text.
     const fn prefix(self) -> &'static str {
         match self {
             Self::Info => "",
@@ -135,17 +135,17 @@ impl Log {
         LogWriter::new(Arc::clone(&self.waiting), self.format)
     }
 
-    /// Reports an event of the engine itself. `event`: its name in JSON; `message`: what people read.
+    /// Reports an event of the engine itself. `event`: its name in JSON; `message`: its text.
     pub(crate) fn info(&self, event: &'static str, message: impl fmt::Display) -> Event {
         self.event(Level::Info, event, &message)
     }
 
-    /// The same for what an operator should change.
+    /// Reports something that an operator should change.
     pub(crate) fn warning(&self, event: &'static str, message: impl fmt::Display) -> Event {
         self.event(Level::Warning, event, &message)
     }
 
-    /// The same for what does not work.
+    /// Reports something that does not work.
     pub(crate) fn error(&self, event: &'static str, message: impl fmt::Display) -> Event {
         self.event(Level::Error, event, &message)
     }
@@ -177,14 +177,14 @@ impl Log {
         std::thread::current().id() == self.thread.id()
     }
 
-    /// Lines that found no room, since the start.
+    /// Returns the number of lines dropped since the start.
     #[must_use]
     pub fn lines_lost(&self) -> LinesLost {
         LinesLost(Arc::clone(&self.waiting))
     }
 }
 
-/// Counts lines that found no room.
+/// Counts dropped lines.
 #[derive(Clone, Debug)]
 pub struct LinesLost(Arc<Waiting>);
 

@@ -1,8 +1,8 @@
-//! The directory in which messages that were submitted on this machine wait for the engine: `maildrop` in the
-//! queue's.
+//! The directory in which local submissions wait for the engine: `maildrop` in the
+//! queue directory.
 //!
 //! Every user may create a file there and only the directory's owner may list it, so that submission needs no
-//! privileged program. What keeps users from each other: file names that cannot be guessed, files that only their owner
+//! privileged program. Users are separated by file names that cannot be guessed, files that only their owner
 //! and the engine's group may read (the directory passes its group on), and the sticky bit.
 
 use std::fs::{DirBuilder, File, Permissions};
@@ -29,19 +29,19 @@ pub(crate) use set_aside::{Item, SetAside, State};
 pub(crate) const DIRECTORY: &str = "maildrop";
 /// Set-group-id, sticky, `rwx-wx-wx`.
 const DIRECTORY_MODE: u32 = 0o3733;
-/// What others need to pass through the queue's directory.
+/// Permissions that others need to pass through the queue's directory.
 const PASSAGE: u32 = 0o011;
 /// Suffix of the name of a file that is being written.
 pub(crate) const UNFINISHED: &str = ".new";
 /// Digits of a file's name.
 const NAME_SIZE: usize = 32;
 
-/// Where submitted messages wait.
+/// The directory of submitted messages.
 #[derive(Clone, Debug)]
 pub(crate) struct Maildrop(PathBuf);
 
 impl Maildrop {
-    /// That of a queue.
+    /// Returns the maildrop of a queue.
     pub(crate) fn of(queue: &Path) -> Self {
         Self(queue.join(DIRECTORY))
     }
@@ -55,11 +55,11 @@ impl Maildrop {
         self.0.parent().unwrap_or_else(|| Path::new("."))
     }
 
-    /// Makes the directory if it is missing, for the owner of the queue's, and lets others pass through that one. What is
-    /// there already stays as the operator has set it.
+    /// Creates the directory if it is missing, for the queue's owner, and lets others pass through the queue's. A mode that
+    /// the operator has set stays.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system's error.
     pub(crate) fn make(&self) -> io::Result<()> {
         if self.0.is_dir() {
             return Ok(());
@@ -92,7 +92,7 @@ impl Maildrop {
     /// process.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system's error.
     pub(crate) fn create(&self) -> io::Result<DropFile> {
         self.create_unnamed().or_else(|_| self.create_named())
     }
@@ -160,7 +160,7 @@ impl DropFile {
     /// Adds content, with LF line ends.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system's error.
     pub(crate) fn write(&mut self, content: &[u8]) -> io::Result<()> {
         self.checksum.add(content);
         self.content_size += content.len() as u64;
@@ -170,7 +170,7 @@ impl DropFile {
     /// The content that was written, to be read again, and the header that says what it is.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system's error.
     pub(crate) fn written(&self) -> io::Result<(File, Header)> {
         Ok((self.file.try_clone()?, Header::new(self.content_size, self.checksum.value(), &[])))
     }
@@ -180,7 +180,7 @@ impl DropFile {
     /// `commit` is called when all is written, before an engine can find the file.
     ///
     /// # Errors
-    /// What the file system says; then the file is gone, unless an engine has taken it already.
+    /// The file system's error; then the file is removed, unless an engine has taken it already.
     pub(crate) fn finish(mut self, submission: &Submission, commit: impl FnOnce()) -> io::Result<()> {
         let envelope = submission.encode();
         self.file.write_all(&envelope)?;
@@ -197,8 +197,8 @@ impl DropFile {
         self.unfinished = Some(self.path.clone());
         match File::open(self.path.parent().unwrap_or_else(|| Path::new("."))) {
             Ok(directory) => directory.sync_all(),
-            // Who may not list the directory may not open it. The new name is in the same transaction of the file system
-            // as the file's new change time, and so durable with the file (ext4, XFS, btrfs).
+            // Without permission to list the directory it cannot be opened. The new name is in the same transaction of the
+            // file system as the file's new change time, and so durable with the file (ext4, XFS, btrfs).
             Err(_) => self.file.sync_all(),
         }?;
         self.is_over = true;

@@ -1,9 +1,9 @@
-//! The kernel without io_uring, for where that may not run: readiness from epoll, durable writes with `pwritev2` on
-//! threads of their own. Safe code only.
+//! The kernel without io_uring, where that is forbidden: readiness from epoll, durable writes with `pwritev2` on
+//! separate threads. Safe code only.
 //!
-//! Descriptors are watched edge-triggered and registered once, when a connection begins; what an event said is kept in the
-//! table until a receive or send finds it used up. So a message costs no `epoll_ctl`, and interest never has to follow
-//! what the engine waits for. A connection that can go on is queued; each gets one receive of bounded size per wait,
+//! Descriptors are watched edge-triggered and registered once, when a connection begins; readiness is kept in the
+//! table until a receive or send exhausts it. So a message costs no `epoll_ctl`, and interest never has to follow
+//! what the engine waits for. A connection that can continue is queued; each gets one receive of bounded size per wait,
 //! so that a client that floods gets the same part of a turn as the others.
 //!
 //! Receives are done inside [`Io::wait`]; sends and closes when they are submitted, since they nearly always need no
@@ -43,11 +43,11 @@ use writers::{Write, Writers};
 
 pub use settings::Settings;
 
-/// Completions that one wait hands out, about; the rest is there at the next one.
+/// Approximate number of completions that one wait returns; the next one returns the rest.
 const COMPLETIONS_MAX: usize = 1024;
-/// Connections that one wait takes from a listener; the rest is there at the next one.
+/// Connections that one wait accepts from a listener; the next one accepts the rest.
 const ACCEPTS_MAX: usize = 128;
-/// The longest wait that all kernels know.
+/// The longest wait that all kernels support.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// One worker's kernel on epoll.
@@ -57,13 +57,13 @@ pub struct EpollIo {
     wake: WakeDescriptor,
     buffers: ReceiveBuffers,
     table: Table,
-    /// Connections that can go on.
+    /// Connections that can continue.
     line: VecDeque<ConnectionId>,
     listeners: Vec<Listener>,
     pause: Pause,
     files: Files<Arc<OsFile>>,
     writers: Writers,
-    /// Found at submission, to be handed out at the next wait.
+    /// Completions found at submission, which the next wait returns.
     ready: Vec<Completion>,
     /// A listener could not be watched: no client would ever be accepted.
     failure: Option<IoError>,
@@ -77,17 +77,17 @@ struct Listener {
     has_clients: bool,
 }
 
-/// Whether clients are taken.
+/// Whether clients are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pause {
     No,
     /// The table is full.
     UntilClose,
-    /// Descriptors or memory ran out, which may be others' doing: some may be free at that time, or at the next close.
+    /// Descriptors or memory ran out, perhaps through other processes: retry at that time, or at the next close.
     Until(Instant),
 }
 
-/// What an event is about: the value that epoll gives back with it.
+/// The subject of an event: the value that epoll returns with it.
 enum Watched {
     Connection(ConnectionId),
     Listener(usize),
@@ -123,7 +123,7 @@ fn is_readable(socket: &TcpListener) -> bool {
     rustix::event::poll(&mut sockets, Some(&Timespec::default())) != Ok(0)
 }
 
-/// What is watched of a connection from its beginning.
+/// The events watched on a connection from its beginning.
 fn input_events() -> EventFlags {
     EventFlags::IN | EventFlags::PRI | EventFlags::RDHUP | EventFlags::ET
 }
@@ -279,7 +279,7 @@ impl EpollIo {
         self.writers.submit(Write { token, file: Arc::clone(file), block, offset, is_durable });
     }
 
-    /// Puts a connection into the line if it can go on.
+    /// Queues a connection if it can continue.
     fn line_up(&mut self, id: ConnectionId) {
         if let Some(connection) = self.table.get(id)
             && !connection.is_queued
@@ -290,7 +290,7 @@ impl EpollIo {
         }
     }
 
-    /// Takes note of what the kernel told.
+    /// Records an event from the kernel.
     fn note(&mut self, watched: &Watched, events: EventFlags, completions: &mut Vec<Completion>) {
         match *watched {
             // What it was woken for is seen after every wait.
@@ -318,7 +318,7 @@ impl EpollIo {
         }
     }
 
-    /// Whether a client waits that may be taken.
+    /// Whether a client waits that may be accepted.
     fn can_accept(&self) -> bool {
         let may_accept = match self.pause {
             Pause::No => !self.table.is_full(),
@@ -367,7 +367,7 @@ impl EpollIo {
         }
     }
 
-    /// Takes the next client of a listener, which will be called `id`; `None` for one that has no address.
+    /// Accepts the next client of a listener, which will be called `id`; `None` for one that has no address.
     fn accept_one(&self, index: usize, id: ConnectionId) -> Result<Option<(OwnedFd, SocketAddr)>, Errno> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (socket, peer) =
@@ -377,7 +377,7 @@ impl EpollIo {
         Ok(Some((socket, peer)))
     }
 
-    /// Does what can be done on a connection whose turn it is.
+    /// Makes progress on a connection whose turn it is.
     fn go_on(&mut self, id: ConnectionId, completions: &mut Vec<Completion>) {
         let Some(connection) = self.table.get(id) else { return };
         connection.is_queued = false;
@@ -437,7 +437,7 @@ impl EpollIo {
         completions.push(Completion::ReceiveEnded { token, connection: id, end });
     }
 
-    /// How long the kernel may wait for events.
+    /// Returns how long the kernel may wait for events.
     fn wait_time(&self, deadline: Option<Instant>) -> Option<Timespec> {
         let is_poll = !self.ready.is_empty() || !self.line.is_empty() || self.can_accept();
         let pause = match self.pause {

@@ -65,7 +65,7 @@ pub(super) fn mark(queue: &Path, mark: Mark, ids: &[String], out: &mut impl Writ
         Mark::Done => "deleted",
         Mark::Release => "released",
         Mark::Hold => {
-            let text = "a submission that was set aside cannot be put on hold: release or delete it";
+            let text = "a refused submission cannot be put on hold: release or delete it";
             return Err(Failure::new(EXIT_DATA, text));
         }
     };
@@ -109,7 +109,7 @@ fn item(queue: &Path, id: &str) -> Result<Item, Failure> {
     items(queue)?
         .into_iter()
         .find(|item| item.id == id)
-        .ok_or_else(|| Failure::new(EXIT_DATA, format!("there is no submission {id} that was set aside")))
+        .ok_or_else(|| Failure::new(EXIT_DATA, format!("there is no refused submission {id}")))
 }
 
 /// A file that is a message.

@@ -68,7 +68,7 @@ impl SetAside {
     /// Moves the file called `name` here, out of the directory `maildrop`.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system's error.
     pub(crate) fn put(&self, maildrop: impl AsFd, name: &str, state: State, reason: &[u8]) -> io::Result<()> {
         self.make()?;
         let mut id = name.to_owned();
@@ -86,7 +86,7 @@ impl SetAside {
     /// All that is here, in the order of their names. Files that were not set aside are left out.
     ///
     /// # Errors
-    /// What the file system says; a directory that is not there is empty.
+    /// The file system's error; a directory that is not there is empty.
     pub(crate) fn list(&self) -> io::Result<Vec<Item>> {
         let entries = match std::fs::read_dir(&self.0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -127,7 +127,7 @@ impl Item {
     /// Gives the file back to the maildrop: an engine tries it again.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system's error.
     pub(crate) fn release(&self, maildrop: &Maildrop) -> io::Result<()> {
         move_to(CWD, &self.path, &maildrop.path().join(&self.id))
     }
@@ -135,7 +135,7 @@ impl Item {
     /// Removes the file.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system's error.
     pub(crate) fn delete(&self) -> io::Result<()> {
         std::fs::remove_file(&self.path)
     }

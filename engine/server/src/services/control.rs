@@ -1,4 +1,4 @@
-//! What operators ask of a running engine: one line on a local socket, one line back.
+//! The control socket: operators' requests to a running engine, one line each way.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,18 +20,18 @@ use crate::worker::{Answer, Control, Marked, Selection, Workers};
 
 /// The name of the socket in the queue's directory.
 pub(crate) const CONTROL_SOCKET: &str = "control";
-/// Bytes of a request at most.
+/// Largest request in bytes.
 const REQUEST_SIZE_MAX: u64 = 256;
-/// Ids on a line of a list at most. They are marked together, with as few flushes as the spool needs for them.
+/// Most ids on a line of a list. They are marked together, with as few flushes as the spool needs for them.
 pub(crate) const LINE_IDS_MAX: usize = 1000;
-/// Bytes of a line of a list at most: each id has a space or a line end after it.
+/// Longest line of a list in bytes: each id has a space or a line end after it.
 const LINE_SIZE_MAX: u64 = (LINE_IDS_MAX * (QUEUE_ID_SIZE + 1)) as u64 + 2;
-/// Ids that an event names at most.
+/// Most ids that an event lists.
 const EVENT_IDS_MAX: usize = 100;
-/// How long who asks may take to ask.
+/// How long a client may take to send its request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What operators ask. Anything else is answered with `error TEXT`.
+/// A request. Anything else is answered with `error TEXT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     /// `find ID`: answered with `ok SEQUENCE OFFSET STATE`, the place of the message's last record, or with `none`.
@@ -43,10 +43,10 @@ pub(crate) enum Request {
     Mark(Mark, Subject),
 }
 
-/// What a request is about.
+/// The messages that a request names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
-    /// All messages to which it makes a difference.
+    /// All messages that it changes.
     All,
     /// This one.
     One(QueueId),
@@ -54,7 +54,7 @@ pub(crate) enum Subject {
     List,
 }
 
-/// What one action of an operator came to.
+/// The result of an operator's action.
 #[derive(Debug, Default)]
 pub(crate) struct Total {
     /// Number of messages that were marked.
@@ -114,19 +114,19 @@ impl FromStr for Request {
 /// Answers one request after another, on a thread of its own that ends with the process.
 ///
 /// # Errors
-/// The path cannot be listened on.
+/// The socket cannot be created.
 pub(super) fn start(disk: &OsDisk, workers: Workers, log: Log) -> io::Result<()> {
     let path = disk.root().join(CONTROL_SOCKET);
     // One of an earlier run may be left; the lock of the queue shows that no process listens on it.
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path)?;
-    // Whatever the umask and the directory's mode: who may write to the socket may delete mail.
+    // Whatever the umask and the directory's mode: a user who may write to the socket may delete mail.
     disk.settle_socket(CONTROL_SOCKET)?;
     let owner = disk.owner();
     std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         for stream in listener.incoming() {
             match stream {
-                // Who went away is not told.
+                // A client that has disconnected gets no answer.
                 Ok(stream) => drop(answer(&stream, owner, &workers, &log)),
                 // For example, no descriptor is free: some will be later.
                 Err(_) => std::thread::park_timeout(PATIENCE / 50),
@@ -168,7 +168,7 @@ fn answer(mut stream: &UnixStream, owner: u32, workers: &Workers, log: &Log) -> 
         }
         Subject::List => mark_list(stream, input, workers, mark, &mut total),
     };
-    // Also when the operator's command has gone: what was marked stays marked.
+    // Even if the operator's command has ended: what was marked stays marked.
     report(log, mark, subject, peer.as_raw(), &total);
     result
 }
@@ -245,7 +245,7 @@ fn ask_all<T: Send + 'static>(workers: &Workers, request: impl Fn(Answer<T>) -> 
     workers.tell(|| {
         let sender = sender.clone();
         request(Answer::new(move |answer| {
-            // Who asked may have gone.
+            // The client may have disconnected.
             let _ = sender.send(answer);
         }))
     });

@@ -21,9 +21,9 @@ use crate::worker::Workers;
 pub(crate) use control::{CONTROL_SOCKET, LINE_IDS_MAX, Request, Subject, Total, report as report_action};
 pub(crate) use pickup::{Pickup, PickupSettings, start as start_pickup};
 
-/// What the thread works with.
+/// The input of the services thread.
 pub(crate) struct Services {
-    /// io_uring may run here.
+    /// Whether io_uring is available.
     pub(crate) has_ring: bool,
     pub(crate) metrics_listen: Option<SocketAddr>,
     pub(crate) registry: Registry,
@@ -31,9 +31,9 @@ pub(crate) struct Services {
     pub(crate) queue: OsDisk,
     pub(crate) workers: Workers,
     pub(crate) log: Log,
-    /// Looks at what the queue says, without waiting for a file.
+    /// Checks the state of the queue, without waiting for a file.
     pub(crate) refresh: Box<dyn Fn() + Send>,
-    /// How often.
+    /// The interval of the checks.
     pub(crate) refresh_period: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Lookup tables: which kinds there are, where they come from, and when they have to be read again.
+//! Lookup tables: their types, their sources, and when to read them again.
 //!
 //! A table is named `type:name` as in Postfix. All but the remote ones live in memory and answer without waiting.
 
@@ -39,9 +39,9 @@ pub struct TableError {
     pub table: String,
     /// The line of its source, if one is at fault.
     pub line: Option<(PathBuf, usize)>,
-    /// What is wrong.
+    /// The error.
     pub reason: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
 }
 
@@ -56,7 +56,7 @@ impl fmt::Display for TableError {
 
 impl std::error::Error for TableError {}
 
-/// All that is wrong with a table, in the order of its lines; at least one.
+/// All errors of a table, in the order of its lines; at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableErrors(pub Vec<TableError>);
 
@@ -77,12 +77,12 @@ impl From<TableError> for TableErrors {
     }
 }
 
-/// How tables are read.
+/// Settings for reading tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableSettings {
-    /// What becomes of a table with lines that cannot be used.
+    /// What to do with a table that has invalid lines.
     pub bad_lines: BadLines,
-    /// Bytes of a table's file at most.
+    /// Largest size of a table's file in bytes.
     pub size_max: u64,
     /// Limits of remote tables.
     pub remote: RemoteSettings,
@@ -94,14 +94,14 @@ impl Default for TableSettings {
     }
 }
 
-/// Opens tables, each once however often it is named.
+/// Opens tables, each only once.
 #[derive(Debug)]
 pub struct Opener<'o> {
     lookups: &'o Lookups,
     settings: TableSettings,
     previous: &'o OpenTables,
     open: OpenTables,
-    /// Tables that cannot be used: they are not tried again.
+    /// Tables that cannot be used, and are not tried again.
     failed: HashMap<(PathBuf, String), (TableErrors, Vec<TableError>)>,
     notes: Vec<String>,
 }
@@ -115,7 +115,7 @@ pub struct OpenTables(HashMap<(PathBuf, String), OpenTable>);
 struct OpenTable {
     table: Arc<dyn LookupTable>,
     files: Files,
-    /// What is wrong with its values where they are actions.
+    /// Errors of its values, if they are actions.
     no_actions: Vec<TableError>,
 }
 
@@ -127,7 +127,7 @@ struct Spec<'s> {
     name: &'s str,
     /// Where relative paths start.
     base: &'s Path,
-    /// Bytes of its file at most.
+    /// Largest size of its file in bytes.
     size_max: u64,
 }
 
@@ -158,7 +158,7 @@ impl Spec<'_> {
         matches!(self.kind, "regexp" | "pcre" | "cidr") && self.name.trim_start().starts_with('{')
     }
 
-    /// Whether its file holds lines.
+    /// Whether its file has lines.
     fn is_text(&self) -> bool {
         matches!(self.kind, "texthash" | "hash" | "btree" | "regexp" | "pcre" | "cidr") && !self.is_inline()
     }
@@ -248,7 +248,7 @@ impl Spec<'_> {
 const KINDS: &str = "inline, texthash, hash, btree, lmdb, cdb, regexp, pcre, cidr, static, fail, unionmap, pipemap, \
                      randmap, socketmap, tcp, sqlite, pgsql, ldap";
 
-/// Kinds of Postfix that are not there, and what serves instead.
+/// Postfix's table types that are not supported, with alternatives.
 const INSTEAD: [(&str, &str); 5] = [
     (
         "mysql",
@@ -261,7 +261,7 @@ const INSTEAD: [(&str, &str); 5] = [
 ];
 
 impl<'o> Opener<'o> {
-    /// Tables of `previous` whose files are as they were are used again.
+    /// Reuses tables of `previous` whose files have not changed.
     #[must_use]
     pub fn new(lookups: &'o Lookups, settings: TableSettings, previous: &'o OpenTables) -> Self {
         let open = OpenTables::default();
@@ -316,7 +316,7 @@ impl<'o> Opener<'o> {
         }
     }
 
-    /// All tables, the files that they came from, and what an operator should know though they can be used.
+    /// Returns all tables, their files, and notes for the operator.
     #[must_use]
     pub fn into_parts(self) -> (OpenTables, Files, Vec<String>) {
         let files = Files::all(self.open.0.values().map(|open| &open.files));
@@ -344,7 +344,7 @@ impl<'o> Opener<'o> {
                 let mut report = Report::new(&spec, self.settings.bad_lines);
                 let opened = self.open_new(&spec, &mut report);
                 let Findings { errors, notes, no_actions } = report.finish();
-                // What is wrong with its lines comes first: they are all known.
+                // Errors of its lines come first, because all are known.
                 let opened = if errors.is_empty() { opened } else { Err(TableErrors(errors)) };
                 let table = match opened {
                     Ok(table) => table,

@@ -1,10 +1,10 @@
-//! How submitted messages get from the maildrop to the workers, on a thread of its own: several at a time, each in parts, and
-//! its file removed when it is durable in the queue.
+//! The pickup thread: passes submitted messages from the maildrop to the workers, several at a time, each in parts, and
+//! removes a message's file when it is durable in the queue.
 //!
-//! Files are what any local user puts there: each is opened without following links, must be a regular file that has this
-//! one name, and who submits it is who the file system says it belongs to. Users take turns. A message that waits for a
-//! lookup table is put aside when others want its place. What cannot be taken now stays to be tried again; what may not
-//! enter is set aside once, in a directory of its own; what holds nothing is removed.
+//! Any local user may create files there: each is opened without following links, must be a regular file with only this
+//! name, and is submitted by its owner. Users take turns. A message that waits for a lookup table is put off when others
+//! are waiting. A file that cannot be taken now is retried; a refused file moves to the directory of refused files; a file
+//! that is not a submission is removed.
 
 mod candidates;
 mod sweep;
@@ -39,31 +39,31 @@ use candidates::{Candidates, Name};
 use sweep::{PERIOD, Sweep};
 use wake::Wake;
 
-/// Names that are known at once: 32 bytes each, more or less.
+/// Names kept in memory, about 32 bytes each.
 const CANDIDATES_MAX: usize = 1 << 18;
-/// Messages that were put aside and that are remembered; others are found by the next walk.
+/// Messages put off that are kept in memory; others are found by the next walk.
 const PUT_ASIDE_MAX: usize = 4096;
-/// How long a message may wait for a lookup table when others want its place.
+/// How long a message may wait for a lookup table when others are waiting.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// How long a message that was put aside rests: at first, and at most. By then a table has answered, or given up, and what
-/// it answered is remembered for longer (`lookup_cache_time`).
+/// How long a message is put off, at first and at most. By then a table has answered or failed, and its answer
+/// is cached for longer (`lookup_cache_time`).
 const REST_MIN: Duration = Duration::from_secs(1);
 const REST_MAX: Duration = Duration::from_secs(8);
-/// How long no message is begun when there is no room in the queue.
+/// How long no message is begun when the queue has no space.
 const NO_ROOM_PAUSE: Duration = Duration::from_secs(10);
-/// Bytes of memory for each message that may be under way.
+/// Bytes of memory per message in progress.
 const MEMORY_EACH: usize = 256 * 1024;
-/// Bytes that a message takes besides its content and envelope, more or less.
+/// Approximate bytes that a message takes besides its content and envelope.
 const MEMORY_OVERHEAD: usize = 4096;
 /// Messages that begin, and events that are read, before other work has its turn.
 const STEPS_MAX: usize = 256;
 /// After this time an unfinished file is no longer being written.
 const UNFINISHED_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
-/// After that time an empty file is not being written any more.
+/// After this time an empty file is no longer being written.
 const EMPTY_TIME_MAX: Duration = Duration::from_secs(60);
-/// How the names of messages ended that an earlier release refused.
+/// The suffix that an earlier release gave to refused files.
 const REFUSED_EARLIER: &str = ".refused";
-/// Lines of a kind for each user in [`PERIOD`].
+/// Lines of a kind per user in [`PERIOD`].
 const LINES_MAX: u32 = 50;
 /// Kinds of lines of all users.
 const KINDS_MAX: usize = 1000;
@@ -71,9 +71,9 @@ const KINDS_MAX: usize = 1000;
 /// The bounds of the work.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PickupSettings {
-    /// Messages under way at once.
+    /// Messages in progress at once.
     pub(crate) in_flight: usize,
-    /// Bytes of an envelope: what a batch holds.
+    /// Largest envelope in bytes: what fits in a batch.
     pub(crate) envelope_size_max: u32,
 }
 
@@ -88,7 +88,7 @@ pub(crate) struct Pickup {
 /// Starts the thread.
 ///
 /// # Errors
-/// The directory cannot be used, or no thread be started.
+/// The directory cannot be used, or no thread can be started.
 pub(crate) fn start(
     maildrop: Maildrop,
     settings: PickupSettings,
@@ -133,7 +133,7 @@ impl Pickup {
         self.wake.stop();
     }
 
-    /// Waits until the messages under way are settled and their files removed. The workers must have been told to drain.
+    /// Waits until the messages in progress are settled and their files removed. The workers must be draining.
     pub(crate) fn join(self) {
         if self.thread.join().is_err() {
             self.log.error("submission_unavailable", "the thread for local submission panicked");
@@ -181,19 +181,19 @@ struct Active {
     memory: usize,
     /// Since when it waits for a lookup table.
     waits_since: Option<Instant>,
-    /// The worker was told to abandon it.
+    /// The worker has been asked to abandon it.
     is_abandoned: bool,
     /// Why its file cannot be read to the end.
     failure: Option<ReadError>,
 }
 
-/// A message that was put aside.
+/// A message that was put off.
 #[derive(Clone, Copy)]
 struct PutAside {
     owner: u32,
-    /// How long it rests now.
+    /// How long it is put off now.
     rest: Duration,
-    /// When it is tried again; `None`: it is.
+    /// When it is retried; `None`: it is in progress.
     until: Option<Instant>,
 }
 
@@ -215,21 +215,21 @@ struct Round {
     reports: Sender<(u64, SubmissionState)>,
     states: Receiver<(u64, SubmissionState)>,
     fresh: Candidates,
-    /// Those that have rested.
+    /// Messages put off whose time has come.
     again: Candidates,
     is_turn_of_again: bool,
     put_aside: BTreeMap<Name, PutAside>,
-    /// Messages under way, by number.
+    /// Messages in progress, by number.
     active: BTreeMap<u64, Active>,
     /// Their names.
     names: BTreeSet<Name>,
-    /// How many each owner has under way.
+    /// Number of messages in progress per owner.
     owners: BTreeMap<u32, usize>,
     /// Bytes that they take.
     memory: usize,
     /// The number of the message that began last.
     last: u64,
-    /// No message begins before.
+    /// No message begins before this time.
     not_before: Instant,
     /// Messages that are in the queue though their files could not be removed: none begins while there is one.
     stuck: Vec<Name>,
@@ -261,7 +261,7 @@ impl Round {
         self.lines.log.flush();
     }
 
-    /// Until a file came, a message changed its state, or it is time for something.
+    /// Waits until a file came, a message changed its state, or the next deadline.
     fn wait(&self, now: Instant, is_stopping: bool) {
         self.wake.falls_asleep();
         // Events before that wake no thread.
@@ -301,7 +301,7 @@ impl Round {
         times.into_iter().flatten().min().unwrap_or(now)
     }
 
-    /// Takes note of files that came. Whether there may be more.
+    /// Records new files. Returns whether there may be more.
     fn read_events(&mut self) -> bool {
         let mut names = Vec::new();
         let mut octets = [MaybeUninit::uninit(); 16 * 1024];
@@ -322,7 +322,7 @@ impl Round {
         names.len() >= STEPS_MAX
     }
 
-    /// Looks at the next part of the directory, if it is time. Whether there may be more.
+    /// Scans the next part of the directory, if it is time. Returns whether there may be more.
     fn look(&mut self, now: Instant) -> bool {
         // Names that found no room are looked for again when there is some.
         if self.sweep.is_between() && self.fresh.len() <= CANDIDATES_MAX / 2 && self.fresh.take_overflow() {
@@ -372,7 +372,7 @@ impl Round {
         }
     }
 
-    /// Takes note of a file that may be a message. `is_walking`: it may have been there for long.
+    /// Records a file that may be a message. `is_walking`: it may have been there for long.
     fn see(&mut self, text: &str, is_walking: bool) {
         let Some(name) = name_of(text) else { return };
         if self.names.contains(&name) || self.put_aside.contains_key(&name) || self.stuck.contains(&name) {
@@ -439,7 +439,7 @@ impl Round {
         }
     }
 
-    /// Begins as many messages as may be under way. Whether it may begin more.
+    /// Begins as many messages as may be in progress. Returns whether it may begin more.
     fn begin_all(&mut self, now: Instant) -> bool {
         if self.not_before > now || !self.remove_stuck(now) {
             return false;
@@ -463,8 +463,8 @@ impl Round {
         true
     }
 
-    /// The message that is next: new ones and those that have rested take turns, and so do owners. One that has most of
-    /// the places leaves the others some.
+    /// The message that is next: new ones and retried ones take turns, and so do owners. An owner with most of
+    /// the places leaves some to the others.
     fn next(&mut self) -> Option<(u32, Name)> {
         let places = self.settings.in_flight;
         let share = (places - places / 4).max(1);
@@ -582,7 +582,7 @@ impl Round {
         self.workers.tell_one(active.worker, Control::Submit(submit));
     }
 
-    /// A worker says what became of a message.
+    /// Handles a worker's report on a message.
     fn told(&mut self, number: u64, state: SubmissionState, now: Instant) {
         match state {
             SubmissionState::Taken => {
@@ -611,7 +611,7 @@ impl Round {
         }
     }
 
-    /// A worker has done with a message.
+    /// A worker has finished with a message.
     fn over(&mut self, active: Active, state: SubmissionState, now: Instant) {
         let name = active.name;
         if let Some(failure) = active.failure {
@@ -650,7 +650,7 @@ impl Round {
         }
     }
 
-    /// It rests, and is tried again soon.
+    /// Puts a message off, to be retried soon.
     fn put_aside(&mut self, name: Name, owner: u32, now: Instant) {
         if self.put_aside.len() >= PUT_ASIDE_MAX && !self.put_aside.contains_key(&name) {
             return self.sweep.want();
@@ -672,7 +672,7 @@ impl Round {
         }
     }
 
-    /// Others want places: messages that wait for a table give theirs up, the owners' with the most first.
+    /// Frees places for others: messages that wait for a table give theirs up, those of owners with most first.
     fn make_room(&mut self, now: Instant) {
         let leaving = self.active.values().filter(|it| it.is_abandoned).count();
         let wanted = (self.fresh.len() + self.again.len()).saturating_sub(leaving);
@@ -751,7 +751,7 @@ impl Round {
         }
     }
 
-    /// A line about a message that was not taken.
+    /// Logs that a message was not accepted.
     fn say_of(&mut self, event: LogEvent, active: &Active, reply: &[u8]) {
         let envelope_size_max = self.settings.envelope_size_max;
         self.lines.say(event, Some(active.owner), |line| {
@@ -788,9 +788,9 @@ fn age(seconds: i64) -> Duration {
     Duration::from_secs(wall_clock().unix_seconds().saturating_sub(then))
 }
 
-/// Why a file holds no message.
+/// The reason why a file is not a message.
 const IRREGULAR: &str = "it is no regular file";
-/// Why a message does not fit into the queue.
+/// The reason why a message does not fit in the queue.
 const TOO_MANY_RECIPIENTS: &str = "552 5.3.4 Error: more recipients than a batch holds (block_size)";
 
 /// A kind of line: how much it matters, its name in JSON, and the same for people.
@@ -833,7 +833,7 @@ impl Lines {
         });
     }
 
-    /// Says how many lines were left out.
+    /// Logs the number of lines that were left out.
     fn end_periods(&mut self, now: Instant) {
         for ((event, owner), count) in self.limit.ended(now) {
             let mut line = begin(&mut self.log, LEFT_OUT);

@@ -1,7 +1,7 @@
 //! Tables on servers: which server is asked, which answers are cached, and which workers learn of an answer.
 //!
-//! A worker that asks gets what is remembered, or a ticket. The question waits in bounded room, which those who ask share,
-//! for one of a few connections to the server, which a thread of its own has; the answer is remembered, and all
+//! A worker that asks gets a cached answer, or a ticket. The question waits in a bounded queue, which all clients share,
+//! for one of a few connections to the server, on the lookups thread; the answer is cached, and all
 //! holders of tickets are notified.
 
 mod cache;
@@ -41,9 +41,9 @@ pub struct RemoteSettings {
     pub timeout: Duration,
     /// Connections to one server for one table.
     pub connections: usize,
-    /// How long an answer is remembered.
+    /// How long an answer is cached.
     pub memory_time: Duration,
-    /// Bytes of answers that are remembered for one table.
+    /// Bytes of answers cached per table.
     pub memory: usize,
 }
 
@@ -54,9 +54,9 @@ impl Default for RemoteSettings {
     }
 }
 
-/// How long a failure is remembered: for this time no message waits for a server that does not answer.
+/// How long a failure is cached: for this time no message waits for a server that does not answer.
 const FAILURE_TIME: Duration = Duration::from_secs(2);
-/// Bytes of an answer at most.
+/// Largest answer in bytes.
 const ANSWER_SIZE_MAX: usize = 100_000;
 
 /// The thread on which remote tables are asked; it starts with the first of them.
@@ -85,12 +85,12 @@ impl Lookups {
         let _ = self.0.tell.set(Box::new(tell));
     }
 
-    /// The tickets of questions that were answered, for who can wait for them.
+    /// The tickets of questions that were answered, for the workers that wait for them.
     #[must_use]
     pub fn answers(&self) -> Receiver<Ticket> {
         let (sender, receiver) = channel::unbounded();
         self.tell(move |ticket| {
-            // Who asked may have gone.
+            // The worker that asked may have ended.
             let _ = sender.send(ticket);
         });
         receiver
@@ -101,7 +101,6 @@ impl Lookups {
         let _ = self.0.log.set(log);
     }
 
-    /// Reports that the server of `table` does not answer, for `reason`, or answers again.
     /// Reports something about a table that an operator may want to change.
     pub(super) fn warn(&self, event: &'static str, message: &str) {
         match self.0.log.get() {
@@ -151,7 +150,7 @@ impl Lookups {
     }
 }
 
-/// What a server said: a value, that there is none, or why there is no answer.
+/// A server's answer: a value, that there is none, or why there is no answer.
 type Answer = Result<Option<Vec<u8>>, String>;
 
 /// A table on a server.
@@ -160,7 +159,7 @@ pub(super) struct RemoteTable {
     memory: Arc<Memory>,
 }
 
-/// What a table's connections and those who ask share.
+/// The state that a table's connections and workers share.
 struct Memory {
     lookups: Lookups,
     /// As configured.
@@ -283,7 +282,7 @@ impl Memory {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Each change leaves it whole.
+        // Each change leaves it consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
