@@ -513,7 +513,7 @@ fn refused_submissions_are_released_and_deleted() {
     let deleted = directory.queue(&["delete", one, &"0".repeat(32)]);
     assert_eq!(deleted.status.code(), Some(65), "{deleted:?}");
     assert!(deleted.output.contains("1 set aside deleted"), "{deleted:?}");
-    assert!(deleted.errors.contains(&format!("no submission {}", "0".repeat(32))), "{deleted:?}");
+    assert!(deleted.errors.contains(&format!("no refused submission {}", "0".repeat(32))), "{deleted:?}");
     assert_eq!(ids(&directory), [two.as_str(), three]);
     // Released to the same checks it is refused again, to others it is queued.
     let mut running = engine(&directory);
