@@ -8,32 +8,16 @@
 #![warn(clippy::indexing_slicing)]
 
 mod error;
-mod index;
-mod keeper;
-mod manifest;
-mod mover;
-pub mod reader;
-mod recovery;
-mod scan;
+pub mod segment;
 mod settings;
 mod shared;
-mod spool;
-mod survey;
 
 pub use error::{MarkError, OpenError, Refusal, SpoolError};
-pub use index::State;
-pub use keeper::SegmentKeeper;
 pub use mailrace_core::record::spool::Mark;
-pub use mover::Mover;
-pub use recovery::{Damage, DamageKind, Opened, RecoveryReport, Stranger, acknowledge, open};
+pub use segment::reader;
+pub use segment::{
+    Damage, DamageKind, Draft, Holding, Mover, Opened, RecoveryReport, SegmentKeeper, SegmentSpool, State,
+    Stats, Stranger, TOKEN_SPOOL, Usage, Written, acknowledge, open,
+};
 pub use settings::Settings;
 pub use shared::Shared;
-pub use spool::{Draft, Holding, SegmentSpool, Stats, TOKEN_SPOOL, Usage, Written};
-
-/// The directory of segments inside a queue directory.
-pub(crate) const SEGMENTS: &str = "segments";
-/// What a segment's file name ends with.
-pub(crate) const SEGMENT_SUFFIX: &str = ".seg";
-
-#[cfg(test)]
-mod tests;

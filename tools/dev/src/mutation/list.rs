@@ -3,9 +3,12 @@
 use super::Check::{self, Seeds, Test};
 use super::Mutation;
 
-const SPOOL: &str = "engine/spool/src/spool.rs";
-const MOVING: &str = "engine/spool/src/spool/moving.rs";
-const SURVEY: &str = "engine/spool/src/survey.rs";
+const SPOOL: &str = "engine/spool/src/segment/spool.rs";
+const SEGMENT_TABLE: &str = "engine/spool/src/segment/segments.rs";
+const SETTLING: &str = "engine/spool/src/segment/settling.rs";
+const WRITER: &str = "engine/spool/src/segment/writer.rs";
+const MOVING: &str = "engine/spool/src/segment/moving.rs";
+const SURVEY: &str = "engine/spool/src/segment/survey.rs";
 const ENGINE: &str = "engine/server/src/worker/engine.rs";
 const INCOMING: &str = "engine/server/src/worker/incoming.rs";
 const SESSION: &str = "engine/core/src/smtp/session.rs";
@@ -16,10 +19,10 @@ const INTAKE: &str = "engine/server/src/worker/intake.rs";
 const CONNECTIONS: &str = "engine/server/src/worker/connections.rs";
 const SMTP_SOURCE: &str = "engine/server/src/worker/sources/smtp.rs";
 const SUBMISSION: &str = "engine/server/src/worker/sources/submission.rs";
-const MOVER: &str = "engine/spool/src/mover.rs";
-const RECOVERY: &str = "engine/spool/src/recovery.rs";
-const KEEPER: &str = "engine/spool/src/keeper.rs";
-const MANIFEST: &str = "engine/spool/src/manifest.rs";
+const MOVER: &str = "engine/spool/src/segment/mover.rs";
+const RECOVERY: &str = "engine/spool/src/segment/recovery.rs";
+const KEEPER: &str = "engine/spool/src/segment/keeper.rs";
+const MANIFEST: &str = "engine/spool/src/segment/manifest.rs";
 const LINE: &str = "engine/server/src/worker/line.rs";
 const CONTROL: &str = "engine/server/src/worker/control.rs";
 const ACCOUNTS: &str = "engine/server/src/worker/accounts.rs";
@@ -181,15 +184,15 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "marks-not-needed",
         what: "a segment is emptied while its marks speak of messages in an earlier one",
-        file: SPOOL,
-        before: "*mark != sequence && self.segments.contains_key(mark)",
-        after: "*mark > sequence && self.segments.contains_key(mark)",
+        file: SEGMENT_TABLE,
+        before: "*mark != sequence && self.table.contains_key(mark)",
+        after: "*mark > sequence && self.table.contains_key(mark)",
         check: Seeds(2000),
     },
     Mutation {
         name: "batch-number-again",
         what: "a batch that is taken back does not give its number back: damage is reported where none is",
-        file: SPOOL,
+        file: WRITER,
         before: "            self.durable_from = self.durable_from.max(batch.number + 1);\n",
         after: "",
         check: Seeds(2000),
@@ -214,24 +217,24 @@ pub const ALL: &[Mutation] = &[
         name: "settled-twice",
         what: "a message that is durable is answered twice",
         file: SPOOL,
-        before: "                    self.index.insert(id, entry);\n                } else {",
-        after: "                    self.index.insert(id, entry);\n                    if entry.first < entry.last {\n                        self.settled.push_back((tag, Ok(())));\n                    }\n                } else {",
+        before: "                self.index.insert(id, entry);\n                tag\n",
+        after: "                self.index.insert(id, entry);\n                if entry.first < entry.last {\n                    self.settling.settled.push_back((tag, Ok(())));\n                }\n                tag\n",
         check: Seeds(2000),
     },
     Mutation {
         name: "first-batch-forgotten",
         what: "a message in several batches is answered though the first of them failed",
-        file: SPOOL,
-        before: "(first_batch..=number).contains(failed)",
-        after: "(first_batch + 1..=number).contains(failed)",
+        file: SETTLING,
+        before: "(first..=last).contains(failed)",
+        after: "(first + 1..=last).contains(failed)",
         check: Seeds(2000),
     },
     Mutation {
         name: "answer-before-first-batch",
         what: "a message in several batches is answered while the first of them is under way",
-        file: SPOOL,
-        before: "if is_lost || first_open > number {",
-        after: "if is_lost || first_open > first_batch {",
+        file: SETTLING,
+        before: "first_open > *last || self.has_lost(pending, *last)",
+        after: "pending.first_batch().is_some_and(|first| first_open > first) || self.has_lost(pending, *last)",
         check: Seeds(2000),
     },
     Mutation {
@@ -302,8 +305,8 @@ pub const ALL: &[Mutation] = &[
         name: "undone-mark-unheld",
         what: "the mark that takes out a message whose write failed does not stay for the sake of that message's segment",
         file: SPOOL,
-        before: "self.put_mark(id, Mark::Done, &[last])",
-        after: "self.put_mark(id, Mark::Done, &[last][..0])",
+        before: "id, Mark::Done, &[last])",
+        after: "id, Mark::Done, &[last][..0])",
         check: Seeds(2000),
     },
     Mutation {
@@ -326,8 +329,8 @@ pub const ALL: &[Mutation] = &[
         name: "undone-told-early",
         what: "a failed write is answered before the mark that takes the message out is durable",
         file: SPOOL,
-        before: "                    self.undone.push_back(Undone { tag, id, last: entry.last });\n                    return;\n",
-        after: "                    let _ = Undone { tag, id, last: entry.last };\n",
+        before: "                self.settling.undone.push_back(Undone { tag, id, last: entry.last });\n                return;\n",
+        after: "                let _ = Undone { tag, id, last: entry.last };\n                tag\n",
         check: Seeds(1000),
     },
     Mutation {
@@ -342,16 +345,16 @@ pub const ALL: &[Mutation] = &[
         name: "batch-numbers-begin-anew",
         what: "each start numbers batches from 1",
         file: RECOVERY,
-        before: ".map(crate::survey::Use::last_batch).max().unwrap_or(0);",
-        after: ".map(crate::survey::Use::last_batch).max().map_or(0, |last| last / u64::MAX);",
+        before: ".map(crate::segment::survey::Use::last_batch).max().unwrap_or(0);",
+        after: ".map(crate::segment::survey::Use::last_batch).max().map_or(0, |last| last / u64::MAX);",
         check: Seeds(1000),
     },
     Mutation {
         name: "waiting-batch-durable",
         what: "a batch says of those that wait before it that they are durable",
-        file: SPOOL,
-        before: "self.under_way.keys().next().copied().or_else(|| self.sealed.front().map(|batch| batch.number));",
-        after: "self.under_way.keys().next().copied();",
+        file: WRITER,
+        before: "self.first_under_way().or_else(|| self.sealed.front().map(|batch| batch.number));",
+        after: "self.first_under_way();",
         check: Seeds(4000),
     },
     Mutation {
@@ -485,7 +488,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "chunks-wait-for-ever",
         what: "chunks wait for more room than there is",
-        file: SPOOL,
+        file: WRITER,
         before: "self.has_room() && chunks < ",
         after: "self.has_room() && chunks + self.settings.block_size < ",
         check: Seeds(200),
@@ -493,9 +496,9 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "damaged-emptied",
         what: "a segment that is damaged is emptied",
-        file: SPOOL,
-        before: "segment.file.is_none() && !segment.is_damaged;",
-        after: "segment.file.is_none();",
+        file: SEGMENT_TABLE,
+        before: "segment.file.is_some() || segment.is_damaged;",
+        after: "segment.file.is_some();",
         check: Test(&["-p", "mailrace-spool", "--lib", "damage"]),
     },
     Mutation {

@@ -16,13 +16,15 @@ use mailrace_core::record::spool::Mark;
 use mailrace_core::{QueueId, Timestamp};
 use mailrace_io::{Disk, FileKind};
 
-use crate::index::{Entry, Index};
-use crate::keeper::SegmentKeeper;
-use crate::manifest::{self, ManifestFile, path_of};
-use crate::mover::{Mover, Moves};
-use crate::spool::{Parts, Segment};
-use crate::survey::{NUMBER_MAX, Survey, View, number_of, survey};
-use crate::{OpenError, SEGMENTS, SegmentSpool, Settings, Shared};
+use crate::segment::index::{Entry, Index};
+use crate::segment::keeper::SegmentKeeper;
+use crate::segment::manifest::{self, ManifestFile, path_of};
+use crate::segment::mover::{Mover, Moves};
+use crate::segment::segments::{Segment, Segments};
+use crate::segment::spool::Parts;
+use crate::segment::survey::{NUMBER_MAX, Survey, View, number_of, survey};
+use crate::segment::{SEGMENTS, SegmentSpool};
+use crate::{OpenError, Settings, Shared};
 
 /// A place in the queue that was whole once and is not now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,7 +195,8 @@ fn read_all<D: Disk>(disk: &D) -> Result<Known, OpenError> {
     let before = found.manifest.clone().unwrap_or_default();
     let last = survey.uses.keys().next_back().copied().unwrap_or(0);
     let next = last.checked_add(1).ok_or(OpenError::Exhausted)?;
-    let mut entries: Vec<Listing> = survey.uses.values().map(crate::survey::Use::determined).collect();
+    let mut entries: Vec<Listing> =
+        survey.uses.values().map(crate::segment::survey::Use::determined).collect();
     for (entry, may_come_back) in &survey.lost {
         let state = if *may_come_back { entry.state } else { EntryState::Lost };
         entries.push(Listing { state, ..entry.clone() });
@@ -250,7 +253,7 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16) -> Result<Open
     let shared = Arc::new(Shared::default());
     let mut manifest = ManifestFile::new(disk.clone(), &found, manifest);
     // Nothing needs a segment without a record.
-    let is_unused = |found: &crate::survey::Use| found.records == 0 && !found.is_damaged;
+    let is_unused = |found: &crate::segment::survey::Use| found.records == 0 && !found.is_damaged;
     let unused: Vec<u64> =
         survey.uses.iter().filter(|(_, found)| is_unused(found)).map(|(sequence, _)| *sequence).collect();
     for sequence in unused {
@@ -268,7 +271,7 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16) -> Result<Open
         strangers: survey.strangers,
         is_direct: true,
     };
-    let last_batch = survey.uses.values().map(crate::survey::Use::last_batch).max().unwrap_or(0);
+    let last_batch = survey.uses.values().map(crate::segment::survey::Use::last_batch).max().unwrap_or(0);
     let next_batch =
         last_batch.checked_add(1).filter(|next| *next < BATCH_MAX).ok_or(OpenError::Exhausted)?;
     let last_id = survey.last_id.map_or_else(Timestamp::default, QueueId::time);
@@ -330,13 +333,16 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16) -> Result<Open
     for worker in 0..workers {
         spools.push(SegmentSpool::new(Parts {
             settings: *settings,
-            shared: Arc::clone(&shared),
-            ready: ready.clone(),
-            notes: note_sender.clone(),
             worker,
             ids: QueueIdSource::new(worker, last_id),
             index: std::mem::take(&mut index),
-            segments: std::mem::take(&mut segments),
+            segments: Segments {
+                shared: Arc::clone(&shared),
+                ready: ready.clone(),
+                notes: note_sender.clone(),
+                table: std::mem::take(&mut segments),
+                may_free: true,
+            },
             moves: Moves::new(request_sender.clone(), std::mem::take(&mut moved)),
             next_batch,
         }));
@@ -395,7 +401,7 @@ fn index_of<F>(survey: &Survey, segments: &mut BTreeMap<u64, Segment<F>>) -> Ind
     for (id, message) in survey.messages.iter().filter(|(_, message)| !message.is_done) {
         let (first, last) = message.span();
         for (_, segment) in segments.range_mut(first..=last) {
-            segment.parts += 1;
+            segment.uses.parts += 1;
         }
         let offset = message.chain.first().map_or(0, |place| place.offset);
         let octets = message.header.content_size;

@@ -57,7 +57,7 @@ fn salts_never_repeat() {
 #[test]
 fn a_queue_of_the_first_version_goes_on() {
     let disk = MemoryDisk::new();
-    let segment = include_bytes!("../../../../tests/format/v1.seg");
+    let segment = include_bytes!("../../../../../tests/format/v1.seg");
     disk.create("segments/0000000003.seg", 0, FileKind::Buffered).unwrap();
     disk.damage("segments/0000000003.seg", |bytes| *bytes = segment.to_vec());
     let mut life = Life::begin(&disk);

@@ -3,7 +3,8 @@
 use mailrace_core::record::manifest::EntryState;
 
 use super::*;
-use crate::{acknowledge, manifest};
+use crate::acknowledge;
+use crate::segment::manifest;
 
 const LIVES: usize = 3;
 

@@ -16,7 +16,7 @@ use mailrace_core::record::spool::{
 use mailrace_io::{Disk, FileKind};
 
 use crate::Shared;
-use crate::spool::Draft;
+use crate::segment::spool::Draft;
 
 /// The segments that hold a message: sequence, path, header.
 type Names = Vec<(u64, String, SegmentHeader)>;

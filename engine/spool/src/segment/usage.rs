@@ -3,8 +3,9 @@
 use mailrace_core::QueueId;
 use mailrace_io::Disk;
 
-use super::{Pending, SegmentSpool};
-use crate::mover::Stage;
+use super::batch::Pending;
+use super::spool::SegmentSpool;
+use crate::segment::mover::Stage;
 
 /// What a spool holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,9 +32,11 @@ pub struct Holding {
 impl<D: Disk> SegmentSpool<D> {
     /// The segments that are not given back: for tests.
     pub fn holdings(&self) -> impl Iterator<Item = Holding> + '_ {
-        let segments = self.segments.iter();
-        segments
-            .map(|(sequence, segment)| Holding { sequence: *sequence, marks_about: segment.marks.clone() })
+        let segments = self.segments.table.iter();
+        segments.map(|(sequence, segment)| Holding {
+            sequence: *sequence,
+            marks_about: segment.uses.marks.clone(),
+        })
     }
 
     /// The message that is being moved: for tests.
@@ -43,9 +46,9 @@ impl<D: Disk> SegmentSpool<D> {
             Stage::Finding { id } => Some(*id),
             Stage::Reading { draft, .. } => Some(draft.id),
             Stage::Writing => {
-                let batches = self.gathering.iter().chain(&self.sealed).chain(self.under_way.values());
+                let batches = self.writer.batches();
                 let pending = batches.flat_map(|batch| &batch.pending);
-                let mut pending = pending.chain(self.behind.iter().map(|(_, pending)| pending));
+                let mut pending = pending.chain(self.settling.waiting.iter().map(|(_, pending)| pending));
                 pending.find_map(|pending| match pending {
                     Pending::Move { id, .. } => Some(*id),
                     _ => None,
@@ -57,17 +60,23 @@ impl<D: Disk> SegmentSpool<D> {
     /// What it holds. It goes through all messages for each segment: for tests.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        let gathers_nothing = self.gathering.as_ref().is_some_and(|batch| batch.records == 0);
-        let batches = self.gathering.iter().chain(&self.sealed).chain(self.under_way.values());
+        let gathers_nothing = self.writer.batches().any(|batch| batch.records == 0);
+        let batches = self.writer.batches();
         let pending: usize = batches.map(|batch| batch.pending.len()).sum();
         let of_queue = |sequence: u64| {
             self.index.iter().filter(|(_, entry)| (entry.first..=entry.last).contains(&sequence)).count()
         };
-        let parts =
-            self.segments.iter().map(|(sequence, segment)| segment.parts.abs_diff(of_queue(*sequence)));
+        let parts = self
+            .segments
+            .table
+            .iter()
+            .map(|(sequence, segment)| segment.uses.parts.abs_diff(of_queue(*sequence)));
         Usage {
             blocks: self.blocks_in_use() - usize::from(gathers_nothing),
-            unsettled: pending + self.behind.len() + self.undone.len() + self.settled.len(),
+            unsettled: pending
+                + self.settling.waiting.len()
+                + self.settling.undone.len()
+                + self.settling.settled.len(),
             parts_of_drafts: parts.sum(),
             is_moving: self.moves.stage.is_some(),
         }

@@ -12,10 +12,11 @@ use crossbeam::channel::{Receiver, SendTimeoutError, Sender, TryRecvError};
 use mailrace_core::record::spool::{SEGMENT_HEADER_SIZE, SegmentHeader};
 use mailrace_io::{Block, Disk, FileKind};
 
-use crate::manifest::ManifestFile;
-use crate::recovery::UNFINISHED;
-use crate::survey::segment_name;
-use crate::{SEGMENTS, Settings, Shared};
+use crate::segment::SEGMENTS;
+use crate::segment::manifest::ManifestFile;
+use crate::segment::recovery::UNFINISHED;
+use crate::segment::survey::segment_name;
+use crate::{Settings, Shared};
 
 /// A segment that is ready for records.
 #[derive(Debug)]

@@ -10,10 +10,11 @@ use mailrace_core::record::spool::{
 use mailrace_core::{Envelope, Origin, QueueId};
 use mailrace_io::{Disk, FileKind};
 
-use crate::manifest::path_of;
-use crate::recovery::LOCK;
-use crate::survey::{Message, Survey, View, survey};
-use crate::{Damage, OpenError, State, Stranger, manifest};
+use crate::segment::manifest;
+use crate::segment::manifest::path_of;
+use crate::segment::recovery::LOCK;
+use crate::segment::survey::{Message, Survey, View, survey};
+use crate::{Damage, OpenError, State, Stranger};
 
 /// How often a queue is read as one without an engine, before it is read as one with.
 const LOOKS_MAX: u32 = 3;

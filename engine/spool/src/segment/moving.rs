@@ -1,13 +1,15 @@
 //! Owns moving messages out of segments in which few are left: which, and how a copy takes the original's place.
 
 use mailrace_core::QueueId;
-use mailrace_core::record::spool::{Location, RecordHeader, RecordKind, record_size};
+use mailrace_core::record::spool::{Location, RecordHeader, RecordKind};
 use mailrace_io::Disk;
 
-use super::{Draft, Pending, Segment, SegmentSpool};
+use super::batch::Pending;
+use super::segments::Segment;
+use super::spool::{Draft, Piece, SegmentSpool};
 use crate::Refusal;
-use crate::index::{Entry, State};
-use crate::mover::{Answer, Stage};
+use crate::segment::index::{Entry, State};
+use crate::segment::mover::{Answer, Stage};
 
 impl<D: Disk> SegmentSpool<D> {
     /// Goes on with moving messages out of segments in which few are left, one at a time.
@@ -42,7 +44,7 @@ impl<D: Disk> SegmentSpool<D> {
             }
             while let Some(id) = self.moves.next() {
                 let Some(entry) = self.index.get(id).filter(|_| !self.moves.is_marked(id)) else { continue };
-                let names = self.segments.range(entry.first..=entry.last);
+                let names = self.segments.table.range(entry.first..=entry.last);
                 let names =
                     names.map(|(sequence, segment)| (*sequence, segment.name.clone(), segment.header));
                 if !self.moves.find(
@@ -71,26 +73,18 @@ impl<D: Disk> SegmentSpool<D> {
             _ => return self.abandon(draft),
         };
         let is_last = header.kind == RecordKind::Message;
-        let envelope_length = header.envelope_length as usize;
-        let written = self.make_room(record_size(payload.len())).and_then(|()| {
-            let content_size = (payload.len() - envelope_length) as u64;
-            // Counted in the record of a message, and behind that of a chunk.
-            draft.content_size += if is_last { content_size } else { 0 };
-            let is_held = is_last && entry.state == State::Hold;
-            let put = self.put(&mut draft, header.kind, is_held, envelope_length, payload.len(), |batch| {
-                batch.extend(&payload);
-            });
-            draft.content_size += if is_last { 0 } else { content_size };
-            put
-        });
+        let (envelope, content) = payload
+            .split_at_checked(header.envelope_length as usize)
+            .expect("an envelope is part of its payload");
+        let is_held = is_last && entry.state == State::Hold;
+        let written =
+            self.put(&mut draft, &Piece { kind: header.kind, is_held, envelope, content: &[content] });
         match written {
             Ok(()) if is_last => {
                 let (id, first_batch, entry) = (draft.id, draft.first_batch, draft.entry(entry.state));
                 self.moves.stage = Some(Stage::Writing);
                 self.moves.copied(id, entry.last);
-                if let Some(batch) = self.gathering.as_mut() {
-                    batch.pending.push(Pending::Move { id, entry, first_batch });
-                }
+                self.writer.settles_with_last(Pending::Move { id, entry, first_batch });
             }
             Ok(()) => {
                 self.moves.stage = Some(Stage::Reading { draft, places, record: None });
@@ -121,20 +115,23 @@ impl<D: Disk> SegmentSpool<D> {
 
     /// Looks for a segment that messages are to be moved out of.
     fn choose_moves(&mut self) {
-        if !std::mem::take(&mut self.moves.may_begin) || self.segments.len() <= SEGMENTS_UNMOVED {
+        if !std::mem::take(&mut self.moves.may_begin) || self.segments.table.len() <= SEGMENTS_UNMOVED {
             return;
         }
         let is_open = |segment: &Segment<D::File>| {
-            segment.is_settled() && segment.parts > 0 && segment.parts * 2 <= segment.parts_tried
+            segment.is_settled()
+                && segment.uses.parts > 0
+                && segment.uses.parts * 2 <= segment.uses.parts_tried
         };
         let nearly_empty = self
             .segments
+            .table
             .iter()
             .find(|(_, segment)| is_open(segment) && segment.is_nearly_empty())
             .map(|(sequence, _)| *sequence);
         let Some(sequence) = nearly_empty.or_else(|| self.holding_others(is_open)) else { return };
-        if let Some(segment) = self.segments.get_mut(&sequence) {
-            segment.parts_tried = segment.parts;
+        if let Some(segment) = self.segments.table.get_mut(&sequence) {
+            segment.uses.parts_tried = segment.uses.parts;
         }
         let has_part = |entry: &Entry| (entry.first..=entry.last).contains(&sequence);
         let ids = self.index.iter().filter(|(_, entry)| has_part(entry)).map(|(id, _)| id).collect();
@@ -144,13 +141,17 @@ impl<D: Disk> SegmentSpool<D> {
     /// A segment that is there for its messages, and for which others are kept that have none: with their marks about
     /// it, and with marks about those. However full it is, moving it costs less than they do.
     fn holding_others(&self, is_open: impl Fn(&Segment<D::File>) -> bool) -> Option<u64> {
-        let held: Vec<&Segment<D::File>> =
-            self.segments.values().filter(|segment| segment.is_settled() && segment.parts == 0).collect();
+        let held: Vec<&Segment<D::File>> = self
+            .segments
+            .table
+            .values()
+            .filter(|segment| segment.is_settled() && segment.uses.parts == 0)
+            .collect();
         if held.len() < SEGMENTS_HELD {
             return None;
         }
-        let targets = held.iter().flat_map(|segment| segment.marks.iter().copied());
-        targets.filter(|target| self.segments.get(target).is_some_and(&is_open)).min()
+        let targets = held.iter().flat_map(|segment| segment.uses.marks.iter().copied());
+        targets.filter(|target| self.segments.table.get(target).is_some_and(&is_open)).min()
     }
 }
 

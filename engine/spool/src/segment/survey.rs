@@ -11,11 +11,12 @@ use mailrace_core::record::spool::{
 };
 use mailrace_io::{BLOCK_ALIGNMENT, Disk, FileKind};
 
-use crate::index::State;
-use crate::manifest::{Found as FoundManifest, MANIFEST, name_of, path_of};
-use crate::recovery::{Damage, DamageKind, Stranger};
-use crate::scan::{Found, Scan};
-use crate::{OpenError, SEGMENT_SUFFIX, SEGMENTS};
+use crate::OpenError;
+use crate::segment::index::State;
+use crate::segment::manifest::{Found as FoundManifest, MANIFEST, name_of, path_of};
+use crate::segment::recovery::{Damage, DamageKind, Stranger};
+use crate::segment::scan::{Found, Scan};
+use crate::segment::{SEGMENT_SUFFIX, SEGMENTS};
 
 /// How a queue is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,9 @@ use mailrace_core::record::manifest::{Entry, EntryState, Manifest, SlotError};
 use mailrace_core::record::spool::{SEGMENT_HEADER_SIZE, SegmentHeader};
 use mailrace_io::{Disk, FileKind};
 
-use crate::recovery::{Damage, DamageKind};
-use crate::{OpenError, SEGMENTS};
+use crate::OpenError;
+use crate::segment::SEGMENTS;
+use crate::segment::recovery::{Damage, DamageKind};
 
 /// Its path in the queue directory.
 pub(crate) const MANIFEST: &str = "manifest";

@@ -1,0 +1,34 @@
+//! The queue as segments: preallocated files into which each worker appends batches of checksummed records.
+//!
+//! `docs/queue-format.md` has the layout, the states and the guarantees.
+
+mod batch;
+mod index;
+mod keeper;
+mod manifest;
+mod mover;
+mod moving;
+pub mod reader;
+mod recovery;
+mod scan;
+mod segments;
+mod settling;
+mod spool;
+mod survey;
+mod usage;
+mod writer;
+
+pub use index::State;
+pub use keeper::SegmentKeeper;
+pub use mover::Mover;
+pub use recovery::{Damage, DamageKind, Opened, RecoveryReport, Stranger, acknowledge, open};
+pub use spool::{Draft, SegmentSpool, Stats, TOKEN_SPOOL, Written};
+pub use usage::{Holding, Usage};
+
+/// The directory of segments inside a queue directory.
+pub(crate) const SEGMENTS: &str = "segments";
+/// What a segment's file name ends with.
+pub(crate) const SEGMENT_SUFFIX: &str = ".seg";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,418 @@
+//! A worker's way into the queue: messages and marks become records, and settle when these are durable.
+
+use mailrace_core::queue_id::QueueIdSource;
+use mailrace_core::record::spool::{Location, Mark, RecordKind, record_size};
+use mailrace_core::{QueueId, Timestamp};
+use mailrace_io::{Block, Disk, Io, Token};
+
+use super::batch::{Batch, Pending};
+use super::index::{Entry, Index, State};
+use super::mover::Moves;
+use super::segments::Segments;
+use super::settling::{Settling, Undone};
+use super::writer::{NewRecord, Writer};
+use crate::{MarkError, Refusal, Settings, SpoolError};
+
+/// Set in the token of every write of a spool.
+pub const TOKEN_SPOOL: u64 = 1 << 63;
+
+/// A worker's spool over the files of `D`.
+#[derive(Debug)]
+pub struct SegmentSpool<D: Disk> {
+    ids: QueueIdSource,
+    pub(super) index: Index,
+    pub(super) segments: Segments<D::File>,
+    pub(super) writer: Writer,
+    pub(super) settling: Settling,
+    pub(super) moves: Moves,
+}
+
+/// A message that is coming in.
+#[derive(Debug)]
+pub struct Draft {
+    pub(super) id: QueueId,
+    parts: u32,
+    previous: Option<Location>,
+    pub(super) content_size: u64,
+    /// Sequences of the segments with its first and its last part.
+    first: u64,
+    last: u64,
+    pub(super) first_batch: u64,
+}
+
+impl Draft {
+    /// What the index holds of it once its last record is written.
+    pub(super) fn entry(&self, state: State) -> Entry {
+        let offset = self.previous.map_or(0, |place| place.offset);
+        Entry { first: self.first, last: self.last, offset, octets: self.content_size, state }
+    }
+
+    /// The message's id.
+    #[must_use]
+    pub const fn id(&self) -> QueueId {
+        self.id
+    }
+}
+
+/// A piece of a message, as it is put into a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece<'a> {
+    pub(super) kind: RecordKind,
+    pub(super) is_held: bool,
+    /// Empty in a chunk.
+    pub(super) envelope: &'a [u8],
+    pub(super) content: &'a [&'a [u8]],
+}
+
+impl Piece<'_> {
+    fn content_size(&self) -> usize {
+        self.content.iter().map(|slice| slice.len()).sum()
+    }
+}
+
+/// What a spool has done.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Written {
+    /// Batches submitted.
+    pub batches: u64,
+    /// Bytes in them, padding included.
+    pub octets: u64,
+    /// Batches whose write failed.
+    pub failures: u64,
+}
+
+/// What a spool holds and has done.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    /// Messages in the queue.
+    pub messages: u64,
+    /// Bytes of their content.
+    pub octets: u64,
+    /// Those that are parked.
+    pub held: u64,
+    /// Since the start.
+    pub written: Written,
+}
+
+/// What a worker's spool is opened with.
+pub(crate) struct Parts<D: Disk> {
+    pub(crate) settings: Settings,
+    pub(crate) worker: u16,
+    pub(crate) next_batch: u64,
+    pub(crate) ids: QueueIdSource,
+    pub(crate) index: Index,
+    pub(crate) segments: Segments<D::File>,
+    pub(crate) moves: Moves,
+}
+
+impl<D: Disk> SegmentSpool<D> {
+    pub(crate) fn new(parts: Parts<D>) -> Self {
+        let Parts { settings, worker, next_batch, ids, index, segments, moves } = parts;
+        let writer = Writer::new(settings, worker, next_batch);
+        let mut spool = Self { ids, index, segments, writer, settling: Settling::default(), moves };
+        spool.free_segments();
+        spool
+    }
+
+    /// An id for a message that came at `wall`.
+    pub fn next_id(&mut self, wall: Timestamp) -> QueueId {
+        self.ids.next(wall)
+    }
+
+    /// Begins a message.
+    #[must_use]
+    pub const fn begin(&self, id: QueueId) -> Draft {
+        Draft { id, parts: 0, previous: None, content_size: 0, first: 0, last: 0, first_batch: 0 }
+    }
+
+    /// Bytes of content that [`SegmentSpool::append`] and [`SegmentSpool::commit`] take at once.
+    #[must_use]
+    pub const fn piece_size_max(&self) -> usize {
+        self.writer.piece_size_max()
+    }
+
+    /// Whether [`SegmentSpool::commit`] takes `size` bytes of content with this envelope at once.
+    #[must_use]
+    pub fn fits(&self, envelope: &[u8], size: usize) -> bool {
+        record_size(envelope.len() + size) <= self.writer.record_size_max()
+    }
+
+    /// Adds a piece of content as a chunk: all of it, or nothing with an error.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn append(&mut self, draft: &mut Draft, content: &[&[u8]]) -> Result<(), Refusal> {
+        self.put(draft, &Piece { kind: RecordKind::Chunk, is_held: false, envelope: &[], content })
+    }
+
+    /// Adds the last piece of content and the envelope ([`mailrace_core::record::envelope`]): with it the message
+    /// exists. `tag` comes back from [`SegmentSpool::next_settled`] when everything is durable, or could not be made
+    /// so.
+    ///
+    /// # Errors
+    /// [`Refusal`], and the draft.
+    pub fn commit(
+        &mut self,
+        mut draft: Draft,
+        state: State,
+        envelope: &[u8],
+        content: &[&[u8]],
+        tag: u64,
+    ) -> Result<(), (Draft, Refusal)> {
+        let is_held = state == State::Hold;
+        let piece = Piece { kind: RecordKind::Message, is_held, envelope, content };
+        if let Err(refusal) = self.put(&mut draft, &piece) {
+            return Err((draft, refusal));
+        }
+        let entry = draft.entry(state);
+        let pending = Pending::Message { tag, id: draft.id, entry, first_batch: draft.first_batch };
+        self.writer.settles_with_last(pending);
+        Ok(())
+    }
+
+    /// Forgets a message that did not come in whole. Its chunks are no message.
+    pub fn abandon(&mut self, draft: Draft) {
+        if draft.parts > 0 {
+            let in_each = draft.content_size / (draft.last - draft.first + 1);
+            for (_, segment) in self.segments.table.range_mut(draft.first..=draft.last) {
+                segment.uses.given_up += in_each;
+            }
+            self.release(draft.first, draft.last);
+        }
+    }
+
+    /// Notes what became of a message; `tag` comes back when that is durable.
+    ///
+    /// # Errors
+    /// [`MarkError`].
+    pub fn mark(&mut self, id: QueueId, mark: Mark, tag: u64) -> Result<(), MarkError> {
+        let entry = self.index.get(id).ok_or(MarkError::NotFound)?;
+        let copies = self.moves.copies_of(id).chain([entry.last]).collect::<Vec<u64>>();
+        self.writer.put_mark(&mut self.segments, id, mark, &copies).map_err(MarkError::Refused)?;
+        let order = self.moves.mark_begins(id);
+        self.writer.settles_with_last(Pending::Mark { tag, id, mark, order });
+        Ok(())
+    }
+
+    /// Where the last record of a message is, and its state.
+    #[must_use]
+    pub fn place(&self, id: QueueId) -> Option<(Location, State)> {
+        let entry = self.index.get(id)?;
+        Some((Location { sequence: entry.last, offset: entry.offset }, entry.state))
+    }
+
+    /// The messages in the queue, in no order.
+    pub fn ids(&self) -> impl Iterator<Item = (QueueId, State)> + '_ {
+        self.index.iter().map(|(id, entry)| (id, entry.state))
+    }
+
+    /// Submits what has gathered, as long as fewer than the configured number of writes are under way. Batches grow
+    /// with the load, while earlier ones are being written: no timer holds a lone message back.
+    pub fn advance<I: Io<Disk = D>>(&mut self, io: &mut I) {
+        self.advance_moves();
+        self.mark_undone();
+        self.writer.submit(&mut self.segments, io);
+    }
+
+    /// Closes the files of segments that will not be written again.
+    pub fn detach_sealed<I: Io<Disk = D>>(&mut self, io: &mut I) {
+        if self.segments.may_free {
+            self.segments.detach_sealed(io);
+            self.free_segments();
+        }
+    }
+
+    /// Takes note that a write is over.
+    pub fn completed(&mut self, token: Token, block: Block, result: std::io::Result<()>) {
+        let batch = self.writer.completed(token.0 & !TOKEN_SPOOL, block);
+        self.segments.batch_ended(batch.header.sequence);
+        match result {
+            Ok(()) => {
+                let tail = &mut self.segments.used(batch.header.sequence).tail;
+                tail.records += u64::from(batch.records);
+                for pending in self.settling.durable(batch.number, batch.pending) {
+                    self.settle(pending, true);
+                }
+            }
+            Err(_) => self.fail(batch),
+        }
+        self.settle_waiting();
+    }
+
+    /// The next tag whose message or mark is settled.
+    pub fn next_settled(&mut self) -> Option<(u64, Result<(), SpoolError>)> {
+        self.mark_undone();
+        self.settling.settled.pop_front()
+    }
+
+    /// Whether nothing is gathered, under way or unsettled.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.writer.is_idle() && self.settling.is_idle()
+    }
+
+    /// Whether there is memory for another piece.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.writer.has_room()
+    }
+
+    /// Whether another chunk of a message that has not ended can be written soon. Messages that end come first: chunks
+    /// that are on their way make up half of what is written at once, so that a message that is committed waits for no
+    /// more than that, however much content comes in.
+    #[must_use]
+    pub fn has_room_for_chunks(&self) -> bool {
+        self.writer.has_room_for_chunks()
+    }
+
+    /// Blocks that gather or are being written.
+    #[must_use]
+    pub const fn blocks_in_use(&self) -> usize {
+        self.writer.blocks_in_use()
+    }
+
+    /// What it holds and has done.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            messages: self.index.messages(),
+            octets: self.index.octets(),
+            held: self.index.held(),
+            written: self.writer.written,
+        }
+    }
+
+    /// Writes a record of `draft`, all of it or nothing.
+    pub(super) fn put(&mut self, draft: &mut Draft, piece: &Piece<'_>) -> Result<(), Refusal> {
+        let content_size = piece.content_size();
+        self.writer.make_room(&mut self.segments, record_size(piece.envelope.len() + content_size))?;
+        if draft.parts > 0 && self.settling.has_failed_from(draft.first_batch) {
+            return Err(Refusal::Failed);
+        }
+        let record = NewRecord {
+            kind: piece.kind,
+            is_held: piece.is_held,
+            id: draft.id,
+            envelope_length: piece.envelope.len(),
+            part: draft.parts,
+            previous: draft.previous,
+            content_size: draft.content_size + content_size as u64,
+        };
+        let put = self.writer.put(&record, &[&[piece.envelope], piece.content]);
+        let sequence = put.place.sequence;
+        if piece.kind == RecordKind::Message {
+            self.segments.used(sequence).uses.messages += 1;
+        }
+        if draft.parts == 0 {
+            (draft.first, draft.first_batch) = (sequence, put.batch);
+            self.segments.hold(sequence, sequence);
+        } else if draft.last != sequence {
+            assert!(draft.last < sequence, "a message goes on in a later segment");
+            self.segments.hold(draft.last + 1, sequence);
+        }
+        draft.last = sequence;
+        draft.parts += 1;
+        draft.content_size = record.content_size;
+        draft.previous = Some(put.place);
+        Ok(())
+    }
+
+    /// Seals the segment of a write that failed, and gives up what was to go there.
+    fn fail(&mut self, batch: Batch) {
+        let tail = &mut self.segments.used(batch.header.sequence).tail;
+        (tail.is_sealed, tail.is_noted) = (true, true);
+        let lost = self.writer.fail(&mut self.segments, batch);
+        self.segments.may_free = true;
+        self.settling.failed_batches.extend(lost.iter().map(|batch| batch.number));
+        for pending in lost.into_iter().flat_map(|batch| batch.pending) {
+            self.settle(pending, false);
+        }
+    }
+
+    /// Settles messages in several batches that are all complete.
+    fn settle_waiting(&mut self) {
+        let first_open = self.writer.first_under_way().unwrap_or(u64::MAX);
+        while let Some((pending, is_durable)) = self.settling.next_complete(first_open) {
+            self.settle(pending, is_durable);
+        }
+    }
+
+    fn settle(&mut self, pending: Pending, is_durable: bool) {
+        let result = if is_durable { Ok(()) } else { Err(SpoolError) };
+        let tag = match pending {
+            Pending::Message { tag, id, entry, .. } if is_durable => {
+                self.index.insert(id, entry);
+                tag
+            }
+            Pending::Message { tag, id, entry, .. } => {
+                self.release(entry.first, entry.last);
+                self.settling.undone.push_back(Undone { tag, id, last: entry.last });
+                return;
+            }
+            Pending::Undone { tag } => {
+                self.settling.settled.push_back((tag, Err(SpoolError)));
+                return;
+            }
+            Pending::Move { id, entry, .. } => return self.settle_move(id, entry, is_durable),
+            Pending::Mark { tag, id, mark, order } => {
+                if is_durable && (mark == Mark::Done || self.moves.is_latest(id, order)) {
+                    self.apply(id, mark);
+                }
+                // A failed `done` may be on the disk all the same. Then no copy may follow it: marks are given up after
+                // the records that they are about.
+                if is_durable || mark != Mark::Done {
+                    self.moves.mark_ends(id);
+                }
+                tag
+            }
+        };
+        self.settling.settled.push_back((tag, result));
+    }
+
+    /// Marks messages whose write failed: what of them is on the disk must not come back as a message, for their clients
+    /// send them again once they know. They learn it when the mark is durable. If even that cannot be written, a copy too
+    /// many is the lesser evil.
+    fn mark_undone(&mut self) {
+        while let Some(Undone { tag, id, last }) = self.settling.undone.front().copied() {
+            match self.writer.put_mark(&mut self.segments, id, Mark::Done, &[last]) {
+                Ok(()) => self.writer.settles_with_last(Pending::Undone { tag }),
+                Err(Refusal::Busy) => return,
+                Err(_) => self.settling.settled.push_back((tag, Err(SpoolError))),
+            }
+            self.settling.undone.pop_front();
+        }
+    }
+
+    fn apply(&mut self, id: QueueId, mark: Mark) {
+        match mark {
+            Mark::Done => {
+                if let Some(entry) = self.index.remove(id) {
+                    self.release(entry.first, entry.last);
+                    self.moves.forget(id);
+                }
+            }
+            Mark::Hold => self.index.set_state(id, State::Hold),
+            Mark::Release => self.index.set_state(id, State::Incoming),
+        }
+    }
+
+    /// A message no longer has a part in the segments from `first` to `last`.
+    pub(super) fn release(&mut self, first: u64, last: u64) {
+        self.moves.may_begin |= self.segments.release(first, last);
+    }
+
+    fn free_segments(&mut self) {
+        for sequence in self.segments.free() {
+            self.moves.segment_freed(sequence);
+        }
+    }
+}
+
+/// A worker that has ended says where its segments end; one that was stopped in the middle says nothing of those that it
+/// was writing.
+impl<D: Disk> Drop for SegmentSpool<D> {
+    fn drop(&mut self) {
+        self.writer.undo_empty(&mut self.segments);
+        self.segments.note_ends();
+    }
+}
