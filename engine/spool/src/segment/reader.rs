@@ -1,5 +1,6 @@
 //! Owns looking into a queue from outside, whether or not an engine runs on it: nothing is kept locked, or changed.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
@@ -10,10 +11,11 @@ use mailrace_core::record::spool::{
 use mailrace_core::{Envelope, Origin, QueueId};
 use mailrace_io::{Disk, FileKind};
 
+use crate::segment::index::{Entry as Known, Index};
 use crate::segment::manifest;
 use crate::segment::manifest::path_of;
 use crate::segment::recovery::LOCK;
-use crate::segment::survey::{Message, Survey, View, survey};
+use crate::segment::survey::{Survey, View, survey};
 use crate::{Damage, OpenError, State, Stranger};
 
 /// How often a queue is read as one without an engine, before it is read as one with.
@@ -25,7 +27,11 @@ pub struct Queue<'a, D: Disk> {
     disk: &'a D,
     /// Path and header of each segment, by sequence.
     segments: BTreeMap<u64, (String, SegmentHeader)>,
-    messages: BTreeMap<QueueId, Message>,
+    /// Ids of the messages, oldest first.
+    ids: Vec<QueueId>,
+    index: Index,
+    /// The file that was read last, by the sequence of its segment.
+    file: RefCell<Option<(u64, D::File)>>,
     damage: Vec<Damage>,
     strangers: Vec<Stranger>,
 }
@@ -109,7 +115,10 @@ impl<'a, D: Disk> Queue<'a, D> {
     fn of(disk: &'a D, survey: Survey) -> Self {
         let Survey { uses, messages, damage, strangers, .. } = survey;
         let segments = uses.into_iter().map(|(sequence, found)| (sequence, (found.path, found.header)));
-        Self { disk, segments: segments.collect(), messages, damage, strangers }
+        let index = messages.into_live();
+        let mut ids: Vec<QueueId> = index.iter().map(|(id, _)| id).collect();
+        ids.sort_unstable();
+        Self { disk, segments: segments.collect(), ids, index, file: RefCell::default(), damage, strangers }
     }
 
     /// Reads of the queue nothing but the message whose last record is at `end`, as the engine that runs on it says.
@@ -124,22 +133,15 @@ impl<'a, D: Disk> Queue<'a, D> {
         let mut queue = Self {
             disk,
             segments: segments.collect(),
-            messages: BTreeMap::new(),
+            ids: vec![id],
+            index: Index::default(),
+            file: RefCell::default(),
             damage: found.damage.into_iter().collect(),
             strangers: Vec::new(),
         };
-        let header = queue.record(id, end, 0)?.0;
-        let mut chain = vec![end];
-        let mut previous = header.previous;
-        while let Some(place) = previous {
-            // Each part of a message is counted, so that a chain that does not end is none.
-            if chain.len() > header.part as usize {
-                return Err(ReadError::Gone);
-            }
-            chain.push(place);
-            previous = queue.record(id, place, 0)?.0.previous;
-        }
-        queue.messages.insert(id, Message { chain, header, state, is_done: false, copies: Vec::new() });
+        let octets = queue.record(id, end, |_| 0)?.0.content_size;
+        let first = queue.chain(id, end)?.last().map_or(end.sequence, |place| place.sequence);
+        queue.index.insert(id, Known { first, last: end.sequence, offset: end.offset, octets, state });
         Ok(queue)
     }
 
@@ -157,7 +159,7 @@ impl<'a, D: Disk> Queue<'a, D> {
 
     /// Ids, states and sizes of content, oldest first.
     pub fn ids(&self) -> impl Iterator<Item = (QueueId, State, u64)> + '_ {
-        self.live().map(|(id, message)| (id, message.state, message.header.content_size))
+        self.ids.iter().filter_map(|id| self.index.get(*id).map(|known| (*id, known.state, known.octets)))
     }
 
     /// Everything but the content of one message; `None`: there is none of this id.
@@ -165,13 +167,11 @@ impl<'a, D: Disk> Queue<'a, D> {
     /// # Errors
     /// [`ReadError`].
     pub fn entry(&self, id: QueueId) -> Result<Option<Entry>, ReadError> {
-        let Some(message) = self.messages.get(&id).filter(|message| !message.is_done) else {
-            return Ok(None);
-        };
-        let place = message.chain.first().ok_or(ReadError::Gone)?;
-        let (header, front) = self.record(id, *place, message.header.envelope_length)?;
-        let (origin, envelope) = envelope::decode(&front).ok_or(ReadError::Gone)?;
-        Ok(Some(Entry { id, state: message.state, size: header.content_size, origin, envelope }))
+        let Some(known) = self.index.get(id) else { return Ok(None) };
+        let (header, front) = self.record(id, known.place(), |header| header.envelope_length)?;
+        let front = front.get(..header.envelope_length as usize).ok_or(ReadError::Gone)?;
+        let (origin, envelope) = envelope::decode(front).ok_or(ReadError::Gone)?;
+        Ok(Some(Entry { id, state: known.state, size: header.content_size, origin, envelope }))
     }
 
     /// Writes the content of a message, checked against its checksums, with CRLF line ends as stored.
@@ -179,9 +179,9 @@ impl<'a, D: Disk> Queue<'a, D> {
     /// # Errors
     /// [`ReadError`].
     pub fn content(&self, id: QueueId, out: &mut impl Write) -> Result<(), ReadError> {
-        let message = self.messages.get(&id).filter(|message| !message.is_done).ok_or(ReadError::Gone)?;
-        for place in message.chain.iter().rev() {
-            let (header, payload) = self.record(id, *place, u32::MAX)?;
+        let end = self.index.get(id).ok_or(ReadError::Gone)?.place();
+        for place in self.chain(id, end)?.into_iter().rev() {
+            let (header, payload) = self.record(id, place, |header| header.length)?;
             let envelope =
                 if header.kind == RecordKind::Message { header.envelope_length as usize } else { 0 };
             out.write_all(payload.get(envelope..).unwrap_or_default())?;
@@ -189,34 +189,58 @@ impl<'a, D: Disk> Queue<'a, D> {
         Ok(())
     }
 
-    fn live(&self) -> impl Iterator<Item = (QueueId, &Message)> + '_ {
-        self.messages.iter().filter(|(_, message)| !message.is_done).map(|(id, message)| (*id, message))
+    /// Places of all records of the message whose last one is at `end`, the last first.
+    fn chain(&self, id: QueueId, end: Location) -> Result<Vec<Location>, ReadError> {
+        let mut chain = vec![end];
+        let (last, _) = self.record(id, end, |_| 0)?;
+        let mut previous = last.previous;
+        while let Some(place) = previous {
+            // Each part of a message is counted, so that a chain that does not end is none.
+            if chain.len() > last.part as usize {
+                return Err(ReadError::Gone);
+            }
+            chain.push(place);
+            previous = self.record(id, place, |_| 0)?.0.previous;
+        }
+        Ok(chain)
     }
 
-    /// A record's header and the first `length` octets of its payload; checked if that is all of it.
+    /// A record's header and the front of its payload, as long as `wanted` says; checked if that is all of it.
     fn record(
         &self,
         id: QueueId,
         place: Location,
-        length: u32,
+        wanted: impl FnOnce(&RecordHeader) -> u32,
     ) -> Result<(RecordHeader, Vec<u8>), ReadError> {
         let (path, segment) = self.segments.get(&place.sequence).ok_or(ReadError::Gone)?;
-        let file = self.disk.open(path, FileKind::Read)?;
+        let mut last = self.file.borrow_mut();
+        let file = match &mut *last {
+            Some((sequence, file)) if *sequence == place.sequence => file,
+            last => &mut last.insert((place.sequence, self.disk.open(path, FileKind::Read)?)).1,
+        };
         // The engine may have given the file a new use since.
-        let mut block = vec![0; SEGMENT_HEADER_SIZE];
-        self.disk.read_at(&file, &mut block, 0)?;
+        let mut block = [0; SEGMENT_HEADER_SIZE];
+        self.disk.read_at(file, &mut block, 0)?;
         if SegmentHeader::decode(&block) != Ok(*segment) {
             return Err(ReadError::Gone);
         }
         let offset = u64::from(place.offset);
-        let mut head = vec![0; RECORD_HEADER_SIZE];
-        self.disk.read_at(&file, &mut head, offset)?;
-        let header = RecordHeader::decode(&head, segment.salt, offset)
+        let mut front = [0; RECORD_HEADER_SIZE + FRONT_SIZE];
+        let count = self.disk.read_at(file, &mut front, offset)?;
+        let (head, front) = front.get(..count).unwrap_or_default().split_at(count.min(RECORD_HEADER_SIZE));
+        let header = RecordHeader::decode(head, segment.salt, offset)
             .filter(|header| header.id == id)
             .ok_or(ReadError::Gone)?;
-        let mut payload = vec![0; header.length.min(length) as usize];
-        let count = self.disk.read_at(&file, &mut payload, offset + RECORD_HEADER_SIZE as u64)?;
-        payload.truncate(count);
+        let size = wanted(&header).min(header.length) as usize;
+        let mut payload = front.get(..size.min(front.len())).unwrap_or_default().to_vec();
+        let have = payload.len();
+        if have < size {
+            payload.resize(size, 0);
+            let rest = payload.get_mut(have..).unwrap_or_default();
+            let offset = offset + (RECORD_HEADER_SIZE + have) as u64;
+            let count = self.disk.read_at(file, rest, offset)?;
+            payload.truncate(have + count);
+        }
         let is_all = payload.len() == header.length as usize;
         if is_all && checksum(&payload, segment.salt) != header.payload_checksum {
             return Err(ReadError::Gone);
@@ -224,3 +248,6 @@ impl<'a, D: Disk> Queue<'a, D> {
         Ok((header, payload))
     }
 }
+
+/// Bytes of a payload that are read with the header: most envelopes.
+const FRONT_SIZE: usize = 1024;

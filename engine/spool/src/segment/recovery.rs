@@ -3,7 +3,7 @@
 //! All segments of earlier lives belong to the first worker, whichever wrote them, so that what marks a message done is
 //! always kept by the one who also keeps the message. Only the last of them is written to again, from its end on.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use mailrace_core::record::spool::Mark;
 use mailrace_core::{QueueId, Timestamp};
 use mailrace_io::{Disk, FileKind};
 
-use crate::segment::index::{Entry, Index};
+use crate::segment::index::Index;
 use crate::segment::keeper::SegmentKeeper;
 use crate::segment::manifest::{self, ManifestFile, path_of};
 use crate::segment::mover::{Mover, Moves};
@@ -253,7 +253,7 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16) -> Result<Open
     let shared = Arc::new(Shared::default());
     let mut manifest = ManifestFile::new(disk.clone(), &found, manifest);
     // Nothing needs a segment without a record.
-    let is_unused = |found: &crate::segment::survey::Use| found.records == 0 && !found.is_damaged;
+    let is_unused = |found: &crate::segment::survey::Use| found.records.whole == 0 && !found.is_damaged;
     let unused: Vec<u64> =
         survey.uses.iter().filter(|(_, found)| is_unused(found)).map(|(sequence, _)| *sequence).collect();
     for sequence in unused {
@@ -261,8 +261,9 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16) -> Result<Open
     }
     let free = std::mem::take(&mut survey.empty);
     let mut segments = segments_of(&survey);
-    let index = index_of(&survey, &mut segments);
-    let moved = moved_of(&survey);
+    let moved = survey.messages.moved();
+    let index = std::mem::take(&mut survey.messages).into_live();
+    count_parts(&index, &mut segments);
     let mut report = RecoveryReport {
         messages: index.messages(),
         octets: index.octets(),
@@ -281,8 +282,8 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16) -> Result<Open
         && let Some(segment) = segments.get_mut(sequence)
     {
         report.is_direct = disk.is_direct(&file);
-        segment.go_on(file, found.end, found.records);
-        manifest.reopen(*sequence, found.end, found.records);
+        segment.go_on(file, found.end, found.records.whole);
+        manifest.reopen(*sequence, found.end, found.records.whole);
         going_on = Some(*sequence);
     }
     let (note_sender, notes) = channel::unbounded();
@@ -370,15 +371,14 @@ fn segments_of<F>(survey: &Survey) -> BTreeMap<u64, Segment<F>> {
     let mut segments = BTreeMap::new();
     for (sequence, found) in &survey.uses {
         let mut marks: Vec<u64> = Vec::new();
-        for (id, mark) in &found.marks {
-            match survey.messages.get(id) {
-                // A copy behind a mark that parks or releases says by itself whether it is parked.
-                Some(message) => {
-                    let is_about = |copy: &u64| *mark == Mark::Done || *copy <= *sequence;
-                    marks.extend(message.copies.iter().copied().filter(is_about));
-                }
-                // Or it speaks of a message that is damaged now.
-                None => marks.extend(&damaged),
+        for (_, id, mark) in &found.marks {
+            if survey.messages.has(*id) {
+                // A copy after a mark that parks or releases says by itself whether it is parked.
+                let is_about = |copy: &u64| *mark == Mark::Done || *copy <= *sequence;
+                marks.extend(survey.messages.copies_of(*id).filter(is_about));
+            } else {
+                // Or it is about a message that is damaged now.
+                marks.extend(&damaged);
             }
         }
         marks.sort_unstable();
@@ -395,27 +395,11 @@ fn segments_of<F>(survey: &Survey) -> BTreeMap<u64, Segment<F>> {
     segments
 }
 
-/// The messages, whose parts are counted in their segments.
-fn index_of<F>(survey: &Survey, segments: &mut BTreeMap<u64, Segment<F>>) -> Index {
-    let mut index = Index::default();
-    for (id, message) in survey.messages.iter().filter(|(_, message)| !message.is_done) {
-        let (first, last) = message.span();
-        for (_, segment) in segments.range_mut(first..=last) {
+/// Counts the parts of the messages in their segments.
+fn count_parts<F>(index: &Index, segments: &mut BTreeMap<u64, Segment<F>>) {
+    for (_, entry) in index.iter() {
+        for (_, segment) in segments.range_mut(entry.first..=entry.last) {
             segment.uses.parts += 1;
         }
-        let offset = message.chain.first().map_or(0, |place| place.offset);
-        let octets = message.header.content_size;
-        index.insert(*id, Entry { first, last, offset, octets, state: message.state });
     }
-    index
-}
-
-/// Sequences of other segments with a last record of a message.
-fn moved_of(survey: &Survey) -> HashMap<QueueId, Vec<u64>> {
-    let live = survey.messages.iter().filter(|(_, message)| !message.is_done);
-    let moved = live.map(|(id, message)| {
-        let last = message.span().1;
-        (*id, message.copies.iter().copied().filter(|copy| *copy != last).collect::<Vec<u64>>())
-    });
-    moved.filter(|(_, copies)| !copies.is_empty()).collect()
 }

@@ -7,8 +7,9 @@ const SPOOL: &str = "engine/spool/src/segment/spool.rs";
 const SEGMENT_TABLE: &str = "engine/spool/src/segment/segments.rs";
 const SETTLING: &str = "engine/spool/src/segment/settling.rs";
 const WRITER: &str = "engine/spool/src/segment/writer.rs";
+const MESSAGES: &str = "engine/spool/src/segment/survey/messages.rs";
 const MOVING: &str = "engine/spool/src/segment/moving.rs";
-const SURVEY: &str = "engine/spool/src/segment/survey.rs";
+const SURVEY: &str = "engine/spool/src/segment/survey/found.rs";
 const ENGINE: &str = "engine/server/src/worker/engine.rs";
 const INCOMING: &str = "engine/server/src/worker/incoming.rs";
 const SESSION: &str = "engine/core/src/smtp/session.rs";
@@ -271,10 +272,10 @@ pub const ALL: &[Mutation] = &[
     },
     Mutation {
         name: "release-ignored",
-        what: "a release is not seen at the next start",
-        file: SURVEY,
-        before: "Mark::Release if is_behind => message.state = State::Incoming,",
-        after: "Mark::Release if is_behind && message.chain.len() == 1 && message.copies.len() < 2 => message.state = State::Incoming,\n            Mark::Release if is_behind => {}",
+        what: "a release of a message in several segments, or of one that was moved, is not seen at the next start",
+        file: MESSAGES,
+        before: "Mark::Release if follows => self",
+        after: "Mark::Release if follows && (entry.first < entry.last || self.copies.contains_key(&id)) => {}\n            Mark::Release if follows => self",
         check: Seeds(4000),
     },
     Mutation {
@@ -312,7 +313,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "copies-forgotten",
         what: "a start forgets where old copies of messages are that were moved",
-        file: RECOVERY,
+        file: MESSAGES,
         before: "moved.filter(|(_, copies)| !copies.is_empty()).collect()",
         after: "moved.filter(|(_, copies)| copies.len() > 9).collect()",
         check: COPIES,
@@ -433,7 +434,7 @@ pub const ALL: &[Mutation] = &[
         name: "damage-untold",
         what: "records that the manifest counts are gone, and no start says so",
         file: SURVEY,
-        before: "self.entry.as_ref().map_or(0, |entry| entry.whole.saturating_sub(self.records_before))",
+        before: "self.entry.as_ref().map_or(0, |entry| entry.whole.saturating_sub(self.records.before_end))",
         after: "self.entry.as_ref().map_or(0, |entry| entry.whole.saturating_sub(entry.whole))",
         check: Test(&["-p", "mailrace-spool"]),
     },

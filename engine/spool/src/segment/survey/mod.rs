@@ -1,0 +1,245 @@
+//! What all segments together say: which messages are whole, which are done, and what is damaged.
+
+mod batches;
+mod damage;
+mod found;
+mod listing;
+mod messages;
+
+use std::collections::BTreeMap;
+use std::io;
+
+use mailrace_core::QueueId;
+use mailrace_core::record::manifest;
+use mailrace_core::record::spool::{
+    FORMAT_VERSION_1, Location, Mark, RecordHeader, RecordKind, SEGMENT_HEADER_SIZE, SegmentError,
+    SegmentHeader, checksum,
+};
+use mailrace_io::{Disk, FileKind};
+
+use crate::OpenError;
+use crate::segment::manifest::Found as FoundManifest;
+use crate::segment::recovery::{Damage, DamageKind, Stranger};
+use crate::segment::scan::{Found, Scan};
+use damage::Durable;
+use listing::{LISTS_MAX, Listed, Paths, Standing};
+
+pub(crate) use found::Use;
+pub(crate) use listing::{NUMBER_MAX, number_of, segment_name};
+pub(crate) use messages::Messages;
+
+/// How a queue is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    /// Nobody else writes to it: what is read is made durable, and damage is found.
+    Alone,
+    /// An engine may be at work.
+    Beside,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    /// By sequence.
+    pub(crate) uses: BTreeMap<u64, Use>,
+    /// Paths of files that hold nothing any more.
+    pub(crate) empty: Vec<String>,
+    /// Sequence and path of segments that were being emptied.
+    pub(crate) emptied: Vec<(u64, String)>,
+    /// What the manifest lists and is not there, and whether it may come back by itself.
+    pub(crate) lost: Vec<(manifest::Entry, bool)>,
+    pub(crate) messages: Messages,
+    pub(crate) damage: Vec<Damage>,
+    pub(crate) strangers: Vec<Stranger>,
+    /// The newest id that any record has: a clock that went back must not give one again that a mark speaks of.
+    pub(crate) last_id: Option<QueueId>,
+    /// Batches that later ones knew to be durable.
+    durable: Durable,
+    /// A segment of the second version with a record was found.
+    has_second_version: bool,
+    /// Segments have records that the manifest should know.
+    is_manifest_older: bool,
+}
+
+/// What a file among the segments is.
+enum Inspected<'a, F> {
+    /// A running engine has removed it.
+    Gone,
+    /// Not a segment that counts.
+    Instead(DamageKind),
+    /// A segment, with this sequence, that was being emptied.
+    Emptied(u64),
+    /// A segment in use.
+    InUse { file: F, header: SegmentHeader, entry: Option<&'a manifest::Entry>, is_first_version: bool },
+}
+
+/// Reads all segments.
+pub(crate) fn survey<D: Disk>(disk: &D, found: &FoundManifest, view: View) -> Result<Survey, OpenError> {
+    let mut survey = Survey::default();
+    survey.damage.extend(found.damage.clone());
+    let listed = Listed::new(found.manifest.as_ref());
+    // Of what is no segment: what is there instead, by its path.
+    let mut instead: BTreeMap<String, DamageKind> = BTreeMap::new();
+    // At a start nobody else writes: one list is all.
+    let mut paths = Paths::new(if view == View::Alone { 1 } else { LISTS_MAX });
+    while let Some(path) = paths.next(disk, &listed)? {
+        match inspect(disk, &listed, &path)? {
+            Inspected::Gone => {}
+            Inspected::Instead(what) => drop(instead.insert(path, what)),
+            Inspected::Emptied(sequence) => survey.emptied.push((sequence, path)),
+            Inspected::InUse { header, .. } if survey.uses.contains_key(&header.sequence) => {
+                // Beside a running engine it was given its new use between the look at its header and now.
+                if view == View::Alone {
+                    survey.strangers.push(Stranger { path, what: "a copy of a segment" });
+                }
+            }
+            Inspected::InUse { file, header, entry, is_first_version } => {
+                let found = Use::new(path, header, entry.cloned(), is_first_version);
+                survey.read_use(disk, &file, found, view);
+            }
+        }
+    }
+    survey.messages.join();
+    for (sequence, found) in &survey.uses {
+        for (offset, id, mark) in &found.marks {
+            survey.messages.apply(Location { sequence: *sequence, offset: *offset }, *id, *mark);
+        }
+    }
+    survey.note_known(&listed);
+    if view == View::Alone {
+        survey.find_damage();
+        survey.find_lost(&listed, instead, found.manifest.is_some());
+    } else {
+        // What an engine has removed or emptied since its manifest was read is not lost.
+        for (path, what) in instead {
+            if matches!(what, DamageKind::Unreadable(_)) {
+                survey.damage.push(Damage { path, offset: 0, what, is_known: false });
+            }
+        }
+    }
+    Ok(survey)
+}
+
+/// Tells what the file at `path` is by its header.
+fn inspect<'a, D: Disk>(
+    disk: &D,
+    listed: &Listed<'a>,
+    path: &str,
+) -> Result<Inspected<'a, D::File>, OpenError> {
+    let (file, block) = match read_header(disk, path) {
+        Ok(read) => read,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Inspected::Gone),
+        Err(error) => return Ok(Inspected::Instead(DamageKind::Unreadable(error.to_string()))),
+    };
+    let path = path.to_owned();
+    let (header, is_first_version) = match SegmentHeader::decode(&block) {
+        Ok(header) => (header, version_of(&block) == FORMAT_VERSION_1),
+        Err(SegmentError::Version(version)) => return Err(OpenError::Version { path, version }),
+        Err(SegmentError::Features(features)) => return Err(OpenError::Features { path, features }),
+        Err(SegmentError::NotASegment | SegmentError::Damaged) => {
+            let is_blank = block.len() == SEGMENT_HEADER_SIZE && block.iter().all(|byte| *byte == 0);
+            let what = if is_blank { DamageKind::Emptied } else { DamageKind::SegmentHeader };
+            return Ok(Inspected::Instead(what));
+        }
+    };
+    Ok(match listed.standing(&header) {
+        Standing::Counts(entry) => Inspected::InUse { file, header, entry, is_first_version },
+        Standing::Emptied => Inspected::Emptied(header.sequence),
+        // Without a record it is what a failed start of a segment left, and of no harm.
+        Standing::Stale => Inspected::Instead(match has_record(disk, &file, header) {
+            Ok(false) => DamageKind::Emptied,
+            Ok(true) => DamageKind::Replaced,
+            Err(error) => DamageKind::Unreadable(error),
+        }),
+    })
+}
+
+impl Survey {
+    /// Reads all of a segment.
+    fn read_use<D: Disk>(&mut self, disk: &D, file: &D::File, mut found: Use, view: View) {
+        // A killed engine may have left bytes that are only in memory: what is taken for queued now has to stay.
+        if view == View::Alone
+            && let Err(error) = disk.sync(file)
+        {
+            found.is_unreadable = true;
+            self.damage.push(found.damage(0, DamageKind::Unsynced(error.to_string())));
+        }
+        found.size = disk.size(file).unwrap_or(found.header.size);
+        let mut scan = Scan::new(disk, file, found.header);
+        while let Some((offset, next)) = scan.next() {
+            match next {
+                Found::Batch(batch) => {
+                    self.durable.note(&batch);
+                    found.add_batch(offset, batch);
+                }
+                Found::Record(record) => {
+                    found.note_end(offset + record.size() as u64);
+                    let payload = scan.payload(offset, &record);
+                    self.add_record(&mut found, offset, &record, payload);
+                }
+            }
+        }
+        found.batches.close();
+        if let Some((offset, error)) = scan.unreadable() {
+            found.is_unreadable = true;
+            self.damage.push(found.damage(*offset, DamageKind::Unreadable(error.to_string())));
+        }
+        // That a beginning could not be made durable is no loss: no record follows it.
+        if found.entry.is_none() && found.records.whole == 0 && scan.unreadable().is_none() {
+            found.is_unreadable = false;
+        }
+        found.is_damaged |= found.is_unreadable;
+        self.uses.insert(found.header.sequence, found);
+    }
+
+    /// Takes a record, if all of it is there.
+    fn add_record(&mut self, found: &mut Use, offset: u64, record: &RecordHeader, payload: &[u8]) {
+        // What a crash tore looks whole but for its payload, for as long as the segment is there.
+        let is_whole = payload.len() == record.length as usize
+            && checksum(payload, found.header.salt) == record.payload_checksum;
+        let (Ok(place), true) = (u32::try_from(offset), is_whole) else { return };
+        found.batches.add_record(offset);
+        found.count_record(offset);
+        self.has_second_version |= !found.is_first_version;
+        self.last_id = self.last_id.max(Some(record.id));
+        match record.kind {
+            RecordKind::Message => found.messages += 1,
+            RecordKind::Mark => {
+                let mark = payload.first().copied().and_then(Mark::from_octet);
+                found.marks.extend(mark.map(|mark| (place, record.id, mark)));
+            }
+            RecordKind::Chunk | RecordKind::Other(_) => {}
+        }
+        self.messages.add(Location { sequence: found.header.sequence, offset: place }, record);
+    }
+}
+
+/// Opens a file and reads its header block, which is shorter in a file that is. Once more if it fails: an error may be of
+/// the moment.
+fn read_header<D: Disk>(disk: &D, path: &str) -> io::Result<(D::File, Vec<u8>)> {
+    let read = || {
+        let file = disk.open(path, FileKind::Read)?;
+        let mut block = vec![0; SEGMENT_HEADER_SIZE];
+        let count = disk.read_at(&file, &mut block, 0)?;
+        block.truncate(count);
+        Ok((file, block))
+    };
+    read().or_else(|error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => Err(error),
+        _ => read(),
+    })
+}
+
+fn version_of(block: &[u8]) -> u32 {
+    block.get(8..12).and_then(|octets| octets.try_into().ok()).map_or(0, u32::from_le_bytes)
+}
+
+/// Whether a segment has any record that looks whole; or why that cannot be told.
+fn has_record<D: Disk>(disk: &D, file: &D::File, header: SegmentHeader) -> Result<bool, String> {
+    let mut scan = Scan::new(disk, file, header);
+    let has_record = std::iter::from_fn(|| scan.next()).any(|(_, found)| matches!(found, Found::Record(_)));
+    match scan.unreadable() {
+        Some((_, error)) if !has_record => Err(error.to_string()),
+        _ => Ok(has_record),
+    }
+}
