@@ -7,17 +7,121 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::indexing_slicing)]
 
+#[cfg(test)]
+mod conformance;
 mod error;
 pub mod segment;
 mod settings;
 mod shared;
+mod usage;
+
+use mailrace_core::record::spool::Location;
+use mailrace_core::{QueueId, Timestamp};
+use mailrace_io::{Block, Io, Token};
 
 pub use error::{MarkError, OpenError, Refusal, SpoolError};
 pub use mailrace_core::record::spool::Mark;
 pub use segment::reader;
 pub use segment::{
     Damage, DamageKind, Draft, Holding, Mover, Opened, RecoveryReport, SegmentKeeper, SegmentSpool, State,
-    Stats, Stranger, TOKEN_SPOOL, Usage, Written, acknowledge, open,
+    Stats, Stranger, Written, acknowledge, open,
 };
 pub use settings::Settings;
 pub use shared::Shared;
+pub use usage::Usage;
+
+/// Set in the token of every write of a spool.
+pub const TOKEN_SPOOL: u64 = 1 << 63;
+
+/// The messages of one worker in a queue, and what becomes of them.
+pub trait Store {
+    /// The ids of the messages, in no order, with their states.
+    fn ids(&self) -> impl Iterator<Item = (QueueId, State)>;
+
+    /// Returns where the last record of a message is, and its state.
+    fn place(&self, id: QueueId) -> Option<(Location, State)>;
+
+    /// Notes what became of a message; `tag` comes back from [`Spool::next_settled`] when that is durable.
+    ///
+    /// # Errors
+    /// [`MarkError`].
+    fn mark(&mut self, id: QueueId, mark: Mark, tag: u64) -> Result<(), MarkError>;
+
+    /// What it holds and has done.
+    fn stats(&self) -> Stats;
+}
+
+/// A worker's way into a queue: a cleaned message becomes durable.
+///
+/// A message is begun, its content appended in pieces, and committed with its envelope. When that is durable, or could not
+/// be made so, its tag comes back from [`Spool::next_settled`], once.
+pub trait Spool: Store {
+    /// A message that is coming in. It is given back with [`Spool::commit`] or [`Spool::abandon`].
+    type Draft: std::fmt::Debug;
+
+    /// Returns an id for a message that came at `wall`; none is given out twice.
+    fn next_id(&mut self, wall: Timestamp) -> QueueId;
+
+    /// Begins a message.
+    fn begin(&self, id: QueueId) -> Self::Draft;
+
+    /// Bytes of content that [`Spool::append`] and [`Spool::commit`] take at once.
+    fn piece_size_max(&self) -> usize;
+
+    /// Whether [`Spool::commit`] takes `size` bytes of content with this envelope at once.
+    fn fits(&self, envelope: &[u8], size: usize) -> bool;
+
+    /// Adds a piece of content: all of it, or nothing with an error.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    fn append(&mut self, draft: &mut Self::Draft, content: &[&[u8]]) -> Result<(), Refusal>;
+
+    /// Adds the last piece of content and the envelope ([`mailrace_core::record::envelope`]): with it the message
+    /// exists. `tag` comes back from [`Spool::next_settled`] when everything is durable, or could not be made so.
+    ///
+    /// # Errors
+    /// [`Refusal`], and the draft.
+    fn commit(
+        &mut self,
+        draft: Self::Draft,
+        state: State,
+        envelope: &[u8],
+        content: &[&[u8]],
+        tag: u64,
+    ) -> Result<(), (Self::Draft, Refusal)>;
+
+    /// Forgets a message that did not come in whole.
+    fn abandon(&mut self, draft: Self::Draft);
+
+    /// Takes note that the write with this token is over.
+    fn completed(&mut self, token: Token, block: Block, result: std::io::Result<()>);
+
+    /// The next tag whose message or mark is settled.
+    fn next_settled(&mut self) -> Option<(u64, Result<(), SpoolError>)>;
+
+    /// Whether nothing is gathered, under way or unsettled.
+    fn is_idle(&self) -> bool;
+
+    /// Whether there is memory for another piece.
+    fn has_room(&self) -> bool;
+
+    /// Whether another piece of a message that has not ended can be written soon. Messages that end come first.
+    fn has_room_for_chunks(&self) -> bool;
+
+    /// Blocks of memory that gather or are being written.
+    fn blocks_in_use(&self) -> usize;
+
+    /// What it holds. It may go through all messages: for tests.
+    fn usage(&self) -> Usage;
+}
+
+/// A spool that writes through `I`.
+pub trait Writes<I: Io>: Spool {
+    /// Submits what has gathered, as long as fewer than the configured number of writes are under way. Batches grow
+    /// with the load, while earlier ones are being written: no timer holds a lone message back.
+    fn advance(&mut self, io: &mut I);
+
+    /// Closes the files that will not be written again.
+    fn detach_sealed(&mut self, io: &mut I);
+}

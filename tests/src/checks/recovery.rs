@@ -15,7 +15,8 @@ use mailrace_io::memory::{MemoryDisk, MemoryIo};
 use mailrace_io::{Completion, Disk, FileKind, Instant, Io};
 use mailrace_spool::reader::Queue;
 use mailrace_spool::{
-    Damage, Mark, OpenError, Opened, Refusal, SegmentKeeper, SegmentSpool, Settings, State, open,
+    Damage, Mark, OpenError, Opened, Refusal, SegmentKeeper, SegmentSpool, Settings, Spool, State, Store,
+    Writes, open,
 };
 
 use super::front;

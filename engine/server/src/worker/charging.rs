@@ -2,22 +2,23 @@
 
 use std::time::Duration;
 
-use mailrace_io::{Disk, Instant, Operation};
+use mailrace_io::{Instant, Operation};
+use mailrace_spool::Spool;
 
 use super::accounts::receive_cost;
 use super::connection::{Connection, Receiving};
 use super::engine::Engine;
 
-impl<D: Disk> Engine<D> {
+impl<S: Spool> Engine<S> {
     /// Ends a connection before its dialogue has begun.
-    pub(super) fn turn_away(&self, connection: &mut Connection, code: &[u8], reason: &[u8]) {
+    pub(super) fn turn_away(&self, connection: &mut Connection<S::Draft>, code: &[u8], reason: &[u8]) {
         let reply = [code, self.settings.smtp.myhostname.as_slice(), reason, b"\r\n"];
         reply.iter().for_each(|part| connection.replies.extend_from_slice(part));
         connection.waits.for_close = true;
     }
 
     /// Charges work to the client; if it owes, nothing is read from the connection for a while.
-    pub(super) fn charge(&mut self, connection: &mut Connection, cost: Duration) {
+    pub(super) fn charge(&mut self, connection: &mut Connection<S::Draft>, cost: Duration) {
         let allowance = self.settings.client_allowance;
         let Some(wait) = self.accounts.charge(connection.id.slot, cost, allowance, self.now) else { return };
         let waits = &mut connection.waits;
@@ -37,20 +38,20 @@ impl<D: Disk> Engine<D> {
     }
 
     /// A message was accepted: its client owes nothing, and this connection waits no longer.
-    pub(super) fn pay(&mut self, connection: &mut Connection) {
+    pub(super) fn pay(&mut self, connection: &mut Connection<S::Draft>) {
         self.accounts.settle(connection.id.slot, self.settings.client_allowance);
         self.end_wait(connection);
     }
 
     /// What its client owes holds this connection up no longer.
-    pub(super) fn end_wait(&mut self, connection: &mut Connection) {
+    pub(super) fn end_wait(&mut self, connection: &mut Connection<S::Draft>) {
         if self.accounts.set_waiting(connection.id.slot, false) {
             connection.waits.until = Instant::default();
         }
     }
 
     /// Charges a receive: at once, or with the message whose content it is.
-    pub(super) fn charge_receive(&mut self, connection: &mut Connection, size: usize) {
+    pub(super) fn charge_receive(&mut self, connection: &mut Connection<S::Draft>, size: usize) {
         let cost = receive_cost(size);
         match connection.message.as_mut() {
             // It may become a message yet. But content in crumbs is no way to send mail, and in a crowd whoever has

@@ -9,7 +9,7 @@ use super::incoming::Incoming;
 
 /// One connection. Kept small: 15,000 idle ones are a design goal.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct Connection<D> {
     pub(super) id: ConnectionId,
     pub(super) session: Session,
     pub(super) waits: Waits,
@@ -18,7 +18,7 @@ pub(super) struct Connection {
     /// Written by the session and not yet sent.
     pub(super) replies: Vec<u8>,
     /// The message whose content is coming in, or whose verdict is awaited.
-    pub(super) message: Option<Box<Incoming>>,
+    pub(super) message: Option<Box<Incoming<D>>>,
     /// When the client has been silent for too long.
     pub(super) deadline: Instant,
 }
@@ -69,7 +69,7 @@ impl Waits {
     }
 }
 
-impl Connection {
+impl<D> Connection<D> {
     pub(super) fn new(id: ConnectionId, session: Session, deadline: Instant) -> Self {
         Self {
             id,

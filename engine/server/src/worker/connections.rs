@@ -1,14 +1,15 @@
 //! Owns the table of connections, and what each is armed for between two turns.
 
-use mailrace_io::{ConnectionId, Disk, Operation};
+use mailrace_io::{ConnectionId, Operation};
+use mailrace_spool::Spool;
 
 use super::connection::{Connection, Receiving};
 use super::engine::Engine;
 
 /// The connections of a worker by their slots.
 #[derive(Debug)]
-pub(super) struct Connections {
-    slots: Vec<Option<Box<Connection>>>,
+pub(super) struct Connections<D> {
+    slots: Vec<Option<Box<Connection<D>>>>,
     open: usize,
     /// Of these, the ones that got no place and are about to be closed.
     turned_away: usize,
@@ -16,7 +17,7 @@ pub(super) struct Connections {
     hand: usize,
 }
 
-impl Connections {
+impl<D> Connections<D> {
     /// A table of so many slots.
     pub(super) fn new(slots: usize) -> Self {
         let slots = std::iter::repeat_with(|| None).take(slots).collect();
@@ -44,13 +45,13 @@ impl Connections {
     }
 
     /// A connection that is not in its slot was closed.
-    pub(super) fn closed(&mut self, connection: &Connection) {
+    pub(super) fn closed(&mut self, connection: &Connection<D>) {
         self.open -= 1;
         self.turned_away -= usize::from(connection.waits.is_turned_away);
     }
 
     /// A connection takes no place from now on, and is closed soon.
-    pub(super) fn turn_away(&mut self, connection: &mut Connection) {
+    pub(super) fn turn_away(&mut self, connection: &mut Connection<D>) {
         assert!(!connection.waits.is_turned_away, "a place is given up once");
         connection.waits.is_turned_away = true;
         self.turned_away += 1;
@@ -68,7 +69,7 @@ impl Connections {
     }
 
     /// The connection in this slot.
-    pub(super) fn in_slot(&self, slot: usize) -> Option<&Connection> {
+    pub(super) fn in_slot(&self, slot: usize) -> Option<&Connection<D>> {
         self.slots.get(slot)?.as_deref()
     }
 
@@ -78,30 +79,30 @@ impl Connections {
     }
 
     /// All that are in their slots.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Connection<D>> {
         self.slots.iter().flatten().map(|connection| &**connection)
     }
 
     /// Takes a connection out of its slot, to be put back or closed.
-    pub(super) fn take(&mut self, id: ConnectionId) -> Option<Box<Connection>> {
+    pub(super) fn take(&mut self, id: ConnectionId) -> Option<Box<Connection<D>>> {
         self.slots.get_mut(id.slot as usize)?.take_if(|connection| connection.id == id)
     }
 
     /// The same of whatever connection is in this slot.
-    pub(super) fn take_from(&mut self, slot: usize) -> Option<Box<Connection>> {
+    pub(super) fn take_from(&mut self, slot: usize) -> Option<Box<Connection<D>>> {
         self.slots.get_mut(slot)?.take()
     }
 
     /// Puts a connection into its slot.
-    pub(super) fn put(&mut self, connection: Box<Connection>) {
+    pub(super) fn put(&mut self, connection: Box<Connection<D>>) {
         let slot = connection.id.slot as usize;
         self.slots[slot] = Some(connection);
     }
 }
 
-impl<D: Disk> Engine<D> {
+impl<S: Spool> Engine<S> {
     /// Stops reading from a client until [`Engine::tick`] finds that it may go on.
-    pub(super) fn pause(&mut self, connection: &mut Connection) {
+    pub(super) fn pause(&mut self, connection: &mut Connection<S::Draft>) {
         if !connection.waits.is_paused
             && let Some(names) = self.accounts.names(connection.id.slot)
         {
@@ -114,7 +115,7 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Ends the handling of a connection: sends, closes or arms as it now needs.
-    pub(super) fn put_back(&mut self, mut connection: Box<Connection>) {
+    pub(super) fn put_back(&mut self, mut connection: Box<Connection<S::Draft>>) {
         let id = connection.id;
         // Replies before a verdict or during a delay leave with those that follow, or before the end; a client that owes
         // waits for those, too.
@@ -164,7 +165,7 @@ impl<D: Disk> Engine<D> {
         self.connections.put(connection);
     }
 
-    pub(super) fn close(&mut self, mut connection: Box<Connection>) {
+    pub(super) fn close(&mut self, mut connection: Box<Connection<S::Draft>>) {
         if let Some(mut message) = connection.message.take() {
             self.accounts.charge(connection.id.slot, message.cost, self.settings.client_allowance, self.now);
             self.intake.abandon(&mut message);

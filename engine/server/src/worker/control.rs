@@ -6,8 +6,7 @@ use std::sync::Arc;
 use mailrace_core::QueueId;
 use mailrace_core::lookup::Ticket;
 use mailrace_core::record::spool::Location;
-use mailrace_io::Disk;
-use mailrace_spool::{Mark, MarkError, Refusal, SegmentSpool, State};
+use mailrace_spool::{Mark, MarkError, Refusal, Spool, State};
 
 use super::WorkerSettings;
 use super::sources::submission::Submit;
@@ -117,13 +116,7 @@ struct Job {
 }
 
 impl Markings {
-    pub(crate) fn begin<D: Disk>(
-        &mut self,
-        spool: &SegmentSpool<D>,
-        mark: Mark,
-        selection: Selection,
-        answer: Answer,
-    ) {
+    pub(crate) fn begin<S: Spool>(&mut self, spool: &S, mark: Mark, selection: Selection, answer: Answer) {
         let makes_difference = |state: State| match mark {
             Mark::Done => true,
             Mark::Hold => state == State::Incoming,
@@ -143,7 +136,7 @@ impl Markings {
     }
 
     /// Gives the spool as many marks as it takes now, in the order in which they were asked for.
-    pub(crate) fn advance<D: Disk>(&mut self, spool: &mut SegmentSpool<D>) {
+    pub(crate) fn advance<S: Spool>(&mut self, spool: &mut S) {
         'jobs: for job in &mut self.jobs {
             while let Some(id) = job.ids.get(job.given).copied() {
                 let tag = Tag::Mark(job.first + job.given as u64).pack();

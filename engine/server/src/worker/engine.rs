@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use mailrace_core::Timestamp;
 use mailrace_core::lookup::Ticket;
-use mailrace_io::{Block, Disk, Instant, Operation, Token};
-use mailrace_spool::{SegmentSpool, Shared};
+use mailrace_io::{Block, Instant, Operation, Token};
+use mailrace_spool::{Shared, Spool};
 
 use super::accounts::Accounts;
 use super::budget::Budget;
@@ -36,16 +36,16 @@ use super::telemetry::Telemetry;
 use super::timers::Timers;
 
 /// One core's engine.
-pub(crate) struct Engine<D: Disk> {
+pub(crate) struct Engine<S: Spool> {
     pub(super) settings: Arc<WorkerSettings>,
-    pub(super) intake: Intake<D>,
-    pub(super) connections: Connections,
+    pub(super) intake: Intake<S>,
+    pub(super) connections: Connections<S::Draft>,
     pub(super) outbox: Outbox,
     pub(super) reading: Reading,
     pub(super) accounts: Accounts,
     pub(super) budget: Budget,
     pub(super) timers: Timers,
-    pub(super) submissions: Submissions,
+    pub(super) submissions: Submissions<S::Draft>,
     pub(super) markings: Markings,
     pub(super) telemetry: Telemetry,
     pub(super) now: Instant,
@@ -53,14 +53,9 @@ pub(crate) struct Engine<D: Disk> {
     is_draining: bool,
 }
 
-impl<D: Disk> Engine<D> {
+impl<S: Spool> Engine<S> {
     /// `slots`: places of the connection table.
-    pub(crate) fn new(
-        settings: Arc<WorkerSettings>,
-        spool: SegmentSpool<D>,
-        telemetry: Telemetry,
-        slots: usize,
-    ) -> Self {
+    pub(crate) fn new(settings: Arc<WorkerSettings>, spool: S, telemetry: Telemetry, slots: usize) -> Self {
         let mut engine = Self {
             settings: Arc::clone(&settings),
             intake: Intake::new(spool),
@@ -70,7 +65,7 @@ impl<D: Disk> Engine<D> {
             accounts: Accounts::new(slots),
             budget: Budget::default(),
             timers: Timers::new(slots),
-            submissions: Submissions::default(),
+            submissions: Submissions::new(),
             markings: Markings::default(),
             telemetry,
             now: Instant::default(),

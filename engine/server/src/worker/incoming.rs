@@ -9,8 +9,8 @@ use mailrace_core::lookup::Ticket;
 use mailrace_core::record::envelope::encode;
 use mailrace_core::smtp::Verdict;
 use mailrace_core::{Envelope, Origin, QueueId};
-use mailrace_io::{Disk, Instant};
-use mailrace_spool::{Draft, Refusal, SegmentSpool, State};
+use mailrace_io::Instant;
+use mailrace_spool::{Refusal, Spool, State};
 
 use super::chunks::{Chunks, extend};
 
@@ -19,7 +19,7 @@ use super::chunks::{Chunks, extend};
 /// A message that is whole in one receive goes from there into the spool's batch without a stop, its header
 /// section parsed where the kernel put it. Any other is kept here until a chunk's worth is together.
 #[derive(Debug)]
-pub(super) struct Incoming {
+pub(super) struct Incoming<D> {
     pub(super) id: QueueId,
     cleanup: Cleanup,
     /// The passes need to see no more of the content.
@@ -29,7 +29,7 @@ pub(super) struct Incoming {
     /// Octets that are ready for the spool.
     clean: Chunks,
     /// Taken when the message is committed, or has failed.
-    draft: Option<Draft>,
+    draft: Option<D>,
     /// Octets of content after cleanup that the spool has.
     pub(super) size: u64,
     /// Why the message cannot be taken; further content is dropped.
@@ -59,14 +59,14 @@ pub(super) enum WaitsFor {
 }
 
 /// What every step needs.
-pub(super) struct Surroundings<'a, D: Disk> {
+pub(super) struct Surroundings<'a, S: Spool> {
     pub(super) arena: &'a Bump,
     pub(super) settings: &'a cleanup::Settings,
-    pub(super) spool: &'a mut SegmentSpool<D>,
+    pub(super) spool: &'a mut S,
     pub(super) observer: &'a mut dyn cleanup::Observer,
 }
 
-impl<D: Disk> Surroundings<'_, D> {
+impl<S: Spool> Surroundings<'_, S> {
     /// What the passes need.
     fn passes<'p>(&'p mut self, origin: &'p Origin, envelope: &'p Envelope) -> cleanup::Surroundings<'p, 'p> {
         let Surroundings { arena, settings, observer, .. } = self;
@@ -89,8 +89,8 @@ pub(super) enum Progress {
     Failed(Verdict),
 }
 
-impl Incoming {
-    pub(super) fn new(id: QueueId, draft: Draft, is_local_context: bool) -> Self {
+impl<D> Incoming<D> {
+    pub(super) fn new(id: QueueId, draft: D, is_local_context: bool) -> Self {
         Self {
             id,
             cleanup: Cleanup::new(id, is_local_context),
@@ -149,9 +149,9 @@ impl Incoming {
     }
 
     /// Gives what is kept to the spool in chunks.
-    pub(super) fn flush<D: Disk>(
+    pub(super) fn flush<S: Spool<Draft = D>>(
         &mut self,
-        surroundings: &mut Surroundings<'_, D>,
+        surroundings: &mut Surroundings<'_, S>,
         origin: &Origin,
         envelope: &Envelope,
     ) -> Progress {
@@ -162,11 +162,11 @@ impl Incoming {
     }
 
     /// Gives cleaned octets to the spool from the front, for as long as `is_due` says so of those that are left.
-    fn append_clean<D: Disk>(
+    fn append_clean<S: Spool<Draft = D>>(
         &mut self,
         arena: &Bump,
-        spool: &mut SegmentSpool<D>,
-        is_due: impl Fn(&SegmentSpool<D>, usize) -> bool,
+        spool: &mut S,
+        is_due: impl Fn(&S, usize) -> bool,
     ) -> Progress {
         let Some(draft) = self.draft.as_mut() else { return Progress::Done };
         while !self.clean.is_empty() && is_due(spool, self.clean.len()) {
@@ -189,9 +189,9 @@ impl Incoming {
     }
 
     /// Gives the whole message to the spool, with `pieces` as its last content; `tag` comes back when it is durable.
-    pub(super) fn commit<D: Disk>(
+    pub(super) fn commit<S: Spool<Draft = D>>(
         &mut self,
-        surroundings: &mut Surroundings<'_, D>,
+        surroundings: &mut Surroundings<'_, S>,
         origin: &Origin,
         envelope: &Envelope,
         pieces: &[&[u8]],
@@ -203,7 +203,7 @@ impl Incoming {
         #[expect(clippy::needless_late_init, reason = "it has to outlive what borrows from it")]
         let clean;
         let Surroundings { arena, settings, spool, observer } = surroundings;
-        let (arena, settings): (&Bump, &cleanup::Settings) = (arena, settings);
+        let (arena, settings, spool): (&Bump, &cleanup::Settings, &mut S) = (arena, settings, spool);
         let mut passes =
             cleanup::Surroundings { arena, settings, origin, envelope, observer: &mut **observer };
         let mut content = ArenaVec::with_capacity_in(pieces.len() + 16, arena);
@@ -264,7 +264,7 @@ impl Incoming {
     }
 
     /// Gives up on the message for want of memory; its client is told at the end of the content (452 4.3.1).
-    pub(super) fn shed<D: Disk>(&mut self, spool: &mut SegmentSpool<D>) {
+    pub(super) fn shed<S: Spool<Draft = D>>(&mut self, spool: &mut S) {
         self.fail(spool, Verdict::StorageFull);
         self.was_shed = true;
     }
@@ -328,13 +328,13 @@ impl Incoming {
     }
 
     /// Gives up on the message because tables do not answer.
-    pub(super) fn give_up_asking<D: Disk>(&mut self, spool: &mut SegmentSpool<D>) -> Verdict {
+    pub(super) fn give_up_asking<S: Spool<Draft = D>>(&mut self, spool: &mut S) -> Verdict {
         self.fail(spool, Verdict::QueueWriteFailed);
         Verdict::QueueWriteFailed
     }
 
     /// Drops the message; the spool forgets its chunks.
-    pub(super) fn abandon<D: Disk>(&mut self, spool: &mut SegmentSpool<D>) {
+    pub(super) fn abandon<S: Spool<Draft = D>>(&mut self, spool: &mut S) {
         if let Some(draft) = self.draft.take() {
             spool.abandon(draft);
         }
@@ -427,7 +427,7 @@ impl Incoming {
         Ok(())
     }
 
-    fn halted<D: Disk>(&mut self, spool: &mut SegmentSpool<D>, halt: &Halt) -> Progress {
+    fn halted<S: Spool<Draft = D>>(&mut self, spool: &mut S, halt: &Halt) -> Progress {
         match halt {
             Halt::Pending(ticket) => Progress::Ask(*ticket),
             Halt::Rejected(rejection) => {
@@ -437,7 +437,7 @@ impl Incoming {
         }
     }
 
-    fn fail<D: Disk>(&mut self, spool: &mut SegmentSpool<D>, verdict: Verdict) -> Progress {
+    fn fail<S: Spool<Draft = D>>(&mut self, spool: &mut S, verdict: Verdict) -> Progress {
         self.failure = Some(verdict.clone());
         self.raw = Vec::new();
         self.clean = Chunks::default();

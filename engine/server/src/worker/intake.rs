@@ -10,8 +10,8 @@ use bumpalo::Bump;
 use mailrace_core::lookup::Ticket;
 use mailrace_core::smtp::Verdict;
 use mailrace_core::{Envelope, Origin, Timestamp, cleanup};
-use mailrace_io::{Disk, Instant};
-use mailrace_spool::SegmentSpool;
+use mailrace_io::Instant;
+use mailrace_spool::Spool;
 
 use super::incoming::{Incoming, Progress, Surroundings, WaitsFor};
 use super::line::Line;
@@ -19,8 +19,8 @@ use super::tag::{Source, Tag};
 use super::telemetry::{CheckLog, Telemetry};
 
 /// Messages on their way into the queue.
-pub(super) struct Intake<D: Disk> {
-    spool: SegmentSpool<D>,
+pub(super) struct Intake<S: Spool> {
+    spool: S,
     /// Whole messages that wait for room in the spool.
     ends: Line<Source>,
     /// Others of which a chunk waits for it.
@@ -76,8 +76,8 @@ pub(super) enum Part {
     Chunk,
 }
 
-impl<D: Disk> Intake<D> {
-    pub(super) fn new(spool: SegmentSpool<D>) -> Self {
+impl<S: Spool> Intake<S> {
+    pub(super) fn new(spool: S) -> Self {
         Self {
             spool,
             ends: Line::default(),
@@ -88,16 +88,16 @@ impl<D: Disk> Intake<D> {
         }
     }
 
-    pub(super) const fn spool(&self) -> &SegmentSpool<D> {
+    pub(super) const fn spool(&self) -> &S {
         &self.spool
     }
 
-    pub(super) const fn spool_mut(&mut self) -> &mut SegmentSpool<D> {
+    pub(super) const fn spool_mut(&mut self) -> &mut S {
         &mut self.spool
     }
 
     /// A message that begins.
-    pub(super) fn begin(&mut self, wall: Timestamp, is_local_context: bool) -> Incoming {
+    pub(super) fn begin(&mut self, wall: Timestamp, is_local_context: bool) -> Incoming<S::Draft> {
         let id = self.spool.next_id(wall);
         Incoming::new(id, self.spool.begin(id), is_local_context)
     }
@@ -106,7 +106,7 @@ impl<D: Disk> Intake<D> {
     pub(super) fn append(
         &mut self,
         sender: &Sender<'_>,
-        message: &mut Incoming,
+        message: &mut Incoming<S::Draft>,
         work: &mut Work<'_>,
     ) -> Advance {
         let has_turn = self.takes_turn(sender.source);
@@ -125,7 +125,7 @@ impl<D: Disk> Intake<D> {
     pub(super) fn commit(
         &mut self,
         sender: &Sender<'_>,
-        message: &mut Incoming,
+        message: &mut Incoming<S::Draft>,
         pieces: &[&[u8]],
         arena: &Bump,
         work: &mut Work<'_>,
@@ -144,12 +144,12 @@ impl<D: Disk> Intake<D> {
     }
 
     /// Forgets a message; the spool frees what it has of it.
-    pub(super) fn abandon(&mut self, message: &mut Incoming) {
+    pub(super) fn abandon(&mut self, message: &mut Incoming<S::Draft>) {
         message.abandon(&mut self.spool);
     }
 
     /// Gives up on a message for want of memory.
-    pub(super) fn shed(&mut self, message: &mut Incoming) {
+    pub(super) fn shed(&mut self, message: &mut Incoming<S::Draft>) {
         message.shed(&mut self.spool);
     }
 
@@ -230,10 +230,10 @@ impl<D: Disk> Intake<D> {
     fn clean(
         &mut self,
         sender: &Sender<'_>,
-        message: &mut Incoming,
+        message: &mut Incoming<S::Draft>,
         arena: &Bump,
         work: &mut Work<'_>,
-        step: impl FnOnce(&mut Incoming, &mut Surroundings<'_, D>) -> Progress,
+        step: impl FnOnce(&mut Incoming<S::Draft>, &mut Surroundings<'_, S>) -> Progress,
     ) -> Progress {
         let (id, sharer) = (message.id, sender.origin.sharer());
         let mut observer = CheckLog { telemetry: &mut *work.telemetry, id, sharer };
@@ -245,7 +245,7 @@ impl<D: Disk> Intake<D> {
         &mut self,
         progress: Progress,
         sender: &Sender<'_>,
-        message: &mut Incoming,
+        message: &mut Incoming<S::Draft>,
         has_turn: bool,
         now: Instant,
     ) -> Advance {
@@ -267,7 +267,12 @@ impl<D: Disk> Intake<D> {
         }
     }
 
-    fn wait_for_room(&mut self, sender: &Sender<'_>, message: &mut Incoming, has_turn: bool) -> Advance {
+    fn wait_for_room(
+        &mut self,
+        sender: &Sender<'_>,
+        message: &mut Incoming<S::Draft>,
+        has_turn: bool,
+    ) -> Advance {
         message.wait_for(WaitsFor::Room);
         let line = self.line(if message.is_whole() { Part::End } else { Part::Chunk });
         if has_turn {

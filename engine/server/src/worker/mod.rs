@@ -33,7 +33,7 @@ use std::sync::Arc;
 use crossbeam::channel::Receiver;
 use mailrace_core::{QueueId, Timestamp};
 use mailrace_io::{Completion, Instant, Io, IoError, Operation};
-use mailrace_spool::{Holding, SegmentSpool, Shared, State};
+use mailrace_spool::{Shared, Spool, State, Writes};
 
 use engine::Engine;
 
@@ -51,22 +51,22 @@ pub(crate) use workers::Workers;
 pub(crate) const SPARE_CONNECTIONS: usize = 256;
 
 /// One core's loop over a kernel: the real one, or a simulated one.
-pub struct Worker<I: Io> {
+pub struct Worker<I: Io, S: Spool> {
     io: I,
-    engine: Engine<I::Disk>,
+    engine: Engine<S>,
     controls: Receiver<Control>,
     shared: Arc<Shared>,
     completions: Vec<Completion>,
     drain_until: Option<Instant>,
 }
 
-impl<I: Io> Worker<I> {
+impl<I: Io, S: Writes<I>> Worker<I, S> {
     /// A worker that takes mail from `io`'s connections into `spool`.
     ///
     /// `slots`: places of the connection table of `io`.
     pub fn new(
         io: I,
-        spool: SegmentSpool<I::Disk>,
+        spool: S,
         shared: Arc<Shared>,
         settings: Arc<WorkerSettings>,
         telemetry: Telemetry,
@@ -112,16 +112,9 @@ impl<I: Io> Worker<I> {
         self.engine.messages()
     }
 
-    /// The message that is being moved to another segment: for tests.
-    #[must_use]
-    pub fn moving(&self) -> Option<QueueId> {
-        self.engine.moving()
-    }
-
-    /// The segments that its spool has not given back: for tests.
-    #[must_use]
-    pub fn holdings(&self) -> Vec<Holding> {
-        self.engine.holdings()
+    /// Its spool: for tests.
+    pub const fn spool(&self) -> &S {
+        self.engine.intake.spool()
     }
 
     /// The same as [`Self::turn`], waiting until `deadline` at most; one in the past makes it a poll.
@@ -179,7 +172,7 @@ impl<I: Io> Worker<I> {
     }
 }
 
-fn complete<I: Io>(engine: &mut Engine<I::Disk>, io: &mut I, completion: Completion) {
+fn complete<I: Io, S: Spool>(engine: &mut Engine<S>, io: &mut I, completion: Completion) {
     match completion {
         Completion::Accepted { connection, peer } => engine.accepted(connection, peer),
         Completion::AcceptFailed { error } => engine.telemetry.accept_failed(&error),
@@ -196,7 +189,7 @@ fn complete<I: Io>(engine: &mut Engine<I::Disk>, io: &mut I, completion: Complet
     }
 }
 
-impl<I: Io> std::fmt::Debug for Worker<I> {
+impl<I: Io, S: Spool> std::fmt::Debug for Worker<I, S> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Worker")
     }

@@ -26,7 +26,7 @@ impl Outbox {
     }
 
     /// Sends what was written, if nothing is being sent.
-    pub(super) fn send_replies(&mut self, connection: &mut Connection) {
+    pub(super) fn send_replies<D>(&mut self, connection: &mut Connection<D>) {
         if !connection.waits.for_send && !connection.replies.is_empty() {
             let replies = std::mem::replace(&mut connection.replies, self.memory());
             connection.waits.for_send = true;

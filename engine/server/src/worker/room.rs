@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use mailrace_io::Disk;
+use mailrace_spool::Spool;
 
 use super::connection::Connection;
 use super::engine::Engine;
 
-impl<D: Disk> Engine<D> {
+impl<S: Spool> Engine<S> {
     /// Looks for a connection that has to make room for the newcomer in slot `newcomer`, and ends it. Returns whether one
     /// was found.
     ///
@@ -64,14 +64,14 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Whether the client has said nothing for a while, with no message of its own under way in the engine.
-    fn is_silent(&self, connection: &Connection) -> bool {
+    fn is_silent(&self, connection: &Connection<S::Draft>) -> bool {
         let end = self.now.after(self.settings.smtpd_timeout.saturating_sub(SILENCE));
         !connection.is_stuck() && connection.deadline < end
     }
 
     /// Ends a connection with 421 (RFC 5321 §3.8), if the client reads what it is sent. Congestion is 4.4.5, a system that
     /// is full 4.3.1 (RFC 3463); 4.3.2 is for those that do not get in.
-    pub(super) fn end(&mut self, mut connection: Box<Connection>, code: &[u8], reason: &[u8]) {
+    pub(super) fn end(&mut self, mut connection: Box<Connection<S::Draft>>, code: &[u8], reason: &[u8]) {
         self.telemetry.gave_place_up();
         if !connection.waits.for_send {
             if !connection.waits.for_close {

@@ -14,13 +14,13 @@
 
 use std::time::Duration;
 
-use mailrace_io::Disk;
+use mailrace_spool::Spool;
 
 use super::connection::Connection;
 use super::engine::Engine;
 use super::sources::smtp::CHUNK_SIZE_PRESSED;
 
-impl<D: Disk> Engine<D> {
+impl<S: Spool> Engine<S> {
     /// Finds the shares that hold in this turn.
     pub(super) fn find_shares(&mut self) {
         let memory = self.shared_memory() / 8 * 5;
@@ -131,7 +131,7 @@ impl<D: Disk> Engine<D> {
 
     /// Gives the spool what it can have of the message under way. A header field without end cannot be had: it is given up,
     /// and the client told to come back at the end of the content.
-    fn give_to_spool(&mut self, connection: &mut Connection) {
+    fn give_to_spool(&mut self, connection: &mut Connection<S::Draft>) {
         if !(connection.waits.for_answer || connection.has_message_under_way()) {
             self.flush(connection);
         }
@@ -216,7 +216,7 @@ impl<D: Disk> Engine<D> {
 
 /// Whether the client could hold what it holds for as long as it likes. What the spool is to take it holds no longer than
 /// the disk needs.
-fn may_end(connection: &Connection) -> bool {
+fn may_end<D>(connection: &Connection<D>) -> bool {
     !connection.waits_for_room() && !connection.is_settling()
 }
 

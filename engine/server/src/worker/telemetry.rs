@@ -103,11 +103,11 @@ impl Telemetry {
         }
     }
 
-    pub(super) fn queued(
+    pub(super) fn queued<D>(
         &mut self,
         origin: &Origin,
         envelope: &Envelope,
-        message: &Incoming,
+        message: &Incoming<D>,
         latency: Duration,
     ) {
         if message.is_discarded() {

@@ -10,7 +10,7 @@ use mailrace_core::lookup::{LookupError, LookupTable, Maps, Ticket};
 use mailrace_core::smtp;
 use mailrace_io::memory::{Client, MemoryDisk, MemoryIo};
 use mailrace_spool::reader::Queue;
-use mailrace_spool::{Mark, SegmentKeeper, Settings, State};
+use mailrace_spool::{Draft, Mark, SegmentKeeper, SegmentSpool, Settings, State};
 
 use super::*;
 use crate::config::{Configuration, Sources, Tables};
@@ -19,7 +19,7 @@ use crate::log::LogFormat;
 
 /// One worker over a kernel in memory.
 struct Rig {
-    worker: Worker<MemoryIo>,
+    worker: Worker<MemoryIo, SegmentSpool<MemoryDisk>>,
     keeper: SegmentKeeper<MemoryDisk>,
     disk: MemoryDisk,
     controls: Sender<Control>,
@@ -664,5 +664,5 @@ fn marks_are_durable_when_they_are_answered() {
 #[test]
 fn an_idle_connection_is_small() {
     // 224 octets are a size class of the allocator; the next one has 256.
-    assert!(size_of::<connection::Connection>() <= 224);
+    assert!(size_of::<connection::Connection<Draft>>() <= 224);
 }

@@ -1,8 +1,7 @@
 //! Owns what a worker holds at a moment, so that a test can tell whether all of it is needed.
 
 use mailrace_core::QueueId;
-use mailrace_io::Disk;
-use mailrace_spool::{Holding, State};
+use mailrace_spool::{Spool, State};
 
 use super::engine::Engine;
 
@@ -35,17 +34,9 @@ impl Usage {
     }
 }
 
-impl<D: Disk> Engine<D> {
+impl<S: Spool> Engine<S> {
     pub(super) fn messages(&self) -> Vec<(QueueId, State)> {
         self.intake.spool().ids().collect()
-    }
-
-    pub(super) fn moving(&self) -> Option<QueueId> {
-        self.intake.spool().moving()
-    }
-
-    pub(super) fn holdings(&self) -> Vec<Holding> {
-        self.intake.spool().holdings().collect()
     }
 
     pub(super) fn usage(&self) -> Usage {

@@ -22,8 +22,8 @@ pub use index::State;
 pub use keeper::SegmentKeeper;
 pub use mover::Mover;
 pub use recovery::{Damage, DamageKind, Opened, RecoveryReport, Stranger, acknowledge, open};
-pub use spool::{Draft, SegmentSpool, Stats, TOKEN_SPOOL, Written};
-pub use usage::{Holding, Usage};
+pub use spool::{Draft, SegmentSpool, Stats, Written};
+pub use usage::Holding;
 
 /// The directory of segments inside a queue directory.
 pub(crate) const SEGMENTS: &str = "segments";

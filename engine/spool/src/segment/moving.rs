@@ -7,9 +7,9 @@ use mailrace_io::Disk;
 use super::batch::Pending;
 use super::segments::Segment;
 use super::spool::{Draft, Piece, SegmentSpool};
-use crate::Refusal;
 use crate::segment::index::{Entry, State};
 use crate::segment::mover::{Answer, Stage};
+use crate::{Refusal, Spool};
 
 impl<D: Disk> SegmentSpool<D> {
     /// Goes on with moving messages out of segments in which few are left, one at a time.

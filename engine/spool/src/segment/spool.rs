@@ -11,10 +11,7 @@ use super::mover::Moves;
 use super::segments::Segments;
 use super::settling::{Settling, Undone};
 use super::writer::{NewRecord, Writer};
-use crate::{MarkError, Refusal, Settings, SpoolError};
-
-/// Set in the token of every write of a spool.
-pub const TOKEN_SPOOL: u64 = 1 << 63;
+use crate::{MarkError, Refusal, Settings, Spool, SpoolError, Store, TOKEN_SPOOL, Usage, Writes};
 
 /// A worker's spool over the files of `D`.
 #[derive(Debug)]
@@ -112,174 +109,6 @@ impl<D: Disk> SegmentSpool<D> {
         let mut spool = Self { ids, index, segments, writer, settling: Settling::default(), moves };
         spool.free_segments();
         spool
-    }
-
-    /// An id for a message that came at `wall`.
-    pub fn next_id(&mut self, wall: Timestamp) -> QueueId {
-        self.ids.next(wall)
-    }
-
-    /// Begins a message.
-    #[must_use]
-    pub const fn begin(&self, id: QueueId) -> Draft {
-        Draft { id, parts: 0, previous: None, content_size: 0, first: 0, last: 0, first_batch: 0 }
-    }
-
-    /// Bytes of content that [`SegmentSpool::append`] and [`SegmentSpool::commit`] take at once.
-    #[must_use]
-    pub const fn piece_size_max(&self) -> usize {
-        self.writer.piece_size_max()
-    }
-
-    /// Whether [`SegmentSpool::commit`] takes `size` bytes of content with this envelope at once.
-    #[must_use]
-    pub fn fits(&self, envelope: &[u8], size: usize) -> bool {
-        record_size(envelope.len() + size) <= self.writer.record_size_max()
-    }
-
-    /// Adds a piece of content as a chunk: all of it, or nothing with an error.
-    ///
-    /// # Errors
-    /// [`Refusal`].
-    pub fn append(&mut self, draft: &mut Draft, content: &[&[u8]]) -> Result<(), Refusal> {
-        self.put(draft, &Piece { kind: RecordKind::Chunk, is_held: false, envelope: &[], content })
-    }
-
-    /// Adds the last piece of content and the envelope ([`mailrace_core::record::envelope`]): with it the message
-    /// exists. `tag` comes back from [`SegmentSpool::next_settled`] when everything is durable, or could not be made
-    /// so.
-    ///
-    /// # Errors
-    /// [`Refusal`], and the draft.
-    pub fn commit(
-        &mut self,
-        mut draft: Draft,
-        state: State,
-        envelope: &[u8],
-        content: &[&[u8]],
-        tag: u64,
-    ) -> Result<(), (Draft, Refusal)> {
-        let is_held = state == State::Hold;
-        let piece = Piece { kind: RecordKind::Message, is_held, envelope, content };
-        if let Err(refusal) = self.put(&mut draft, &piece) {
-            return Err((draft, refusal));
-        }
-        let entry = draft.entry(state);
-        let pending = Pending::Message { tag, id: draft.id, entry, first_batch: draft.first_batch };
-        self.writer.settles_with_last(pending);
-        Ok(())
-    }
-
-    /// Forgets a message that did not come in whole. Its chunks are no message.
-    pub fn abandon(&mut self, draft: Draft) {
-        if draft.parts > 0 {
-            let in_each = draft.content_size / (draft.last - draft.first + 1);
-            for (_, segment) in self.segments.table.range_mut(draft.first..=draft.last) {
-                segment.uses.given_up += in_each;
-            }
-            self.release(draft.first, draft.last);
-        }
-    }
-
-    /// Notes what became of a message; `tag` comes back when that is durable.
-    ///
-    /// # Errors
-    /// [`MarkError`].
-    pub fn mark(&mut self, id: QueueId, mark: Mark, tag: u64) -> Result<(), MarkError> {
-        let entry = self.index.get(id).ok_or(MarkError::NotFound)?;
-        let copies = self.moves.copies_of(id).chain([entry.last]).collect::<Vec<u64>>();
-        self.writer.put_mark(&mut self.segments, id, mark, &copies).map_err(MarkError::Refused)?;
-        let order = self.moves.mark_begins(id);
-        self.writer.settles_with_last(Pending::Mark { tag, id, mark, order });
-        Ok(())
-    }
-
-    /// Where the last record of a message is, and its state.
-    #[must_use]
-    pub fn place(&self, id: QueueId) -> Option<(Location, State)> {
-        let entry = self.index.get(id)?;
-        Some((Location { sequence: entry.last, offset: entry.offset }, entry.state))
-    }
-
-    /// The messages in the queue, in no order.
-    pub fn ids(&self) -> impl Iterator<Item = (QueueId, State)> + '_ {
-        self.index.iter().map(|(id, entry)| (id, entry.state))
-    }
-
-    /// Submits what has gathered, as long as fewer than the configured number of writes are under way. Batches grow
-    /// with the load, while earlier ones are being written: no timer holds a lone message back.
-    pub fn advance<I: Io<Disk = D>>(&mut self, io: &mut I) {
-        self.advance_moves();
-        self.mark_undone();
-        self.writer.submit(&mut self.segments, io);
-    }
-
-    /// Closes the files of segments that will not be written again.
-    pub fn detach_sealed<I: Io<Disk = D>>(&mut self, io: &mut I) {
-        if self.segments.may_free {
-            self.segments.detach_sealed(io);
-            self.free_segments();
-        }
-    }
-
-    /// Takes note that a write is over.
-    pub fn completed(&mut self, token: Token, block: Block, result: std::io::Result<()>) {
-        let batch = self.writer.completed(token.0 & !TOKEN_SPOOL, block);
-        self.segments.batch_ended(batch.header.sequence);
-        match result {
-            Ok(()) => {
-                let tail = &mut self.segments.used(batch.header.sequence).tail;
-                tail.records += u64::from(batch.records);
-                for pending in self.settling.durable(batch.number, batch.pending) {
-                    self.settle(pending, true);
-                }
-            }
-            Err(_) => self.fail(batch),
-        }
-        self.settle_waiting();
-    }
-
-    /// The next tag whose message or mark is settled.
-    pub fn next_settled(&mut self) -> Option<(u64, Result<(), SpoolError>)> {
-        self.mark_undone();
-        self.settling.settled.pop_front()
-    }
-
-    /// Whether nothing is gathered, under way or unsettled.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.writer.is_idle() && self.settling.is_idle()
-    }
-
-    /// Whether there is memory for another piece.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.writer.has_room()
-    }
-
-    /// Whether another chunk of a message that has not ended can be written soon. Messages that end come first: chunks
-    /// that are on their way make up half of what is written at once, so that a message that is committed waits for no
-    /// more than that, however much content comes in.
-    #[must_use]
-    pub fn has_room_for_chunks(&self) -> bool {
-        self.writer.has_room_for_chunks()
-    }
-
-    /// Blocks that gather or are being written.
-    #[must_use]
-    pub const fn blocks_in_use(&self) -> usize {
-        self.writer.blocks_in_use()
-    }
-
-    /// What it holds and has done.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        Stats {
-            messages: self.index.messages(),
-            octets: self.index.octets(),
-            held: self.index.held(),
-            written: self.writer.written,
-        }
     }
 
     /// Writes a record of `draft`, all of it or nothing.
@@ -404,6 +233,144 @@ impl<D: Disk> SegmentSpool<D> {
     fn free_segments(&mut self) {
         for sequence in self.segments.free() {
             self.moves.segment_freed(sequence);
+        }
+    }
+}
+
+impl<D: Disk> Store for SegmentSpool<D> {
+    fn ids(&self) -> impl Iterator<Item = (QueueId, State)> {
+        self.index.iter().map(|(id, entry)| (id, entry.state))
+    }
+
+    fn place(&self, id: QueueId) -> Option<(Location, State)> {
+        let entry = self.index.get(id)?;
+        Some((Location { sequence: entry.last, offset: entry.offset }, entry.state))
+    }
+
+    fn mark(&mut self, id: QueueId, mark: Mark, tag: u64) -> Result<(), MarkError> {
+        let entry = self.index.get(id).ok_or(MarkError::NotFound)?;
+        let copies = self.moves.copies_of(id).chain([entry.last]).collect::<Vec<u64>>();
+        self.writer.put_mark(&mut self.segments, id, mark, &copies).map_err(MarkError::Refused)?;
+        let order = self.moves.mark_begins(id);
+        self.writer.settles_with_last(Pending::Mark { tag, id, mark, order });
+        Ok(())
+    }
+
+    fn stats(&self) -> Stats {
+        Stats {
+            messages: self.index.messages(),
+            octets: self.index.octets(),
+            held: self.index.held(),
+            written: self.writer.written,
+        }
+    }
+}
+
+impl<D: Disk> Spool for SegmentSpool<D> {
+    type Draft = Draft;
+
+    fn next_id(&mut self, wall: Timestamp) -> QueueId {
+        self.ids.next(wall)
+    }
+
+    fn begin(&self, id: QueueId) -> Draft {
+        Draft { id, parts: 0, previous: None, content_size: 0, first: 0, last: 0, first_batch: 0 }
+    }
+
+    fn piece_size_max(&self) -> usize {
+        self.writer.piece_size_max()
+    }
+
+    fn fits(&self, envelope: &[u8], size: usize) -> bool {
+        record_size(envelope.len() + size) <= self.writer.record_size_max()
+    }
+
+    fn append(&mut self, draft: &mut Draft, content: &[&[u8]]) -> Result<(), Refusal> {
+        self.put(draft, &Piece { kind: RecordKind::Chunk, is_held: false, envelope: &[], content })
+    }
+
+    fn commit(
+        &mut self,
+        mut draft: Draft,
+        state: State,
+        envelope: &[u8],
+        content: &[&[u8]],
+        tag: u64,
+    ) -> Result<(), (Draft, Refusal)> {
+        let is_held = state == State::Hold;
+        let piece = Piece { kind: RecordKind::Message, is_held, envelope, content };
+        if let Err(refusal) = self.put(&mut draft, &piece) {
+            return Err((draft, refusal));
+        }
+        let entry = draft.entry(state);
+        let pending = Pending::Message { tag, id: draft.id, entry, first_batch: draft.first_batch };
+        self.writer.settles_with_last(pending);
+        Ok(())
+    }
+
+    fn abandon(&mut self, draft: Draft) {
+        if draft.parts > 0 {
+            let in_each = draft.content_size / (draft.last - draft.first + 1);
+            for (_, segment) in self.segments.table.range_mut(draft.first..=draft.last) {
+                segment.uses.given_up += in_each;
+            }
+            self.release(draft.first, draft.last);
+        }
+    }
+
+    fn completed(&mut self, token: Token, block: Block, result: std::io::Result<()>) {
+        let batch = self.writer.completed(token.0 & !TOKEN_SPOOL, block);
+        self.segments.batch_ended(batch.header.sequence);
+        match result {
+            Ok(()) => {
+                let tail = &mut self.segments.used(batch.header.sequence).tail;
+                tail.records += u64::from(batch.records);
+                for pending in self.settling.durable(batch.number, batch.pending) {
+                    self.settle(pending, true);
+                }
+            }
+            Err(_) => self.fail(batch),
+        }
+        self.settle_waiting();
+    }
+
+    fn next_settled(&mut self) -> Option<(u64, Result<(), SpoolError>)> {
+        self.mark_undone();
+        self.settling.settled.pop_front()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.writer.is_idle() && self.settling.is_idle()
+    }
+
+    fn has_room(&self) -> bool {
+        self.writer.has_room()
+    }
+
+    fn has_room_for_chunks(&self) -> bool {
+        self.writer.has_room_for_chunks()
+    }
+
+    fn blocks_in_use(&self) -> usize {
+        self.writer.blocks_in_use()
+    }
+
+    fn usage(&self) -> Usage {
+        self.usage_now()
+    }
+}
+
+impl<D: Disk, I: Io<Disk = D>> Writes<I> for SegmentSpool<D> {
+    fn advance(&mut self, io: &mut I) {
+        self.advance_moves();
+        self.mark_undone();
+        self.writer.submit(&mut self.segments, io);
+    }
+
+    fn detach_sealed(&mut self, io: &mut I) {
+        if self.segments.may_free {
+            self.segments.detach_sealed(io);
+            self.free_segments();
         }
     }
 }

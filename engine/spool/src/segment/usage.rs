@@ -5,20 +5,8 @@ use mailrace_io::Disk;
 
 use super::batch::Pending;
 use super::spool::SegmentSpool;
+use crate::Usage;
 use crate::segment::mover::Stage;
-
-/// What a spool holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Blocks that gather records or are being written; an empty one that gathers does not count.
-    pub blocks: usize,
-    /// Messages and marks that are not settled.
-    pub unsettled: usize,
-    /// Segments that are held for the parts of messages that are not in the queue: those that are coming in or being moved.
-    pub parts_of_drafts: usize,
-    /// A message is being moved.
-    pub is_moving: bool,
-}
 
 /// A segment of a spool, and what it has to stay for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +46,7 @@ impl<D: Disk> SegmentSpool<D> {
     }
 
     /// What it holds. It goes through all messages for each segment: for tests.
-    #[must_use]
-    pub fn usage(&self) -> Usage {
+    pub(super) fn usage_now(&self) -> Usage {
         let gathers_nothing = self.writer.batches().any(|batch| batch.records == 0);
         let batches = self.writer.batches();
         let pending: usize = batches.map(|batch| batch.pending.len()).sum();
@@ -72,7 +59,7 @@ impl<D: Disk> SegmentSpool<D> {
             .iter()
             .map(|(sequence, segment)| segment.uses.parts.abs_diff(of_queue(*sequence)));
         Usage {
-            blocks: self.blocks_in_use() - usize::from(gathers_nothing),
+            blocks: self.writer.blocks_in_use() - usize::from(gathers_nothing),
             unsettled: pending
                 + self.settling.waiting.len()
                 + self.settling.undone.len()

@@ -11,8 +11,8 @@ use mailrace_io::{BLOCK_ALIGNMENT, Block, Disk, FileId, Io, Operation, Token};
 
 use super::batch::{Batch, Pending};
 use super::segments::{Attached, Segments};
-use super::spool::{TOKEN_SPOOL, Written};
-use crate::{Refusal, Settings};
+use super::spool::Written;
+use crate::{Refusal, Settings, TOKEN_SPOOL};
 
 /// [`Settings::check`]: a segment has at most 1 GiB, and a block fits into one.
 const IN_SEGMENT: &str = "what lies in a segment is below 4 GiB";

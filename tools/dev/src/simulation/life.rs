@@ -8,7 +8,7 @@ use mailrace::worker::{Answer, Control, Marked, Selection, Submit, Telemetry, Us
 use mailrace_core::QueueId;
 use mailrace_io::sim::{Fault, Random, World};
 use mailrace_io::{Instant, Io, Waker};
-use mailrace_spool::{Holding, Mark, Mover, Opened, RecoveryReport, SegmentKeeper, open};
+use mailrace_spool::{Holding, Mark, Mover, Opened, RecoveryReport, SegmentKeeper, SegmentSpool, open};
 
 use super::client::Client;
 use super::ledger::Ledger;
@@ -59,10 +59,13 @@ pub(super) struct Life<'a> {
     _lock: mailrace_io::sim::SimFile,
 }
 
+/// A worker on the simulated kernel, whose bugs are planted between the two.
+type LifeWorker = Worker<PlantedIo, SegmentSpool<PlantedDisk>>;
+
 /// A worker's place.
 struct Seat {
     /// Gone when it has ended.
-    worker: Option<Worker<PlantedIo>>,
+    worker: Option<LifeWorker>,
     controls: Sender<Control>,
     waker: Waker,
 }
@@ -317,13 +320,13 @@ impl<'a> Life<'a> {
         Err(format!("a life does not come to its end; ready are {ready:?}"))
     }
 
-    fn workers(&self) -> impl Iterator<Item = &Worker<PlantedIo>> {
+    fn workers(&self) -> impl Iterator<Item = &LifeWorker> {
         self.seats.iter().filter_map(|seat| seat.worker.as_ref())
     }
 
     /// The segments that its workers have not given back.
     pub(super) fn holdings(&self) -> Vec<Holding> {
-        self.workers().flat_map(Worker::holdings).chain(self.left.iter().cloned()).collect()
+        self.workers().flat_map(|worker| worker.spool().holdings()).chain(self.left.iter().cloned()).collect()
     }
 
     fn is_at_rest(&self) -> bool {
@@ -375,7 +378,7 @@ impl<'a> Life<'a> {
                 let is_working = worker.turn().map_err(|error| error.to_string())?;
                 if !is_working {
                     self.world.check_ended(index);
-                    self.left.extend(seat.worker.take().iter().flat_map(Worker::holdings));
+                    self.left.extend(seat.worker.take().iter().flat_map(|worker| worker.spool().holdings()));
                 }
                 // What it did may be work for them.
                 self.keeper_wakes = self.keeper_wakes.min(self.soon(now));
@@ -530,7 +533,7 @@ impl<'a> Life<'a> {
         if !(self.plan.marks_moving && self.has_operator) || self.marks_left == 0 {
             return;
         }
-        let moving = self.seats[worker].worker.as_ref().and_then(Worker::moving);
+        let moving = self.seats[worker].worker.as_ref().and_then(|worker| worker.spool().moving());
         if let Some(number) = moving.and_then(|id| ledger.markable_with(id))
             && self.random.one_in(MOVING_SHARE)
         {

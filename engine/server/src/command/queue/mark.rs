@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mailrace_core::{QueueId, Timestamp};
 use mailrace_io::epoll::{EpollIo, Settings as EpollSettings};
 use mailrace_io::{Completion, Io, OsDisk};
-use mailrace_spool::{Mark, OpenError, Opened, Settings};
+use mailrace_spool::{Mark, OpenError, Opened, Settings, Spool, Writes};
 
 use super::filter::{Choice, Given};
 use super::{Failure, read, say_damage};

@@ -8,7 +8,8 @@ use bumpalo::collections::Vec as ArenaVec;
 use mailrace_core::Origin;
 use mailrace_core::envelope::Speaker;
 use mailrace_core::smtp::{Context, Event, Session, Verdict};
-use mailrace_io::{ConnectionId, Disk, Instant, ReceiveEnd};
+use mailrace_io::{ConnectionId, Instant, ReceiveEnd};
+use mailrace_spool::Spool;
 
 use crate::worker::accounts::{Accounts, CONNECTION_COST};
 use crate::worker::connection::{Connection, Receiving};
@@ -28,7 +29,7 @@ const VERDICT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a client may take to read the last reply.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
-impl<D: Disk> Engine<D> {
+impl<S: Spool> Engine<S> {
     /// A client connected.
     pub(in crate::worker) fn accepted(&mut self, id: ConnectionId, peer: SocketAddr) {
         let mut origin = Origin::new(peer.ip(), peer.port());
@@ -130,7 +131,7 @@ impl<D: Disk> Engine<D> {
     }
 
     /// The client is gone: nothing reaches it, and nothing is waited for on its behalf.
-    fn lose(&mut self, connection: &mut Connection) {
+    fn lose(&mut self, connection: &mut Connection<S::Draft>) {
         connection.waits.for_close = true;
         connection.waits.until = Instant::default();
         self.accounts.set_waiting(connection.id.slot, false);
@@ -166,7 +167,7 @@ impl<D: Disk> Engine<D> {
         self.put_back(connection);
     }
 
-    pub(in crate::worker) fn look_at(&mut self, connection: &mut Connection) {
+    pub(in crate::worker) fn look_at(&mut self, connection: &mut Connection<S::Draft>) {
         if connection.waits.is_delayed() && connection.waits.until <= self.now {
             connection.waits.until = Instant::default();
             self.accounts.set_waiting(connection.id.slot, false);
@@ -197,7 +198,7 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    pub(in crate::worker) fn drain(&mut self, connection: &mut Connection) {
+    pub(in crate::worker) fn drain(&mut self, connection: &mut Connection<S::Draft>) {
         if !self.is_draining() || connection.message.is_some() {
             return;
         }
@@ -210,7 +211,7 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Gives the session what waited for it.
-    fn go_on(&mut self, connection: &mut Connection) {
+    fn go_on(&mut self, connection: &mut Connection<S::Draft>) {
         if !connection.is_ready() {
             return;
         }
@@ -233,7 +234,7 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Lets the session take input until it waits for something, and returns the rest.
-    fn drive<'i>(&mut self, connection: &mut Connection, input: &'i [u8]) -> &'i [u8] {
+    fn drive<'i>(&mut self, connection: &mut Connection<S::Draft>, input: &'i [u8]) -> &'i [u8] {
         let mut rest = input;
         let arena = self.intake.lend_arena();
         let mut pieces: ArenaVec<'_, &[u8]> = ArenaVec::new_in(&arena);
@@ -292,13 +293,13 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    fn begin_message(&mut self, connection: &mut Connection) {
+    fn begin_message(&mut self, connection: &mut Connection<S::Draft>) {
         let is_local = self.settings.is_local_context(connection.session.origin().client_address);
         connection.message = Some(Box::new(self.intake.begin(self.wall, is_local)));
     }
 
     /// Gives the spool what the message keeps.
-    pub(in crate::worker) fn flush(&mut self, connection: &mut Connection) {
+    pub(in crate::worker) fn flush(&mut self, connection: &mut Connection<S::Draft>) {
         let Some((sender, message)) = sender(&self.accounts, connection) else { return };
         let mut work = Work {
             settings: &self.settings.cleanup,
@@ -314,13 +315,13 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Commits the message whose content is whole.
-    fn commit(&mut self, connection: &mut Connection, pieces: &[&[u8]]) {
+    fn commit(&mut self, connection: &mut Connection<S::Draft>, pieces: &[&[u8]]) {
         let arena = self.intake.lend_arena();
         self.commit_in(connection, pieces, &arena);
         self.intake.take_arena_back(arena);
     }
 
-    fn commit_in(&mut self, connection: &mut Connection, pieces: &[&[u8]], arena: &Bump) {
+    fn commit_in(&mut self, connection: &mut Connection<S::Draft>, pieces: &[&[u8]], arena: &Bump) {
         let (sender, message) =
             sender(&self.accounts, connection).expect("the end of content is that of a message");
         let id = message.id;
@@ -338,7 +339,7 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    fn give_verdict(&mut self, connection: &mut Connection, verdict: Verdict) {
+    fn give_verdict(&mut self, connection: &mut Connection<S::Draft>, verdict: Verdict) {
         connection.deadline = self.now.after(self.settings.smtpd_timeout);
         if let Some(mut message) = connection.message.take() {
             match verdict {
@@ -366,7 +367,7 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    fn obey(&mut self, connection: &mut Connection, event: &Event<'_>) {
+    fn obey(&mut self, connection: &mut Connection<S::Draft>, event: &Event<'_>) {
         match event {
             Event::Delay { milliseconds } => {
                 let until = self.now.after(Duration::from_millis(u64::from(*milliseconds)));
@@ -382,13 +383,13 @@ impl<D: Disk> Engine<D> {
     }
 
     /// The dialogue is over: the client has a little time to read what it is yet to be told.
-    fn end_soon(&mut self, connection: &mut Connection) {
+    fn end_soon(&mut self, connection: &mut Connection<S::Draft>) {
         connection.waits.for_close = true;
         connection.deadline = self.now.after(CLOSE_PATIENCE);
         self.timers.once(connection.id.slot, connection.deadline);
     }
 
-    fn abandon(&mut self, connection: &mut Connection) {
+    fn abandon(&mut self, connection: &mut Connection<S::Draft>) {
         if let Some(mut message) = connection.message.take() {
             self.charge(connection, message.cost);
             self.intake.abandon(&mut message);
@@ -396,7 +397,7 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Keeps input for later, and stops reading when there is too much of it.
-    fn stash(&mut self, connection: &mut Connection, input: &[u8]) {
+    fn stash(&mut self, connection: &mut Connection<S::Draft>, input: &[u8]) {
         connection.backlog.push(input);
         if connection.backlog.len() > BACKLOG_SIZE {
             self.pause(connection);
@@ -405,7 +406,10 @@ impl<D: Disk> Engine<D> {
 }
 
 /// The message of a connection, and whose it is; [`None`] if it has none.
-fn sender<'c>(accounts: &Accounts, connection: &'c mut Connection) -> Option<(Sender<'c>, &'c mut Incoming)> {
+fn sender<'c, D>(
+    accounts: &Accounts,
+    connection: &'c mut Connection<D>,
+) -> Option<(Sender<'c>, &'c mut Incoming<D>)> {
     let message = connection.message.as_mut()?;
     let (origin, envelope) = connection.session.origin_and_envelope()?;
     let names = accounts.names(connection.id.slot).expect("a connection with a message has an account");

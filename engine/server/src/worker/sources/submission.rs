@@ -11,7 +11,7 @@ use std::fmt;
 use mailrace_core::envelope::Speaker;
 use mailrace_core::smtp::Verdict;
 use mailrace_core::{Envelope, Origin};
-use mailrace_io::Disk;
+use mailrace_spool::Spool;
 
 use crate::worker::engine::Engine;
 use crate::worker::incoming::Incoming;
@@ -117,10 +117,14 @@ impl fmt::Debug for Report {
 }
 
 /// The messages under way in one worker, by number: the older first.
-#[derive(Debug, Default)]
-pub(crate) struct Submissions(BTreeMap<u64, Box<Submission>>);
+#[derive(Debug)]
+pub(crate) struct Submissions<D>(BTreeMap<u64, Box<Submission<D>>>);
 
-impl Submissions {
+impl<D> Submissions<D> {
+    pub(in crate::worker) const fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
     pub(in crate::worker) fn len(&self) -> usize {
         self.0.len()
     }
@@ -133,9 +137,9 @@ impl Submissions {
 
 /// A message under way.
 #[derive(Debug)]
-struct Submission {
+struct Submission<D> {
     start: Box<SubmissionStart>,
-    message: Incoming,
+    message: Incoming<D>,
     /// Bytes of content that came.
     received: u64,
     /// All of the content came.
@@ -144,7 +148,7 @@ struct Submission {
     wants_content: bool,
 }
 
-impl<D: Disk> Engine<D> {
+impl<S: Spool> Engine<S> {
     /// Takes a step of a message.
     pub(in crate::worker) fn submit(&mut self, submit: Submit) {
         match submit {
@@ -182,7 +186,7 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Does what can be done with what came.
-    fn advance_submission(&mut self, mut submission: Box<Submission>) {
+    fn advance_submission(&mut self, mut submission: Box<Submission<S::Draft>>) {
         let size_max = self.settings.smtp.message_size_limit;
         if size_max > 0 && submission.received > size_max {
             let reply = b"552 5.3.4 Error: message file too big"[..].into();
@@ -256,13 +260,13 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    fn put_off(&mut self, mut submission: Box<Submission>) {
+    fn put_off(&mut self, mut submission: Box<Submission<S::Draft>>) {
         self.intake.abandon(&mut submission.message);
         submission.start.report.tell(SubmissionState::Abandoned);
     }
 
     /// Ends it without having taken it.
-    fn end_submission(&mut self, mut submission: Box<Submission>, verdict: &Verdict) {
+    fn end_submission(&mut self, mut submission: Box<Submission<S::Draft>>, verdict: &Verdict) {
         self.intake.abandon(&mut submission.message);
         let state = match verdict {
             // As in Postfix, what is wrong for now is tried again.

@@ -1,6 +1,7 @@
 //! Whose memory, places and room are taken back when they run short, and who notices nothing of it.
 
-use mailrace_io::{ConnectionId, Disk, Operation, ReceiveEnd};
+use mailrace_io::{ConnectionId, Operation, ReceiveEnd};
+use mailrace_spool::Spool;
 
 use super::super::engine::Engine;
 use super::super::intake::Part;
@@ -278,7 +279,7 @@ fn rig_with_a_crowd() -> (Rig, Vec<Client>, Vec<ConnectionId>) {
 }
 
 /// The connections that are read from at the end of this turn and of those that follow.
-fn reads_by_turns(engine: &mut Engine<impl Disk>) -> Vec<Vec<ConnectionId>> {
+fn reads_by_turns(engine: &mut Engine<impl Spool>) -> Vec<Vec<ConnectionId>> {
     let mut turns = Vec::new();
     loop {
         engine.tick();

@@ -1,3 +1,4 @@
+mod conforming;
 mod copies;
 mod damage;
 mod lives;
@@ -15,7 +16,7 @@ use proptest::prelude::*;
 use crate::reader::Queue;
 use crate::{
     Damage, DamageKind, Mark, MarkError, Mover, OpenError, RecoveryReport, Refusal, SegmentKeeper,
-    SegmentSpool, Settings, SpoolError, State, Stranger, open,
+    SegmentSpool, Settings, Spool, SpoolError, State, Store, Stranger, Writes, open,
 };
 
 /// Small enough that a few messages fill it.

@@ -1,0 +1,48 @@
+//! Segments do what every backend must.
+
+use std::collections::BTreeMap;
+
+use mailrace_core::QueueId;
+use mailrace_io::memory::MemoryDisk;
+
+use super::Life;
+use crate::conformance::{Backend, check};
+use crate::reader::Queue;
+use crate::{SegmentSpool, State};
+
+impl Backend for Life {
+    type Spool = SegmentSpool<MemoryDisk>;
+
+    fn new() -> Self {
+        Self::begin(&MemoryDisk::new())
+    }
+
+    fn spool(&mut self) -> &mut Self::Spool {
+        &mut self.spool
+    }
+
+    fn work(&mut self) {
+        self.step();
+        self.keep();
+    }
+
+    fn cut_power(self) -> Self {
+        let disk = Self::cut_power(self);
+        Self::begin(&disk)
+    }
+
+    fn messages(&self) -> BTreeMap<QueueId, (State, Vec<u8>)> {
+        let queue = Queue::read(&self.disk, false).unwrap();
+        let content = |id| {
+            let mut content = Vec::new();
+            queue.content(id, &mut content).unwrap();
+            content
+        };
+        queue.ids().map(|(id, state, _)| (id, (state, content(id)))).collect()
+    }
+}
+
+#[test]
+fn segments_are_a_backend() {
+    check::<Life>();
+}
