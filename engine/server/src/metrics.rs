@@ -134,7 +134,7 @@ worker_numbers! {
     Counter sessions as "sessions";
     /// Messages queued
     Counter messages as "messages";
-    /// Octets of content queued
+    /// Bytes of content queued
     Counter octets as "content_octets";
     /// Sessions that ended because the client was silent
     Counter timeouts as "timeouts";
@@ -152,11 +152,11 @@ worker_numbers! {
     Gauge sessions_open as "sessions_open";
     /// Messages in the queue
     Gauge queue_messages as "queue_messages";
-    /// Octets of content in the queue
+    /// Bytes of content in the queue
     Gauge queue_octets as "queue_octets";
     /// Messages on hold
     Gauge queue_held as "queue_held_messages";
-    /// Octets of content and input in memory
+    /// Bytes of content and input in memory
     Gauge content_memory as "content_memory_octets";
     /// Blocks of memory that gather or are being written
     Gauge blocks_in_use as "write_blocks_in_use";
