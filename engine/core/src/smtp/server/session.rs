@@ -9,12 +9,12 @@ use super::content::{Decoded, Decoder};
 use super::event::{Context, Event, Reject, Step, Verdict};
 use super::parameter::{self, Offer, ParameterError};
 use super::relay::{has_destination, is_destination_permitted};
-use super::reply;
 use super::settings::{BareNewline, Settings};
 use super::transaction::{Chunking, Refused, Transaction};
 use crate::address::{DOMAIN_SIZE_MAX, split_path};
 use crate::envelope::{BodyType, Envelope, Origin, Protocol, Recipient};
 use crate::lookup::LookupError;
+use crate::smtp::reply;
 
 /// Octets of replies that one call may write; more input then waits until these are sent.
 pub const REPLIES_SIZE_MAX: usize = 4096;
