@@ -13,6 +13,10 @@ const SURVEY: &str = "engine/spool/src/segment/survey/found.rs";
 const ENGINE: &str = "engine/server/src/worker/engine.rs";
 const INCOMING: &str = "engine/server/src/worker/incoming.rs";
 const SESSION: &str = "engine/core/src/smtp/server/session.rs";
+const RCPT: &str = "engine/core/src/smtp/server/rcpt.rs";
+const DATA: &str = "engine/core/src/smtp/server/data.rs";
+const BDAT: &str = "engine/core/src/smtp/server/bdat.rs";
+const HELLO: &str = "engine/core/src/smtp/server/hello.rs";
 const CLEANUP: &str = "engine/core/src/cleanup/mod.rs";
 const RECIPIENTS: &str = "engine/core/src/cleanup/recipients.rs";
 const ALIASES: &str = "engine/core/src/cleanup/virtual_alias.rs";
@@ -73,7 +77,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "helo-stays",
         what: "the name of the first EHLO stays for later ones",
-        file: SESSION,
+        file: HELLO,
         before: "        self.origin.helo = name.iter().take(DOMAIN_SIZE_MAX).map(keep).collect();\n",
         after: "        if !self.has_greeted {\n            self.origin.helo = name.iter().take(DOMAIN_SIZE_MAX).map(keep).collect();\n        }\n",
         check: Seeds(200),
@@ -81,7 +85,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "size-limit-of-chunks",
         what: "a message in chunks of exactly message_size_limit is refused",
-        file: SESSION,
+        file: BDAT,
         before: "size > limit.saturating_sub(transaction.chunks_size)",
         after: "size >= limit.saturating_sub(transaction.chunks_size)",
         check: Seeds(2000),
@@ -89,7 +93,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "size-limit-of-data",
         what: "a message that is one byte larger than message_size_limit is taken",
-        file: SESSION,
+        file: DATA,
         before: "transaction.content_size > limit {",
         after: "transaction.content_size > limit + 1 {",
         check: Seeds(2000),
@@ -97,7 +101,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "recipient-limit",
         what: "one recipient more than smtpd_recipient_limit is taken",
-        file: SESSION,
+        file: RCPT,
         before: "transaction.envelope.recipients.len() >= settings.smtpd_recipient_limit as usize",
         after: "transaction.envelope.recipients.len() > settings.smtpd_recipient_limit as usize",
         check: Seeds(200),
@@ -593,7 +597,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "refused-chunk-forgotten",
         what: "a chunk that is refused leaves those before it in the spool",
-        file: SESSION,
+        file: BDAT,
         before: "(Chunking::Open, Some(_)) => Outcome::Event(Event::ContentAbandon),",
         after: "(Chunking::Open, Some(_)) => Outcome::Next,",
         check: Seeds(2000),
@@ -601,7 +605,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "last-octet-of-chunks",
         what: "what the decoder holds back at the end of the last chunk is dropped",
-        file: SESSION,
+        file: BDAT,
         before: "                if !rest.is_empty() {\n                    // The next",
         after: "                if rest.len() > 9 {\n                    // The next",
         check: Seeds(2000),

@@ -1,15 +1,22 @@
 //! The server's side of a dialogue.
 
+mod bdat;
 mod command;
 mod content;
+mod data;
 mod event;
+mod hello;
+mod line;
+mod mail;
 mod parameter;
+mod rcpt;
 mod relay;
 mod session;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod vrfy;
 
 pub use event::{Context, Event, Observer, Reject, Step, Verdict};
 pub use relay::is_destination_permitted;

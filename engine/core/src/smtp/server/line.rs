@@ -1,0 +1,84 @@
+//! Reads command lines, from pieces of any size.
+
+use alloc::vec::Vec;
+
+use super::event::{Context, Event};
+use super::session::{Outcome, Session};
+use super::settings::BareNewline;
+
+impl Session {
+    /// Takes one command line from the front of `input`; `None`: its end is not there yet.
+    pub(super) fn take_line(
+        &mut self,
+        context: &mut Context<'_>,
+        input: &[u8],
+        replies: &mut Vec<u8>,
+    ) -> (usize, Option<Outcome>) {
+        let limit = context.settings.line_length_limit;
+        let Some(end) = memchr::memchr(b'\n', input) else {
+            if !self.is_overlong && self.carry.len() + input.len() <= limit + 1 {
+                self.carry.extend_from_slice(input);
+                return (input.len(), None);
+            }
+            self.is_overlong = true;
+            let carried = core::mem::take(&mut self.carry).len();
+            let event = self.overlong(context, carried + input.len(), replies);
+            return (input.len(), event.map(Outcome::Event));
+        };
+        let rest = input.get(end + 1..).unwrap_or_default();
+        let part = input.get(..end).unwrap_or_default();
+        // The usual line is whole in one receive and is read where it lies.
+        let (carried_size, errors, junk) = (self.carry.len(), self.errors, self.junk);
+        let mut carried = core::mem::take(&mut self.carry);
+        let line = if carried_size == 0 {
+            part
+        } else {
+            carried.extend_from_slice(part.get(..part.len().min(limit + 2)).unwrap_or_default());
+            &carried
+        };
+        let (line, is_bare) = match line.strip_suffix(b"\r") {
+            Some(line) => (line, false),
+            None => (line, true),
+        };
+        let outcome = if core::mem::take(&mut self.is_overlong) || line.len() > limit {
+            let event = self.overlong(context, carried_size + part.len(), replies);
+            self.overlong_size = 0;
+            if matches!(event, Some(Event::Close)) {
+                return (end + 1, event.map(Outcome::Event));
+            }
+            self.error(context, replies, &[b"500 5.5.2 Error: line too long"])
+        } else if is_bare && self.bare_newline(context.settings) == BareNewline::Reject {
+            self.errors += 1;
+            self.refuse_bare_newline(context, replies, "CONNECT");
+            self.close()
+        } else {
+            self.command(context, line, !rest.is_empty(), replies)
+        };
+        if let Outcome::Event(Event::Ask(_)) = outcome {
+            // The same line comes again, and counts then.
+            (self.errors, self.junk) = (errors, junk);
+            carried.truncate(carried_size);
+            self.carry = carried;
+            return (0, Some(outcome));
+        }
+        (end + 1, Some(outcome))
+    }
+
+    /// So many octets more of a line that is too long. What would fill a line is an error each time, as in Postfix: a
+    /// line without end ends the session.
+    pub(super) fn overlong(
+        &mut self,
+        context: &mut Context<'_>,
+        size: usize,
+        replies: &mut Vec<u8>,
+    ) -> Option<Event<'static>> {
+        let limit = context.settings.line_length_limit.max(1);
+        let size = self.overlong_size as usize + size;
+        self.overlong_size = u32::try_from(size % limit).unwrap_or(0);
+        let lines = u32::try_from(size / limit).unwrap_or(u32::MAX);
+        self.errors = self.errors.saturating_add(lines);
+        // Only the end comes in the middle of a line: a delay would hang on how the octets came.
+        (self.errors >= context.settings.smtpd_hard_error_limit)
+            .then(|| self.after_reply(context, replies))?
+    }
+}
