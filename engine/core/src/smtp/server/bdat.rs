@@ -1,31 +1,26 @@
 //! BDAT and its chunks (RFC 3030).
 
 use alloc::string::ToString;
-use alloc::vec::Vec;
 
 use super::command;
 use super::content::{Decoded, Decoder};
-use super::event::{Context, Event};
-use super::session::{Mode, Outcome, Session, reply};
+use super::event::Event;
+use super::exchange::Exchange;
+use super::session::{Mode, Outcome, Session};
 use super::transaction::{Chunking, Refused};
 use crate::envelope::BodyType;
 
 impl Session {
-    pub(super) fn bdat(
-        &mut self,
-        context: &mut Context<'_>,
-        argument: &[u8],
-        replies: &mut Vec<u8>,
-    ) -> Outcome {
+    pub(super) fn bdat(&mut self, exchange: &mut Exchange<'_>, argument: &[u8]) -> Outcome {
         let Some((size, is_last)) = command::chunk(argument) else {
             // Nobody knows how much follows.
             self.errors += 1;
             let text: &[u8] = b"521 5.5.4 Syntax: BDAT count [LAST]";
-            self.refuse(context, replies, "BDAT", "syntax", &[text], None, None);
+            self.refuse(exchange, "BDAT", "syntax", &[text], None, None);
             return self.close();
         };
-        let limit = context.settings.message_size_limit;
-        let bare_newline = self.bare_newline(context.settings);
+        let limit = exchange.settings.message_size_limit;
+        let bare_newline = self.bare_newline(exchange.settings);
         let chunking = self.chunking;
         let refused = match self.transaction.as_mut() {
             _ if size == 0 && !is_last => Some(Refused::NullChunk),
@@ -57,13 +52,12 @@ impl Session {
 
     pub(super) fn take_chunk<'a>(
         &mut self,
-        context: &mut Context<'_>,
+        exchange: &mut Exchange<'_>,
         input: &'a [u8],
-        replies: &mut Vec<u8>,
     ) -> (usize, Option<Event<'a>>) {
         let Mode::Chunk { size, left, is_last, refused } = self.mode else { return (0, None) };
         if left == 0 {
-            return (0, self.end_chunk(context, size, is_last, refused, replies));
+            return (0, self.end_chunk(exchange, size, is_last, refused));
         }
         let part =
             input.get(..usize::try_from(left).unwrap_or(usize::MAX).min(input.len())).unwrap_or_default();
@@ -100,19 +94,18 @@ impl Session {
 
     pub(super) fn end_chunk<'a>(
         &mut self,
-        context: &mut Context<'_>,
+        exchange: &mut Exchange<'_>,
         size: u64,
         is_last: bool,
         refused: Option<Refused>,
-        replies: &mut Vec<u8>,
     ) -> Option<Event<'a>> {
         self.mode = Mode::Command;
         let digits = size.to_string();
         let digits = digits.as_bytes();
         let Some(refused) = refused else {
             if !is_last {
-                reply(context, replies, &[b"250 2.0.0 Ok: ", digits, b" bytes"]);
-                return self.after_reply(context, replies);
+                exchange.reply(&[b"250 2.0.0 Ok: ", digits, b" bytes"]);
+                return self.after_reply(exchange);
             }
             if let Some(transaction) = self.transaction.as_mut()
                 && transaction.envelope.body != BodyType::BinaryMime
@@ -134,28 +127,28 @@ impl Session {
         let transaction = if is_last { self.transaction.take() } else { None };
         let transaction = transaction.as_deref();
         match refused {
-            Refused::BareNewline => self.refuse_bare_newline(context, replies, "BDAT"),
+            Refused::BareNewline => self.refuse_bare_newline(exchange, "BDAT"),
             Refused::AfterError => {
                 let text: [&[u8]; 3] = [b"551 5.0.0 Discarded ", digits, b" bytes after earlier error"];
-                self.refuse(context, replies, "BDAT", "after_error", &text, transaction, None);
+                self.refuse(exchange, "BDAT", "after_error", &text, transaction, None);
             }
             Refused::NullChunk => {
                 let text: &[u8] = b"551 5.7.1 Null BDAT request";
-                self.refuse(context, replies, "BDAT", "null_chunk", &[text], transaction, None);
+                self.refuse(exchange, "BDAT", "null_chunk", &[text], transaction, None);
             }
             Refused::TooBig => {
                 let text: &[u8] = b"552 5.3.4 Chunk exceeds message size limit";
-                self.refuse(context, replies, "BDAT", "too_big", &[text], transaction, None);
+                self.refuse(exchange, "BDAT", "too_big", &[text], transaction, None);
             }
             Refused::NeedRecipient => {
                 let text: &[u8] = b"503 5.5.1 Error: need RCPT command";
-                self.refuse(context, replies, "BDAT", "order", &[text], transaction, None);
+                self.refuse(exchange, "BDAT", "order", &[text], transaction, None);
             }
             Refused::NoValidRecipients => {
                 let text: &[u8] = b"554 5.5.1 Error: no valid recipients";
-                self.refuse(context, replies, "BDAT", "no_valid_recipients", &[text], transaction, None);
+                self.refuse(exchange, "BDAT", "no_valid_recipients", &[text], transaction, None);
             }
         }
-        self.after_reply(context, replies)
+        self.after_reply(exchange)
     }
 }

@@ -1,49 +1,42 @@
 //! DATA and its content (RFC 5321 §4.1.1.4).
 
-use alloc::vec::Vec;
-
 use super::content::Decoded;
-use super::event::{Context, Event};
-use super::session::{Mode, Outcome, Session, reply};
+use super::event::Event;
+use super::exchange::Exchange;
+use super::session::{Mode, Outcome, Session};
 use super::transaction::{Chunking, Refused};
 use crate::envelope::BodyType;
 
 impl Session {
-    pub(super) fn data(
-        &mut self,
-        context: &mut Context<'_>,
-        argument: &[u8],
-        replies: &mut Vec<u8>,
-    ) -> Outcome {
+    pub(super) fn data(&mut self, exchange: &mut Exchange<'_>, argument: &[u8]) -> Outcome {
         if self.chunking != Chunking::None {
-            return self.error(context, replies, &[b"503 5.5.1 Error: DATA after BDAT"]);
+            return self.error(exchange, &[b"503 5.5.1 Error: DATA after BDAT"]);
         }
         let Some(transaction) = self.transaction.as_mut() else {
-            return self.error(context, replies, &[b"503 5.5.1 Error: need RCPT command"]);
+            return self.error(exchange, &[b"503 5.5.1 Error: need RCPT command"]);
         };
         if transaction.envelope.recipients.is_empty() {
-            return self.error(context, replies, &[b"554 5.5.1 Error: no valid recipients"]);
+            return self.error(exchange, &[b"554 5.5.1 Error: no valid recipients"]);
         }
         if !argument.is_empty() {
-            return self.error(context, replies, &[b"501 5.5.4 Syntax: DATA"]);
+            return self.error(exchange, &[b"501 5.5.4 Syntax: DATA"]);
         }
         if transaction.envelope.body == BodyType::BinaryMime {
             // RFC 3030 §3.
-            return self.error(context, replies, &[b"503 5.5.1 Error: BODY=BINARYMIME needs BDAT"]);
+            return self.error(exchange, &[b"503 5.5.1 Error: BODY=BINARYMIME needs BDAT"]);
         }
         self.mode = Mode::Data { refused: None };
-        reply(context, replies, &[b"354 End data with <CR><LF>.<CR><LF>"]);
+        exchange.reply(&[b"354 End data with <CR><LF>.<CR><LF>"]);
         Outcome::Event(Event::ContentBegin)
     }
 
     pub(super) fn take_data<'a>(
         &mut self,
-        context: &mut Context<'_>,
+        exchange: &mut Exchange<'_>,
         input: &'a [u8],
         refused: Option<Refused>,
-        replies: &mut Vec<u8>,
     ) -> (usize, Option<Event<'a>>) {
-        let limit = context.settings.message_size_limit;
+        let limit = exchange.settings.message_size_limit;
         let Some(transaction) = self.transaction.as_mut() else {
             self.mode = Mode::Command;
             return (0, None);
@@ -71,35 +64,30 @@ impl Session {
                     // The single dot itself may have been at odds with the mode.
                     if transaction.decoder.is_refused() {
                         self.mode = Mode::Data { refused: Some(Refused::BareNewline) };
-                        self.end_refused_data(context, Refused::BareNewline, replies);
+                        self.end_refused_data(exchange, Refused::BareNewline);
                         return (used, Some(Event::ContentAbandon));
                     }
                     self.mode = Mode::Verdict { is_chunked: false };
                     (used, Some(Event::ContentEnd))
                 }
                 Some(refused) => {
-                    self.end_refused_data(context, refused, replies);
-                    (used, self.after_reply(context, replies))
+                    self.end_refused_data(exchange, refused);
+                    (used, self.after_reply(exchange))
                 }
             },
         }
     }
 
-    pub(super) fn end_refused_data(
-        &mut self,
-        context: &mut Context<'_>,
-        refused: Refused,
-        replies: &mut Vec<u8>,
-    ) {
+    pub(super) fn end_refused_data(&mut self, exchange: &mut Exchange<'_>, refused: Refused) {
         self.mode = Mode::Command;
         self.errors += 1;
         let transaction = self.transaction.take();
         if refused == Refused::BareNewline {
-            self.refuse_bare_newline(context, replies, "DATA");
+            self.refuse_bare_newline(exchange, "DATA");
         } else {
             let text: &[u8] = b"552 5.3.4 Error: message file too big";
             let transaction = transaction.as_deref();
-            self.refuse(context, replies, "END-OF-MESSAGE", "too_big", &[text], transaction, None);
+            self.refuse(exchange, "END-OF-MESSAGE", "too_big", &[text], transaction, None);
         }
     }
 }

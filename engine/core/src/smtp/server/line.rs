@@ -1,8 +1,7 @@
 //! Reads command lines, from pieces of any size.
 
-use alloc::vec::Vec;
-
-use super::event::{Context, Event};
+use super::event::Event;
+use super::exchange::Exchange;
 use super::session::{Outcome, Session};
 use super::settings::BareNewline;
 
@@ -10,11 +9,10 @@ impl Session {
     /// Takes one command line from the front of `input`; `None`: its end is not there yet.
     pub(super) fn take_line(
         &mut self,
-        context: &mut Context<'_>,
+        exchange: &mut Exchange<'_>,
         input: &[u8],
-        replies: &mut Vec<u8>,
     ) -> (usize, Option<Outcome>) {
-        let limit = context.settings.line_length_limit;
+        let limit = exchange.settings.line_length_limit;
         let Some(end) = memchr::memchr(b'\n', input) else {
             if !self.is_overlong && self.carry.len() + input.len() <= limit + 1 {
                 self.carry.extend_from_slice(input);
@@ -22,7 +20,7 @@ impl Session {
             }
             self.is_overlong = true;
             let carried = core::mem::take(&mut self.carry).len();
-            let event = self.overlong(context, carried + input.len(), replies);
+            let event = self.overlong(exchange, carried + input.len());
             return (input.len(), event.map(Outcome::Event));
         };
         let rest = input.get(end + 1..).unwrap_or_default();
@@ -41,18 +39,18 @@ impl Session {
             None => (line, true),
         };
         let outcome = if core::mem::take(&mut self.is_overlong) || line.len() > limit {
-            let event = self.overlong(context, carried_size + part.len(), replies);
+            let event = self.overlong(exchange, carried_size + part.len());
             self.overlong_size = 0;
             if matches!(event, Some(Event::Close)) {
                 return (end + 1, event.map(Outcome::Event));
             }
-            self.error(context, replies, &[b"500 5.5.2 Error: line too long"])
-        } else if is_bare && self.bare_newline(context.settings) == BareNewline::Reject {
+            self.error(exchange, &[b"500 5.5.2 Error: line too long"])
+        } else if is_bare && self.bare_newline(exchange.settings) == BareNewline::Reject {
             self.errors += 1;
-            self.refuse_bare_newline(context, replies, "CONNECT");
+            self.refuse_bare_newline(exchange, "CONNECT");
             self.close()
         } else {
-            self.command(context, line, !rest.is_empty(), replies)
+            self.command(exchange, line, !rest.is_empty())
         };
         if let Outcome::Event(Event::Ask(_)) = outcome {
             // The same line comes again, and counts then.
@@ -66,19 +64,13 @@ impl Session {
 
     /// So many octets more of a line that is too long. What would fill a line is an error each time, as in Postfix: a
     /// line without end ends the session.
-    pub(super) fn overlong(
-        &mut self,
-        context: &mut Context<'_>,
-        size: usize,
-        replies: &mut Vec<u8>,
-    ) -> Option<Event<'static>> {
-        let limit = context.settings.line_length_limit.max(1);
+    pub(super) fn overlong(&mut self, exchange: &mut Exchange<'_>, size: usize) -> Option<Event<'static>> {
+        let limit = exchange.settings.line_length_limit.max(1);
         let size = self.overlong_size as usize + size;
         self.overlong_size = u32::try_from(size % limit).unwrap_or(0);
         let lines = u32::try_from(size / limit).unwrap_or(u32::MAX);
         self.errors = self.errors.saturating_add(lines);
         // Only the end comes in the middle of a line: a delay would hang on how the octets came.
-        (self.errors >= context.settings.smtpd_hard_error_limit)
-            .then(|| self.after_reply(context, replies))?
+        (self.errors >= exchange.settings.smtpd_hard_error_limit).then(|| self.after_reply(exchange))?
     }
 }

@@ -1,11 +1,10 @@
 //! MAIL (RFC 5321 §4.1.1.2).
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 
 use super::command::{self, Verb};
 use super::content::Decoder;
-use super::event::Context;
+use super::exchange::Exchange;
 use super::parameter;
 use super::relay::has_destination;
 use super::session::{Outcome, Session};
@@ -14,42 +13,37 @@ use crate::address::split_path;
 use crate::envelope::Envelope;
 
 impl Session {
-    pub(super) fn mail(
-        &mut self,
-        context: &mut Context<'_>,
-        argument: &[u8],
-        replies: &mut Vec<u8>,
-    ) -> Outcome {
-        let settings = context.settings;
+    pub(super) fn mail(&mut self, exchange: &mut Exchange<'_>, argument: &[u8]) -> Outcome {
+        let settings = exchange.settings;
         if settings.smtpd_helo_required && !self.has_greeted {
-            return self.error(context, replies, &[b"503 5.5.1 Error: send HELO/EHLO first"]);
+            return self.error(exchange, &[b"503 5.5.1 Error: send HELO/EHLO first"]);
         }
         if self.transaction.is_some() {
-            return self.error(context, replies, &[b"503 5.5.1 Error: nested MAIL command"]);
+            return self.error(exchange, &[b"503 5.5.1 Error: nested MAIL command"]);
         }
         if self.chunking != Chunking::None {
-            return self.error(context, replies, &[b"503 5.5.1 Error: MAIL after BDAT"]);
+            return self.error(exchange, &[b"503 5.5.1 Error: MAIL after BDAT"]);
         }
         let Some(argument) =
             command::after(argument, b"FROM:").filter(|argument| !argument.trim_ascii().is_empty())
         else {
-            return self.error(context, replies, &[b"501 5.5.4 Syntax: MAIL FROM:<address>"]);
+            return self.error(exchange, &[b"501 5.5.4 Syntax: MAIL FROM:<address>"]);
         };
         let Ok((sender, parameters)) = split_path(argument, settings.strict_rfc821_envelopes) else {
-            return self.error(context, replies, &[b"501 5.1.7 Bad sender address syntax"]);
+            return self.error(exchange, &[b"501 5.1.7 Bad sender address syntax"]);
         };
         let is_utf8 = parameter::split(parameters).any(|name| name.eq_ignore_ascii_case(b"SMTPUTF8"));
         if !sender.is_empty() && !has_destination(settings, &sender, is_utf8) {
-            return self.error(context, replies, &[b"501 5.1.7 Bad sender address syntax"]);
+            return self.error(exchange, &[b"501 5.1.7 Bad sender address syntax"]);
         }
-        let mut envelope = Envelope { arrival: context.wall, sender, ..Envelope::default() };
+        let mut envelope = Envelope { arrival: exchange.wall, sender, ..Envelope::default() };
         if let Err(error) = parameter::mail(parameters, self.offer(settings), &mut envelope) {
-            return self.refuse_parameter(context, replies, Verb::Mail, error);
+            return self.refuse_parameter(exchange, Verb::Mail, error);
         }
-        if context.is_storage_low {
+        if exchange.is_storage_low {
             let text: &[u8] = b"452 4.3.1 Insufficient system storage";
-            self.refuse(context, replies, "MAIL", "storage_low", &[text], None, None);
-            return self.next(context, replies);
+            self.refuse(exchange, "MAIL", "storage_low", &[text], None, None);
+            return self.next(exchange);
         }
         let bare_newline = self.bare_newline(settings);
         self.transaction = Some(Box::new(Transaction {
@@ -60,6 +54,6 @@ impl Session {
             content_size: 0,
             chunks_size: 0,
         }));
-        self.ok(context, replies, &[b"250 2.1.0 Ok"])
+        self.ok(exchange, &[b"250 2.1.0 Ok"])
     }
 }

@@ -5,6 +5,7 @@ mod command;
 mod content;
 mod data;
 mod event;
+mod exchange;
 mod hello;
 mod line;
 mod mail;

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::command::{self, Command, Verb};
 use super::event::{Context, Event, Reject, Step, Verdict};
+use super::exchange::Exchange;
 use super::parameter::{Offer, ParameterError};
 use super::settings::{BareNewline, Settings};
 use super::transaction::{Chunking, Refused, Transaction};
@@ -84,8 +85,9 @@ impl Session {
 
     /// Writes the greeting.
     pub fn greet(&mut self, context: &mut Context<'_>, replies: &mut Vec<u8>) {
-        let settings = context.settings;
-        reply(context, replies, &[b"220 ", &settings.myhostname, b" ESMTP ", &settings.mail_name]);
+        let exchange = &mut Exchange::new(context, replies);
+        let settings = exchange.settings;
+        exchange.reply(&[b"220 ", &settings.myhostname, b" ESMTP ", &settings.mail_name]);
     }
 
     /// Whether the next step needs no input: the octets of a chunk have all come (RFC 3030), and it is to be answered.
@@ -107,21 +109,22 @@ impl Session {
         input: &'a [u8],
         replies: &mut Vec<u8>,
     ) -> Step<'a> {
+        let exchange = &mut Exchange::new(context, replies);
         let mut consumed = 0;
         loop {
             // Looked at before each step: a step that ends with an event, such as a delay, may be followed by another.
-            if replies.len() > REPLIES_SIZE_MAX - REPLY_SIZE_MAX {
+            if exchange.replies.len() > REPLIES_SIZE_MAX - REPLY_SIZE_MAX {
                 return Step { consumed, event: Event::SendReplies };
             }
             let rest = input.get(consumed..).unwrap_or_default();
             let (used, event) = match self.mode {
-                Mode::Command => match self.take_line(context, rest, replies) {
+                Mode::Command => match self.take_line(exchange, rest) {
                     (used, Some(Outcome::Next)) => (used, None),
                     (used, Some(Outcome::Event(event))) => (used, Some(event)),
                     (used, None) => (used, Some(Event::NeedInput)),
                 },
-                Mode::Data { refused } => self.take_data(context, rest, refused, replies),
-                Mode::Chunk { .. } => self.take_chunk(context, rest, replies),
+                Mode::Data { refused } => self.take_data(exchange, rest, refused),
+                Mode::Chunk { .. } => self.take_chunk(exchange, rest),
                 Mode::Verdict { .. } => (0, Some(Event::NeedInput)),
                 Mode::Over => (rest.len(), Some(Event::Close)),
             };
@@ -139,6 +142,7 @@ impl Session {
         verdict: Verdict,
         replies: &mut Vec<u8>,
     ) -> Event<'static> {
+        let exchange = &mut Exchange::new(context, replies);
         let is_chunked = matches!(self.mode, Mode::Verdict { is_chunked: true });
         self.mode = Mode::Command;
         self.chunking = Chunking::None;
@@ -148,9 +152,9 @@ impl Session {
                 if is_chunked {
                     let size = transaction.chunks_size.to_string();
                     let size = size.as_bytes();
-                    reply(context, replies, &[b"250 2.0.0 Ok: ", size, b" bytes queued as ", &id.text()]);
+                    exchange.reply(&[b"250 2.0.0 Ok: ", size, b" bytes queued as ", &id.text()]);
                 } else {
-                    reply(context, replies, &[b"250 2.0.0 Ok: queued as ", &id.text()]);
+                    exchange.reply(&[b"250 2.0.0 Ok: queued as ", &id.text()]);
                 }
                 self.errors = 0;
                 self.junk = 0;
@@ -160,22 +164,24 @@ impl Session {
             Verdict::QueueWriteFailed => ("queue_write", b"451 4.3.0 Error: queue file write error"),
             Verdict::StorageFull => ("storage_full", b"452 4.3.1 Insufficient system storage"),
         };
-        self.refuse(context, replies, "END-OF-MESSAGE", refusal.0, &[refusal.1], Some(&transaction), None);
-        self.after_reply(context, replies).unwrap_or(Event::NeedInput)
+        self.refuse(exchange, "END-OF-MESSAGE", refusal.0, &[refusal.1], Some(&transaction), None);
+        self.after_reply(exchange).unwrap_or(Event::NeedInput)
     }
 
     /// The client was silent for too long: writes 421 4.4.2; close after sending.
     pub fn time_out(&mut self, context: &mut Context<'_>, replies: &mut Vec<u8>) {
+        let exchange = &mut Exchange::new(context, replies);
         self.mode = Mode::Over;
-        let settings = context.settings;
-        reply(context, replies, &[b"421 4.4.2 ", &settings.myhostname, b" Error: timeout exceeded"]);
+        let settings = exchange.settings;
+        exchange.reply(&[b"421 4.4.2 ", &settings.myhostname, b" Error: timeout exceeded"]);
     }
 
     /// The server is going down: writes 421 4.3.2; close after sending.
     pub fn shut_down(&mut self, context: &mut Context<'_>, replies: &mut Vec<u8>) {
+        let exchange = &mut Exchange::new(context, replies);
         self.mode = Mode::Over;
-        let settings = context.settings;
-        reply(context, replies, &[b"421 4.3.2 ", &settings.myhostname, b" Service shutting down"]);
+        let settings = exchange.settings;
+        exchange.reply(&[b"421 4.3.2 ", &settings.myhostname, b" Service shutting down"]);
     }
 
     /// Octets of memory that grow with what the client sends: the beginning of a line, the envelope.
@@ -220,60 +226,54 @@ impl Session {
         Offer { has_binarymime, message_size_limit: settings.message_size_limit }
     }
 
-    pub(super) fn command(
-        &mut self,
-        context: &mut Context<'_>,
-        line: &[u8],
-        has_more: bool,
-        replies: &mut Vec<u8>,
-    ) -> Outcome {
+    pub(super) fn command(&mut self, exchange: &mut Exchange<'_>, line: &[u8], has_more: bool) -> Outcome {
         let (verb, argument) = match command::parse(line) {
             Command::Known(verb, argument) => (verb, argument),
             Command::Forbidden => {
-                self.refuse(context, replies, "CONNECT", "forbidden_command", &[FORBIDDEN], None, None);
+                self.refuse(exchange, "CONNECT", "forbidden_command", &[FORBIDDEN], None, None);
                 return self.close();
             }
             Command::Unknown => {
-                return self.error(context, replies, &[b"500 5.5.2 Error: command not recognized"]);
+                return self.error(exchange, &[b"500 5.5.2 Error: command not recognized"]);
             }
             Command::Empty | Command::Malformed => {
-                return self.error(context, replies, &[b"500 5.5.2 Error: bad syntax"]);
+                return self.error(exchange, &[b"500 5.5.2 Error: bad syntax"]);
             }
-            Command::BadUtf8 => return self.error(context, replies, &[b"500 5.5.2 Error: bad UTF-8 syntax"]),
+            Command::BadUtf8 => return self.error(exchange, &[b"500 5.5.2 Error: bad UTF-8 syntax"]),
         };
         let may_pipeline = self.origin.protocol == Protocol::Esmtp && !verb.ends_group();
-        if has_more && !may_pipeline && context.settings.smtpd_forbid_unauth_pipelining {
+        if has_more && !may_pipeline && exchange.settings.smtpd_forbid_unauth_pipelining {
             let stage = verb.name();
-            self.refuse(context, replies, stage, "unauthorized_pipelining", &[SYNCHRONIZATION], None, None);
+            self.refuse(exchange, stage, "unauthorized_pipelining", &[SYNCHRONIZATION], None, None);
             return self.close();
         }
         if verb.is_junk() {
             self.junk += 1;
-            self.errors += u32::from(self.junk > context.settings.smtpd_junk_command_limit);
+            self.errors += u32::from(self.junk > exchange.settings.smtpd_junk_command_limit);
         }
         match verb {
-            Verb::Helo | Verb::Ehlo => self.hello(context, verb, argument, replies),
-            Verb::Mail => self.mail(context, argument, replies),
-            Verb::Rcpt => self.rcpt(context, argument, replies),
-            Verb::Data => self.data(context, argument, replies),
-            Verb::Bdat => self.bdat(context, argument, replies),
-            Verb::Rset if !argument.is_empty() => self.error(context, replies, &[b"501 5.5.4 Syntax: RSET"]),
+            Verb::Helo | Verb::Ehlo => self.hello(exchange, verb, argument),
+            Verb::Mail => self.mail(exchange, argument),
+            Verb::Rcpt => self.rcpt(exchange, argument),
+            Verb::Data => self.data(exchange, argument),
+            Verb::Bdat => self.bdat(exchange, argument),
+            Verb::Rset if !argument.is_empty() => self.error(exchange, &[b"501 5.5.4 Syntax: RSET"]),
             Verb::Rset => {
-                reply(context, replies, &[b"250 2.0.0 Ok"]);
+                exchange.reply(&[b"250 2.0.0 Ok"]);
                 let event = self.reset();
-                self.next_or(context, replies, event)
+                self.next_or(exchange, event)
             }
-            Verb::Noop => self.ok(context, replies, &[b"250 2.0.0 Ok"]),
-            Verb::Vrfy => self.vrfy(context, argument, replies),
-            Verb::Help => self.ok(context, replies, &[HELP]),
-            Verb::Expn => self.error(context, replies, &[b"502 5.5.1 EXPN command is disabled"]),
+            Verb::Noop => self.ok(exchange, &[b"250 2.0.0 Ok"]),
+            Verb::Vrfy => self.vrfy(exchange, argument),
+            Verb::Help => self.ok(exchange, &[HELP]),
+            Verb::Expn => self.error(exchange, &[b"502 5.5.1 EXPN command is disabled"]),
             Verb::Quit => {
-                reply(context, replies, &[b"221 2.0.0 Bye"]);
+                exchange.reply(&[b"221 2.0.0 Bye"]);
                 self.close()
             }
-            Verb::Auth => self.error(context, replies, &[b"503 5.5.1 Error: authentication not enabled"]),
+            Verb::Auth => self.error(exchange, &[b"503 5.5.1 Error: authentication not enabled"]),
             Verb::Starttls | Verb::Etrn => {
-                self.error(context, replies, &[b"502 5.5.1 Error: command not implemented"])
+                self.error(exchange, &[b"502 5.5.1 Error: command not implemented"])
             }
         }
     }
@@ -286,35 +286,25 @@ impl Session {
     }
 
     /// A reply that refuses nothing.
-    pub(super) fn ok(&mut self, context: &mut Context<'_>, replies: &mut Vec<u8>, text: &[&[u8]]) -> Outcome {
-        reply(context, replies, text);
-        self.next(context, replies)
+    pub(super) fn ok(&mut self, exchange: &mut Exchange<'_>, text: &[&[u8]]) -> Outcome {
+        exchange.reply(text);
+        self.next(exchange)
     }
 
     /// A reply that counts as an error of the client's.
-    pub(super) fn error(
-        &mut self,
-        context: &mut Context<'_>,
-        replies: &mut Vec<u8>,
-        text: &[&[u8]],
-    ) -> Outcome {
+    pub(super) fn error(&mut self, exchange: &mut Exchange<'_>, text: &[&[u8]]) -> Outcome {
         self.errors += 1;
-        reply(context, replies, text);
-        self.next(context, replies)
+        exchange.reply(text);
+        self.next(exchange)
     }
 
-    pub(super) fn next(&mut self, context: &mut Context<'_>, replies: &mut Vec<u8>) -> Outcome {
-        self.next_or(context, replies, None)
+    pub(super) fn next(&mut self, exchange: &mut Exchange<'_>) -> Outcome {
+        self.next_or(exchange, None)
     }
 
-    pub(super) fn next_or(
-        &mut self,
-        context: &mut Context<'_>,
-        replies: &mut Vec<u8>,
-        event: Option<Event<'static>>,
-    ) -> Outcome {
+    pub(super) fn next_or(&mut self, exchange: &mut Exchange<'_>, event: Option<Event<'static>>) -> Outcome {
         // Abandoned content is rare and errors are not worth a second event then.
-        event.or_else(|| self.after_reply(context, replies)).map_or(Outcome::Next, Outcome::Event)
+        event.or_else(|| self.after_reply(exchange)).map_or(Outcome::Next, Outcome::Event)
     }
 
     pub(super) fn close(&mut self) -> Outcome {
@@ -323,16 +313,12 @@ impl Session {
     }
 
     /// What the number of errors asks for after a reply.
-    pub(super) fn after_reply(
-        &mut self,
-        context: &mut Context<'_>,
-        replies: &mut Vec<u8>,
-    ) -> Option<Event<'static>> {
-        let settings = context.settings;
+    pub(super) fn after_reply(&mut self, exchange: &mut Exchange<'_>) -> Option<Event<'static>> {
+        let settings = exchange.settings;
         if self.errors >= settings.smtpd_hard_error_limit {
             self.mode = Mode::Over;
             let text: [&[u8]; 3] = [b"421 4.7.0 ", &settings.myhostname, b" Error: too many errors"];
-            self.refuse(context, replies, "CONNECT", "too_many_errors", &text, None, None);
+            self.refuse(exchange, "CONNECT", "too_many_errors", &text, None, None);
             return Some(Event::Close);
         }
         let is_late =
@@ -342,18 +328,13 @@ impl Session {
 
     pub(super) fn refuse_parameter(
         &mut self,
-        context: &mut Context<'_>,
-        replies: &mut Vec<u8>,
+        exchange: &mut Exchange<'_>,
         verb: Verb,
         error: ParameterError<'_>,
     ) -> Outcome {
         let text: &[u8] = match error {
             ParameterError::Unsupported(option) => {
-                return self.error(
-                    context,
-                    replies,
-                    &[b"555 5.5.4 Unsupported option: ", &reply::echo(option)],
-                );
+                return self.error(exchange, &[b"555 5.5.4 Unsupported option: ", &reply::echo(option)]);
             }
             ParameterError::SizeTooBig | ParameterError::SizeOverflow => {
                 self.errors += 1;
@@ -363,8 +344,8 @@ impl Session {
                     }
                     _ => b"552 5.3.4 Message size exceeds fixed limit",
                 };
-                self.refuse(context, replies, verb.name(), "too_big", &[text], None, None);
-                return self.next(context, replies);
+                self.refuse(exchange, verb.name(), "too_big", &[text], None, None);
+                return self.next(exchange);
             }
             ParameterError::SizeSyntax => b"501 5.5.4 Bad message size syntax",
             ParameterError::SecondAuth => b"503 5.5.4 Error: multiple AUTH= options",
@@ -373,50 +354,36 @@ impl Session {
             ParameterError::Notify => b"501 5.5.4 Error: Bad NOTIFY parameter syntax",
             ParameterError::OriginalRecipient => b"501 5.5.4 Error: Bad ORCPT parameter syntax",
         };
-        self.error(context, replies, &[text])
+        self.error(exchange, &[text])
     }
 
-    pub(super) fn refuse_bare_newline(
-        &self,
-        context: &mut Context<'_>,
-        replies: &mut Vec<u8>,
-        stage: &'static str,
-    ) {
-        let settings = context.settings;
+    pub(super) fn refuse_bare_newline(&self, exchange: &mut Exchange<'_>, stage: &'static str) {
+        let settings = exchange.settings;
         let text: [&[u8]; 3] = [b"550 5.5.2 ", &settings.myhostname, b" Error: bare <LF> received"];
-        self.refuse(context, replies, stage, "bare_newline", &text, None, None);
+        self.refuse(exchange, stage, "bare_newline", &text, None, None);
     }
 
     /// Writes a reply that is told to the observer as a refusal.
-    #[expect(clippy::too_many_arguments, reason = "all of it stands in the log line")]
     pub(super) fn refuse(
         &self,
-        context: &mut Context<'_>,
-        replies: &mut Vec<u8>,
+        exchange: &mut Exchange<'_>,
         stage: &'static str,
         reason: &'static str,
         text: &[&[u8]],
         transaction: Option<&Transaction>,
         recipient: Option<&[u8]>,
     ) {
-        let start = replies.len();
-        reply(context, replies, text);
-        let written = replies.get(start..).unwrap_or_default().trim_ascii_end();
+        let start = exchange.replies.len();
+        exchange.reply(text);
+        let written = exchange.replies.get(start..).unwrap_or_default().trim_ascii_end();
         let sender =
             transaction.or(self.transaction.as_deref()).map(|transaction| &transaction.envelope.sender[..]);
-        context.observer.rejected(&self.origin, &Reject { stage, reason, reply: written, sender, recipient });
+        exchange
+            .observer
+            .rejected(&self.origin, &Reject { stage, reason, reply: written, sender, recipient });
     }
 }
 
 const FORBIDDEN: &[u8] = b"221 2.7.0 Error: I can break rules, too. Goodbye.";
 const SYNCHRONIZATION: &[u8] = b"554 5.5.0 Error: SMTP protocol synchronization";
 const HELP: &[u8] = b"214 2.0.0 HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT";
-
-/// Writes a reply and tells the observer its code.
-pub(super) fn reply(context: &mut Context<'_>, replies: &mut Vec<u8>, text: &[&[u8]]) {
-    let digits = text.first().and_then(|first| first.get(..3)).unwrap_or_default();
-    context
-        .observer
-        .replied(digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit.saturating_sub(b'0'))));
-    reply::write(replies, text);
-}

@@ -1,0 +1,33 @@
+//! What a session works with during one call.
+
+use alloc::vec::Vec;
+
+use super::event::{Context, Observer};
+use super::settings::Settings;
+use crate::smtp::reply;
+use crate::timestamp::Timestamp;
+
+/// The caller's [`Context`], and the replies that it will send.
+pub(super) struct Exchange<'e> {
+    pub(super) settings: &'e Settings,
+    pub(super) wall: Timestamp,
+    pub(super) is_storage_low: bool,
+    pub(super) observer: &'e mut dyn Observer,
+    pub(super) replies: &'e mut Vec<u8>,
+}
+
+impl<'e> Exchange<'e> {
+    /// The exchange of one call.
+    pub(super) fn new(context: &'e mut Context<'_>, replies: &'e mut Vec<u8>) -> Self {
+        let Context { settings, wall, is_storage_low, observer } = context;
+        Self { settings, wall: *wall, is_storage_low: *is_storage_low, observer: &mut **observer, replies }
+    }
+
+    /// Writes a reply and reports its code to the observer.
+    pub(super) fn reply(&mut self, text: &[&[u8]]) {
+        let digits = text.first().and_then(|first| first.get(..3)).unwrap_or_default();
+        self.observer
+            .replied(digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit.saturating_sub(b'0'))));
+        reply::write(self.replies, text);
+    }
+}
