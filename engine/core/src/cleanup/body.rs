@@ -3,13 +3,14 @@
 use super::checks::{Act, Subject};
 use super::field_kind::FieldKind;
 use super::output::Output;
-use super::rejection::Halt;
+use super::rejection::{Halt, Rejection};
 use super::settings::{Checks, Settings};
-use super::{Cleanup, Surroundings, content};
+use super::{Cleanup, Surroundings};
 use crate::envelope::{BodyType, Envelope};
 use crate::lookup::Maps;
 use crate::message::header::{Field, find_crlf};
 use crate::message::mime::Place;
+use crate::smtp::reply;
 
 /// How far the body at hand has come.
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,7 +75,7 @@ impl Cleanup {
         let settings = surroundings.settings;
         let is_judged = !self.decisions.is_settled;
         if settings.mime.strict_7bit_headers && is_judged && !field.raw.is_ascii() {
-            return Err(content("5.6.0 improper use of 8-bit data in message header"));
+            return Err(Rejection::Improper(&reply::EIGHT_BIT_HEADER).into());
         }
         match kind {
             FieldKind::ContentType => {
@@ -87,7 +88,7 @@ impl Cleanup {
                         && checks.mime_header.is_empty()
                         && checks.nested_header.is_empty());
                 if opened.is_err() && is_refused && is_judged {
-                    return Err(content("5.6.0 MIME nesting exceeds safety limit"));
+                    return Err(Rejection::Improper(&reply::MIME_NESTING).into());
                 }
             }
             FieldKind::ContentTransferEncoding => self.structure.content_transfer_encoding(field.body()),
@@ -179,7 +180,7 @@ impl Cleanup {
             Some(refused)
                 if !self.decisions.is_settled && text.iter().any(|octet| refused.contains(*octet)) =>
             {
-                Err(content("5.7.1 disallowed character"))
+                Err(Rejection::Improper(&reply::DISALLOWED_CHARACTER).into())
             }
             _ => Ok(()),
         }
@@ -203,7 +204,7 @@ impl Cleanup {
             && self.structure.is_seven_bit()
             && !text.is_ascii()
         {
-            return Err(content("5.6.0 improper use of 8-bit data in message body"));
+            return Err(Rejection::Improper(&reply::EIGHT_BIT_BODY).into());
         }
         if self.is_structure_followed && !is_continued {
             self.structure.line(text);

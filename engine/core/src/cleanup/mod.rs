@@ -47,6 +47,7 @@ use crate::message::header::{Field, Item, field_name, find_crlf, next_item};
 use crate::message::mime::{Place, Structure};
 use crate::message::received::{Host, write_received};
 use crate::queue_id::QueueId;
+use crate::smtp::reply;
 use checks::{Act, Subject};
 use field_kind::{FieldKind, Seen};
 use field_text::{cut_place, emitted, logical, rest_of_cut_field};
@@ -562,7 +563,7 @@ impl Cleanup {
             && !self.decisions.is_settled
             && self.structure.is_encoding_improper()
         {
-            return Err(content("5.6.0 invalid message/* or multipart/* encoding domain"));
+            return Err(Rejection::Improper(&reply::MIME_ENCODING).into());
         }
         self.structure.end_of_header_section(is_clean);
         Ok(())
@@ -655,11 +656,6 @@ pub fn strip_characters<'a>(arena: &'a Bump, settings: &Settings, input: &'a [u8
 
 const fn is_line_octet(octet: &u8) -> bool {
     matches!(octet, b'\r' | b'\n')
-}
-
-/// Content is not wanted for a fixed reason.
-fn content(reason: &'static str) -> Halt {
-    Rejection::Content(reason.as_bytes().into()).into()
 }
 
 /// Whether the section begins with a line of a mailbox file, `From ` with any number of `>` before it.

@@ -5,19 +5,22 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::lookup::{LookupError, Ticket};
+use crate::smtp::reply::{self, Reply};
 
 /// Why a message may not enter the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// It has [`super::Settings::hopcount_limit`] Received fields, ours included (554 5.4.0).
+    /// It has [`super::Settings::hopcount_limit`] Received fields, ours included.
     TooManyHops,
-    /// Its content is not wanted: an enhanced status code and a text. 4.x.x is a 451 reply, 5.x.x a 550.
+    /// A check does not want its content: an enhanced status code and a text. 4.x.x is a 451 reply, 5.x.x a 550.
     Content(Box<[u8]>),
-    /// An alias has no end, or becomes too many or too long addresses (451 4.6.0).
+    /// Its content is not as it has to be, which this reply says.
+    Improper(&'static Reply),
+    /// An alias has no end, or becomes too many or too long addresses.
     AliasExpansion,
-    /// A table could not be asked (451 4.3.0).
+    /// A table could not be asked.
     LookupFailed,
-    /// Nobody is to get it (550 5.1.0).
+    /// It has no recipient.
     NoRecipients,
 }
 
@@ -26,7 +29,7 @@ impl Rejection {
     #[must_use]
     pub fn reply(&self) -> Cow<'static, [u8]> {
         match self {
-            Self::TooManyHops => Cow::Borrowed(b"554 5.4.0 Error: too many hops"),
+            Self::TooManyHops => reply::TOO_MANY_HOPS.line(),
             Self::Content(text) => {
                 let code: &[u8] = if text.starts_with(b"4") { b"451 " } else { b"550 " };
                 let mut reply = Vec::with_capacity(text.len() + 4);
@@ -34,9 +37,10 @@ impl Rejection {
                 reply.extend_from_slice(text);
                 Cow::Owned(reply)
             }
-            Self::AliasExpansion => Cow::Borrowed(b"451 4.6.0 Alias expansion error"),
-            Self::LookupFailed => Cow::Borrowed(b"451 4.3.0 Error: queue file write error"),
-            Self::NoRecipients => Cow::Borrowed(b"550 5.1.0 no recipients specified"),
+            Self::Improper(reply) => reply.line(),
+            Self::AliasExpansion => reply::ALIAS_EXPANSION.line(),
+            Self::LookupFailed => reply::QUEUE_WRITE_ERROR.line(),
+            Self::NoRecipients => reply::NO_RECIPIENTS.line(),
         }
     }
 
@@ -45,7 +49,7 @@ impl Rejection {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::TooManyHops => "too_many_hops",
-            Self::Content(_) => "content_rejected",
+            Self::Content(_) | Self::Improper(_) => "content_rejected",
             Self::AliasExpansion => "alias_expansion",
             Self::LookupFailed => "lookup_failed",
             Self::NoRecipients => "no_recipients",

@@ -4,7 +4,8 @@
 //! hands received octets to [`Session::feed`], sends the replies that were written, and acts on the event. See [`Event`]
 //! for what each asks of the caller.
 
-mod reply;
+mod extension;
+pub mod reply;
 mod server;
 
 pub use server::{

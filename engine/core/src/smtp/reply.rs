@@ -1,18 +1,339 @@
-//! Owns how replies are written: one line for most, bounded, without anything a client could break a line with.
+//! Every reply of the server (RFC 5321 §4.2), once: code, enhanced status code (RFC 3463) and text, and how they are
+//! written.
+//!
+//! A reply is one line, shorter than [`Session`](super::Session) leaves room for: an argument, which may be text of the
+//! client, is cut at [`ARGUMENT_SIZE_MAX`] bytes, and controls in it become `?`, so that it cannot end the line.
 
+use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
-/// Octets of what a client said that a reply repeats; the rest is left out.
-const ECHO_SIZE_MAX: usize = 400;
+use Piece::{Argument, Host, Text};
 
-/// Appends `pieces` and a line end.
-pub(in crate::smtp) fn write(replies: &mut Vec<u8>, pieces: &[&[u8]]) {
-    pieces.iter().for_each(|piece| replies.extend_from_slice(piece));
-    replies.extend_from_slice(b"\r\n");
+/// One reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The code (RFC 5321 §4.2.1).
+    pub code: u16,
+    /// The enhanced status code. Greetings, replies to HELO and EHLO, and 3xx have none (RFC 2034 §4).
+    pub status: Option<&'static str>,
+    /// The line up to its first variable piece.
+    pub front: &'static str,
+    /// The remainder of the line; empty if nothing varies.
+    pub rest: &'static [Piece],
 }
 
-/// What a client said, as it may stand in a reply or in a log line: controls become `?`.
-pub(in crate::smtp) fn echo(octets: &[u8]) -> Vec<u8> {
-    let shown = octets.iter().take(ECHO_SIZE_MAX);
-    shown.map(|octet| if octet.is_ascii_control() { b'?' } else { *octet }).collect()
+/// One piece of a reply's text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// Fixed text.
+    Text(&'static str),
+    /// The name of this host.
+    Host,
+    /// The next argument.
+    Argument,
+}
+
+/// A reply with its arguments.
+#[derive(Clone, Copy, Debug)]
+pub struct Filled<'a> {
+    pub(super) reply: &'static Reply,
+    /// A reply has two at most.
+    arguments: [&'a [u8]; 2],
+}
+
+impl Reply {
+    /// The reply with its argument.
+    #[must_use]
+    pub const fn with<'a>(&'static self, argument: &'a [u8]) -> Filled<'a> {
+        self.with_both(argument, b"")
+    }
+
+    /// The reply with its two arguments.
+    #[must_use]
+    pub const fn with_both<'a>(&'static self, first: &'a [u8], second: &'a [u8]) -> Filled<'a> {
+        Filled { reply: self, arguments: [first, second] }
+    }
+
+    /// The line of a reply in which nothing varies, without its line end.
+    ///
+    /// # Panics
+    /// When the reply has variable pieces.
+    #[must_use]
+    pub fn line(&self) -> Cow<'static, [u8]> {
+        assert!(self.rest.is_empty(), "a reply with variable pieces has to be written");
+        Cow::Borrowed(self.front.as_bytes())
+    }
+
+    /// Appends a reply that has no arguments, with its line end; `host`: the name of this host.
+    pub fn write(&'static self, out: &mut Vec<u8>, host: &[u8]) {
+        Filled::from(self).write(out, host);
+    }
+}
+
+impl Filled<'_> {
+    /// Appends the line with its line end.
+    pub(super) fn write(&self, out: &mut Vec<u8>, host: &[u8]) {
+        out.extend_from_slice(self.reply.front.as_bytes());
+        let mut arguments = self.arguments.into_iter();
+        for piece in self.reply.rest {
+            match piece {
+                Text(text) => out.extend_from_slice(text.as_bytes()),
+                Host => out.extend_from_slice(host),
+                Argument => {
+                    let argument = arguments.next().expect("a reply has two arguments at most");
+                    out.extend(argument.iter().take(ARGUMENT_SIZE_MAX).map(printable));
+                }
+            }
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+impl From<&'static Reply> for Filled<'_> {
+    fn from(reply: &'static Reply) -> Self {
+        reply.with(b"")
+    }
+}
+
+/// Appends one more line to the reply that `out` ends with, whose last line begins at `last` (RFC 5321 §4.2.1); returns
+/// where the new line begins.
+pub(super) fn continue_with(out: &mut Vec<u8>, last: usize, pieces: &[&[u8]]) -> usize {
+    let start = out.len();
+    let code = out.get(last..last + 3).and_then(|code| code.first_chunk::<3>()).copied().unwrap_or_default();
+    if let Some(separator) = out.get_mut(last + 3) {
+        *separator = b'-';
+    }
+    out.extend_from_slice(&code);
+    out.push(b' ');
+    pieces.iter().for_each(|piece| out.extend_from_slice(piece));
+    out.extend_from_slice(b"\r\n");
+    start
+}
+
+const fn printable(octet: &u8) -> u8 {
+    if octet.is_ascii_control() { b'?' } else { *octet }
+}
+
+/// Bytes of an argument that a reply repeats.
+const ARGUMENT_SIZE_MAX: usize = 400;
+
+/// Declares replies as constants, and the list of them.
+macro_rules! catalogue {
+    ($(#[$list_doc:meta])* $list:ident:
+     $($(#[$doc:meta])* $name:ident = $code:literal $status:tt $text:literal $($piece:expr),*;)*) => {
+        $($(#[$doc])*
+        pub const $name: Reply = Reply {
+            code: $code,
+            status: catalogue!(@status $status),
+            front: catalogue!(@front $code $status $text),
+            rest: &[$($piece),*],
+        };)*
+
+        $(#[$list_doc])*
+        pub const $list: &[(&str, &Reply)] = &[$((stringify!($name), &$name)),*];
+    };
+    (@status none) => { None };
+    (@status $status:literal) => { Some($status) };
+    (@front $code:literal none $text:literal) => { concat!($code, " ", $text) };
+    (@front $code:literal $status:literal $text:literal) => { concat!($code, " ", $status, " ", $text) };
+}
+
+catalogue! {
+    /// What a session says by itself.
+    SESSION:
+    /// To a client that connects; the argument is the software's name.
+    GREETING = 220 none "" Host, Text(" ESMTP "), Argument;
+    /// To HELO; the first line of the reply to EHLO.
+    HELLO = 250 none "" Host;
+    /// To RSET and NOOP.
+    OK = 250 "2.0.0" "Ok";
+    /// To MAIL.
+    SENDER_OK = 250 "2.1.0" "Ok";
+    /// To RCPT.
+    RECIPIENT_OK = 250 "2.1.5" "Ok";
+    /// To VRFY; the argument is the address.
+    NOT_VERIFIED = 252 "2.0.0" "" Argument;
+    /// To HELP.
+    HELP = 214 "2.0.0" "HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT";
+    /// To QUIT.
+    BYE = 221 "2.0.0" "Bye";
+    /// To DATA.
+    START_CONTENT = 354 none "End data with <CR><LF>.<CR><LF>";
+    /// To BDAT; the argument is the size of the chunk.
+    CHUNK_OK = 250 "2.0.0" "Ok: " Argument, Text(" bytes");
+    /// To the end of content; the argument is the queue id.
+    QUEUED = 250 "2.0.0" "Ok: queued as " Argument;
+    /// To the last chunk; the arguments are the size of all and the queue id.
+    CHUNKS_QUEUED = 250 "2.0.0" "Ok: " Argument, Text(" bytes queued as "), Argument;
+
+    /// A command of another protocol, or a header field; the session ends.
+    FORBIDDEN_COMMAND = 221 "2.7.0" "Error: I can break rules, too. Goodbye.";
+    /// A command that came before the client could know that it may send it; the session ends.
+    UNAUTHORIZED_PIPELINING = 554 "5.5.0" "Error: SMTP protocol synchronization";
+    /// `smtpd_hard_error_limit`; the session ends.
+    TOO_MANY_ERRORS = 421 "4.7.0" "" Host, Text(" Error: too many errors");
+    /// `smtpd_timeout`; the session ends.
+    TIMEOUT = 421 "4.4.2" "" Host, Text(" Error: timeout exceeded");
+    /// The server stops; the session ends.
+    SHUTTING_DOWN = 421 "4.3.2" "" Host, Text(" Service shutting down");
+    /// `smtpd_forbid_bare_newline`.
+    BARE_NEWLINE = 550 "5.5.2" "" Host, Text(" Error: bare <LF> received");
+
+    /// `line_length_limit`.
+    LINE_TOO_LONG = 500 "5.5.2" "Error: line too long";
+    /// An unknown verb.
+    NOT_RECOGNIZED = 500 "5.5.2" "Error: command not recognized";
+    /// No verb, or controls in the line.
+    BAD_SYNTAX = 500 "5.5.2" "Error: bad syntax";
+    /// The line is neither ASCII nor UTF-8.
+    BAD_UTF8 = 500 "5.5.2" "Error: bad UTF-8 syntax";
+    /// A verb that belongs to an extension that is not offered.
+    NOT_IMPLEMENTED = 502 "5.5.1" "Error: command not implemented";
+    /// AUTH.
+    AUTH_NOT_ENABLED = 503 "5.5.1" "Error: authentication not enabled";
+    /// EXPN.
+    EXPN_DISABLED = 502 "5.5.1" "EXPN command is disabled";
+    /// `disable_vrfy_command`.
+    VRFY_DISABLED = 502 "5.5.1" "VRFY command is disabled";
+    /// VRFY without an address, or with something after it.
+    VRFY_SYNTAX = 501 "5.5.4" "Syntax: VRFY address [SMTPUTF8]";
+    /// RSET with an argument.
+    RSET_SYNTAX = 501 "5.5.4" "Syntax: RSET";
+    /// HELO or EHLO, which is the argument, without a name.
+    HELLO_SYNTAX = 501 none "Syntax: " Argument, Text(" hostname");
+
+    /// `smtpd_helo_required`.
+    NEED_HELLO = 503 "5.5.1" "Error: send HELO/EHLO first";
+    /// MAIL in a transaction.
+    NESTED_MAIL = 503 "5.5.1" "Error: nested MAIL command";
+    /// MAIL among chunks.
+    MAIL_AFTER_BDAT = 503 "5.5.1" "Error: MAIL after BDAT";
+    /// MAIL without a path.
+    MAIL_SYNTAX = 501 "5.5.4" "Syntax: MAIL FROM:<address>";
+    /// The reverse-path is not one.
+    BAD_SENDER = 501 "5.1.7" "Bad sender address syntax";
+    /// RCPT outside a transaction.
+    NEED_MAIL = 503 "5.5.1" "Error: need MAIL command";
+    /// RCPT among chunks.
+    RCPT_AFTER_BDAT = 503 "5.5.1" "Error: RCPT after BDAT";
+    /// RCPT without a path.
+    RCPT_SYNTAX = 501 "5.5.4" "Syntax: RCPT TO:<address>";
+    /// The forward-path is not one.
+    BAD_RECIPIENT = 501 "5.1.3" "Bad recipient address syntax";
+    /// `smtpd_recipient_limit`.
+    TOO_MANY_RECIPIENTS = 452 "4.5.3" "Error: too many recipients";
+    /// The client may not send to the argument.
+    RELAY_DENIED = 554 "5.7.1" "<" Argument, Text(">: Relay access denied");
+    /// Whether it may, a table cannot say now.
+    LOOKUP_FAILED = 451 "4.3.0" "<" Argument, Text(">: Temporary lookup failure");
+
+    /// DATA among chunks.
+    DATA_AFTER_BDAT = 503 "5.5.1" "Error: DATA after BDAT";
+    /// DATA or BDAT outside a transaction.
+    NEED_RECIPIENT = 503 "5.5.1" "Error: need RCPT command";
+    /// DATA or BDAT when no recipient was accepted.
+    NO_VALID_RECIPIENTS = 554 "5.5.1" "Error: no valid recipients";
+    /// DATA with an argument.
+    DATA_SYNTAX = 501 "5.5.4" "Syntax: DATA";
+    /// DATA after BODY=BINARYMIME (RFC 3030 §3).
+    BINARYMIME_NEEDS_BDAT = 503 "5.5.1" "Error: BODY=BINARYMIME needs BDAT";
+    /// BDAT without a size: what follows it cannot be told from commands, so the session ends.
+    BDAT_SYNTAX = 521 "5.5.4" "Syntax: BDAT count [LAST]";
+    /// A chunk after one that was refused; the argument is its size.
+    CHUNK_DISCARDED = 551 "5.0.0" "Discarded " Argument, Text(" bytes after earlier error");
+    /// A chunk of no octets that is not the last.
+    NULL_CHUNK = 551 "5.7.1" "Null BDAT request";
+    /// `message_size_limit`, in chunks.
+    CHUNK_TOO_BIG = 552 "5.3.4" "Chunk exceeds message size limit";
+    /// `message_size_limit`.
+    MESSAGE_TOO_BIG = 552 "5.3.4" "Error: message file too big";
+    /// No space for another message, or for its recipients.
+    INSUFFICIENT_STORAGE = 452 "4.3.1" "Insufficient system storage";
+    /// The queue could not take the message, or a table of cleanup did not answer.
+    QUEUE_WRITE_ERROR = 451 "4.3.0" "Error: queue file write error";
+
+    /// A parameter of MAIL or RCPT, which is the argument, that is not known, or not with such a value.
+    UNSUPPORTED_OPTION = 555 "5.5.4" "Unsupported option: " Argument;
+    /// SIZE of more than a file can have.
+    SIZE_OVERFLOW = 552 "5.3.4" "Message size exceeds file system imposed limit";
+    /// SIZE of more than `message_size_limit`.
+    SIZE_TOO_BIG = 552 "5.3.4" "Message size exceeds fixed limit";
+    /// SIZE that is not a number.
+    SIZE_SYNTAX = 501 "5.5.4" "Bad message size syntax";
+    /// A second AUTH= after one that names an identity.
+    SECOND_AUTH = 503 "5.5.4" "Error: multiple AUTH= options";
+    /// RET.
+    RET_SYNTAX = 501 "5.5.4" "Bad RET parameter syntax";
+    /// ENVID.
+    ENVID_SYNTAX = 501 "5.5.4" "Bad ENVID parameter syntax";
+    /// NOTIFY.
+    NOTIFY_SYNTAX = 501 "5.5.4" "Error: Bad NOTIFY parameter syntax";
+    /// ORCPT.
+    ORCPT_SYNTAX = 501 "5.5.4" "Error: Bad ORCPT parameter syntax";
+}
+
+catalogue! {
+    /// What cleanup refuses a message with, beside what its checks are configured to say.
+    CONTENT:
+    /// `hopcount_limit`.
+    TOO_MANY_HOPS = 554 "5.4.0" "Error: too many hops";
+    /// An alias has no end, or too many addresses.
+    ALIAS_EXPANSION = 451 "4.6.0" "Alias expansion error";
+    /// `strict_7bit_headers`.
+    EIGHT_BIT_HEADER = 550 "5.6.0" "improper use of 8-bit data in message header";
+    /// `strict_8bitmime_body`.
+    EIGHT_BIT_BODY = 550 "5.6.0" "improper use of 8-bit data in message body";
+    /// `mime_nesting_limit`.
+    MIME_NESTING = 550 "5.6.0" "MIME nesting exceeds safety limit";
+    /// `strict_mime_encoding_domain`.
+    MIME_ENCODING = 550 "5.6.0" "invalid message/* or multipart/* encoding domain";
+    /// `message_reject_characters`.
+    DISALLOWED_CHARACTER = 550 "5.7.1" "disallowed character";
+}
+
+catalogue! {
+    /// What is said beside a dialogue: to connections that are closed for want of room, and of submitted mail.
+    OUTSIDE:
+    /// There is no place for the connection, or the server stops.
+    ALL_PORTS_BUSY = 421 "4.3.2" "" Host, Text(" All server ports are busy");
+    /// `smtpd_client_connection_count_limit`.
+    TOO_MANY_CONNECTIONS = 421 "4.7.0" "" Host, Text(" Error: too many connections");
+    /// The connection makes room for another client's: congestion, RFC 3463.
+    PLACE_GIVEN_UP = 421 "4.4.5" "" Host, Text(" Error: all server ports are busy");
+    /// The connection gives back the memory that it holds.
+    SHORT_OF_MEMORY = 421 "4.3.1" "" Host, Text(" Error: server is short of memory");
+    /// The envelope is larger than a batch of the queue.
+    ENVELOPE_TOO_LARGE = 552 "5.3.4" "Error: more recipients than a batch holds (block_size)";
+    /// Submitted mail without recipients.
+    NO_RECIPIENTS = 550 "5.1.0" "no recipients specified";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+
+    fn all() -> impl Iterator<Item = (&'static str, &'static Reply)> {
+        [SESSION, CONTENT, OUTSIDE].into_iter().flatten().copied()
+    }
+
+    #[test]
+    fn status_and_text_follow_the_code() {
+        for (name, reply) in all() {
+            let code = format!("{}", reply.code);
+            assert!(reply.front.starts_with(&code), "{name}");
+            assert!(reply.status.is_none_or(|status| status[..1] == code[..1]), "{name}");
+        }
+    }
+
+    #[test]
+    fn replies_are_bounded_lines_whatever_a_client_says() {
+        let (host, argument) = ([b'h'; 255], [b'\r'; 5000]);
+        for (name, reply) in all() {
+            let mut out = Vec::new();
+            reply.with_both(&argument, &argument).write(&mut out, &host);
+            assert!(out.len() <= 1024, "{name}: {}", out.len());
+            assert_eq!(out.iter().position(|octet| octet.is_ascii_control()), Some(out.len() - 2), "{name}");
+        }
+    }
 }

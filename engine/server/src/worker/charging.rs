@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mailrace_core::smtp::reply::Reply;
 use mailrace_io::{Instant, Operation};
 use mailrace_spool::Spool;
 
@@ -11,9 +12,8 @@ use super::engine::Engine;
 
 impl<S: Spool> Engine<S> {
     /// Ends a connection before its dialogue has begun.
-    pub(super) fn turn_away(&self, connection: &mut Connection<S::Draft>, code: &[u8], reason: &[u8]) {
-        let reply = [code, self.settings.smtp.myhostname.as_slice(), reason, b"\r\n"];
-        reply.iter().for_each(|part| connection.replies.extend_from_slice(part));
+    pub(super) fn turn_away(&self, connection: &mut Connection<S::Draft>, reply: &'static Reply) {
+        reply.write(&mut connection.replies, &self.settings.smtp.myhostname);
         connection.waits.for_close = true;
     }
 

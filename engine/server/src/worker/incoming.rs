@@ -7,7 +7,7 @@ use bumpalo::collections::Vec as ArenaVec;
 use mailrace_core::cleanup::{self, Cleanup, Halt, strip_characters};
 use mailrace_core::lookup::Ticket;
 use mailrace_core::record::envelope::encode;
-use mailrace_core::smtp::Verdict;
+use mailrace_core::smtp::{Verdict, reply};
 use mailrace_core::{Envelope, Origin, QueueId};
 use mailrace_io::Instant;
 use mailrace_spool::{Refusal, Spool, State};
@@ -453,10 +453,9 @@ fn verdict_of_refusal(refusal: &Refusal) -> Verdict {
     match refusal {
         Refusal::Full => Verdict::StorageFull,
         // Content goes in pieces that fit: it is the envelope.
-        Refusal::TooLarge => Verdict::Refused {
-            reason: "too_many_recipients",
-            reply: b"552 5.3.4 Error: more recipients than a batch holds (block_size)"[..].into(),
-        },
+        Refusal::TooLarge => {
+            Verdict::Refused { reason: "too_many_recipients", reply: reply::ENVELOPE_TOO_LARGE.line() }
+        }
         Refusal::Busy | Refusal::Failed => Verdict::QueueWriteFailed,
     }
 }

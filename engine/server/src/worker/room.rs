@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mailrace_core::smtp::reply::{self, Reply};
 use mailrace_spool::Spool;
 
 use super::connection::Connection;
@@ -35,7 +36,7 @@ impl<S: Spool> Engine<S> {
             self.connections.turn_away(&mut connection);
             self.connections.put(connection);
         } else {
-            self.end(connection, PLACES_BUSY.0, PLACES_BUSY.1);
+            self.end(connection, &reply::PLACE_GIVEN_UP);
         }
         true
     }
@@ -69,13 +70,12 @@ impl<S: Spool> Engine<S> {
         !connection.is_stuck() && connection.deadline < end
     }
 
-    /// Ends a connection with 421 (RFC 5321 §3.8), if the client reads what it is sent. Congestion is 4.4.5, a system that
-    /// is full 4.3.1 (RFC 3463); 4.3.2 is for those that do not get in.
-    pub(super) fn end(&mut self, mut connection: Box<Connection<S::Draft>>, code: &[u8], reason: &[u8]) {
+    /// Ends a connection with a 421 (RFC 5321 §3.8), if the client reads what it is sent.
+    pub(super) fn end(&mut self, mut connection: Box<Connection<S::Draft>>, reply: &'static Reply) {
         self.telemetry.gave_place_up();
         if !connection.waits.for_send {
             if !connection.waits.for_close {
-                self.turn_away(&mut connection, code, reason);
+                self.turn_away(&mut connection, reply);
             }
             if !connection.replies.is_empty() {
                 let replies = std::mem::take(&mut connection.replies);
@@ -97,8 +97,6 @@ struct Claim {
     is_idle: bool,
 }
 
-/// What a connection is told that makes room for another.
-pub(super) const PLACES_BUSY: (&[u8], &[u8]) = (b"421 4.4.5 ", b" Error: all server ports are busy");
 /// Connections that are looked at for one that gives way.
 const LOOKS_MAX: usize = 256;
 /// Connections that are looked at for the best, when one was found before.

@@ -14,6 +14,7 @@
 
 use std::time::Duration;
 
+use mailrace_core::smtp::reply;
 use mailrace_spool::Spool;
 
 use super::connection::Connection;
@@ -149,7 +150,7 @@ impl<S: Spool> Engine<S> {
             may_end(connection) && connection.memory() > 0 && is_greedy(&self.accounts, connection.id.slot)
         });
         if is_ended && let Some(connection) = self.connections.take_from(slot) {
-            self.end(connection, b"421 4.3.1 ", SHORT_OF_MEMORY);
+            self.end(connection, &reply::SHORT_OF_MEMORY);
         }
     }
 
@@ -186,7 +187,7 @@ impl<S: Spool> Engine<S> {
             let Some(mut connection) = self.connections.take(id) else { continue };
             // A client that owes gives its memory up: it would hold it for as long as it waits.
             if self.accounts.is_waiting(id.slot) && connection.memory() > 0 && !connection.is_settling() {
-                self.end(connection, b"421 4.3.1 ", SHORT_OF_MEMORY);
+                self.end(connection, &reply::SHORT_OF_MEMORY);
                 continue;
             }
             self.pause(&mut connection);
@@ -220,7 +221,6 @@ fn may_end<D>(connection: &Connection<D>) -> bool {
     !connection.waits_for_room() && !connection.is_settling()
 }
 
-const SHORT_OF_MEMORY: &[u8] = b" Error: server is short of memory";
 /// How long the spool and the clients have to make room when memory is used up.
 const CHOKE_PATIENCE: Duration = Duration::from_secs(2);
 /// Clients share this much at least; a configuration gives a worker eight times as much.

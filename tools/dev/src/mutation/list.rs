@@ -94,8 +94,8 @@ pub const ALL: &[Mutation] = &[
         name: "size-limit-of-data",
         what: "a message that is one byte larger than message_size_limit is taken",
         file: DATA,
-        before: "transaction.content_size > limit {",
-        after: "transaction.content_size > limit + 1 {",
+        before: "self.content_size > limit {",
+        after: "self.content_size > limit + 1 {",
         check: Seeds(2000),
     },
     Mutation {

@@ -1,30 +1,46 @@
-//! BDAT and its chunks (RFC 3030).
+//! BDAT and its chunks (RFC 3030). Whether a chunk may come is decided in [`Session::decide_chunk`].
 
 use alloc::string::ToString;
 
 use super::command;
 use super::content::{Decoded, Decoder};
+use super::data::bare_newline;
+use super::decision::Refusal;
 use super::event::Event;
 use super::exchange::Exchange;
 use super::session::{Mode, Outcome, Session};
+use super::settings::Settings;
 use super::transaction::{Chunking, Refused};
 use crate::envelope::BodyType;
+use crate::smtp::reply::{self, Filled};
 
 impl Session {
     pub(super) fn bdat(&mut self, exchange: &mut Exchange<'_>, argument: &[u8]) -> Outcome {
         let Some((size, is_last)) = command::chunk(argument) else {
-            // Nobody knows how much follows.
-            self.errors += 1;
-            let text: &[u8] = b"521 5.5.4 Syntax: BDAT count [LAST]";
-            self.refuse(exchange, "BDAT", "syntax", &[text], None, None);
+            // How much follows is not known.
+            self.refuse(exchange, Refusal::new("BDAT", "syntax", &reply::BDAT_SYNTAX).as_error());
             return self.close();
         };
-        let limit = exchange.settings.message_size_limit;
-        let bare_newline = self.bare_newline(exchange.settings);
         let chunking = self.chunking;
-        let refused = match self.transaction.as_mut() {
+        let refused = self.decide_chunk(exchange.settings, size, is_last);
+        if refused.is_none() {
+            self.begin_chunk(exchange.settings, size);
+        }
+        self.chunking = if refused.is_some() { Chunking::Failed } else { Chunking::Open };
+        self.mode = Mode::Chunk { size, left: size, is_last, refused };
+        match (chunking, refused) {
+            (Chunking::None, None) => Outcome::Event(Event::ContentBegin),
+            (Chunking::Open, Some(_)) => Outcome::Event(Event::ContentAbandon),
+            _ => Outcome::Next,
+        }
+    }
+
+    /// Decides whether a chunk of so many octets may come.
+    fn decide_chunk(&self, settings: &Settings, size: u64, is_last: bool) -> Option<Refused> {
+        let limit = settings.message_size_limit;
+        match self.transaction.as_deref() {
             _ if size == 0 && !is_last => Some(Refused::NullChunk),
-            _ if chunking == Chunking::Failed => Some(Refused::AfterError),
+            _ if self.chunking == Chunking::Failed => Some(Refused::AfterError),
             None => Some(Refused::NeedRecipient),
             Some(transaction) if transaction.envelope.recipients.is_empty() => {
                 Some(Refused::NoValidRecipients)
@@ -32,21 +48,17 @@ impl Session {
             Some(transaction) if limit > 0 && size > limit.saturating_sub(transaction.chunks_size) => {
                 Some(Refused::TooBig)
             }
-            Some(transaction) => {
-                transaction.chunks_size = transaction.chunks_size.saturating_add(size);
-                if chunking == Chunking::None {
-                    transaction.decoder = Decoder::new(bare_newline, false);
-                    transaction.envelope.has_raw_start = true;
-                }
-                None
-            }
-        };
-        self.chunking = if refused.is_some() { Chunking::Failed } else { Chunking::Open };
-        self.mode = Mode::Chunk { size, left: size, is_last, refused };
-        match (chunking, refused) {
-            (Chunking::None, None) => Outcome::Event(Event::ContentBegin),
-            (Chunking::Open, Some(_)) => Outcome::Event(Event::ContentAbandon),
-            _ => Outcome::Next,
+            Some(_) => None,
+        }
+    }
+
+    fn begin_chunk(&mut self, settings: &Settings, size: u64) {
+        let (chunking, bare_newline) = (self.chunking, self.bare_newline(settings));
+        let Some(transaction) = self.transaction.as_mut() else { return };
+        transaction.chunks_size = transaction.chunks_size.saturating_add(size);
+        if chunking == Chunking::None {
+            transaction.decoder = Decoder::new(bare_newline, false);
+            transaction.envelope.has_raw_start = true;
         }
     }
 
@@ -92,7 +104,7 @@ impl Session {
         }
     }
 
-    pub(super) fn end_chunk<'a>(
+    fn end_chunk<'a>(
         &mut self,
         exchange: &mut Exchange<'_>,
         size: u64,
@@ -104,7 +116,7 @@ impl Session {
         let digits = digits.as_bytes();
         let Some(refused) = refused else {
             if !is_last {
-                exchange.reply(&[b"250 2.0.0 Ok: ", digits, b" bytes"]);
+                exchange.reply(reply::CHUNK_OK.with(digits));
                 return self.after_reply(exchange);
             }
             if let Some(transaction) = self.transaction.as_mut()
@@ -120,35 +132,27 @@ impl Session {
             self.mode = Mode::Verdict { is_chunked: true };
             return Some(Event::ContentEnd);
         };
-        self.errors += 1;
         if is_last {
             self.chunking = Chunking::None;
         }
         let transaction = if is_last { self.transaction.take() } else { None };
-        let transaction = transaction.as_deref();
-        match refused {
-            Refused::BareNewline => self.refuse_bare_newline(exchange, "BDAT"),
-            Refused::AfterError => {
-                let text: [&[u8]; 3] = [b"551 5.0.0 Discarded ", digits, b" bytes after earlier error"];
-                self.refuse(exchange, "BDAT", "after_error", &text, transaction, None);
-            }
-            Refused::NullChunk => {
-                let text: &[u8] = b"551 5.7.1 Null BDAT request";
-                self.refuse(exchange, "BDAT", "null_chunk", &[text], transaction, None);
-            }
-            Refused::TooBig => {
-                let text: &[u8] = b"552 5.3.4 Chunk exceeds message size limit";
-                self.refuse(exchange, "BDAT", "too_big", &[text], transaction, None);
-            }
-            Refused::NeedRecipient => {
-                let text: &[u8] = b"503 5.5.1 Error: need RCPT command";
-                self.refuse(exchange, "BDAT", "order", &[text], transaction, None);
-            }
-            Refused::NoValidRecipients => {
-                let text: &[u8] = b"554 5.5.1 Error: no valid recipients";
-                self.refuse(exchange, "BDAT", "no_valid_recipients", &[text], transaction, None);
-            }
-        }
+        let refusal = |reason, reply| {
+            let refusal = Refusal::new("BDAT", reason, reply);
+            refusal.in_transaction(transaction.as_deref()).as_error()
+        };
+        self.refuse(
+            exchange,
+            match refused {
+                Refused::BareNewline => bare_newline("BDAT"),
+                Refused::AfterError => refusal("after_error", reply::CHUNK_DISCARDED.with(digits)),
+                Refused::NullChunk => refusal("null_chunk", Filled::from(&reply::NULL_CHUNK)),
+                Refused::TooBig => refusal("too_big", Filled::from(&reply::CHUNK_TOO_BIG)),
+                Refused::NeedRecipient => refusal("order", Filled::from(&reply::NEED_RECIPIENT)),
+                Refused::NoValidRecipients => {
+                    refusal("no_valid_recipients", Filled::from(&reply::NO_VALID_RECIPIENTS))
+                }
+            },
+        );
         self.after_reply(exchange)
     }
 }

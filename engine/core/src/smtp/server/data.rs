@@ -1,33 +1,36 @@
-//! DATA and its content (RFC 5321 §4.1.1.4).
+//! DATA and its content (RFC 5321 §4.1.1.4). Whether content may come is decided in [`Session::decide_data`], whether it
+//! may go on in [`Transaction::decide_piece`].
 
 use super::content::Decoded;
+use super::decision::Refusal;
 use super::event::Event;
 use super::exchange::Exchange;
 use super::session::{Mode, Outcome, Session};
-use super::transaction::{Chunking, Refused};
+use super::transaction::{Chunking, Refused, Transaction};
 use crate::envelope::BodyType;
+use crate::smtp::reply::{self, Reply};
 
 impl Session {
     pub(super) fn data(&mut self, exchange: &mut Exchange<'_>, argument: &[u8]) -> Outcome {
-        if self.chunking != Chunking::None {
-            return self.error(exchange, &[b"503 5.5.1 Error: DATA after BDAT"]);
-        }
-        let Some(transaction) = self.transaction.as_mut() else {
-            return self.error(exchange, &[b"503 5.5.1 Error: need RCPT command"]);
-        };
-        if transaction.envelope.recipients.is_empty() {
-            return self.error(exchange, &[b"554 5.5.1 Error: no valid recipients"]);
-        }
-        if !argument.is_empty() {
-            return self.error(exchange, &[b"501 5.5.4 Syntax: DATA"]);
-        }
-        if transaction.envelope.body == BodyType::BinaryMime {
-            // RFC 3030 §3.
-            return self.error(exchange, &[b"503 5.5.1 Error: BODY=BINARYMIME needs BDAT"]);
+        if let Some(reply) = self.decide_data(argument) {
+            return self.error(exchange, reply);
         }
         self.mode = Mode::Data { refused: None };
-        exchange.reply(&[b"354 End data with <CR><LF>.<CR><LF>"]);
+        exchange.reply(&reply::START_CONTENT);
         Outcome::Event(Event::ContentBegin)
+    }
+
+    /// Decides whether content may come; a reply if not.
+    fn decide_data(&self, argument: &[u8]) -> Option<&'static Reply> {
+        let envelope = self.transaction.as_ref().map(|transaction| &transaction.envelope);
+        match envelope {
+            _ if self.chunking != Chunking::None => Some(&reply::DATA_AFTER_BDAT),
+            None => Some(&reply::NEED_RECIPIENT),
+            Some(envelope) if envelope.recipients.is_empty() => Some(&reply::NO_VALID_RECIPIENTS),
+            Some(_) if !argument.is_empty() => Some(&reply::DATA_SYNTAX),
+            Some(envelope) if envelope.body == BodyType::BinaryMime => Some(&reply::BINARYMIME_NEEDS_BDAT),
+            Some(_) => None,
+        }
     }
 
     pub(super) fn take_data<'a>(
@@ -48,11 +51,7 @@ impl Session {
             Decoded::Piece(_) if refused.is_some() => (used, None),
             Decoded::Piece(piece) => {
                 transaction.content_size += piece.len() as u64;
-                let refused = if limit > 0 && transaction.content_size > limit {
-                    Some(Refused::TooBig)
-                } else {
-                    transaction.decoder.is_refused().then_some(Refused::BareNewline)
-                };
+                let refused = transaction.decide_piece(limit);
                 if refused.is_some() {
                     self.mode = Mode::Data { refused };
                     return (used, Some(Event::ContentAbandon));
@@ -78,16 +77,32 @@ impl Session {
         }
     }
 
-    pub(super) fn end_refused_data(&mut self, exchange: &mut Exchange<'_>, refused: Refused) {
+    fn end_refused_data(&mut self, exchange: &mut Exchange<'_>, refused: Refused) {
         self.mode = Mode::Command;
-        self.errors += 1;
         let transaction = self.transaction.take();
-        if refused == Refused::BareNewline {
-            self.refuse_bare_newline(exchange, "DATA");
+        let refusal = if refused == Refused::BareNewline {
+            bare_newline("DATA")
         } else {
-            let text: &[u8] = b"552 5.3.4 Error: message file too big";
-            let transaction = transaction.as_deref();
-            self.refuse(exchange, "END-OF-MESSAGE", "too_big", &[text], transaction, None);
+            Refusal::new("END-OF-MESSAGE", "too_big", &reply::MESSAGE_TOO_BIG)
+                .in_transaction(transaction.as_deref())
+                .as_error()
+        };
+        self.refuse(exchange, refusal);
+    }
+}
+
+impl Transaction {
+    /// Decides whether the content may go on after the piece that was counted last.
+    fn decide_piece(&self, limit: u64) -> Option<Refused> {
+        if limit > 0 && self.content_size > limit {
+            Some(Refused::TooBig)
+        } else {
+            self.decoder.is_refused().then_some(Refused::BareNewline)
         }
     }
+}
+
+/// A bare newline is an error of the client's, at any stage.
+pub(super) fn bare_newline(stage: &'static str) -> Refusal<'static> {
+    Refusal::new(stage, "bare_newline", &reply::BARE_NEWLINE).as_error()
 }

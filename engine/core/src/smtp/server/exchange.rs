@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::event::{Context, Observer};
 use super::settings::Settings;
-use crate::smtp::reply;
+use crate::smtp::reply::Filled;
 use crate::timestamp::Timestamp;
 
 /// The caller's [`Context`], and the replies that it will send.
@@ -24,10 +24,18 @@ impl<'e> Exchange<'e> {
     }
 
     /// Writes a reply and reports its code to the observer.
-    pub(super) fn reply(&mut self, text: &[&[u8]]) {
-        let digits = text.first().and_then(|first| first.get(..3)).unwrap_or_default();
-        self.observer
-            .replied(digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit.saturating_sub(b'0'))));
-        reply::write(self.replies, text);
+    pub(super) fn reply<'r>(&mut self, reply: impl Into<Filled<'r>>) {
+        let filled = reply.into();
+        self.observer.replied(filled.reply.code);
+        filled.write(self.replies, &self.settings.myhostname);
+    }
+
+    /// Writes a reply that a check was configured with, and reports its code.
+    pub(super) fn reply_with_line(&mut self, line: &[u8]) {
+        let digits = line.get(..3).unwrap_or_default();
+        let code = digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit.saturating_sub(b'0')));
+        self.observer.replied(code);
+        self.replies.extend_from_slice(line);
+        self.replies.extend_from_slice(b"\r\n");
     }
 }

@@ -1,4 +1,5 @@
-//! HELO and EHLO (RFC 5321 §4.1.1.1).
+//! HELO and EHLO (RFC 5321 §4.1.1.1). No restriction applies to them yet: one that does decides before the name is
+//! taken.
 
 use alloc::string::ToString;
 
@@ -7,12 +8,35 @@ use super::exchange::Exchange;
 use super::session::{Outcome, Session};
 use crate::address::DOMAIN_SIZE_MAX;
 use crate::envelope::Protocol;
+use crate::smtp::extension::{Argument, Condition, EXTENSIONS};
 use crate::smtp::reply;
+
+/// What this client is offered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Offer {
+    pub(super) has_vrfy: bool,
+    /// BODY=BINARYMIME.
+    pub(super) has_binarymime: bool,
+    /// 0: no limit.
+    pub(super) message_size_limit: u64,
+    pub(super) recipient_limit: u32,
+}
+
+impl Offer {
+    const fn has(&self, condition: Condition) -> bool {
+        match condition {
+            Condition::Always => true,
+            Condition::Vrfy => self.has_vrfy,
+            Condition::BinaryMime => self.has_binarymime,
+            Condition::Never => false,
+        }
+    }
+}
 
 impl Session {
     pub(super) fn hello(&mut self, exchange: &mut Exchange<'_>, verb: Verb, name: &[u8]) -> Outcome {
         if name.is_empty() {
-            return self.error(exchange, &[b"501 Syntax: ", verb.name().as_bytes(), b" hostname"]);
+            return self.error(exchange, reply::HELLO_SYNTAX.with(verb.name().as_bytes()));
         }
         // What could end a comment or a field in Received is not let in.
         let keep = |octet: &u8| match octet {
@@ -22,38 +46,29 @@ impl Session {
         self.origin.helo = name.iter().take(DOMAIN_SIZE_MAX).map(keep).collect();
         self.has_greeted = true;
         let event = self.reset();
-        let settings = exchange.settings;
-        if verb == Verb::Helo {
-            // After EHLO this changes the name only, as in Postfix: the client still knows our extensions.
-            exchange.reply(&[b"250 ", &settings.myhostname]);
-            return self.next_or(exchange, event);
+        let start = exchange.replies.len();
+        exchange.reply(&reply::HELLO);
+        // After EHLO, HELO changes the name only, as in Postfix: the client still knows our extensions.
+        if verb == Verb::Ehlo {
+            self.origin.protocol = Protocol::Esmtp;
+            write_keywords(exchange, start, &self.offer(exchange.settings));
         }
-        self.origin.protocol = Protocol::Esmtp;
-        let offer = self.offer(settings);
-        let size = settings.message_size_limit.to_string();
-        let recipients = settings.smtpd_recipient_limit.to_string();
-        exchange.observer.replied(250);
-        reply::write(exchange.replies, &[b"250-", &settings.myhostname]);
-        reply::write(exchange.replies, &[b"250-PIPELINING"]);
-        reply::write(
-            exchange.replies,
-            &[
-                b"250-SIZE",
-                if offer.message_size_limit > 0 { b" " } else { b"" },
-                if offer.message_size_limit > 0 { size.as_bytes() } else { b"" },
-            ],
-        );
-        if !settings.disable_vrfy_command {
-            reply::write(exchange.replies, &[b"250-VRFY"]);
-        }
-        for keyword in [&b"250-ENHANCEDSTATUSCODES"[..], b"250-8BITMIME", b"250-DSN", b"250-SMTPUTF8"] {
-            reply::write(exchange.replies, &[keyword]);
-        }
-        reply::write(exchange.replies, &[b"250-LIMITS RCPTMAX=", recipients.as_bytes()]);
-        if offer.has_binarymime {
-            reply::write(exchange.replies, &[b"250-BINARYMIME"]);
-        }
-        reply::write(exchange.replies, &[b"250 CHUNKING"]);
         self.next_or(exchange, event)
+    }
+}
+
+/// Continues the reply that begins at `start` with the keywords.
+fn write_keywords(exchange: &mut Exchange<'_>, start: usize, offer: &Offer) {
+    let size = offer.message_size_limit.to_string();
+    let recipients = offer.recipient_limit.to_string();
+    let mut last = start;
+    for extension in EXTENSIONS.iter().filter(|extension| offer.has(extension.condition)) {
+        let argument: [&[u8]; 2] = match extension.argument {
+            Argument::SizeLimit if offer.message_size_limit > 0 => [b" ", size.as_bytes()],
+            Argument::None | Argument::SizeLimit => [b"", b""],
+            Argument::RecipientLimit => [b" RCPTMAX=", recipients.as_bytes()],
+        };
+        let pieces = [extension.keyword.as_bytes(), argument[0], argument[1]];
+        last = reply::continue_with(exchange.replies, last, &pieces);
     }
 }

@@ -1,9 +1,11 @@
 //! Reads command lines, from pieces of any size.
 
+use super::data::bare_newline;
 use super::event::Event;
 use super::exchange::Exchange;
 use super::session::{Outcome, Session};
 use super::settings::BareNewline;
+use crate::smtp::reply;
 
 impl Session {
     /// Takes one command line from the front of `input`; `None`: its end is not there yet.
@@ -44,10 +46,9 @@ impl Session {
             if matches!(event, Some(Event::Close)) {
                 return (end + 1, event.map(Outcome::Event));
             }
-            self.error(exchange, &[b"500 5.5.2 Error: line too long"])
+            self.error(exchange, &reply::LINE_TOO_LONG)
         } else if is_bare && self.bare_newline(exchange.settings) == BareNewline::Reject {
-            self.errors += 1;
-            self.refuse_bare_newline(exchange, "CONNECT");
+            self.refuse(exchange, bare_newline("CONNECT"));
             self.close()
         } else {
             self.command(exchange, line, !rest.is_empty())

@@ -4,6 +4,7 @@ mod bdat;
 mod command;
 mod content;
 mod data;
+mod decision;
 mod event;
 mod exchange;
 mod hello;

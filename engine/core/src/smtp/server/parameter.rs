@@ -6,39 +6,63 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use super::command::Verb;
+use super::decision::Refusal;
+use super::exchange::Exchange;
+use super::hello::Offer;
+use super::session::{Outcome, Session};
 use crate::address::word_size;
 use crate::envelope::{BodyType, Envelope, Notify, Recipient, Return};
+use crate::smtp::extension::{self, MailParameter, RcptParameter};
+use crate::smtp::reply::{self, Filled};
 
 /// Why a parameter is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ParameterError<'a> {
-    /// 555 5.5.4.
     Unsupported(&'a [u8]),
-    /// 501 5.5.4: SIZE is no number.
     SizeSyntax,
-    /// 552 5.3.4: SIZE is more than a file can have.
+    /// SIZE is more than a file can have.
     SizeOverflow,
-    /// 552 5.3.4: SIZE is more than the limit.
+    /// SIZE is more than the limit.
     SizeTooBig,
-    /// 503 5.5.4: a second AUTH that names an identity.
+    /// A second AUTH that names an identity.
     SecondAuth,
-    /// 501 5.5.4.
     Ret,
-    /// 501 5.5.4.
     EnvelopeId,
-    /// 501 5.5.4.
     Notify,
-    /// 501 5.5.4.
     OriginalRecipient,
 }
 
-/// What may be asked for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Offer {
-    /// BODY=BINARYMIME.
-    pub(super) has_binarymime: bool,
-    /// 0: no limit.
-    pub(super) message_size_limit: u64,
+impl<'a> ParameterError<'a> {
+    const fn reply(self) -> Filled<'a> {
+        let reply = match self {
+            Self::Unsupported(option) => return reply::UNSUPPORTED_OPTION.with(option),
+            Self::SizeSyntax => &reply::SIZE_SYNTAX,
+            Self::SizeOverflow => &reply::SIZE_OVERFLOW,
+            Self::SizeTooBig => &reply::SIZE_TOO_BIG,
+            Self::SecondAuth => &reply::SECOND_AUTH,
+            Self::Ret => &reply::RET_SYNTAX,
+            Self::EnvelopeId => &reply::ENVID_SYNTAX,
+            Self::Notify => &reply::NOTIFY_SYNTAX,
+            Self::OriginalRecipient => &reply::ORCPT_SYNTAX,
+        };
+        reply.with(b"")
+    }
+}
+
+impl Session {
+    pub(super) fn refuse_parameter(
+        &mut self,
+        exchange: &mut Exchange<'_>,
+        verb: Verb,
+        error: ParameterError<'_>,
+    ) -> Outcome {
+        if matches!(error, ParameterError::SizeTooBig | ParameterError::SizeOverflow) {
+            self.refuse(exchange, Refusal::new(verb.name(), "too_big", error.reply()).as_error());
+            return self.next(exchange);
+        }
+        self.error(exchange, error.reply())
+    }
 }
 
 /// Reads the parameters of MAIL into `envelope`.
@@ -54,22 +78,16 @@ pub(super) fn mail<'a>(
     for parameter in split(parameters) {
         let unsupported = Err(ParameterError::Unsupported(parameter));
         let (name, value) = name_and_value(parameter);
-        let mut memory = [0; NAME_SIZE_MAX];
-        match (lower(name, &mut memory), value) {
-            (b"size", Some(value)) => envelope.declared_size = Some(size(value)?),
-            (b"body", Some(value)) if value.eq_ignore_ascii_case(b"7BIT") => {
-                envelope.body = BodyType::SevenBit
+        let Some(name) = extension::mail_parameter(name) else { return unsupported };
+        match (name, value) {
+            (MailParameter::Size, Some(value)) => envelope.declared_size = Some(size(value)?),
+            (MailParameter::Body, Some(value)) => {
+                envelope.body = body(value, offer).ok_or(ParameterError::Unsupported(parameter))?;
             }
-            (b"body", Some(value)) if value.eq_ignore_ascii_case(b"8BITMIME") => {
-                envelope.body = BodyType::EightBitMime
-            }
-            (b"body", Some(value)) if offer.has_binarymime && value.eq_ignore_ascii_case(b"BINARYMIME") => {
-                envelope.body = BodyType::BinaryMime;
-            }
-            (b"smtputf8", None) => envelope.smtputf8 = true,
-            (b"auth", Some(_)) if has_identity => return Err(ParameterError::SecondAuth),
-            (b"auth", Some(value)) => has_identity = value != b"<>",
-            (b"ret", Some(value)) => {
+            (MailParameter::SmtpUtf8, None) => envelope.smtputf8 = true,
+            (MailParameter::Auth, Some(_)) if has_identity => return Err(ParameterError::SecondAuth),
+            (MailParameter::Auth, Some(value)) => has_identity = value != b"<>",
+            (MailParameter::Ret, Some(value)) => {
                 let ret = match value {
                     value if value.eq_ignore_ascii_case(b"FULL") => Return::Full,
                     value if value.eq_ignore_ascii_case(b"HDRS") => Return::Headers,
@@ -79,7 +97,7 @@ pub(super) fn mail<'a>(
                     return Err(ParameterError::Ret);
                 }
             }
-            (b"envid", Some(value)) => {
+            (MailParameter::EnvelopeId, Some(value)) => {
                 let id = xtext(value).filter(|id| is_printable(id)).ok_or(ParameterError::EnvelopeId)?;
                 if envelope.envelope_id.replace(id).is_some() {
                     return Err(ParameterError::EnvelopeId);
@@ -99,15 +117,14 @@ pub(super) fn mail<'a>(
 pub(super) fn rcpt<'a>(parameters: &'a [u8], recipient: &mut Recipient) -> Result<(), ParameterError<'a>> {
     for parameter in split(parameters) {
         let (name, value) = name_and_value(parameter);
-        let mut memory = [0; NAME_SIZE_MAX];
-        match (lower(name, &mut memory), value) {
-            (b"notify", Some(value)) => {
+        match (extension::rcpt_parameter(name), value) {
+            (Some(RcptParameter::Notify), Some(value)) => {
                 if !recipient.notify.is_empty() {
                     return Err(ParameterError::Notify);
                 }
                 recipient.notify = notify(value).ok_or(ParameterError::Notify)?;
             }
-            (b"orcpt", Some(value)) => {
+            (Some(RcptParameter::OriginalRecipient), Some(value)) => {
                 let original = original_recipient(value).ok_or(ParameterError::OriginalRecipient)?;
                 if recipient.dsn_original.replace(original).is_some() {
                     return Err(ParameterError::OriginalRecipient);
@@ -119,8 +136,16 @@ pub(super) fn rcpt<'a>(parameters: &'a [u8], recipient: &mut Recipient) -> Resul
     Ok(())
 }
 
-/// Bytes of the longest known parameter name.
-const NAME_SIZE_MAX: usize = 8;
+/// The value of BODY (RFC 6152, RFC 3030).
+fn body(value: &[u8], offer: Offer) -> Option<BodyType> {
+    let is = |name: &[u8]| value.eq_ignore_ascii_case(name);
+    match value {
+        _ if is(b"7BIT") => Some(BodyType::SevenBit),
+        _ if is(b"8BITMIME") => Some(BodyType::EightBitMime),
+        _ if is(b"BINARYMIME") && offer.has_binarymime => Some(BodyType::BinaryMime),
+        _ => None,
+    }
+}
 
 /// Splits at blanks. As in Postfix, quotes and angle brackets hold a word together, to the end of the line if they are
 /// left open.
@@ -140,14 +165,6 @@ fn name_and_value(parameter: &[u8]) -> (&[u8], Option<&[u8]>) {
         Some(place) => (parameter.get(..place).unwrap_or_default(), parameter.get(place + 1..)),
         None => (parameter, None),
     }
-}
-
-/// `name` in lower case; empty if it is longer than any known name.
-fn lower<'a>(name: &[u8], memory: &'a mut [u8; NAME_SIZE_MAX]) -> &'a [u8] {
-    let Some(place) = memory.get_mut(..name.len()) else { return b"" };
-    place.copy_from_slice(name);
-    place.make_ascii_lowercase();
-    place
 }
 
 fn size<'a>(value: &[u8]) -> Result<u64, ParameterError<'a>> {
@@ -246,7 +263,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const OFFER: Offer = Offer { has_binarymime: true, message_size_limit: 1000 };
+    const OFFER: Offer =
+        Offer { has_vrfy: true, has_binarymime: true, message_size_limit: 1000, recipient_limit: 3 };
 
     #[test]
     fn parameters_of_mail() {
@@ -289,7 +307,7 @@ mod tests {
         for (given, error) in cases {
             assert_eq!(mail(given, OFFER, &mut Envelope::default()), Err(error));
         }
-        let offer = Offer { has_binarymime: false, message_size_limit: 0 };
+        let offer = Offer { has_binarymime: false, message_size_limit: 0, ..OFFER };
         assert_eq!(mail(b"SIZE=5000", offer, &mut envelope), Ok(()));
         assert!(mail(b"BODY=BINARYMIME", offer, &mut envelope).is_err());
         assert_eq!(mail(b"BODY=BINARYMIME", OFFER, &mut Envelope::default()), Ok(()));

@@ -5,13 +5,14 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::command::{self, Command, Verb};
-use super::event::{Context, Event, Reject, Step, Verdict};
+use super::decision::Refusal;
+use super::event::{Context, Event, Step, Verdict};
 use super::exchange::Exchange;
-use super::parameter::{Offer, ParameterError};
+use super::hello::Offer;
 use super::settings::{BareNewline, Settings};
 use super::transaction::{Chunking, Refused, Transaction};
 use crate::envelope::{Envelope, Origin, Protocol};
-use crate::smtp::reply;
+use crate::smtp::reply::{self, Filled};
 
 /// Octets of replies that one call may write; more input then waits until these are sent.
 pub const REPLIES_SIZE_MAX: usize = 4096;
@@ -86,8 +87,8 @@ impl Session {
     /// Writes the greeting.
     pub fn greet(&mut self, context: &mut Context<'_>, replies: &mut Vec<u8>) {
         let exchange = &mut Exchange::new(context, replies);
-        let settings = exchange.settings;
-        exchange.reply(&[b"220 ", &settings.myhostname, b" ESMTP ", &settings.mail_name]);
+        let software = exchange.settings.mail_name.as_slice();
+        exchange.reply(reply::GREETING.with(software));
     }
 
     /// Whether the next step needs no input: the octets of a chunk have all come (RFC 3030), and it is to be answered.
@@ -147,24 +148,33 @@ impl Session {
         self.mode = Mode::Command;
         self.chunking = Chunking::None;
         let Some(transaction) = self.transaction.take() else { return Event::NeedInput };
-        let refusal: (&str, &[u8]) = match &verdict {
+        let start = exchange.replies.len();
+        let reason = match &verdict {
             Verdict::Queued(id) => {
                 if is_chunked {
                     let size = transaction.chunks_size.to_string();
-                    let size = size.as_bytes();
-                    exchange.reply(&[b"250 2.0.0 Ok: ", size, b" bytes queued as ", &id.text()]);
+                    exchange.reply(reply::CHUNKS_QUEUED.with_both(size.as_bytes(), &id.text()));
                 } else {
-                    exchange.reply(&[b"250 2.0.0 Ok: queued as ", &id.text()]);
+                    exchange.reply(reply::QUEUED.with(&id.text()));
                 }
                 self.errors = 0;
                 self.junk = 0;
                 return Event::NeedInput;
             }
-            Verdict::Refused { reason, reply } => (reason, reply),
-            Verdict::QueueWriteFailed => ("queue_write", b"451 4.3.0 Error: queue file write error"),
-            Verdict::StorageFull => ("storage_full", b"452 4.3.1 Insufficient system storage"),
+            Verdict::Refused { reason, reply } => {
+                exchange.reply_with_line(reply);
+                reason
+            }
+            Verdict::QueueWriteFailed => {
+                exchange.reply(&reply::QUEUE_WRITE_ERROR);
+                "queue_write"
+            }
+            Verdict::StorageFull => {
+                exchange.reply(&reply::INSUFFICIENT_STORAGE);
+                "storage_full"
+            }
         };
-        self.refuse(exchange, "END-OF-MESSAGE", refusal.0, &[refusal.1], Some(&transaction), None);
+        self.report(exchange, start, "END-OF-MESSAGE", reason, Some(&transaction.envelope.sender), None);
         self.after_reply(exchange).unwrap_or(Event::NeedInput)
     }
 
@@ -172,16 +182,14 @@ impl Session {
     pub fn time_out(&mut self, context: &mut Context<'_>, replies: &mut Vec<u8>) {
         let exchange = &mut Exchange::new(context, replies);
         self.mode = Mode::Over;
-        let settings = exchange.settings;
-        exchange.reply(&[b"421 4.4.2 ", &settings.myhostname, b" Error: timeout exceeded"]);
+        exchange.reply(&reply::TIMEOUT);
     }
 
     /// The server is going down: writes 421 4.3.2; close after sending.
     pub fn shut_down(&mut self, context: &mut Context<'_>, replies: &mut Vec<u8>) {
         let exchange = &mut Exchange::new(context, replies);
         self.mode = Mode::Over;
-        let settings = exchange.settings;
-        exchange.reply(&[b"421 4.3.2 ", &settings.myhostname, b" Service shutting down"]);
+        exchange.reply(&reply::SHUTTING_DOWN);
     }
 
     /// Octets of memory that grow with what the client sends: the beginning of a line, the envelope.
@@ -223,28 +231,34 @@ impl Session {
     pub(super) const fn offer(&self, settings: &Settings) -> Offer {
         // A binary body is full of bare newlines.
         let has_binarymime = !matches!(self.bare_newline(settings), BareNewline::Reject);
-        Offer { has_binarymime, message_size_limit: settings.message_size_limit }
+        Offer {
+            has_vrfy: !settings.disable_vrfy_command,
+            has_binarymime,
+            message_size_limit: settings.message_size_limit,
+            recipient_limit: settings.smtpd_recipient_limit,
+        }
     }
 
     pub(super) fn command(&mut self, exchange: &mut Exchange<'_>, line: &[u8], has_more: bool) -> Outcome {
         let (verb, argument) = match command::parse(line) {
             Command::Known(verb, argument) => (verb, argument),
             Command::Forbidden => {
-                self.refuse(exchange, "CONNECT", "forbidden_command", &[FORBIDDEN], None, None);
+                let refusal = Refusal::new("CONNECT", "forbidden_command", &reply::FORBIDDEN_COMMAND);
+                self.refuse(exchange, refusal);
                 return self.close();
             }
             Command::Unknown => {
-                return self.error(exchange, &[b"500 5.5.2 Error: command not recognized"]);
+                return self.error(exchange, &reply::NOT_RECOGNIZED);
             }
             Command::Empty | Command::Malformed => {
-                return self.error(exchange, &[b"500 5.5.2 Error: bad syntax"]);
+                return self.error(exchange, &reply::BAD_SYNTAX);
             }
-            Command::BadUtf8 => return self.error(exchange, &[b"500 5.5.2 Error: bad UTF-8 syntax"]),
+            Command::BadUtf8 => return self.error(exchange, &reply::BAD_UTF8),
         };
         let may_pipeline = self.origin.protocol == Protocol::Esmtp && !verb.ends_group();
         if has_more && !may_pipeline && exchange.settings.smtpd_forbid_unauth_pipelining {
-            let stage = verb.name();
-            self.refuse(exchange, stage, "unauthorized_pipelining", &[SYNCHRONIZATION], None, None);
+            let reply = &reply::UNAUTHORIZED_PIPELINING;
+            self.refuse(exchange, Refusal::new(verb.name(), "unauthorized_pipelining", reply));
             return self.close();
         }
         if verb.is_junk() {
@@ -257,24 +271,22 @@ impl Session {
             Verb::Rcpt => self.rcpt(exchange, argument),
             Verb::Data => self.data(exchange, argument),
             Verb::Bdat => self.bdat(exchange, argument),
-            Verb::Rset if !argument.is_empty() => self.error(exchange, &[b"501 5.5.4 Syntax: RSET"]),
+            Verb::Rset if !argument.is_empty() => self.error(exchange, &reply::RSET_SYNTAX),
             Verb::Rset => {
-                exchange.reply(&[b"250 2.0.0 Ok"]);
+                exchange.reply(&reply::OK);
                 let event = self.reset();
                 self.next_or(exchange, event)
             }
-            Verb::Noop => self.ok(exchange, &[b"250 2.0.0 Ok"]),
+            Verb::Noop => self.ok(exchange, &reply::OK),
             Verb::Vrfy => self.vrfy(exchange, argument),
-            Verb::Help => self.ok(exchange, &[HELP]),
-            Verb::Expn => self.error(exchange, &[b"502 5.5.1 EXPN command is disabled"]),
+            Verb::Help => self.ok(exchange, &reply::HELP),
+            Verb::Expn => self.error(exchange, &reply::EXPN_DISABLED),
             Verb::Quit => {
-                exchange.reply(&[b"221 2.0.0 Bye"]);
+                exchange.reply(&reply::BYE);
                 self.close()
             }
-            Verb::Auth => self.error(exchange, &[b"503 5.5.1 Error: authentication not enabled"]),
-            Verb::Starttls | Verb::Etrn => {
-                self.error(exchange, &[b"502 5.5.1 Error: command not implemented"])
-            }
+            Verb::Auth => self.error(exchange, &reply::AUTH_NOT_ENABLED),
+            Verb::Starttls | Verb::Etrn => self.error(exchange, &reply::NOT_IMPLEMENTED),
         }
     }
 
@@ -286,15 +298,15 @@ impl Session {
     }
 
     /// A reply that refuses nothing.
-    pub(super) fn ok(&mut self, exchange: &mut Exchange<'_>, text: &[&[u8]]) -> Outcome {
-        exchange.reply(text);
+    pub(super) fn ok<'r>(&mut self, exchange: &mut Exchange<'_>, reply: impl Into<Filled<'r>>) -> Outcome {
+        exchange.reply(reply);
         self.next(exchange)
     }
 
     /// A reply that counts as an error of the client's.
-    pub(super) fn error(&mut self, exchange: &mut Exchange<'_>, text: &[&[u8]]) -> Outcome {
+    pub(super) fn error<'r>(&mut self, exchange: &mut Exchange<'_>, reply: impl Into<Filled<'r>>) -> Outcome {
         self.errors += 1;
-        exchange.reply(text);
+        exchange.reply(reply);
         self.next(exchange)
     }
 
@@ -317,73 +329,11 @@ impl Session {
         let settings = exchange.settings;
         if self.errors >= settings.smtpd_hard_error_limit {
             self.mode = Mode::Over;
-            let text: [&[u8]; 3] = [b"421 4.7.0 ", &settings.myhostname, b" Error: too many errors"];
-            self.refuse(exchange, "CONNECT", "too_many_errors", &text, None, None);
+            self.refuse(exchange, Refusal::new("CONNECT", "too_many_errors", &reply::TOO_MANY_ERRORS));
             return Some(Event::Close);
         }
         let is_late =
             self.errors >= settings.smtpd_soft_error_limit && settings.smtpd_error_sleep_time_ms > 0;
         is_late.then_some(Event::Delay { milliseconds: settings.smtpd_error_sleep_time_ms })
     }
-
-    pub(super) fn refuse_parameter(
-        &mut self,
-        exchange: &mut Exchange<'_>,
-        verb: Verb,
-        error: ParameterError<'_>,
-    ) -> Outcome {
-        let text: &[u8] = match error {
-            ParameterError::Unsupported(option) => {
-                return self.error(exchange, &[b"555 5.5.4 Unsupported option: ", &reply::echo(option)]);
-            }
-            ParameterError::SizeTooBig | ParameterError::SizeOverflow => {
-                self.errors += 1;
-                let text: &[u8] = match error {
-                    ParameterError::SizeOverflow => {
-                        b"552 5.3.4 Message size exceeds file system imposed limit"
-                    }
-                    _ => b"552 5.3.4 Message size exceeds fixed limit",
-                };
-                self.refuse(exchange, verb.name(), "too_big", &[text], None, None);
-                return self.next(exchange);
-            }
-            ParameterError::SizeSyntax => b"501 5.5.4 Bad message size syntax",
-            ParameterError::SecondAuth => b"503 5.5.4 Error: multiple AUTH= options",
-            ParameterError::Ret => b"501 5.5.4 Bad RET parameter syntax",
-            ParameterError::EnvelopeId => b"501 5.5.4 Bad ENVID parameter syntax",
-            ParameterError::Notify => b"501 5.5.4 Error: Bad NOTIFY parameter syntax",
-            ParameterError::OriginalRecipient => b"501 5.5.4 Error: Bad ORCPT parameter syntax",
-        };
-        self.error(exchange, &[text])
-    }
-
-    pub(super) fn refuse_bare_newline(&self, exchange: &mut Exchange<'_>, stage: &'static str) {
-        let settings = exchange.settings;
-        let text: [&[u8]; 3] = [b"550 5.5.2 ", &settings.myhostname, b" Error: bare <LF> received"];
-        self.refuse(exchange, stage, "bare_newline", &text, None, None);
-    }
-
-    /// Writes a reply that is told to the observer as a refusal.
-    pub(super) fn refuse(
-        &self,
-        exchange: &mut Exchange<'_>,
-        stage: &'static str,
-        reason: &'static str,
-        text: &[&[u8]],
-        transaction: Option<&Transaction>,
-        recipient: Option<&[u8]>,
-    ) {
-        let start = exchange.replies.len();
-        exchange.reply(text);
-        let written = exchange.replies.get(start..).unwrap_or_default().trim_ascii_end();
-        let sender =
-            transaction.or(self.transaction.as_deref()).map(|transaction| &transaction.envelope.sender[..]);
-        exchange
-            .observer
-            .rejected(&self.origin, &Reject { stage, reason, reply: written, sender, recipient });
-    }
 }
-
-const FORBIDDEN: &[u8] = b"221 2.7.0 Error: I can break rules, too. Goodbye.";
-const SYNCHRONIZATION: &[u8] = b"554 5.5.0 Error: SMTP protocol synchronization";
-const HELP: &[u8] = b"214 2.0.0 HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT";

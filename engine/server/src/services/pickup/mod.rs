@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{self, Receiver, Sender};
 use mailrace_core::record::submission::{Header, Submission};
+use mailrace_core::smtp::reply;
 use mailrace_core::{Envelope, Origin, Protocol, Recipient, Submitter};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, ReadFlags, WatchFlags};
@@ -640,7 +641,7 @@ impl Round {
             }
             SubmissionState::NoRoom => {
                 self.numbers.deferred.add(1);
-                self.say_of(DEFERRED, &active, b"452 4.3.1 Insufficient system storage");
+                self.say_of(DEFERRED, &active, &reply::INSUFFICIENT_STORAGE.line());
                 self.not_before = now + NO_ROOM_PAUSE;
                 self.fresh.add(active.owner, name);
             }

@@ -7,7 +7,7 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 use mailrace_core::Origin;
 use mailrace_core::envelope::Speaker;
-use mailrace_core::smtp::{Context, Event, Session, Verdict};
+use mailrace_core::smtp::{Context, Event, Session, Verdict, reply};
 use mailrace_io::{ConnectionId, Instant, ReceiveEnd};
 use mailrace_spool::Spool;
 
@@ -17,7 +17,6 @@ use crate::worker::connections::BACKLOG_SIZE;
 use crate::worker::engine::Engine;
 use crate::worker::incoming::Incoming;
 use crate::worker::intake::{Advance, Sender, Work};
-use crate::worker::room::PLACES_BUSY;
 use crate::worker::tag::Source;
 
 /// Octets of content that a message may hold in memory before they go to the spool as a chunk.
@@ -55,14 +54,14 @@ impl<S: Spool> Engine<S> {
             // There is no slot in which it could wait if it owes.
             self.accounts.charge(id.slot, CONNECTION_COST, allowance, self.now);
             self.accounts.leave(id.slot);
-            self.turn_away(&mut connection, b"421 4.3.2 ", b" All server ports are busy");
+            self.turn_away(&mut connection, &reply::ALL_PORTS_BUSY);
         } else if is_charged && limit > 0 && connections > limit {
             self.telemetry.too_many_connections(connection.session.origin());
             // If it owes, it is told so when it has waited: a client that is refused at once reconnects at once. It is not
             // counted while it does: places that its client has given back are free again.
             self.charge(&mut connection, CONNECTION_COST);
             self.accounts.leave(id.slot);
-            self.turn_away(&mut connection, b"421 4.7.0 ", b" Error: too many connections");
+            self.turn_away(&mut connection, &reply::TOO_MANY_CONNECTIONS);
         } else {
             self.charge(&mut connection, CONNECTION_COST);
             let mut context = self.context(id.slot);
@@ -362,7 +361,7 @@ impl<S: Spool> Engine<S> {
         self.drain(connection);
         // It lent its place.
         if connection.waits.is_turned_away && !connection.waits.for_close {
-            self.turn_away(connection, PLACES_BUSY.0, PLACES_BUSY.1);
+            self.turn_away(connection, &reply::PLACE_GIVEN_UP);
             self.end_soon(connection);
         }
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use mailrace_core::envelope::Speaker;
-use mailrace_core::smtp::Verdict;
+use mailrace_core::smtp::{Verdict, reply};
 use mailrace_core::{Envelope, Origin};
 use mailrace_spool::Spool;
 
@@ -189,7 +189,7 @@ impl<S: Spool> Engine<S> {
     fn advance_submission(&mut self, mut submission: Box<Submission<S::Draft>>) {
         let size_max = self.settings.smtp.message_size_limit;
         if size_max > 0 && submission.received > size_max {
-            let reply = b"552 5.3.4 Error: message file too big"[..].into();
+            let reply = reply::MESSAGE_TOO_BIG.line();
             return self.end_submission(submission, &Verdict::Refused { reason: "too_big", reply });
         }
         let Submission { start, message, is_whole, .. } = &mut *submission;
@@ -279,7 +279,7 @@ impl<S: Spool> Engine<S> {
             }
             Verdict::StorageFull => SubmissionState::NoRoom,
             Verdict::Queued(_) | Verdict::QueueWriteFailed => {
-                SubmissionState::Deferred(b"451 4.3.0 Error: queue file write error"[..].into())
+                SubmissionState::Deferred(reply::QUEUE_WRITE_ERROR.line().into())
             }
         };
         submission.start.report.tell(state);
