@@ -1,4 +1,4 @@
-//! The passes over the body: its lines, and the structure that they have.
+//! The passes over the lines of a body.
 
 use super::checks::{Act, Subject};
 use super::field_kind::FieldKind;
@@ -6,9 +6,8 @@ use super::output::Output;
 use super::rejection::{Halt, Rejection};
 use super::settings::{Checks, Settings};
 use super::{Cleanup, Surroundings};
-use crate::envelope::{BodyType, Envelope};
 use crate::lookup::Maps;
-use crate::message::header::{Field, find_crlf};
+use crate::message::header::find_crlf;
 use crate::message::mime::Place;
 use crate::smtp::reply;
 
@@ -49,54 +48,7 @@ impl Checks {
     }
 }
 
-impl Settings {
-    /// Whether any pass wants to know the content's structure. Fields of parts are treated like any other, as in
-    /// Postfix; but binary content, which Postfix does not take, is left alone if nothing has to be found in it.
-    pub(super) const fn follows_structure(&self, envelope: &Envelope) -> bool {
-        let is_binary = matches!(envelope.body, BodyType::BinaryMime);
-        !self.mime.is_disabled && (!is_binary || self.checks.is_any() || self.is_structure_judged())
-    }
-
-    /// Whether content is refused for its structure.
-    const fn is_structure_judged(&self) -> bool {
-        let mime = &self.mime;
-        mime.strict_encoding_domain || mime.strict_7bit_headers || mime.strict_8bit_body
-    }
-}
-
 impl Cleanup {
-    /// Takes what a field says about the structure.
-    pub(super) fn note_structure(
-        &mut self,
-        surroundings: &Surroundings<'_, '_>,
-        kind: FieldKind,
-        field: &Field<'_>,
-    ) -> Result<(), Halt> {
-        let settings = surroundings.settings;
-        let is_judged = !self.decisions.is_settled;
-        if settings.mime.strict_7bit_headers && is_judged && !field.raw.is_ascii() {
-            return Err(Rejection::Improper(&reply::EIGHT_BIT_HEADER).into());
-        }
-        match kind {
-            FieldKind::ContentType => {
-                let mime = &settings.mime;
-                let opened =
-                    self.structure.content_type(field.body(), mime.nesting_limit, mime.boundary_length_limit);
-                let checks = &settings.checks;
-                let is_refused = settings.is_structure_judged()
-                    || !(checks.header.is_empty()
-                        && checks.mime_header.is_empty()
-                        && checks.nested_header.is_empty());
-                if opened.is_err() && is_refused && is_judged {
-                    return Err(Rejection::Improper(&reply::MIME_NESTING).into());
-                }
-            }
-            FieldKind::ContentTransferEncoding => self.structure.content_transfer_encoding(field.body()),
-            _ => {}
-        }
-        Ok(())
-    }
-
     /// Whether no pass has to see more of the body.
     pub(super) fn is_body_transparent(&self, settings: &Settings) -> bool {
         let is_checked = !self.decisions.is_settled;
@@ -172,18 +124,6 @@ impl Cleanup {
         }
         output.keep(*at, *at + end);
         *at += end;
-    }
-
-    /// The pass that refuses octets (`message_reject_characters`).
-    pub(super) fn refuse_characters(&self, settings: &Settings, text: &[u8]) -> Result<(), Halt> {
-        match &settings.message_reject_characters {
-            Some(refused)
-                if !self.decisions.is_settled && text.iter().any(|octet| refused.contains(*octet)) =>
-            {
-                Err(Rejection::Improper(&reply::DISALLOWED_CHARACTER).into())
-            }
-            _ => Ok(()),
-        }
     }
 
     fn body_record<'a>(

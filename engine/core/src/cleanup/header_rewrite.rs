@@ -2,17 +2,41 @@
 
 use bumpalo::collections::Vec as ArenaVec;
 
-use super::Surroundings;
 use super::canonical::{AddressClass, map_address};
+use super::field::OneField;
 use super::field_kind::Party;
 use super::field_text::{emitted, fold};
+use super::settings::Settings;
+use super::{Cleanup, Surroundings};
 use crate::address::{AddressList, Part, RewriteContext, plain_addresses, rewrite, scan, write_tokens};
 use crate::lookup::LookupError;
+
+impl Cleanup {
+    /// The field with its addresses rewritten, as it goes into the queue; `None` if it has none, or none changes.
+    pub(super) fn header_rewrite<'a>(
+        &self,
+        surroundings: &Surroundings<'_, 'a>,
+        field: &OneField<'_, 'a>,
+    ) -> Result<Option<&'a [u8]>, LookupError> {
+        let settings = surroundings.settings;
+        let (Some(party), Some(context)) = (field.kind.party(), self.context(settings)) else {
+            return Ok(None);
+        };
+        let text = field.text(surroundings.arena, settings);
+        header_rewrite(surroundings, context, party, text, field.name().len())
+    }
+
+    /// What addresses of this message's header section are completed with; `None`: they are left alone.
+    pub(super) fn context<'a>(&self, settings: &'a Settings) -> Option<&'a RewriteContext> {
+        let rewriting = settings.rewriting.as_ref();
+        if self.is_local_context { Some(&rewriting.local) } else { rewriting.remote.as_ref() }
+    }
+}
 
 /// The field with all its addresses rewritten, as it goes into the queue; `None` if none of them changes.
 ///
 /// `logical`: the field as one text; `name_size`: octets of it before the colon.
-pub(super) fn header_rewrite<'a>(
+fn header_rewrite<'a>(
     surroundings: &Surroundings<'_, 'a>,
     context: &'a RewriteContext,
     party: Party,

@@ -2,16 +2,42 @@
 
 use bumpalo::collections::Vec as ArenaVec;
 
-use super::Surroundings;
+use super::envelope_sender::envelope_sender;
 use super::field_kind::{FieldKind, Seen};
-use super::recipients::envelope_sender;
+use super::output::Output;
+use super::rejection::Halt;
+use super::{Cleanup, Surroundings};
 use crate::address::quote_onto;
 use crate::lookup::LookupError;
 use crate::message::date::{write_date, write_stamp};
+use crate::message::header::{Item, next_item};
+use crate::message::mime::Place;
 use crate::queue_id::QueueId;
 
+impl Cleanup {
+    /// Adds at the end of the message's own header section what is missing.
+    pub(super) fn missing_headers<'a>(
+        &mut self,
+        surroundings: &Surroundings<'_, 'a>,
+        output: &mut Output<'a>,
+    ) -> Result<(), Halt> {
+        let settings = surroundings.settings;
+        let is_wanted = self.context(settings).is_some() || settings.always_add_missing_headers;
+        if self.structure.place() == Place::Primary && is_wanted {
+            let added = missing_headers(surroundings, self.id, self.seen)?;
+            if let Item::Field(field) = next_item(added, true)
+                && FieldKind::of(field.name()) == FieldKind::MessageId
+            {
+                self.note_message_id(field.body());
+            }
+            output.write(added);
+        }
+        Ok(())
+    }
+}
+
 /// The fields that are missing, each with its line end; empty when none is.
-pub(super) fn missing_headers<'a>(
+fn missing_headers<'a>(
     surroundings: &Surroundings<'_, 'a>,
     id: QueueId,
     seen: Seen,

@@ -10,6 +10,8 @@ use crate::lookup::Maps;
 use crate::message::date::Zone;
 use crate::octet_table::OctetTable;
 
+use super::drop_headers::FieldNames;
+
 /// Settings of the cleanup passes, shared by all messages; replaced as a whole on reload.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -146,6 +148,11 @@ pub struct Checks {
 }
 
 impl Settings {
+    /// Octets of a field that has no end, after which its front goes out.
+    pub(super) const fn cut_field_size(&self) -> usize {
+        self.header_size_limit + self.line_length_limit
+    }
+
     /// Whether any table may have to be waited for.
     pub(super) fn may_wait(&self) -> bool {
         let Checks { header, mime_header, nested_header, body, .. } = &self.checks;
@@ -174,34 +181,6 @@ pub struct Mime {
     pub strict_8bit_body: bool,
     /// Note content that says it is beyond ASCII.
     pub detects_8bit: bool,
-}
-
-/// A set of names of fields, in any case.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FieldNames {
-    names: Vec<Vec<u8>>,
-    /// A bit for each size that a name has, modulo 64: most fields are told by it.
-    sizes: u64,
-}
-
-impl FieldNames {
-    /// Whether it is in it.
-    #[must_use]
-    pub fn has(&self, name: &[u8]) -> bool {
-        self.sizes & size_bit(name) != 0 && self.names.iter().any(|known| name.eq_ignore_ascii_case(known))
-    }
-}
-
-const fn size_bit(name: &[u8]) -> u64 {
-    1 << (name.len() % 64)
-}
-
-impl<Name: AsRef<[u8]>> FromIterator<Name> for FieldNames {
-    fn from_iter<Names: IntoIterator<Item = Name>>(names: Names) -> Self {
-        let names: Vec<Vec<u8>> = names.into_iter().map(|name| name.as_ref().to_vec()).collect();
-        let sizes = names.iter().fold(0, |sizes, name| sizes | size_bit(name));
-        Self { names, sizes }
-    }
 }
 
 /// A set of octets.
@@ -282,22 +261,6 @@ impl Default for Settings {
             message_reject_characters: None,
             detects_smtputf8: true,
             zone: Zone::default(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_fields_match_in_any_case() {
-        let long = "x".repeat(66);
-        let names: FieldNames = ["Bcc", "return-path", &long].into_iter().collect();
-        for (name, is_in) in
-            [("bcc", true), ("RETURN-path", true), ("to", false), ("bcd", false), (&long, true)]
-        {
-            assert_eq!(names.has(name.as_bytes()), is_in, "{name}");
         }
     }
 }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::*;
 use crate::Timestamp;
-use crate::address::Rewriting;
+use crate::address::{RewriteContext, Rewriting};
 use crate::envelope::{Protocol, Recipient};
 use crate::record::envelope::{decode, encode};
 use proptest::prelude::*;

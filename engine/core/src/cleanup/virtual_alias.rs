@@ -8,6 +8,7 @@ use bumpalo::collections::Vec as ArenaVec;
 use super::Surroundings;
 use super::rejection::{Halt, Rejection};
 use crate::address::quoted;
+use crate::envelope::Notify;
 use crate::lookup::{Extension, LookupError, Ticket};
 
 /// What is known of a message's aliases while its tables are asked: a chain of them is not walked again from its start
@@ -129,4 +130,12 @@ pub(super) fn expand<'a>(
         index += 1;
     }
     unanswered.map_or(Ok(addresses), |ticket| Err(Halt::Pending(ticket)))
+}
+
+/// An alias was delivered to when it was replaced: nobody reports success again.
+pub(super) fn without_success(notify: Notify) -> Notify {
+    if notify == Notify::SUCCESS {
+        return Notify::NEVER;
+    }
+    Notify::from_bits(notify.bits() & !Notify::SUCCESS.bits())
 }

@@ -17,8 +17,10 @@ const RCPT: &str = "engine/core/src/smtp/server/rcpt.rs";
 const DATA: &str = "engine/core/src/smtp/server/data.rs";
 const BDAT: &str = "engine/core/src/smtp/server/bdat.rs";
 const HELLO: &str = "engine/core/src/smtp/server/hello.rs";
-const CLEANUP: &str = "engine/core/src/cleanup/mod.rs";
-const RECIPIENTS: &str = "engine/core/src/cleanup/recipients.rs";
+const FIELD: &str = "engine/core/src/cleanup/field.rs";
+const HOP_COUNT: &str = "engine/core/src/cleanup/hop_count.rs";
+const ENVELOPE_RECIPIENT: &str = "engine/core/src/cleanup/envelope_recipient.rs";
+const RECIPIENT_DEDUPE: &str = "engine/core/src/cleanup/recipient_dedupe.rs";
 const ALIASES: &str = "engine/core/src/cleanup/virtual_alias.rs";
 const INTAKE: &str = "engine/server/src/worker/intake.rs";
 const CONNECTIONS: &str = "engine/server/src/worker/connections.rs";
@@ -45,7 +47,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "recipient-forgotten",
         what: "one recipient of many is forgotten when their table grows",
-        file: RECIPIENTS,
+        file: RECIPIENT_DEDUPE,
         before: "            self.grow(is_whole, limit);\n",
         after: "            self.grow(is_whole, limit);\n            if self.recipients.len() > 100 {\n                return;\n            }\n",
         check: Seeds(2000),
@@ -53,7 +55,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "orcpt-of-another",
         what: "a recipient gets the ORCPT of the first one",
-        file: RECIPIENTS,
+        file: ENVELOPE_RECIPIENT,
         before: "        dsn_original: recipient.dsn_original.as_deref(),\n    });\n    for recipient in given",
         after: "        dsn_original: surroundings.envelope.recipients.first().and_then(|first| first.dsn_original.as_deref()),\n    });\n    for recipient in given",
         check: Seeds(200),
@@ -61,7 +63,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "duplicate-by-case",
         what: "a recipient that is written in another case counts as another one",
-        file: RECIPIENTS,
+        file: RECIPIENT_DEDUPE,
         before: "    eq_ignoring_case(one.address, other.address)\n",
         after: "    one.address == other.address\n",
         check: Seeds(200),
@@ -109,7 +111,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "hop-limit",
         what: "a message with as many hops as hopcount_limit is taken",
-        file: CLEANUP,
+        file: HOP_COUNT,
         before: "self.hops >= settings.hopcount_limit",
         after: "self.hops > settings.hopcount_limit",
         check: Seeds(2000),
@@ -117,7 +119,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "cut-field-line-end",
         what: "a field that is cut has no line end",
-        file: CLEANUP,
+        file: FIELD,
         before: "    if !field.raw.get(..end).unwrap_or_default().ends_with(b\"\\r\\n\") {",
         after: "    if end > 4000 && !field.raw.get(..end).unwrap_or_default().ends_with(b\"\\r\\n\") {",
         check: Seeds(2000),
@@ -181,7 +183,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "notify-after-alias",
         what: "success is reported again for a recipient that an alias has replaced",
-        file: RECIPIENTS,
+        file: ALIASES,
         before: "Notify::from_bits(notify.bits() & !Notify::SUCCESS.bits())",
         after: "notify",
         check: Seeds(2000),
@@ -421,7 +423,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "notify-ignored",
         what: "the same recipient with another NOTIFY is taken for a duplicate",
-        file: RECIPIENTS,
+        file: RECIPIENT_DEDUPE,
         before: "                && one.notify == other.notify\n",
         after: "",
         check: Seeds(1000),
@@ -613,7 +615,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "probe-stops",
         what: "recipients are looked for at one place of their table only",
-        file: RECIPIENTS,
+        file: RECIPIENT_DEDUPE,
         before: "            slot = (slot + 1) & mask;\n",
         after: "            break;\n",
         check: Seeds(2000),
@@ -621,7 +623,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "grow-forgets-last",
         what: "the recipient that was added last is forgotten when their table grows, and may come again",
-        file: RECIPIENTS,
+        file: RECIPIENT_DEDUPE,
         before: "0..self.recipients.len().min(limit) {",
         after: "0..self.recipients.len().min(limit) - 1 {",
         check: OF_MANY,
@@ -629,7 +631,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "duplicate-limit",
         what: "one recipient more than duplicate_filter_limit is remembered",
-        file: RECIPIENTS,
+        file: RECIPIENT_DEDUPE,
         before: "        if self.recipients.len() < limit {\n",
         after: "        if self.recipients.len() <= limit {\n",
         check: OF_MANY,

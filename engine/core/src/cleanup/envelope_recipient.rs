@@ -1,0 +1,103 @@
+//! The pass over the recipients: each is completed and mapped, and goes through the passes for aliases, duplicates and
+//! copies.
+
+use bumpalo::collections::Vec as ArenaVec;
+
+use super::Surroundings;
+use super::auto_bcc::auto_bcc;
+use super::canonical::{AddressClass, envelope_address};
+use super::recipient_dedupe::Distinct;
+use super::rejection::Halt;
+use super::virtual_alias;
+use crate::envelope::{Notify, QueuedRecipient};
+
+/// The recipients after all passes, copies included.
+///
+/// `added`: addresses that checks added (BCC).
+pub(super) fn envelope_recipients<'a>(
+    surroundings: &Surroundings<'_, 'a>,
+    progress: &mut virtual_alias::Progress,
+    sender: &'a [u8],
+    added: impl Iterator<Item = &'a [u8]>,
+) -> Result<ArenaVec<'a, QueuedRecipient<'a>>, Halt> {
+    let settings = surroundings.settings;
+    let given = &surroundings.envelope.recipients;
+    let mut all = Recipients::new(surroundings, progress, given.len() + 1);
+    if let Some(copy) = auto_bcc(surroundings, &settings.bcc.sender_maps, sender)? {
+        all.add_copy(copy)?;
+    }
+    let mut unanswered = None;
+    let given = given.iter().map(|recipient| QueuedRecipient {
+        address: &recipient.address,
+        original: recipient.original(),
+        notify: recipient.notify,
+        dsn_original: recipient.dsn_original.as_deref(),
+    });
+    for recipient in given {
+        match all.add_given(recipient) {
+            // The questions about the others are asked meanwhile.
+            Err(Halt::Pending(ticket)) => unanswered = unanswered.or(Some(ticket)),
+            result => result?,
+        }
+    }
+    if let Some(ticket) = unanswered {
+        return Err(Halt::Pending(ticket));
+    }
+    if !settings.bcc.always.is_empty() && !all.distinct.is_empty() {
+        all.add_copy(&settings.bcc.always)?;
+    }
+    for copy in added {
+        all.add_copy(copy)?;
+    }
+    Ok(all.distinct.into_all())
+}
+
+/// The recipients so far.
+struct Recipients<'c, 's, 'a> {
+    surroundings: &'c Surroundings<'s, 'a>,
+    progress: &'c mut virtual_alias::Progress,
+    distinct: Distinct<'a>,
+}
+
+impl<'c, 's, 'a> Recipients<'c, 's, 'a> {
+    fn new(
+        surroundings: &'c Surroundings<'s, 'a>,
+        progress: &'c mut virtual_alias::Progress,
+        expected: usize,
+    ) -> Self {
+        let distinct = Distinct::new(surroundings.arena, surroundings.settings, expected);
+        Self { surroundings, progress, distinct }
+    }
+
+    /// Adds a recipient of the envelope, and who gets a copy because of it.
+    fn add_given(&mut self, recipient: QueuedRecipient<'a>) -> Result<(), Halt> {
+        let class = AddressClass::EnvelopeRecipient;
+        let address = envelope_address(self.surroundings, class, recipient.address)?;
+        self.add(QueuedRecipient { address, ..recipient })?;
+        match auto_bcc(self.surroundings, &self.surroundings.settings.bcc.recipient_maps, address)? {
+            Some(copy) => self.add_copy(copy),
+            None => Ok(()),
+        }
+    }
+
+    fn add(&mut self, recipient: QueuedRecipient<'a>) -> Result<(), Halt> {
+        if self.surroundings.settings.virtual_alias.maps.is_empty() {
+            self.distinct.add(recipient);
+            return Ok(());
+        }
+        let addresses = virtual_alias::expand(self.surroundings, self.progress, recipient.address)?;
+        let is_expanded = addresses.as_slice() != [recipient.address];
+        let notify =
+            if is_expanded { virtual_alias::without_success(recipient.notify) } else { recipient.notify };
+        for address in addresses {
+            self.distinct.add(QueuedRecipient { address, notify, ..recipient });
+        }
+        Ok(())
+    }
+
+    /// Adds the recipient of a copy, which nobody is told about.
+    fn add_copy(&mut self, given: &'a [u8]) -> Result<(), Halt> {
+        let address = envelope_address(self.surroundings, AddressClass::EnvelopeRecipient, given)?;
+        self.add(QueuedRecipient { address, original: address, notify: Notify::NEVER, dsn_original: None })
+    }
+}

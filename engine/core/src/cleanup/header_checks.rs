@@ -1,0 +1,63 @@
+//! The pass that looks fields up in tables of what is not wanted (header_checks(5)).
+
+use super::checks::{Act, Subject};
+use super::field::OneField;
+use super::field_text::{emitted, logical};
+use super::output::Output;
+use super::rejection::Halt;
+use super::strip_characters;
+use super::{Cleanup, Surroundings};
+use crate::message::header::{Item, next_item};
+
+impl Cleanup {
+    /// Does with a field of the input what its entry says; false if that is to drop it.
+    pub(super) fn header_checks<'a>(
+        &mut self,
+        surroundings: &mut Surroundings<'_, 'a>,
+        output: &mut Output<'a>,
+        field: &mut OneField<'_, 'a>,
+    ) -> Result<bool, Halt> {
+        let (arena, settings) = (surroundings.arena, surroundings.settings);
+        let Some(maps) = settings.checks.of(field.place, field.kind) else { return Ok(true) };
+        let text = field.text(arena, settings);
+        match self.check(surroundings, maps, Subject::Header, text)? {
+            Act::Keep => {}
+            Act::Drop => return Ok(false),
+            Act::Prepend(text) => output.write(emitted(arena, text, settings.header_size_limit)),
+            Act::Replace(text) => field.replace(text),
+        }
+        Ok(true)
+    }
+
+    /// A field that is not of the input.
+    pub(super) fn own_field<'a>(
+        &mut self,
+        surroundings: &mut Surroundings<'_, 'a>,
+        output: &mut Output<'a>,
+        raw: &'a [u8],
+    ) -> Result<(), Halt> {
+        let settings = surroundings.settings;
+        let checks = &settings.checks.header;
+        let raw = strip_characters(surroundings.arena, settings, raw);
+        self.refuse_characters_of_lines(settings, raw)?;
+        if let Item::Field(field) = next_item(raw, true)
+            && !checks.is_empty()
+        {
+            let text =
+                logical(surroundings.arena, &field, settings.header_size_limit, settings.line_length_limit);
+            match self.check(surroundings, checks, Subject::Header, text)? {
+                Act::Keep => {}
+                Act::Drop => return Ok(()),
+                Act::Replace(text) => {
+                    output.write(emitted(surroundings.arena, text, settings.header_size_limit));
+                    return Ok(());
+                }
+                Act::Prepend(text) => {
+                    output.write(emitted(surroundings.arena, text, settings.header_size_limit));
+                }
+            }
+        }
+        output.write(raw);
+        Ok(())
+    }
+}
