@@ -8,9 +8,8 @@ use core::net::IpAddr;
 use bumpalo::Bump;
 
 use super::path::literal_address;
-use crate::Sharer;
 use crate::case::comparable_domain;
-use crate::lookup::{LookupError, Maps};
+use crate::lookup::{Asker, LookupError, Maps};
 
 /// The domains that strangers may send to.
 #[derive(Clone, Debug, Default)]
@@ -87,16 +86,17 @@ impl Domains {
         self.tables.push((entry, tables));
     }
 
-    /// Whether `domain` is one of them. `sharer`: on whose behalf tables are asked.
+    /// Whether `domain` is one of them. `asker`: on whose behalf tables are asked.
     ///
     /// # Errors
     /// [`LookupError`] of a table.
-    pub fn contains(&self, domain: &[u8], sharer: Sharer) -> Result<bool, LookupError> {
+    pub fn contains<'q>(&self, domain: &[u8], asker: impl Into<Asker<'q>>) -> Result<bool, LookupError> {
+        let asker = asker.into();
         let named = self.named(domain);
         let tables =
             self.tables.iter().take_while(|(table, _)| named.is_none_or(|name| table.place < name.place));
         for (entry, maps) in tables {
-            if self.is_in(maps, domain, sharer)? {
+            if self.is_in(maps, domain, asker)? {
                 return Ok(!entry.is_excluded);
             }
         }
@@ -133,13 +133,13 @@ impl Domains {
         whole.into_iter().chain(parents).min_by_key(|entry| entry.place).copied()
     }
 
-    fn is_in(&self, maps: &Maps, domain: &[u8], sharer: Sharer) -> Result<bool, LookupError> {
+    fn is_in(&self, maps: &Maps, domain: &[u8], asker: Asker<'_>) -> Result<bool, LookupError> {
         let arena = Bump::new();
-        if maps.find(&arena, domain, sharer)?.is_some() {
+        if maps.find(&arena, domain, asker)?.is_some() {
             return Ok(true);
         }
         for parent in parents(self.subdomains, domain) {
-            if maps.find_part(&arena, parent, sharer)?.is_some() {
+            if maps.find_part(&arena, parent, asker)?.is_some() {
                 return Ok(true);
             }
         }
@@ -186,6 +186,7 @@ fn parents(subdomains: Subdomains, domain: &[u8]) -> impl Iterator<Item = &[u8]>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Sharer;
     use crate::lookup::LookupTable;
     use alloc::sync::Arc;
 

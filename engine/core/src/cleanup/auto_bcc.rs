@@ -1,11 +1,11 @@
 //! The pass that adds recipients of copies: by the reverse-path, by each recipient, and always.
 
-use super::Surroundings;
+use super::Passes;
 use crate::lookup::{KeyForm, LookupError, Maps};
 
 /// Who gets a copy by a table; the extension of `address` is not kept.
 pub(super) fn auto_bcc<'a>(
-    surroundings: &Surroundings<'_, 'a>,
+    surroundings: &Passes<'_, 'a>,
     maps: &'a Maps,
     address: &'a [u8],
 ) -> Result<Option<&'a [u8]>, LookupError> {

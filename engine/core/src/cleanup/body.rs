@@ -5,7 +5,7 @@ use super::field_kind::FieldKind;
 use super::output::Output;
 use super::rejection::{Halt, Rejection};
 use super::settings::{Checks, Settings};
-use super::{Cleanup, Surroundings};
+use super::{Cleanup, Passes};
 use crate::lookup::Maps;
 use crate::message::header::find_crlf;
 use crate::message::mime::Place;
@@ -64,7 +64,7 @@ impl Cleanup {
     /// True: something else than a line of a body comes, or nothing more is to be done.
     pub(super) fn body_lines<'a>(
         &mut self,
-        surroundings: &mut Surroundings<'_, 'a>,
+        surroundings: &mut Passes<'_, 'a>,
         output: &mut Output<'a>,
         input: &'a [u8],
         at: &mut usize,
@@ -128,7 +128,7 @@ impl Cleanup {
 
     fn body_record<'a>(
         &mut self,
-        surroundings: &mut Surroundings<'_, 'a>,
+        surroundings: &mut Passes<'_, 'a>,
         output: &mut Output<'a>,
         record: Record<'a>,
         at: usize,

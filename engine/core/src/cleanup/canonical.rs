@@ -2,7 +2,7 @@
 
 use bumpalo::collections::Vec as ArenaVec;
 
-use super::Surroundings;
+use super::Passes;
 use super::settings::{Canonical, Classes, Masquerade};
 use crate::address::{Rewriting, is_complete, quoted, respelled, rewrite, unquoted};
 use crate::lookup::{AddressLookup, Extension, LookupError};
@@ -32,7 +32,7 @@ impl Classes {
 
 /// `address` (external form) after all tables that rewrite one address to one. The same slice if nothing changes.
 pub(super) fn map_address<'a>(
-    surroundings: &Surroundings<'_, 'a>,
+    surroundings: &Passes<'_, 'a>,
     class: AddressClass,
     address: &'a [u8],
 ) -> Result<&'a [u8], LookupError> {
@@ -59,7 +59,7 @@ pub(super) fn map_address<'a>(
 
 /// An envelope's address (internal form): completed, then mapped.
 pub(super) fn envelope_address<'a>(
-    surroundings: &Surroundings<'_, 'a>,
+    surroundings: &Passes<'_, 'a>,
     class: AddressClass,
     address: &'a [u8],
 ) -> Result<&'a [u8], LookupError> {
@@ -74,7 +74,7 @@ pub(super) fn envelope_address<'a>(
 }
 
 /// An address of an envelope or a check (internal form), completed as ours.
-pub(super) fn complete<'a>(surroundings: &Surroundings<'_, 'a>, address: &'a [u8]) -> &'a [u8] {
+pub(super) fn complete<'a>(surroundings: &Passes<'_, 'a>, address: &'a [u8]) -> &'a [u8] {
     if address.is_empty() || is_complete(address) {
         return address;
     }
@@ -83,22 +83,22 @@ pub(super) fn complete<'a>(surroundings: &Surroundings<'_, 'a>, address: &'a [u8
     unquoted(arena, rewrite(arena, rules, local, quoted(arena, address)))
 }
 
-impl<'a> Surroundings<'_, 'a> {
+impl<'a> Passes<'_, 'a> {
     /// What lookups of addresses need.
-    pub(super) fn lookup(&self) -> AddressLookup<'a> {
+    pub(super) fn lookup(&self) -> AddressLookup<'_, 'a> {
         AddressLookup {
             arena: self.arena,
             rewriting: &self.settings.rewriting,
             destinations: &self.settings.destinations,
             recipient_delimiter: &self.settings.recipient_delimiter,
-            sharer: self.origin.sharer(),
+            asker: self.asker(),
         }
     }
 }
 
 /// Asks for the answer again until there is none, or it is the question. One without end is no error: it stops.
 fn canonical<'a>(
-    surroundings: &Surroundings<'_, 'a>,
+    surroundings: &Passes<'_, 'a>,
     canonical: &'a Canonical,
     address: &'a [u8],
 ) -> Result<&'a [u8], LookupError> {
@@ -123,11 +123,7 @@ fn canonical<'a>(
 }
 
 /// `user@host.domain` as `user@domain`, if the domain is one that hides its hosts.
-fn masquerade<'a>(
-    surroundings: &Surroundings<'_, 'a>,
-    masquerade: &Masquerade,
-    address: &'a [u8],
-) -> &'a [u8] {
+fn masquerade<'a>(surroundings: &Passes<'_, 'a>, masquerade: &Masquerade, address: &'a [u8]) -> &'a [u8] {
     let Some(at) = memchr::memrchr(b'@', address) else { return address };
     let (local, domain) = address.split_at_checked(at).unwrap_or_default();
     let domain = domain.get(1..).unwrap_or_default();

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::rejection::{Halt, Rejection};
-use super::{Cleanup, Notice, Surroundings};
+use super::{Cleanup, Notice, Passes};
 use crate::lookup::Maps;
 use crate::message::header::field_name;
 
@@ -56,7 +56,7 @@ impl Cleanup {
     /// Looks up a field or line and does what its entry says.
     pub(super) fn check<'a>(
         &mut self,
-        surroundings: &mut Surroundings<'_, 'a>,
+        surroundings: &mut Passes<'_, 'a>,
         maps: &'a Maps,
         subject: Subject,
         text: &[u8],
@@ -64,7 +64,7 @@ impl Cleanup {
         if maps.is_empty() || self.decisions.is_settled {
             return Ok(Act::Keep);
         }
-        match maps.find(surroundings.arena, text, surroundings.origin.sharer())? {
+        match maps.find(surroundings.arena, text, surroundings.asker())? {
             Some(action) => self.act(surroundings, action, subject, text),
             None => Ok(Act::Keep),
         }
@@ -72,7 +72,7 @@ impl Cleanup {
 
     fn act<'a>(
         &mut self,
-        surroundings: &mut Surroundings<'_, 'a>,
+        surroundings: &mut Passes<'_, 'a>,
         action: &'a [u8],
         subject: Subject,
         text: &[u8],

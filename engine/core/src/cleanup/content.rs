@@ -6,7 +6,7 @@ use super::mailbox_line::{MailboxLine, mailbox_line};
 use super::output::Output;
 use super::received::continuation;
 use super::rejection::{Halt, Rejection};
-use super::{Cleanup, Part, Surroundings};
+use super::{Cleanup, Part, Passes};
 use crate::message::header::{Field, Item, field_name, next_item};
 use crate::message::mime::Place;
 
@@ -54,14 +54,14 @@ impl<'a> Walk<'a> {
 impl Cleanup {
     pub(super) fn content_at_once<'a>(
         &mut self,
-        surroundings: &mut Surroundings<'_, 'a>,
+        surroundings: &mut Passes<'_, 'a>,
         input: &'a [u8],
         is_whole: bool,
     ) -> Result<Part<'a>, Halt> {
         let mut result = self.advance(surroundings, input, is_whole);
         if let Err(Halt::Rejected(_)) = result {
             // What is wrong with the envelope is said first.
-            match self.envelope(&mut surroundings.reborrow()) {
+            match self.envelope_passes(surroundings) {
                 Err(Halt::Rejected(Rejection::NoRecipients)) | Ok(_) => {}
                 Err(halt) => result = Err(halt),
             }
@@ -71,7 +71,7 @@ impl Cleanup {
 
     fn advance<'a>(
         &mut self,
-        surroundings: &mut Surroundings<'_, 'a>,
+        surroundings: &mut Passes<'_, 'a>,
         input: &'a [u8],
         is_whole: bool,
     ) -> Result<Part<'a>, Halt> {
@@ -99,11 +99,7 @@ impl Cleanup {
     }
 
     /// The trace field comes before everything else, and what continues it.
-    fn start<'a>(
-        &mut self,
-        surroundings: &mut Surroundings<'_, 'a>,
-        walk: &mut Walk<'a>,
-    ) -> Result<Go, Halt> {
+    fn start<'a>(&mut self, surroundings: &mut Passes<'_, 'a>, walk: &mut Walk<'a>) -> Result<Go, Halt> {
         let settings = surroundings.settings;
         let is_raw = surroundings.envelope.has_raw_start;
         let size_max = if is_raw { settings.cut_field_size() } else { 0 };
@@ -132,7 +128,7 @@ impl Cleanup {
         Go::On
     }
 
-    fn top<'a>(&mut self, surroundings: &mut Surroundings<'_, 'a>, walk: &mut Walk<'a>) -> Result<Go, Halt> {
+    fn top<'a>(&mut self, surroundings: &mut Passes<'_, 'a>, walk: &mut Walk<'a>) -> Result<Go, Halt> {
         let limit = surroundings.settings.header_size_limit;
         let rest = walk.rest();
         match mailbox_line(rest, walk.is_whole) {
@@ -151,7 +147,7 @@ impl Cleanup {
         }
     }
 
-    fn body<'a>(&mut self, surroundings: &mut Surroundings<'_, 'a>, walk: &mut Walk<'a>) -> Result<Go, Halt> {
+    fn body<'a>(&mut self, surroundings: &mut Passes<'_, 'a>, walk: &mut Walk<'a>) -> Result<Go, Halt> {
         if self.is_body_transparent(surroundings.settings) {
             self.phase = Phase::Done;
             return Ok(Go::Done);
@@ -164,7 +160,7 @@ impl Cleanup {
     /// A field, the end of the header section, or its end without an empty line.
     fn header_item<'a>(
         &mut self,
-        surroundings: &mut Surroundings<'_, 'a>,
+        surroundings: &mut Passes<'_, 'a>,
         walk: &mut Walk<'a>,
     ) -> Result<Go, Halt> {
         let settings = surroundings.settings;
@@ -200,7 +196,7 @@ impl Cleanup {
     /// A field that is not whole waits for more input. Of one without end the front goes out, and the rest is skipped.
     fn endless_field<'a>(
         &mut self,
-        surroundings: &mut Surroundings<'_, 'a>,
+        surroundings: &mut Passes<'_, 'a>,
         walk: &mut Walk<'a>,
     ) -> Result<Go, Halt> {
         let rest = walk.rest();

@@ -3,7 +3,7 @@
 
 use super::field::OneField;
 use super::field_kind::FieldKind;
-use super::{Cleanup, Surroundings};
+use super::{Cleanup, Passes};
 use crate::envelope::Protocol;
 
 /// Octets of `Content-Transfer-Encoding:`.
@@ -11,7 +11,7 @@ const NAME_SIZE: usize = 26;
 
 impl Cleanup {
     /// Notes what a field says about the octets of the body.
-    pub(super) fn detect_8bit<'a>(&mut self, surroundings: &Surroundings<'_, 'a>, field: &OneField<'_, 'a>) {
+    pub(super) fn detect_8bit<'a>(&mut self, surroundings: &Passes<'_, 'a>, field: &OneField<'_, 'a>) {
         let settings = surroundings.settings;
         if !settings.mime.detects_8bit || field.kind != FieldKind::ContentTransferEncoding {
             return;
@@ -24,7 +24,7 @@ impl Cleanup {
     }
 
     /// Notes whether a field has UTF-8.
-    pub(super) fn detect_utf8(&mut self, surroundings: &Surroundings<'_, '_>, field: &OneField<'_, '_>) {
+    pub(super) fn detect_utf8(&mut self, surroundings: &Passes<'_, '_>, field: &OneField<'_, '_>) {
         if !self.is_utf8 && detects_utf8(surroundings) {
             let text = field.raw();
             self.is_utf8 = !text.is_ascii() && core::str::from_utf8(text).is_ok();
@@ -33,6 +33,6 @@ impl Cleanup {
 }
 
 /// Whether UTF-8 makes this message one for SMTPUTF8 (`smtputf8_autodetect_classes`: sendmail).
-pub(super) fn detects_utf8(surroundings: &Surroundings<'_, '_>) -> bool {
+pub(super) fn detects_utf8(surroundings: &Passes<'_, '_>) -> bool {
     surroundings.settings.detects_smtputf8 && surroundings.origin.protocol == Protocol::Local
 }

@@ -3,7 +3,7 @@
 
 use bumpalo::collections::Vec as ArenaVec;
 
-use super::Surroundings;
+use super::Passes;
 use super::auto_bcc::auto_bcc;
 use super::canonical::{AddressClass, envelope_address};
 use super::recipient_dedupe::Distinct;
@@ -15,7 +15,7 @@ use crate::envelope::{Notify, QueuedRecipient};
 ///
 /// `added`: addresses that checks added (BCC).
 pub(super) fn envelope_recipients<'a>(
-    surroundings: &Surroundings<'_, 'a>,
+    surroundings: &Passes<'_, 'a>,
     progress: &mut virtual_alias::Progress,
     sender: &'a [u8],
     added: impl Iterator<Item = &'a [u8]>,
@@ -54,14 +54,14 @@ pub(super) fn envelope_recipients<'a>(
 
 /// The recipients so far.
 struct Recipients<'c, 's, 'a> {
-    surroundings: &'c Surroundings<'s, 'a>,
+    surroundings: &'c Passes<'s, 'a>,
     progress: &'c mut virtual_alias::Progress,
     distinct: Distinct<'a>,
 }
 
 impl<'c, 's, 'a> Recipients<'c, 's, 'a> {
     fn new(
-        surroundings: &'c Surroundings<'s, 'a>,
+        surroundings: &'c Passes<'s, 'a>,
         progress: &'c mut virtual_alias::Progress,
         expected: usize,
     ) -> Self {

@@ -1,11 +1,11 @@
 //! The pass over the reverse-path.
 
-use super::Surroundings;
+use super::Passes;
 use super::canonical::{AddressClass, complete, envelope_address};
 use crate::lookup::LookupError;
 
 /// The reverse-path (internal form) after rewriting. This system's own reports have none.
-pub(super) fn envelope_sender<'a>(surroundings: &Surroundings<'_, 'a>) -> Result<&'a [u8], LookupError> {
+pub(super) fn envelope_sender<'a>(surroundings: &Passes<'_, 'a>) -> Result<&'a [u8], LookupError> {
     let mut given = surroundings.envelope.sender.as_slice();
     let completed = complete(surroundings, given);
     let front = completed.get(..MAILER_DAEMON_AT.len());

@@ -6,14 +6,14 @@ use super::field_text::{emitted, logical};
 use super::output::Output;
 use super::rejection::Halt;
 use super::strip_characters;
-use super::{Cleanup, Surroundings};
+use super::{Cleanup, Passes};
 use crate::message::header::{Item, next_item};
 
 impl Cleanup {
     /// Does with a field of the input what its entry says; false if that is to drop it.
     pub(super) fn header_checks<'a>(
         &mut self,
-        surroundings: &mut Surroundings<'_, 'a>,
+        surroundings: &mut Passes<'_, 'a>,
         output: &mut Output<'a>,
         field: &mut OneField<'_, 'a>,
     ) -> Result<bool, Halt> {
@@ -32,7 +32,7 @@ impl Cleanup {
     /// A field that is not of the input.
     pub(super) fn own_field<'a>(
         &mut self,
-        surroundings: &mut Surroundings<'_, 'a>,
+        surroundings: &mut Passes<'_, 'a>,
         output: &mut Output<'a>,
         raw: &'a [u8],
     ) -> Result<(), Halt> {

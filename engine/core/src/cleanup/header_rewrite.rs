@@ -7,7 +7,7 @@ use super::field::OneField;
 use super::field_kind::Party;
 use super::field_text::{emitted, fold};
 use super::settings::Settings;
-use super::{Cleanup, Surroundings};
+use super::{Cleanup, Passes};
 use crate::address::{AddressList, Part, RewriteContext, plain_addresses, rewrite, scan, write_tokens};
 use crate::lookup::LookupError;
 
@@ -15,7 +15,7 @@ impl Cleanup {
     /// The field with its addresses rewritten, as it goes into the queue; `None` if it has none, or none changes.
     pub(super) fn header_rewrite<'a>(
         &self,
-        surroundings: &Surroundings<'_, 'a>,
+        surroundings: &Passes<'_, 'a>,
         field: &OneField<'_, 'a>,
     ) -> Result<Option<&'a [u8]>, LookupError> {
         let settings = surroundings.settings;
@@ -37,7 +37,7 @@ impl Cleanup {
 ///
 /// `logical`: the field as one text; `name_size`: octets of it before the colon.
 fn header_rewrite<'a>(
-    surroundings: &Surroundings<'_, 'a>,
+    surroundings: &Passes<'_, 'a>,
     context: &'a RewriteContext,
     party: Party,
     logical: &'a [u8],

@@ -5,14 +5,14 @@ use bumpalo::collections::Vec as ArenaVec;
 use super::field_text::cut_place;
 use super::output::Output;
 use super::rejection::Halt;
-use super::{Cleanup, Surroundings};
+use super::{Cleanup, Passes};
 use crate::message::header::find_crlf;
 
 impl Cleanup {
     /// A line of a mailbox file becomes a field, which checks may see.
     pub(super) fn mailbox_field<'a>(
         &mut self,
-        surroundings: &mut Surroundings<'_, 'a>,
+        surroundings: &mut Passes<'_, 'a>,
         output: &mut Output<'a>,
         line: &'a [u8],
     ) -> Result<(), Halt> {

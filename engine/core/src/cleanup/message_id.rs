@@ -2,7 +2,7 @@
 
 use super::field::OneField;
 use super::field_kind::FieldKind;
-use super::{Cleanup, Surroundings};
+use super::{Cleanup, Passes};
 
 /// Octets of a message-id that are kept.
 pub(super) const MESSAGE_ID_SIZE_MAX: usize = 160;
@@ -17,11 +17,7 @@ impl Cleanup {
     }
 
     /// Keeps the body of a Message-Id field.
-    pub(super) fn take_message_id<'a>(
-        &mut self,
-        surroundings: &Surroundings<'_, 'a>,
-        field: &OneField<'_, 'a>,
-    ) {
+    pub(super) fn take_message_id<'a>(&mut self, surroundings: &Passes<'_, 'a>, field: &OneField<'_, 'a>) {
         if field.kind == FieldKind::MessageId {
             let text = field.text(surroundings.arena, surroundings.settings);
             self.note_message_id(text.get(NAME_SIZE..).unwrap_or_default());

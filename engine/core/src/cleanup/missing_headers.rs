@@ -6,7 +6,7 @@ use super::envelope_sender::envelope_sender;
 use super::field_kind::{FieldKind, Seen};
 use super::output::Output;
 use super::rejection::Halt;
-use super::{Cleanup, Surroundings};
+use super::{Cleanup, Passes};
 use crate::address::quote_onto;
 use crate::lookup::LookupError;
 use crate::message::date::{write_date, write_stamp};
@@ -18,7 +18,7 @@ impl Cleanup {
     /// Adds at the end of the message's own header section what is missing.
     pub(super) fn missing_headers<'a>(
         &mut self,
-        surroundings: &Surroundings<'_, 'a>,
+        surroundings: &Passes<'_, 'a>,
         output: &mut Output<'a>,
     ) -> Result<(), Halt> {
         let settings = surroundings.settings;
@@ -38,7 +38,7 @@ impl Cleanup {
 
 /// The fields that are missing, each with its line end; empty when none is.
 fn missing_headers<'a>(
-    surroundings: &Surroundings<'_, 'a>,
+    surroundings: &Passes<'_, 'a>,
     id: QueueId,
     seen: Seen,
 ) -> Result<&'a [u8], LookupError> {

@@ -22,7 +22,7 @@
 //! | `recipient_dedupe` | all recipients | leaves out those that are there already |
 //! | `auto_bcc` | all recipients | adds recipients of copies |
 //!
-//! `field_passes`, `end_passes` and [`Cleanup::envelope`] are these lists as code, and `content` finds what comes next.
+//! `field_passes`, `end_passes` and `envelope_passes` are these lists as code, and `content` finds what comes next.
 //! `canonical` is what passes map an address with, `checks` what they do at a table's word.
 //!
 //! The content is scanned once, field by field and then, if any pass asks for it, line by line. What is unchanged
@@ -64,6 +64,7 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 
 use crate::envelope::{BodyType, Envelope, Origin, QueuedEnvelope};
+use crate::lookup::{Answers, Asker};
 use crate::message::mime::Structure;
 use crate::queue_id::QueueId;
 use content::Phase;
@@ -102,6 +103,28 @@ impl Surroundings<'_, '_> {
             envelope: self.envelope,
             observer: self.observer,
         }
+    }
+}
+
+/// What the passes work with during one call: the same, and the answers that the message has received.
+struct Passes<'c, 'a> {
+    arena: &'a Bump,
+    settings: &'a Settings,
+    origin: &'c Origin,
+    envelope: &'a Envelope,
+    observer: &'c mut dyn Observer,
+    answers: &'c RefCell<Answers>,
+}
+
+impl<'c, 'a> Passes<'c, 'a> {
+    fn new(surroundings: &'c mut Surroundings<'_, 'a>, answers: &'c RefCell<Answers>) -> Self {
+        let Surroundings { arena, settings, origin, envelope, observer } = surroundings;
+        Self { arena, settings, origin, envelope, observer: &mut **observer, answers }
+    }
+
+    /// On whose behalf tables are asked.
+    fn asker(&self) -> Asker<'c> {
+        Asker::new(self.origin.sharer(), self.answers)
     }
 }
 
@@ -154,6 +177,7 @@ pub struct Cleanup {
     /// Changes while the envelope is asked for again and again; what is asked for does not.
     aliases: RefCell<virtual_alias::Progress>,
     body: body::Progress,
+    answers: RefCell<Answers>,
     message_id: [u8; MESSAGE_ID_SIZE_MAX],
     message_id_size: u8,
 }
@@ -176,6 +200,7 @@ impl Cleanup {
             decisions: Decisions::default(),
             aliases: RefCell::default(),
             body: body::Progress::default(),
+            answers: RefCell::default(),
             message_id: [0; MESSAGE_ID_SIZE_MAX],
             message_id_size: 0,
         }
@@ -200,17 +225,28 @@ impl Cleanup {
         input: &'a [u8],
         is_whole: bool,
     ) -> Result<Part<'a>, Halt> {
-        if surroundings.settings.may_wait() {
-            self.content_with_waiting(surroundings, input, is_whole)
+        // A call that is undone leaves what it has asked.
+        let answers = core::mem::take(&mut self.answers);
+        let mut passes = Passes::new(surroundings, &answers);
+        let result = if passes.settings.may_wait() {
+            self.content_with_waiting(&mut passes, input, is_whole)
         } else {
-            self.content_at_once(surroundings, input, is_whole)
-        }
+            self.content_at_once(&mut passes, input, is_whole)
+        };
+        self.answers = answers;
+        result
+    }
+
+    /// Bytes of memory that answers of tables hold.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.answers.borrow().memory()
     }
 
     /// The passes over one field, in their order.
     fn field_passes<'a>(
         &mut self,
-        surroundings: &mut Surroundings<'_, 'a>,
+        surroundings: &mut Passes<'_, 'a>,
         output: &mut Output<'a>,
         mut field: OneField<'_, 'a>,
     ) -> Result<(), Halt> {
@@ -242,7 +278,7 @@ impl Cleanup {
     /// The passes over the end of a header section, in their order; `is_clean`: it ends with an empty line.
     fn end_passes<'a>(
         &mut self,
-        surroundings: &mut Surroundings<'_, 'a>,
+        surroundings: &mut Passes<'_, 'a>,
         output: &mut Output<'a>,
         is_clean: bool,
     ) -> Result<(), Halt> {
@@ -258,6 +294,11 @@ impl Cleanup {
         &'a self,
         surroundings: &mut Surroundings<'_, 'a>,
     ) -> Result<QueuedEnvelope<'a>, Halt> {
+        self.envelope_passes(&Passes::new(surroundings, &self.answers))
+    }
+
+    /// The passes over the envelope, in their order.
+    fn envelope_passes<'a>(&'a self, surroundings: &Passes<'_, 'a>) -> Result<QueuedEnvelope<'a>, Halt> {
         let given = surroundings.envelope;
         let sender = envelope_sender::envelope_sender(surroundings)?;
         let copies = self.decisions.copies.iter().map(alloc::vec::Vec::as_slice);

@@ -5,7 +5,7 @@ use bumpalo::collections::Vec as ArenaVec;
 use super::field_text::{emitted, logical};
 use super::output::Output;
 use super::rejection::Halt;
-use super::{Cleanup, Surroundings};
+use super::{Cleanup, Passes};
 use crate::message::header::{Item, find_crlf, next_item};
 use crate::message::received::{Host, write_received};
 
@@ -13,7 +13,7 @@ impl Cleanup {
     /// Adds our trace field, which checks may see like any other; `continuation`: lines of the content that continue it.
     pub(super) fn received<'a>(
         &mut self,
-        surroundings: &mut Surroundings<'_, 'a>,
+        surroundings: &mut Passes<'_, 'a>,
         output: &mut Output<'a>,
         continuation: &[u8],
     ) -> Result<(), Halt> {

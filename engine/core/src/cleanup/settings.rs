@@ -155,12 +155,65 @@ impl Settings {
 
     /// Whether any table may have to be waited for.
     pub(super) fn may_wait(&self) -> bool {
-        let Checks { header, mime_header, nested_header, body, .. } = &self.checks;
-        let canonical = [&self.canonical, &self.sender_canonical, &self.recipient_canonical];
-        let others = [&self.virtual_alias.maps, &self.bcc.sender_maps, &self.bcc.recipient_maps];
-        [header, mime_header, nested_header, body].into_iter().any(Maps::may_wait)
-            || canonical.into_iter().any(|canonical| canonical.maps.may_wait())
-            || others.into_iter().any(Maps::may_wait)
+        self.all_maps().into_iter().any(Maps::may_wait)
+    }
+
+    /// The tables of all parameters. Every field is named, so that a new one cannot be forgotten.
+    fn all_maps(&self) -> [&Maps; 10] {
+        let Self {
+            myhostname: _,
+            mail_name: _,
+            rewriting: _,
+            destinations: _,
+            recipient_delimiter: _,
+            canonical,
+            sender_canonical,
+            recipient_canonical,
+            propagates_canonical_extension: _,
+            masquerade: _,
+            virtual_alias,
+            bcc,
+            duplicate_filter_limit: _,
+            enable_original_recipient: _,
+            checks,
+            mime: _,
+            hopcount_limit: _,
+            header_size_limit: _,
+            header_address_token_limit: _,
+            line_length_limit: _,
+            always_add_missing_headers: _,
+            undisclosed_recipients_header: _,
+            message_drop_headers: _,
+            message_strip_characters: _,
+            message_reject_characters: _,
+            detects_smtputf8: _,
+            zone: _,
+        } = self;
+        let Canonical { maps: canonical, classes: _ } = canonical;
+        let Canonical { maps: sender_canonical, classes: _ } = sender_canonical;
+        let Canonical { maps: recipient_canonical, classes: _ } = recipient_canonical;
+        let VirtualAlias {
+            maps: virtual_alias,
+            propagates_extension: _,
+            expansion_limit: _,
+            recursion_limit: _,
+            address_length_limit: _,
+            question_limit: _,
+        } = virtual_alias;
+        let Bcc { always: _, sender_maps, recipient_maps } = bcc;
+        let Checks { header, mime_header, nested_header, body, body_size_limit: _ } = checks;
+        [
+            canonical,
+            sender_canonical,
+            recipient_canonical,
+            virtual_alias,
+            sender_maps,
+            recipient_maps,
+            header,
+            mime_header,
+            nested_header,
+            body,
+        ]
     }
 }
 

@@ -4,7 +4,7 @@ use super::field::OneField;
 use super::field_kind::FieldKind;
 use super::rejection::{Halt, Rejection};
 use super::settings::Settings;
-use super::{Cleanup, Surroundings};
+use super::{Cleanup, Passes};
 use crate::envelope::{BodyType, Envelope};
 use crate::smtp::reply;
 
@@ -27,7 +27,7 @@ impl Cleanup {
     /// Takes what a field says about the structure.
     pub(super) fn note_structure(
         &mut self,
-        surroundings: &Surroundings<'_, '_>,
+        surroundings: &Passes<'_, '_>,
         field: &OneField<'_, '_>,
     ) -> Result<(), Halt> {
         if !self.is_structure_followed {

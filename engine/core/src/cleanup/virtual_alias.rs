@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 
 use bumpalo::collections::Vec as ArenaVec;
 
-use super::Surroundings;
+use super::Passes;
 use super::rejection::{Halt, Rejection};
 use crate::address::quoted;
 use crate::envelope::Notify;
@@ -32,7 +32,7 @@ impl Progress {
     /// What the tables have for an address.
     fn find<'a>(
         &mut self,
-        surroundings: &Surroundings<'_, 'a>,
+        surroundings: &Passes<'_, 'a>,
         address: &'a [u8],
     ) -> Result<Results<'a>, LookupError> {
         let arena = surroundings.arena;
@@ -59,7 +59,7 @@ impl Progress {
     }
 
     /// Counts a question that was asked, unless it was counted before.
-    fn count(&mut self, surroundings: &Surroundings<'_, '_>, ticket: Ticket) -> Result<(), Halt> {
+    fn count(&mut self, surroundings: &Passes<'_, '_>, ticket: Ticket) -> Result<(), Halt> {
         if self.newest.is_none_or(|newest| ticket > newest) {
             self.newest = Some(ticket);
             self.questions += 1;
@@ -78,7 +78,7 @@ impl Progress {
 /// Each result is asked for in its turn, in its place; further ones come behind the others. An address that stands
 /// for itself among others is not asked for again. While a question has no answer, those about the others are asked.
 pub(super) fn expand<'a>(
-    surroundings: &Surroundings<'_, 'a>,
+    surroundings: &Passes<'_, 'a>,
     progress: &mut Progress,
     address: &'a [u8],
 ) -> Result<ArenaVec<'a, &'a [u8]>, Halt> {

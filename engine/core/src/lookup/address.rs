@@ -4,8 +4,7 @@
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 
-use super::{LookupError, Maps};
-use crate::Sharer;
+use super::{Asker, LookupError, Maps};
 use crate::address::{
     AddressList, Destinations, Rewriting, quoted, quoted_local_part, rewrite, split_domain, unquoted,
     write_tokens,
@@ -13,7 +12,7 @@ use crate::address::{
 
 /// What a lookup of addresses needs besides its tables.
 #[derive(Clone, Copy, Debug)]
-pub struct AddressLookup<'a> {
+pub struct AddressLookup<'q, 'a> {
     /// Made here are keys and results.
     pub arena: &'a Bump,
     /// Completes results.
@@ -23,7 +22,7 @@ pub struct AddressLookup<'a> {
     /// Octets of which the first separates a mailbox from its extension; empty: there are none.
     pub recipient_delimiter: &'a [u8],
     /// On whose behalf tables are asked.
-    pub sharer: Sharer,
+    pub asker: Asker<'q>,
 }
 
 /// A value, and the extension that its key did not have, delimiter included.
@@ -47,7 +46,7 @@ pub enum Extension {
     Drop,
 }
 
-impl<'a> AddressLookup<'a> {
+impl<'a> AddressLookup<'_, 'a> {
     /// The addresses that stand for `address` in a table, in internal form as it is; `None` if it has none.
     ///
     /// # Errors
@@ -102,10 +101,10 @@ impl<'a> AddressLookup<'a> {
                 found => Ok(found),
             };
         let ask_part = |external: &'a [u8], key: &'a [u8]| {
-            ask_first(&|key| maps.find_part(self.arena, key, self.sharer), external, key)
+            ask_first(&|key| maps.find_part(self.arena, key, self.asker), external, key)
         };
         let whole =
-            ask_first(&|key| maps.find(self.arena, key, self.sharer), quoted(self.arena, address), address)?;
+            ask_first(&|key| maps.find(self.arena, key, self.asker), quoted(self.arena, address), address)?;
         if let Some(value) = whole {
             return Ok(Some((value, b"")));
         }
@@ -129,7 +128,7 @@ impl<'a> AddressLookup<'a> {
             }
         }
         let at_domain = address.get(mailbox.len()..).unwrap_or_default();
-        Ok(maps.find_part(self.arena, at_domain, self.sharer)?.map(|value| (value, &b""[..])))
+        Ok(maps.find_part(self.arena, at_domain, self.asker)?.map(|value| (value, &b""[..])))
     }
 
     fn joined(&self, user: &'a [u8], domain: Option<&[u8]>) -> &'a [u8] {

@@ -1,10 +1,12 @@
 //! Lookup tables as the passes see them: a key in, a value out.
 //!
 //! What kinds of tables there are, and where they come from, is the server's concern. A table answers at once from
-//! memory; one that has to ask somebody else says [`LookupError::Pending`], and the same question is put again once
-//! it knows.
+//! memory; one that has to ask somebody else says [`LookupError::Pending`], and the call that asked comes again when it
+//! knows. The transaction keeps what it has asked ([`Answers`]).
 
 mod address;
+mod answers;
+mod question;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -15,6 +17,8 @@ use bumpalo::Bump;
 use crate::Sharer;
 
 pub use address::{AddressLookup, Extension, KeyForm, Value};
+pub use answers::Answers;
+pub use question::Asker;
 
 /// A lookup table.
 pub trait LookupTable: Debug + Send + Sync {
@@ -39,6 +43,21 @@ pub trait LookupTable: Debug + Send + Sync {
     /// Whether it may say [`LookupError::Pending`].
     fn may_wait(&self) -> bool {
         false
+    }
+
+    /// The value for `key`, which this table was asked before under `ticket`. A table whose questions have effects answers
+    /// that question; by default it is asked again.
+    ///
+    /// # Errors
+    /// [`LookupError`]: with the same ticket if the question is still under way.
+    fn resume<'a>(
+        &'a self,
+        _ticket: Ticket,
+        arena: &'a Bump,
+        key: &[u8],
+        sharer: Sharer,
+    ) -> Result<Option<&'a [u8]>, LookupError> {
+        self.look_up(arena, key, sharer)
     }
 }
 
@@ -92,40 +111,40 @@ impl Maps {
     ///
     /// # Errors
     /// [`LookupError`] of the first table that cannot answer.
-    pub fn find<'a>(
+    pub fn find<'a, 'q>(
         &'a self,
         arena: &'a Bump,
         key: &[u8],
-        sharer: Sharer,
+        asker: impl Into<Asker<'q>>,
     ) -> Result<Option<&'a [u8]>, LookupError> {
-        self.find_among(arena, key, sharer, |_| true)
+        self.find_among(arena, key, asker.into(), |_| true)
     }
 
     /// The same for a part of an address.
     ///
     /// # Errors
     /// [`LookupError`] of the first table that cannot answer.
-    pub fn find_part<'a>(
+    pub fn find_part<'a, 'q>(
         &'a self,
         arena: &'a Bump,
         key: &[u8],
-        sharer: Sharer,
+        asker: impl Into<Asker<'q>>,
     ) -> Result<Option<&'a [u8]>, LookupError> {
-        self.find_among(arena, key, sharer, |table| table.is_asked_for_parts())
+        self.find_among(arena, key, asker.into(), |table| table.is_asked_for_parts())
     }
 
     fn find_among<'a>(
         &'a self,
         arena: &'a Bump,
         key: &[u8],
-        sharer: Sharer,
+        asker: Asker<'_>,
         is_asked: impl Fn(&dyn LookupTable) -> bool,
     ) -> Result<Option<&'a [u8]>, LookupError> {
         if key.is_empty() {
             return Ok(None);
         }
         for table in self.tables.iter().filter(|table| is_asked(table.as_ref())) {
-            if let Some(value) = table.look_up(arena, key, sharer)? {
+            if let Some(value) = asker.ask(arena, table, key)? {
                 return Ok(Some(value));
             }
         }

@@ -108,9 +108,9 @@ impl<D> Incoming<D> {
         }
     }
 
-    /// Octets of memory that the content holds.
+    /// Octets of memory that the content holds, and what tables have answered about it.
     pub(super) fn memory(&self) -> usize {
-        self.raw.capacity() + self.clean.memory()
+        self.raw.capacity() + self.clean.memory() + self.cleanup.memory()
     }
 
     /// Octets that the spool holds of it and cannot free before it ends; none once it is committed or given up.

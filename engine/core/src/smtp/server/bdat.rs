@@ -135,7 +135,7 @@ impl Session {
         if is_last {
             self.chunking = Chunking::None;
         }
-        let transaction = if is_last { self.transaction.take() } else { None };
+        let transaction = if is_last { self.end_transaction() } else { None };
         let refusal = |reason, reply| {
             let refusal = Refusal::new("BDAT", reason, reply);
             refusal.in_transaction(transaction.as_deref()).as_error()

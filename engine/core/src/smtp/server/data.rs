@@ -79,7 +79,7 @@ impl Session {
 
     fn end_refused_data(&mut self, exchange: &mut Exchange<'_>, refused: Refused) {
         self.mode = Mode::Command;
-        let transaction = self.transaction.take();
+        let transaction = self.end_transaction();
         let refusal = if refused == Refused::BareNewline {
             bare_newline("DATA")
         } else {

@@ -45,7 +45,7 @@ pub struct Reject<'a> {
 }
 
 /// The result of one step.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Step<'a> {
     /// So many octets of the input are done with; the rest is given again at the next call.
     pub consumed: usize,

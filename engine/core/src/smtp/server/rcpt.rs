@@ -9,7 +9,7 @@ use super::session::{Outcome, Session};
 use super::transaction::Chunking;
 use crate::address::split_path;
 use crate::envelope::Recipient;
-use crate::lookup::LookupError;
+use crate::lookup::{Asker, LookupError};
 use crate::smtp::reply;
 
 impl Session {
@@ -79,7 +79,7 @@ impl Session {
     /// Decides whether mail from this client may go to `address`. `postmaster` without a domain may always be sent to (RFC
     /// 5321 §4.5.1).
     pub(super) fn decide_destination<'t>(
-        &self,
+        &mut self,
         exchange: &Exchange<'_>,
         verb: Verb,
         address: &[u8],
@@ -88,8 +88,14 @@ impl Session {
         if self.is_trusted || address.eq_ignore_ascii_case(b"postmaster") {
             return Decision::Accept;
         }
-        let (reason, reply) = match is_destination_permitted(exchange.settings, address, self.origin.sharer())
-        {
+        let destinations = &exchange.settings.destinations;
+        let may_wait = destinations.relay_domains.may_wait() || destinations.virtual_alias_domains.may_wait();
+        let asker = if may_wait {
+            Asker::new(self.origin.sharer(), self.answers.get_or_insert_default())
+        } else {
+            self.origin.sharer().into()
+        };
+        let (reason, reply) = match is_destination_permitted(exchange.settings, address, asker) {
             Ok(true) => return Decision::Accept,
             Err(LookupError::Pending(ticket)) => return Decision::Ask(ticket),
             Ok(false) => ("relay_denied", &reply::RELAY_DENIED),

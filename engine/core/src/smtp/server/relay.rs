@@ -8,22 +8,22 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 
 use super::Settings;
-use crate::Sharer;
 use crate::address::{
     Token, TokenKind, is_domain, quote_onto, quoted, rewrite, rewrite_tokens, scan, split_domain, unquoted,
     write_internal,
 };
-use crate::lookup::LookupError;
+use crate::lookup::{Asker, LookupError};
 
-/// Whether a stranger may send to `address` (internal form). `sharer`: on whose behalf tables are asked.
+/// Whether a stranger may send to `address` (internal form). `asker`: on whose behalf tables are asked.
 ///
 /// # Errors
 /// [`LookupError`] of a table of domains.
-pub fn is_destination_permitted(
+pub fn is_destination_permitted<'q>(
     settings: &Settings,
     address: &[u8],
-    sharer: Sharer,
+    asker: impl Into<Asker<'q>>,
 ) -> Result<bool, LookupError> {
+    let asker = asker.into();
     let destinations = &settings.destinations;
     resolve(settings, address, |target| {
         if target.local.is_empty() || is_routed(target.local) {
@@ -32,8 +32,8 @@ pub fn is_destination_permitted(
         if target.is_local {
             return Ok(true);
         }
-        Ok(destinations.relay_domains.contains(target.domain, sharer)?
-            || destinations.virtual_alias_domains.contains(target.domain, sharer)?)
+        Ok(destinations.relay_domains.contains(target.domain, asker)?
+            || destinations.virtual_alias_domains.contains(target.domain, asker)?)
     })
 }
 
@@ -151,6 +151,7 @@ fn is_routed(local: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Sharer;
     use crate::address::{Destinations, RewriteContext, Rewriting};
     use alloc::sync::Arc;
     use alloc::vec;

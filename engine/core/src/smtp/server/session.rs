@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::string::ToString;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 
 use super::command::{self, Command, Verb};
 use super::decision::Refusal;
@@ -12,6 +13,7 @@ use super::hello::Offer;
 use super::settings::{BareNewline, Settings};
 use super::transaction::{Chunking, Refused, Transaction};
 use crate::envelope::{Envelope, Origin, Protocol};
+use crate::lookup::Answers;
 use crate::smtp::reply::{self, Filled};
 
 /// Octets of replies that one call may write; more input then waits until these are sent.
@@ -26,6 +28,8 @@ const REPLY_SIZE_MAX: usize = 1024;
 pub struct Session {
     pub(super) origin: Origin,
     pub(super) transaction: Option<Box<Transaction>>,
+    /// What tables have answered in this transaction, or to this command.
+    pub(super) answers: Option<Box<RefCell<Answers>>>,
     /// The beginning of a command line whose end has not come yet.
     pub(super) carry: Vec<u8>,
     pub(super) mode: Mode,
@@ -72,6 +76,7 @@ impl Session {
         Self {
             origin,
             transaction: None,
+            answers: None,
             carry: Vec::new(),
             mode: Mode::Command,
             chunking: Chunking::None,
@@ -147,7 +152,7 @@ impl Session {
         let is_chunked = matches!(self.mode, Mode::Verdict { is_chunked: true });
         self.mode = Mode::Command;
         self.chunking = Chunking::None;
-        let Some(transaction) = self.transaction.take() else { return Event::NeedInput };
+        let Some(transaction) = self.end_transaction() else { return Event::NeedInput };
         let start = exchange.replies.len();
         let reason = match &verdict {
             Verdict::Queued(id) => {
@@ -202,7 +207,8 @@ impl Session {
                 + id_size
                 + transaction.recipients_memory
         });
-        self.carry.capacity() + envelope
+        let answers = self.answers.as_ref().map_or(0, |answers| answers.borrow().memory());
+        self.carry.capacity() + envelope + answers
     }
 
     /// Where the client is.
@@ -290,9 +296,15 @@ impl Session {
         }
     }
 
+    /// Ends the transaction, and forgets what tables have answered in it.
+    pub(super) fn end_transaction(&mut self) -> Option<Box<Transaction>> {
+        self.answers = None;
+        self.transaction.take()
+    }
+
     /// Ends the transaction; the caller is to drop content that it has.
     pub(super) fn reset(&mut self) -> Option<Event<'static>> {
-        self.transaction = None;
+        self.end_transaction();
         let chunking = core::mem::replace(&mut self.chunking, Chunking::None);
         (chunking == Chunking::Open).then_some(Event::ContentAbandon)
     }

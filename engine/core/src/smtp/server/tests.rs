@@ -230,3 +230,74 @@ fn a_table_of_domains_is_waited_for() {
         assert_eq!((outcome.recipients, outcome.questions), (2, 2), "pieces of {piece}");
     }
 }
+
+/// A table that counts its questions, and forgets each at once when it has told its answer.
+#[derive(Debug, Default)]
+struct Counting {
+    asked: core::sync::atomic::AtomicU64,
+    answered: std::sync::Mutex<Vec<Ticket>>,
+}
+
+impl LookupTable for Counting {
+    fn look_up<'a>(&'a self, _: &'a Bump, _: &[u8], _: Sharer) -> Result<Option<&'a [u8]>, LookupError> {
+        Err(LookupError::Pending(Ticket(self.asked.fetch_add(1, core::sync::atomic::Ordering::Relaxed))))
+    }
+
+    fn resume<'a>(
+        &'a self,
+        ticket: Ticket,
+        _: &'a Bump,
+        _: &[u8],
+        _: Sharer,
+    ) -> Result<Option<&'a [u8]>, LookupError> {
+        let mut answered = self.answered.lock().unwrap();
+        let place = answered.iter().position(|answered| *answered == ticket);
+        answered.remove(place.ok_or(LookupError::Pending(ticket))?);
+        Ok(Some(b"x"))
+    }
+
+    fn may_wait(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn each_question_is_asked_exactly_once_in_a_transaction() {
+    let table = Arc::new(Counting::default());
+    let mut player = Player::default();
+    let mut domains = Domains::default();
+    domains.add_tables(Maps::new(alloc::vec![Arc::<Counting>::clone(&table) as Arc<dyn LookupTable>]), false);
+    player.settings.destinations =
+        Arc::new(Destinations { relay_domains: domains, ..Destinations::default() });
+    let mut session = Session::new(Origin::default(), false);
+    let (mut notes, mut replies) = (Notes, Vec::new());
+    let mut context = Context {
+        settings: &player.settings,
+        wall: Timestamp::default(),
+        is_storage_low: false,
+        observer: &mut notes,
+    };
+    let group =
+        "MAIL FROM:<>\r\nRCPT TO:<a@one.example>\r\nRCPT TO:<b@one.example>\r\nRCPT TO:<c@two.example>\r\n";
+    for (input, asked) in [(EHLO, 0), (group, 2), ("VRFY a@one.example\r\n", 2), ("RSET\r\n", 2), (group, 4)]
+    {
+        let mut rest = input.as_bytes();
+        loop {
+            let step = session.feed(&mut context, rest, &mut replies);
+            rest = &rest[step.consumed..];
+            match step.event {
+                Event::NeedInput => break,
+                Event::Ask(ticket) => {
+                    // An early call finds the question under way.
+                    let again = session.feed(&mut context, rest, &mut replies);
+                    assert_eq!(again, Step { consumed: 0, event: Event::Ask(ticket) });
+                    table.answered.lock().unwrap().push(ticket);
+                    assert!(session.memory() > 0);
+                }
+                event => panic!("{event:?}"),
+            }
+        }
+        assert_eq!(table.asked.load(core::sync::atomic::Ordering::Relaxed), asked, "{input}");
+    }
+    assert!(!String::from_utf8(replies).unwrap().contains("\r\n4"));
+}

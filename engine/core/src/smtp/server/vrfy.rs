@@ -1,6 +1,7 @@
 //! VRFY (RFC 5321 §4.1.1.6).
 
 use super::command::Verb;
+use super::decision::Decision;
 use super::exchange::Exchange;
 use super::relay::has_destination;
 use super::session::{Outcome, Session};
@@ -23,6 +24,9 @@ impl Session {
                 }
                 let typed = argument.get(..argument.len() - parameters.len()).unwrap_or_default();
                 let decision = self.decide_destination(exchange, Verb::Vrfy, &path, typed);
+                if self.transaction.is_none() && !matches!(decision, Decision::Ask(_)) {
+                    self.answers = None;
+                }
                 match self.enforce(exchange, decision) {
                     Some(outcome) => outcome,
                     None => self.ok(exchange, reply::NOT_VERIFIED.with(typed.trim_ascii())),
