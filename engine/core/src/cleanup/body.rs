@@ -61,7 +61,7 @@ impl Cleanup {
     }
 
     /// The passes over the lines of a body, from `at` on. False: the input is used up, or its last line is not whole.
-    /// True: something else than a line of a body comes, or nothing more is to be done.
+    /// True: something else than a line of a body comes, or nothing is left to do.
     pub(super) fn body_lines<'a>(
         &mut self,
         surroundings: &mut Passes<'_, 'a>,

@@ -13,7 +13,7 @@ use crate::message::header::field_name;
 /// What checks decided about the message as a whole.
 #[derive(Clone, Debug, Default)]
 pub struct Decisions {
-    /// HOLD: it waits until somebody releases it.
+    /// HOLD: it waits until it is released.
     pub is_held: bool,
     /// DISCARD: it is taken and dropped.
     pub is_discarded: bool,

@@ -216,7 +216,7 @@ impl Cleanup {
     }
 }
 
-/// [`next_item`], but a field's colon stands within so many octets.
+/// [`next_item`], but a field's colon has to be within `name_size_max` octets.
 #[inline(always)]
 fn next_item_with(input: &[u8], is_whole: bool, name_size_max: usize) -> Item<'_> {
     match next_item(input, is_whole) {

@@ -14,7 +14,7 @@ pub(super) fn is_dropped(settings: &Settings, field: &OneField<'_, '_>) -> bool 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldNames {
     names: Vec<Vec<u8>>,
-    /// A bit for each size that a name has, modulo 64: most fields are told by it.
+    /// A bit for each size that a name has, modulo 64: it rules most fields out.
     sizes: u64,
 }
 

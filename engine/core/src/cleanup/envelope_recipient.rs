@@ -95,7 +95,7 @@ impl<'c, 's, 'a> Recipients<'c, 's, 'a> {
         Ok(())
     }
 
-    /// Adds the recipient of a copy, which nobody is told about.
+    /// Adds the recipient of a copy, about which nothing is reported.
     fn add_copy(&mut self, given: &'a [u8]) -> Result<(), Halt> {
         let address = envelope_address(self.surroundings, AddressClass::EnvelopeRecipient, given)?;
         self.add(QueuedRecipient { address, original: address, notify: Notify::NEVER, dsn_original: None })

@@ -1,4 +1,4 @@
-//! Owns which fields the passes know, and what each is to them.
+//! The fields that the passes know, and what each is to them.
 
 /// A field that some pass looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

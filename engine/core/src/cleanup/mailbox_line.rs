@@ -33,7 +33,7 @@ impl Cleanup {
 
 /// Whether the section begins with a line of a mailbox file, `From ` with any number of `>` before it.
 pub(super) enum MailboxLine {
-    /// So many octets, line end included.
+    /// Its size in octets, line end included.
     Whole(usize),
     Incomplete,
     No,

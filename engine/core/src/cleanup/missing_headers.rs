@@ -91,7 +91,7 @@ fn missing_headers<'a>(
 }
 
 /// The name before an address (`header_from_format` standard): as a quoted string if it has any special character,
-/// else word by word; a blank behind it unless there is none.
+/// else word by word; a space after it unless there is none.
 fn write_full_name(name: &[u8], out: &mut ArenaVec<'_, u8>) {
     if name.iter().any(|octet| b"%!()<>@,;:\\\".[]".contains(octet)) {
         out.push(b'"');

@@ -89,7 +89,7 @@ pub struct Surroundings<'c, 'a> {
     pub origin: &'c Origin,
     /// What MAIL and RCPT said.
     pub envelope: &'a Envelope,
-    /// Told of what checks do, for the log.
+    /// Receives what checks do, for the log.
     pub observer: &'c mut dyn Observer,
 }
 
@@ -128,7 +128,7 @@ impl<'c, 'a> Passes<'c, 'a> {
     }
 }
 
-/// Told of what checks do.
+/// Receives what checks do.
 pub trait Observer {
     /// A check did something.
     fn noticed(&mut self, notice: &Notice<'_>);
@@ -143,14 +143,14 @@ pub struct Notice<'n> {
     pub subject: &'static str,
     /// The field or line.
     pub text: &'n [u8],
-    /// What its entry says behind the action.
+    /// What its entry says after the action.
     pub argument: &'n [u8],
 }
 
 /// A cleaned part of the content.
 #[derive(Debug)]
 pub struct Part<'a> {
-    /// So many octets of the input are done with. The rest is given again, with more behind it.
+    /// Number of input bytes consumed. Pass the remainder again, followed by more input.
     pub consumed: usize,
     /// All that follows goes into the queue as it is.
     pub is_done: bool,

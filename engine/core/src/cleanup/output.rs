@@ -1,4 +1,4 @@
-//! Owns what comes out of the passes, as slices.
+//! The output of the passes, as slices.
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;

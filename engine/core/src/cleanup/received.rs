@@ -34,7 +34,7 @@ impl Cleanup {
     }
 }
 
-/// Lines at the front of content that begin with a blank.
+/// Lines at the front of content that begin with a space or TAB.
 pub(super) struct Continuation {
     /// Bytes of these lines; or all there is, if there is more than may be kept.
     pub(super) size: usize,

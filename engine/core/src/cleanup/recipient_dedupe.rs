@@ -19,11 +19,11 @@ pub(super) struct Distinct<'a> {
     places: ArenaVec<'a, u32>,
 }
 
-/// So many recipients are compared one by one.
-const FEW: usize = 8;
+/// Recipients that are compared one by one.
+const LINEAR_SEARCH_MAX: usize = 8;
 
 impl<'a> Distinct<'a> {
-    /// None yet, with room for so many.
+    /// None yet, with room for `expected`.
     pub(super) fn new(arena: &'a Bump, settings: &'a Settings, expected: usize) -> Self {
         let recipients = ArenaVec::with_capacity_in(expected, arena);
         Self { arena, settings, recipients, places: ArenaVec::new_in(arena) }
@@ -45,7 +45,7 @@ impl<'a> Distinct<'a> {
         let is_whole = settings.enable_original_recipient;
         let limit = settings.duplicate_filter_limit;
         let limit = if limit == 0 { usize::MAX } else { limit };
-        if self.recipients.len() < FEW {
+        if self.recipients.len() < LINEAR_SEARCH_MAX {
             let known = self.recipients.iter().take(limit);
             if !known.into_iter().any(|known| is_same(known, &recipient, is_whole)) {
                 self.recipients.push(recipient);

@@ -1,4 +1,4 @@
-//! Owns why a message may not enter, and what its client is told.
+//! Why a message may not enter, and the reply to its client.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;

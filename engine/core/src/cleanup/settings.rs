@@ -1,4 +1,4 @@
-//! Owns what the passes are set to; names and defaults are Postfix's.
+//! Settings of the passes; names and defaults are Postfix's.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -47,7 +47,7 @@ pub struct Settings {
     pub checks: Checks,
     /// How content is read.
     pub mime: Mime,
-    /// So many Received fields, ours included, are too many.
+    /// Number of Received fields, ours included, that is too many.
     pub hopcount_limit: u32,
     /// Octets of one field, folded lines included; the rest is cut off.
     pub header_size_limit: usize,
@@ -117,14 +117,14 @@ pub struct VirtualAlias {
     pub recursion_limit: usize,
     /// Octets of a result at most.
     pub address_length_limit: usize,
-    /// Questions that a message may put to tables that have to ask somebody else, beside 20 for each of its recipients.
+    /// Questions that a message may put to tables that have to ask a server, beside 20 for each of its recipients.
     pub question_limit: usize,
 }
 
 /// Who gets copies.
 #[derive(Clone, Debug, Default)]
 pub struct Bcc {
-    /// Of everything; empty: nobody.
+    /// Of everything; empty: none.
     pub always: Vec<u8>,
     /// By the reverse-path.
     pub sender_maps: Maps,

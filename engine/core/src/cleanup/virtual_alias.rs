@@ -75,7 +75,7 @@ impl Progress {
 
 /// The recipients that `address` (internal form) stands for: itself if no table has it.
 ///
-/// Each result is asked for in its turn, in its place; further ones come behind the others. An address that stands
+/// Each result is asked for in its turn, in its place; further ones come after the others. An address that stands
 /// for itself among others is not asked for again. While a question has no answer, those about the others are asked.
 pub(super) fn expand<'a>(
     surroundings: &Passes<'_, 'a>,
@@ -132,7 +132,7 @@ pub(super) fn expand<'a>(
     unanswered.map_or(Ok(addresses), |ticket| Err(Halt::Pending(ticket)))
 }
 
-/// An alias was delivered to when it was replaced: nobody reports success again.
+/// An alias was delivered to when it was replaced: success is not reported again.
 pub(super) fn without_success(notify: Notify) -> Notify {
     if notify == Notify::SUCCESS {
         return Notify::NEVER;

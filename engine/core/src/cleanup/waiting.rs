@@ -1,5 +1,5 @@
-//! Owns how a call of the passes is undone when a table has not answered: the same call comes again, and what was
-//! noticed is told once.
+//! Undoes a call of the passes when a table has not answered: the same call comes again, and what was noticed is
+//! reported once.
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
@@ -57,7 +57,7 @@ mod tests {
     use core::sync::atomic::{AtomicU64, Ordering};
     use std::sync::Mutex;
 
-    /// Counts how often it is asked each question, and forgets each at once when it has told its answer.
+    /// Counts how often it is asked each question, and forgets each at once when it has given its answer.
     #[derive(Debug, Default)]
     struct Counting {
         asked: Mutex<BTreeMap<Vec<u8>, usize>>,

@@ -1,4 +1,4 @@
-//! Owns how an address is looked up: which parts of it are asked for, in which order, and what is done with the
+//! How an address is looked up: which parts of it are asked for, in which order, and what is done with the
 //! answer (Postfix's canonical(5) and virtual(5)).
 
 use bumpalo::Bump;

@@ -1,6 +1,6 @@
 //! The answers that one transaction has received.
 //!
-//! A table that has to ask somebody else says [`LookupError::Pending`], and the call that asked comes again when the answer
+//! A table that has to ask a server says [`LookupError::Pending`], and the call that asked comes again when the answer
 //! is there. What was asked before must not be asked again then: a policy server counts, greylisting remembers. The
 //! transaction therefore keeps its questions with their tickets, and the answers, and forgets them when it ends.
 

@@ -1,7 +1,7 @@
 //! Lookup tables as the passes see them: a key in, a value out.
 //!
 //! What kinds of tables there are, and where they come from, is the server's concern. A table answers at once from
-//! memory; one that has to ask somebody else says [`LookupError::Pending`], and the call that asked comes again when it
+//! memory; one that has to ask a server says [`LookupError::Pending`], and the call that asked comes again when it
 //! knows. The transaction keeps what it has asked ([`Answers`]).
 
 mod address;

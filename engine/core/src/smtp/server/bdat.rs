@@ -35,7 +35,7 @@ impl Session {
         }
     }
 
-    /// Decides whether a chunk of so many octets may come.
+    /// Decides whether a chunk of this size may come.
     fn decide_chunk(&self, settings: &Settings, size: u64, is_last: bool) -> Option<Refused> {
         let limit = settings.message_size_limit;
         match self.transaction.as_deref() {

@@ -1,4 +1,4 @@
-//! Owns the verbs: which there are, and how a command line is told apart.
+//! The verbs, and how a command line is parsed.
 
 /// A command that we know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,9 +84,9 @@ const VERBS: [Verb; 15] = [
 /// What a line asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command<'a> {
-    /// A verb and what follows it, without blanks at the ends.
+    /// A verb and what follows it, without spaces at the ends.
     Known(Verb, &'a [u8]),
-    /// Not SMTP: another protocol, or somebody else's text (`smtpd_forbidden_commands`).
+    /// Not SMTP: another protocol, or text of a message (`smtpd_forbidden_commands`).
     Forbidden,
     /// A word that we do not know.
     Unknown,
@@ -108,7 +108,7 @@ pub(super) fn parse(line: &[u8]) -> Command<'_> {
     let (word, argument) = line.split_at_checked(end).unwrap_or((line, b""));
     let Some(first) = word.first() else { return Command::Empty };
     let is_other = [&b"CONNECT"[..], b"GET", b"POST"].iter().any(|other| word.eq_ignore_ascii_case(other));
-    // `Subject:` and the like come from content that somebody smuggled or sent too early.
+    // `Subject:` and the like come from content that was smuggled or sent too early.
     let is_field = word.len() > 1 && word.ends_with(b":");
     if is_other || is_field || !first.is_ascii_alphabetic() {
         return Command::Forbidden;

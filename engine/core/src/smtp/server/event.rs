@@ -1,4 +1,4 @@
-//! Owns what a session and its caller say to each other.
+//! What a session and its caller exchange.
 
 use alloc::borrow::Cow;
 
@@ -17,11 +17,11 @@ pub struct Context<'a> {
     /// There is no room for another message or recipient: the queue's file system is nearly full, or the memory for
     /// envelopes. MAIL and RCPT get 452 4.3.1.
     pub is_storage_low: bool,
-    /// Told of replies and refusals, for log and metrics.
+    /// Receives replies and refusals, for log and metrics.
     pub observer: &'a mut dyn Observer,
 }
 
-/// Told of replies and refusals, for log and metrics.
+/// Receives replies and refusals, for log and metrics.
 pub trait Observer {
     /// A reply was written.
     fn replied(&mut self, code: u16);
@@ -47,7 +47,7 @@ pub struct Reject<'a> {
 /// The result of one step.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Step<'a> {
-    /// So many octets of the input are done with; the rest is given again at the next call.
+    /// Number of input bytes consumed; the next call is given the remainder again.
     pub consumed: usize,
     /// What the caller has to do before it calls again.
     pub event: Event<'a>,
@@ -66,7 +66,7 @@ pub enum Event<'a> {
     Content(&'a [u8]),
     /// The content is whole. No input may be given until [`Session::verdict`] was called.
     ContentEnd,
-    /// The content so far is to be dropped; its transaction is over.
+    /// Drop the content so far; its transaction is over.
     ContentAbandon,
     /// Hold the replies back for so long, and take no input meanwhile (tarpit).
     Delay {

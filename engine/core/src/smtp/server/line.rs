@@ -63,7 +63,7 @@ impl Session {
         (end + 1, Some(outcome))
     }
 
-    /// So many octets more of a line that is too long. What would fill a line is an error each time, as in Postfix: a
+    /// Counts `size` more octets of a line that is too long. What would fill a line is an error each time, as in Postfix: a
     /// line without end ends the session.
     pub(super) fn overlong(&mut self, exchange: &mut Exchange<'_>, size: usize) -> Option<Event<'static>> {
         let limit = exchange.settings.line_length_limit.max(1);

@@ -147,7 +147,7 @@ fn body(value: &[u8], offer: Offer) -> Option<BodyType> {
     }
 }
 
-/// Splits at blanks. As in Postfix, quotes and angle brackets hold a word together, to the end of the line if they are
+/// Splits at spaces. As in Postfix, quotes and angle brackets hold a word together, to the end of the line if they are
 /// left open.
 pub(super) fn split(parameters: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = parameters;
@@ -194,7 +194,7 @@ fn notify(value: &[u8]) -> Option<Notify> {
 
 /// `type;xtext` (RFC 3461 §4.2), or `utf-8;` and text that may have `\x{HEX}` in it (RFC 6533 §3), decoded.
 ///
-/// The address may be any octets, even none: whoever writes it into a report or a command encodes it.
+/// The address may be any octets, even none: it is encoded again when it is written into a report or a command.
 fn original_recipient(value: &[u8]) -> Option<Box<[u8]>> {
     let place = memchr::memchr(b';', value)?;
     let (kind, address) = (value.get(..place)?, value.get(place + 1..)?);

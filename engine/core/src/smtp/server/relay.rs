@@ -1,7 +1,7 @@
-//! Owns the decision which recipients strangers may send to.
+//! Decides which recipients strangers may send to.
 //!
 //! An address names a destination in more ways than its domain: `a%b@here`, `b!a@here`, `"a@b"@here` all mean
-//! `a@b` to some software behind us. Each spelling is therefore resolved like Postfix's resolver does it, and
+//! `a@b` to some software that receives mail from us. Each spelling is therefore resolved like Postfix's resolver does it, and
 //! whatever is left of such routing at a domain that we relay to is refused too (`allow_untrusted_routing = no`).
 
 use bumpalo::Bump;

@@ -1,4 +1,4 @@
-//! Owns the order of an SMTP dialogue: what may come next, and what each command is answered.
+//! The order of an SMTP dialogue: what may come next.
 
 use alloc::boxed::Box;
 use alloc::string::ToString;
@@ -53,11 +53,11 @@ pub(super) enum Mode {
     Command,
     /// Content, up to the single dot.
     Data { refused: Option<Refused> },
-    /// Content, so many octets.
+    /// Content, `left` more octets of `size`.
     Chunk { size: u64, left: u64, is_last: bool, refused: Option<Refused> },
     /// None are taken: the verdict is awaited.
     Verdict { is_chunked: bool },
-    /// None are taken any more.
+    /// None are taken; the session has ended.
     Over,
 }
 
@@ -96,7 +96,7 @@ impl Session {
         exchange.reply(reply::GREETING.with(software));
     }
 
-    /// Whether the next step needs no input: the octets of a chunk have all come (RFC 3030), and it is to be answered.
+    /// Whether the next step needs no input: the octets of a chunk have all come (RFC 3030), and its reply is due.
     #[must_use]
     pub const fn is_at_chunk_end(&self) -> bool {
         matches!(self.mode, Mode::Chunk { left: 0, .. })

@@ -1,4 +1,4 @@
-//! Owns what a session is set to; names and defaults are Postfix's.
+//! Settings of a session; names and defaults are Postfix's.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -16,13 +16,13 @@ pub struct Settings {
     pub message_size_limit: u64,
     /// Recipients of a message at most.
     pub smtpd_recipient_limit: u32,
-    /// So many recipients beyond the limit are refused before each counts as an error.
+    /// Number of recipients beyond the limit that are refused before each counts as an error.
     pub smtpd_recipient_overshoot_limit: u32,
-    /// From so many errors on each reply is held back by [`Settings::smtpd_error_sleep_time_ms`].
+    /// Number of errors from which on each reply is held back by [`Settings::smtpd_error_sleep_time_ms`].
     pub smtpd_soft_error_limit: u32,
-    /// At so many errors the session ends.
+    /// Number of errors at which the session ends.
     pub smtpd_hard_error_limit: u32,
-    /// Beyond so many commands that do nothing each counts as an error.
+    /// Number of commands that do nothing beyond which each counts as an error.
     pub smtpd_junk_command_limit: u32,
     /// How long a reply is held back, in milliseconds.
     pub smtpd_error_sleep_time_ms: u32,
@@ -34,7 +34,7 @@ pub struct Settings {
     pub smtpd_helo_required: bool,
     /// Refuse VRFY.
     pub disable_vrfy_command: bool,
-    /// Refuse addresses without angle brackets and blanks before them.
+    /// Refuse addresses without angle brackets and with spaces before them.
     pub strict_rfc821_envelopes: bool,
     /// Take local-parts that begin with a hyphen.
     pub allow_min_user: bool,

@@ -231,7 +231,7 @@ fn a_table_of_domains_is_waited_for() {
     }
 }
 
-/// A table that counts its questions, and forgets each at once when it has told its answer.
+/// A table that counts its questions, and forgets each at once when it has given its answer.
 #[derive(Debug, Default)]
 struct Counting {
     asked: core::sync::atomic::AtomicU64,

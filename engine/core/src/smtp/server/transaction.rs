@@ -1,4 +1,4 @@
-//! Owns one mail transaction: from MAIL to the end of its content (RFC 5321 §3.3).
+//! One mail transaction: from MAIL to the end of its content (RFC 5321 §3.3).
 
 use super::content::Decoder;
 use crate::envelope::Envelope;
