@@ -4,6 +4,7 @@
 //! hands received octets to [`Session::feed`], sends the replies that were written, and acts on the event. See [`Event`]
 //! for what each asks of the caller.
 
+pub mod client;
 mod extension;
 pub mod reply;
 mod server;
