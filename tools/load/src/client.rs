@@ -1,10 +1,7 @@
-//! What is known of one connection: what it is in the middle of, and which replies are awaited.
+//! What is known of one connection: what it is in the middle of, and what comes next.
 
-use std::collections::VecDeque;
-
+use mailrace_core::smtp::client::{Awaited, ReplyReader, Session};
 use mailrace_io::{ConnectionId, Instant};
-
-use crate::reply::{Extensions, ReplyReader};
 
 /// One of the connections; after QUIT its place is used for the next one.
 #[derive(Debug, Default)]
@@ -15,24 +12,22 @@ pub(crate) struct Client {
     pub(crate) connection: Option<ConnectionId>,
     /// Finds replies.
     pub(crate) reader: ReplyReader,
+    /// The dialogue: what may be sent, and what replies answer.
+    pub(crate) session: Session,
     /// It was connected to send a message that it has not begun.
     pub(crate) is_promised: bool,
-    /// What the next replies answer, in order.
-    pub(crate) awaited: VecDeque<Awaited>,
     /// What is to be sent as soon as nothing is being sent.
     pub(crate) next: Option<Action>,
     /// A send is under way.
     pub(crate) is_sending: bool,
     /// What is used of what the server offers.
-    pub(crate) uses: Extensions,
+    pub(crate) uses: Uses,
     /// The transaction that is being spoken of.
     pub(crate) current: Option<Transaction>,
     /// With pipelining: the one whose commands went after the current one's content.
     pub(crate) upcoming: Option<Transaction>,
     /// Bytes of the current content that were handed over.
     pub(crate) content_sent: usize,
-    /// Content is being sent: its end has not been handed over.
-    pub(crate) is_in_content: bool,
     /// When something is to be done that no completion tells: more content with `--rate`, a new attempt.
     pub(crate) due: Option<Instant>,
     /// Messages still to be sent on this connection.
@@ -80,35 +75,17 @@ pub(crate) struct Transaction {
     pub(crate) started: Instant,
     /// MAIL was sent after another message's content, so that its latency says nothing.
     pub(crate) is_behind_content: bool,
-    /// MAIL was accepted.
-    pub(crate) is_open: bool,
     /// Recipients asked for.
     pub(crate) recipients_asked: u32,
-    /// Recipients accepted.
-    pub(crate) recipients_taken: u32,
 }
 
-/// What a reply answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Awaited {
-    /// The connection.
-    Greeting,
-    /// EHLO.
-    Ehlo,
-    /// HELO, where EHLO was refused.
-    Helo,
-    /// MAIL.
-    Mail,
-    /// RCPT.
-    Recipient,
-    /// DATA.
-    Data,
-    /// The end of content, or the last BDAT.
-    Content,
-    /// RSET.
-    Reset,
-    /// QUIT.
-    Quit,
+/// Extensions that are used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Uses {
+    /// Commands are sent in groups.
+    pub(crate) pipelining: bool,
+    /// Content is sent with BDAT.
+    pub(crate) chunking: bool,
 }
 
 /// What can be sent next.
@@ -124,8 +101,6 @@ pub(crate) enum Action {
     Recipient,
     /// DATA, or BDAT with content.
     Data,
-    /// Content.
-    Content,
     /// RSET.
     Reset,
 }
@@ -135,14 +110,13 @@ impl Client {
     pub(crate) fn reset(&mut self) {
         self.connection = None;
         self.reader.reset();
-        self.awaited.clear();
+        self.session.restart();
         self.next = None;
         self.is_sending = false;
-        self.uses = Extensions::default();
+        self.uses = Uses::default();
         self.current = None;
         self.upcoming = None;
         self.content_sent = 0;
-        self.is_in_content = false;
         self.due = None;
         self.is_proven = false;
         self.is_of_use = false;
@@ -154,8 +128,8 @@ impl Client {
             Stage::Connecting => Some(self.connect_started),
             Stage::Open if self.is_sending => Some(self.send_started),
             Stage::Open => {
-                let awaited = self.awaited.front()?;
-                let is_own_turn = *awaited == Awaited::Content && self.is_in_content;
+                let awaited = self.session.awaited()?;
+                let is_own_turn = awaited == Awaited::Content && self.session.is_in_content();
                 (!is_own_turn).then_some(self.waiting_since)
             }
             Stage::Queued | Stage::Overdue | Stage::Resting | Stage::Done => None,
@@ -164,36 +138,22 @@ impl Client {
 
     /// The phase of the dialogue that the next reply belongs to.
     pub(crate) fn phase(&self) -> &'static str {
-        self.awaited.front().map_or("idle", |awaited| awaited.phase())
-    }
-
-    /// The current message's content was sent to its end, and no reply to it has come.
-    pub(crate) fn is_in_doubt(&self) -> bool {
-        !self.is_in_content && self.awaited.contains(&Awaited::Content)
+        phase(self.session.awaited())
     }
 }
 
-impl Awaited {
-    /// Whether `code` is the answer that was hoped for.
-    pub(crate) const fn is_answered_by(self, code: u16) -> bool {
-        match self {
-            Self::Data => code == 354,
-            _ => code / 100 == 2,
-        }
-    }
-
-    /// The name of this phase of the dialogue in reports.
-    pub(crate) const fn phase(self) -> &'static str {
-        match self {
-            Self::Greeting => "greeting",
-            Self::Ehlo => "ehlo",
-            Self::Helo => "helo",
-            Self::Mail => "mail",
-            Self::Recipient => "rcpt",
-            Self::Data => "data",
-            Self::Content => "end_of_data",
-            Self::Reset => "rset",
-            Self::Quit => "quit",
-        }
+/// The name of a phase of the dialogue in reports.
+pub(crate) const fn phase(awaited: Option<Awaited>) -> &'static str {
+    match awaited {
+        None => "idle",
+        Some(Awaited::Greeting) => "greeting",
+        Some(Awaited::Ehlo | Awaited::Lhlo) => "ehlo",
+        Some(Awaited::Helo) => "helo",
+        Some(Awaited::Mail) => "mail",
+        Some(Awaited::Recipient) => "rcpt",
+        Some(Awaited::Data) => "data",
+        Some(Awaited::Chunk | Awaited::Content) => "end_of_data",
+        Some(Awaited::Reset) => "rset",
+        Some(Awaited::Quit) => "quit",
     }
 }

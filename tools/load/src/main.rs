@@ -8,7 +8,6 @@ mod client;
 mod hostile;
 mod message;
 mod options;
-mod reply;
 mod retry;
 mod run;
 mod statistics;

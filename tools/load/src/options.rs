@@ -56,12 +56,12 @@ pub(crate) struct Options {
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) recipients: u32,
     #[arg(
-        long, value_name = "ADDRESS", default_value = "sender@example.org",
+        long, value_name = "ADDRESS", default_value = "sender@example.org", value_parser = one_line,
         help = literal("Reverse-path; {n} becomes the message's number")
     )]
     pub(crate) sender: String,
     #[arg(
-        long, value_name = "ADDRESS", default_value = "recipient{n}@example.com",
+        long, value_name = "ADDRESS", default_value = "recipient{n}@example.com", value_parser = one_line,
         help = literal("Forward-path; {n} becomes the recipient's number, counted over all messages")
     )]
     pub(crate) recipient: String,
@@ -69,7 +69,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) bdat: bool,
     /// The name in EHLO
-    #[arg(long, value_name = "NAME", default_value = "load.example.org")]
+    #[arg(long, value_name = "NAME", default_value = "load.example.org", value_parser = one_line)]
     pub(crate) helo: String,
     /// Send content at this rate on each connection (slow clients), in bytes a second; units K, M, G
     #[arg(long, value_name = "BYTES", value_parser = size)]
@@ -191,6 +191,15 @@ fn network(text: &str) -> Result<Network, String> {
     let shared = shared.ok_or_else(|| format!("0 to {size} bits can be shared"))?;
     let rest = 1u128.checked_shl(size - shared).map_or(u128::MAX, |end| end - 1);
     Ok(Network { first: mapped.to_bits() & !rest, rest, next: 0 })
+}
+
+/// An argument of an SMTP command.
+fn one_line(text: &str) -> Result<String, String> {
+    if text.contains(['\r', '\n']) {
+        Err("a line end is not possible here".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

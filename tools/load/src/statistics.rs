@@ -7,8 +7,6 @@ use hdrhistogram::Histogram;
 use mailrace_io::Instant;
 use serde::Serialize;
 
-use crate::reply::{Reply, UNINTELLIGIBLE};
-
 /// Counts and latencies since counting started.
 #[derive(Debug)]
 pub(crate) struct Statistics {
@@ -113,12 +111,12 @@ impl Statistics {
     }
 
     /// A reply came in `phase` that was not wanted.
-    pub(crate) fn unexpected(&mut self, phase: &'static str, reply: &Reply<'_>) {
+    pub(crate) fn unexpected(&mut self, phase: &'static str, code: u16, line: &[u8]) {
         self.unexpected
-            .entry(reply.code)
-            .or_insert_with(|| Unexpected { count: 0, example: printable(reply.line) })
+            .entry(code)
+            .or_insert_with(|| Unexpected { count: 0, example: printable(line) })
             .count += 1;
-        let class = match reply.code {
+        let class = match code {
             UNINTELLIGIBLE => "garbage",
             421 => "421",
             400..=499 => "4xx",
@@ -391,6 +389,9 @@ pub(crate) fn printable(line: &[u8]) -> String {
     String::from_utf8_lossy(line).chars().map(replaced).collect()
 }
 
+/// Counted as the code of a line that is not a reply.
+pub(crate) const UNINTELLIGIBLE: u16 = 0;
+
 /// Bytes of a reply that are shown.
 const SHOWN_MAX: usize = 200;
 const LATENCY_MAX_NS: u64 = 3_600_000_000_000;
@@ -407,9 +408,8 @@ mod tests {
         statistics.end_of_data.record(Duration::from_micros(250));
         statistics.replied(250);
         statistics.replied(0);
-        let reply = |line| Reply { code: 451, line, earlier: &[] };
-        statistics.unexpected("data", &reply(b"451 4.3.0 no"));
-        statistics.unexpected("data", &reply(b"451 4.3.0 again"));
+        statistics.unexpected("data", 451, b"451 4.3.0 no");
+        statistics.unexpected("data", 451, b"451 4.3.0 again");
         let report = statistics.report(
             Duration::ZERO,
             End { cause: Cause::GaveUp, reason: Some("gone".to_owned()), not_begun: 7 },

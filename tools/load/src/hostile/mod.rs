@@ -13,6 +13,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use mailrace_core::smtp::client::ReplyReader;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use serde::Serialize;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -20,9 +21,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 pub(crate) use kind::Kind;
 use kind::Next;
 
-use crate::reply::UNINTELLIGIBLE;
 use crate::retry::Retry;
-use crate::statistics::Cause;
+use crate::statistics::{Cause, UNINTELLIGIBLE};
 
 /// What came of it.
 #[derive(Clone, Debug, Serialize)]
@@ -63,8 +63,7 @@ struct Client {
     rest: Vec<u8>,
     /// What follows when that was sent.
     next: Next,
-    /// The line of a reply that has come in part.
-    line: Vec<u8>,
+    reader: ReplyReader,
     /// When it acts without an event.
     due: Option<Instant>,
 }
@@ -140,7 +139,7 @@ pub(crate) fn run(server: SocketAddr, plan: &Plan<'_>, stop: &AtomicBool) -> io:
             life: index as u64,
             rest: Vec::new(),
             next: Next::Asked,
-            line: Vec::new(),
+            reader: ReplyReader::default(),
             due: Some(due),
         };
         hostile.clients.push(client);
@@ -255,7 +254,7 @@ impl Hostile {
                 client.connecting_since = Some(began);
                 client.step = 0;
                 client.rest.clear();
-                client.line.clear();
+                client.reader.reset();
                 // The greeting is waited for.
                 client.next = Next::Asked;
             }
@@ -322,19 +321,16 @@ impl Hostile {
             match stream.read(&mut memory) {
                 Ok(0) => return self.ended(index),
                 Ok(count) => {
-                    for octet in &memory[..count] {
-                        if client.line.len() < LINE_MAX {
-                            client.line.push(*octet);
+                    let mut input = &memory[..count];
+                    while let Some(received) = client.reader.read(&mut input) {
+                        let code = received.as_ref().map_or(UNINTELLIGIBLE, |reply| reply.code());
+                        let is_invalid = received.is_err();
+                        *self.report.replies.entry(code).or_default() += 1;
+                        has_reply = true;
+                        // Bad clients go on all the same.
+                        if is_invalid {
+                            client.reader.reset();
                         }
-                        if *octet != b'\n' {
-                            continue;
-                        }
-                        // The last line of a reply has no hyphen after its code.
-                        if let Some(code) = code_of(&client.line) {
-                            *self.report.replies.entry(code).or_default() += 1;
-                            has_reply = true;
-                        }
-                        client.line.clear();
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -415,17 +411,6 @@ impl Hostile {
     }
 }
 
-/// The code of a line that ends a reply.
-fn code_of(line: &[u8]) -> Option<u16> {
-    match line {
-        [_, _, _, b'-', ..] => None,
-        [a @ b'2'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9', ..] => {
-            Some(u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0'))
-        }
-        _ => Some(UNINTELLIGIBLE),
-    }
-}
-
 /// For pauses that are not to be equal.
 fn random() -> u64 {
     let mut bytes = [0; 8];
@@ -456,8 +441,6 @@ const RAMP: Duration = Duration::from_micros(200);
 const REST: Duration = Duration::from_secs(1);
 /// How late the end may be seen.
 const TICK: Duration = Duration::from_millis(20);
-/// Bytes of a reply's line that are looked at.
-const LINE_MAX: usize = 64;
 const EVENTS_AT_ONCE: usize = 1024;
 /// Reads of a client before others have their turn.
 const READS_AT_ONCE: usize = 16;

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write as _};
 use mailrace_io::{ConnectionId, Io, Operation};
 
 use super::{Load, token};
-use crate::client::{Awaited, Stage};
+use crate::client::Stage;
 use crate::options::Network;
 use crate::retry;
 
@@ -65,7 +65,6 @@ impl<I: Io> Load<I> {
                 let client = &mut self.clients[index as usize];
                 client.stage = Stage::Open;
                 client.connection = Some(connection);
-                client.awaited.push_back(Awaited::Greeting);
                 client.waiting_since = self.now;
                 client.messages_left = match self.options.per_connection {
                     0 => u64::MAX,
@@ -153,7 +152,8 @@ impl<I: Io> Load<I> {
     /// The messages that are being spoken of were not accepted.
     pub(super) fn fail_all(&mut self, index: u32) {
         let client = &mut self.clients[index as usize];
-        self.statistics.unknown += u64::from(client.current.is_some() && client.is_in_doubt());
+        self.statistics.unknown +=
+            u64::from(client.current.is_some() && client.session.is_content_unanswered());
         let upcoming = client.upcoming.take();
         self.failed(index);
         self.clients[index as usize].current = upcoming;

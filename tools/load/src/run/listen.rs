@@ -2,27 +2,26 @@
 
 use std::io::Write as _;
 
+use mailrace_core::smtp::client::{Awaited, Event, InvalidReply, Reply};
 use mailrace_io::{Io, Piece};
 
 use super::Load;
-use crate::client::{Action, Awaited};
-use crate::reply::{Extensions, Reply, UNINTELLIGIBLE};
-use crate::statistics::printable;
+use crate::client::{Action, Uses, phase};
+use crate::statistics::{UNINTELLIGIBLE, printable};
 
 impl<I: Io> Load<I> {
     /// Understands the replies in a piece, then goes on.
     pub(super) fn received(&mut self, index: u32, piece: &Piece) {
         let mut reader = std::mem::take(&mut self.clients[index as usize].reader);
-        // The closure changes everything but the receive buffers, so it cannot borrow from `self.io`;
-        // a reply or a few of them is all there is to copy.
+        // What a reply changes is borrowed together with the receive buffers, so the replies are copied. They are short.
         let mut replies = self.spare.pop().unwrap_or_default();
         replies.clear();
         replies.extend_from_slice(self.io.received(piece));
+        let mut input = &replies[..];
         let mut is_open = true;
-        reader.read(&replies, |reply| {
-            is_open = self.replied(index, &reply);
-            is_open
-        });
+        while is_open && let Some(received) = reader.read(&mut input) {
+            is_open = self.replied(index, &received);
+        }
         self.spare.push(replies);
         if is_open {
             self.clients[index as usize].reader = reader;
@@ -31,29 +30,34 @@ impl<I: Io> Load<I> {
     }
 
     /// Acts on one reply; false when the connection is gone.
-    fn replied(&mut self, index: u32, reply: &Reply<'_>) -> bool {
-        self.statistics.replied(reply.code);
+    fn replied(&mut self, index: u32, received: &Result<Reply<'_>, InvalidReply<'_>>) -> bool {
+        let (code, line) = match received {
+            Ok(reply) => (reply.code(), reply.line()),
+            Err(invalid) => (UNINTELLIGIBLE, invalid.got),
+        };
+        self.statistics.replied(code);
         let client = &mut self.clients[index as usize];
         client.waiting_since = self.now;
-        let is_early = client.is_in_content && client.awaited.front() == Some(&Awaited::Content);
-        let Some(awaited) = client.awaited.pop_front() else {
-            return self.is_out_of_step(index, "idle", reply);
+        let awaited = match client.session.reply_received(received) {
+            Event::Answer(awaited) => awaited,
+            Event::Early => return self.is_out_of_step(index, Some(Awaited::Content), code, line),
+            Event::Unsolicited => return self.is_out_of_step(index, None, code, line),
+            Event::Closing(awaited) | Event::Invalid(awaited) => {
+                return self.is_out_of_step(index, awaited, code, line);
+            }
         };
-        let is_good = awaited.is_answered_by(reply.code);
-        if is_early || reply.code == 421 || reply.code == UNINTELLIGIBLE {
-            return self.is_out_of_step(index, awaited.phase(), reply);
-        }
+        let is_good = awaited.is_answered_by(code);
         if !is_good {
-            self.statistics.unexpected(awaited.phase(), reply);
+            self.statistics.unexpected(phase(Some(awaited)), code, line);
         }
         match awaited {
             // Servers without extensions refuse EHLO (RFC 5321 3.2).
-            Awaited::Ehlo if reply.code / 100 == 5 => {
+            Awaited::Ehlo if code / 100 == 5 => {
                 self.statistics.without.ehlo += 1;
                 client.next = Some(Action::Helo);
             }
-            Awaited::Greeting | Awaited::Ehlo | Awaited::Helo if !is_good => {
-                self.last_failure = format!("{}: {}", awaited.phase(), printable(reply.line));
+            Awaited::Greeting | Awaited::Ehlo | Awaited::Lhlo | Awaited::Helo if !is_good => {
+                self.failed_with(Some(awaited), line);
                 self.lost(index);
                 return false;
             }
@@ -61,17 +65,19 @@ impl<I: Io> Load<I> {
                 self.statistics.connect.record(self.now.since(client.connect_started));
                 client.next = Some(Action::Ehlo);
             }
-            Awaited::Ehlo => self.greeted(index, Extensions::offered_by(reply)),
-            Awaited::Helo => self.greeted(index, Extensions::default()),
+            Awaited::Ehlo | Awaited::Lhlo | Awaited::Helo => self.greeted(index),
             Awaited::Reset => client.next = Some(Action::Transaction),
             Awaited::Mail => self.mail_replied(index, is_good),
             Awaited::Recipient => self.recipient_replied(index, is_good),
-            Awaited::Data if is_good => client.next = Some(Action::Content),
+            // 354 although no recipient was accepted: nothing but the end may be sent (RFC 2920 3.1).
+            Awaited::Data if is_good && client.session.recipients_accepted() == 0 => self.skip_content(index),
+            // Content is next.
+            Awaited::Data if is_good => {}
             Awaited::Data => {
                 self.failed(index);
                 self.clients[index as usize].next = Some(Action::Reset);
             }
-            Awaited::Content => self.content_replied(index, is_good),
+            Awaited::Chunk | Awaited::Content => self.content_replied(index, is_good),
             Awaited::Quit => {
                 self.left(index);
                 return false;
@@ -82,15 +88,19 @@ impl<I: Io> Load<I> {
 
     /// After such a reply the dialogue cannot go on: one that says so (421), one that is none, or one that nothing asked
     /// for. Always false.
-    fn is_out_of_step(&mut self, index: u32, phase: &'static str, reply: &Reply<'_>) -> bool {
-        self.statistics.unexpected(phase, reply);
-        self.last_failure = format!("{phase}: {}", printable(reply.line));
+    fn is_out_of_step(&mut self, index: u32, awaited: Option<Awaited>, code: u16, line: &[u8]) -> bool {
+        self.statistics.unexpected(phase(awaited), code, line);
+        self.failed_with(awaited, line);
         self.lost(index);
         false
     }
 
+    fn failed_with(&mut self, awaited: Option<Awaited>, line: &[u8]) {
+        self.last_failure = format!("{}: {}", phase(awaited), printable(line));
+    }
+
     /// EHLO or HELO was accepted: only what the server offers is used.
-    fn greeted(&mut self, index: u32, offered: Extensions) {
+    fn greeted(&mut self, index: u32) {
         self.is_proven = true;
         self.unproven -= 1;
         self.clients[index as usize].is_proven = true;
@@ -99,13 +109,12 @@ impl<I: Io> Load<I> {
             return self.hold();
         }
         let (pipelining, chunking) = (self.options.pipelining, self.options.bdat);
+        let client = &mut self.clients[index as usize];
+        let offered = client.session.extensions();
         self.statistics.without.pipelining += u64::from(pipelining && !offered.pipelining);
         self.statistics.without.chunking += u64::from(chunking && !offered.chunking);
-        let client = &mut self.clients[index as usize];
-        client.uses = Extensions {
-            pipelining: pipelining && offered.pipelining,
-            chunking: chunking && offered.chunking,
-        };
+        client.uses =
+            Uses { pipelining: pipelining && offered.pipelining, chunking: chunking && offered.chunking };
         client.next = Some(Action::Transaction);
     }
 
@@ -119,11 +128,8 @@ impl<I: Io> Load<I> {
     fn mail_replied(&mut self, index: u32, is_good: bool) {
         let client = &mut self.clients[index as usize];
         let is_pipelining = client.uses.pipelining;
-        if let Some(transaction) = client.current.as_mut().filter(|_| is_good) {
-            transaction.is_open = true;
-            if !transaction.is_behind_content {
-                self.statistics.mail.record(self.now.since(transaction.started));
-            }
+        if let Some(transaction) = client.current.filter(|it| is_good && !it.is_behind_content) {
+            self.statistics.mail.record(self.now.since(transaction.started));
         }
         if is_pipelining {
             return;
@@ -138,16 +144,15 @@ impl<I: Io> Load<I> {
 
     fn recipient_replied(&mut self, index: u32, is_good: bool) {
         let client = &mut self.clients[index as usize];
-        let Some(transaction) = client.current.as_mut() else { return };
-        transaction.recipients_taken += u32::from(is_good);
+        let Some(transaction) = client.current else { return };
         // Without MAIL there is no recipient to refuse.
-        self.statistics.recipients_refused += u64::from(!is_good && transaction.is_open);
+        self.statistics.recipients_refused += u64::from(!is_good && client.session.is_mail_accepted());
         if client.uses.pipelining {
             return;
         }
         if transaction.recipients_asked < self.options.recipients {
             client.next = Some(Action::Recipient);
-        } else if transaction.recipients_taken > 0 {
+        } else if client.session.recipients_accepted() > 0 {
             client.next = Some(Action::Data);
         } else {
             self.failed(index);
@@ -158,11 +163,12 @@ impl<I: Io> Load<I> {
     fn content_replied(&mut self, index: u32, is_good: bool) {
         let client = &mut self.clients[index as usize];
         let Some(transaction) = client.current else { return };
-        if is_good && transaction.recipients_taken > 0 {
+        let recipients = client.session.recipients_accepted();
+        if is_good && recipients > 0 {
             self.statistics.end_of_data.record(self.now.since(client.content_ended));
             self.statistics.transaction.record(self.now.since(transaction.started));
             self.statistics.accepted += 1;
-            self.statistics.recipients_accepted += u64::from(transaction.recipients_taken);
+            self.statistics.recipients_accepted += u64::from(recipients);
             self.statistics.octets +=
                 self.messages[self.size_index(transaction.number)].content().len() as u64;
             self.of_use(index);
@@ -172,7 +178,7 @@ impl<I: Io> Load<I> {
         }
         let client = &mut self.clients[index as usize];
         client.current = client.upcoming.take();
-        if client.awaited.is_empty() {
+        if client.session.awaited().is_none() {
             client.next = Some(Action::Transaction);
         }
     }

@@ -14,9 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use mailrace_core::smtp::client::Awaited;
 use mailrace_io::{Completion, Instant, Io, IoError, Operation, ReceiveEnd, Token};
 
-use crate::client::{Awaited, Client, Stage};
+use crate::client::{Client, Stage};
 use crate::message::Message;
 use crate::options::Options;
 use crate::retry::Retry;
@@ -56,6 +57,8 @@ pub(crate) struct Load<I: Io> {
     next_sweep: Instant,
     /// Memory of sends, to be used again.
     spare: Vec<Vec<u8>>,
+    /// Memory of the path in a command.
+    path: Vec<u8>,
     next_number: u64,
     /// Messages that connections are being made for.
     promised: u64,
@@ -100,6 +103,7 @@ impl<I: Io> Load<I> {
             due: BinaryHeap::new(),
             next_sweep: now,
             spare: Vec::new(),
+            path: Vec::new(),
             next_number: 0,
             promised: 0,
             end_number: options.messages.map_or(u64::MAX, |messages| messages.saturating_add(options.warmup)),
@@ -225,7 +229,7 @@ impl<I: Io> Load<I> {
             let client = &self.clients[index as usize];
             let Some(since) = client.waits_since() else { continue };
             // Replies that no message depends on are not worth a long wait.
-            let is_courtesy = is_over || client.awaited.front() == Some(&Awaited::Quit);
+            let is_courtesy = is_over || client.session.awaited() == Some(Awaited::Quit);
             let timeout = self.options.timeout;
             let bound = if is_courtesy { timeout.min(COURTESY_TIME_MAX) } else { timeout };
             if self.now.since(since) <= bound {

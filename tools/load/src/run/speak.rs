@@ -6,7 +6,7 @@ use std::time::Duration;
 use mailrace_io::{Io, Operation};
 
 use super::{Load, token};
-use crate::client::{Action, Awaited, Transaction};
+use crate::client::{Action, Transaction};
 
 impl<I: Io> Load<I> {
     /// Sends what is to be sent next, unless a send is under way.
@@ -15,7 +15,7 @@ impl<I: Io> Load<I> {
         if client.is_sending {
             return;
         }
-        if client.is_in_content {
+        if client.session.is_in_content() {
             if client.due.is_some() {
                 return;
             }
@@ -26,29 +26,17 @@ impl<I: Io> Load<I> {
         let mut memory = self.take_memory();
         let client = &mut self.clients[index as usize];
         match action {
-            Action::Ehlo => {
-                let _ = write!(memory, "EHLO {}\r\n", self.options.helo);
-                client.awaited.push_back(Awaited::Ehlo);
-            }
-            Action::Helo => {
-                let _ = write!(memory, "HELO {}\r\n", self.options.helo);
-                client.awaited.push_back(Awaited::Helo);
-            }
-            Action::Reset => {
-                memory.extend_from_slice(b"RSET\r\n");
-                client.awaited.push_back(Awaited::Reset);
-            }
+            Action::Ehlo => client.session.hello(self.options.helo.as_bytes(), &mut memory).expect(ONE_LINE),
+            Action::Helo => client.session.helo(self.options.helo.as_bytes(), &mut memory).expect(ONE_LINE),
+            Action::Reset => client.session.reset(&mut memory),
             Action::Recipient => self.append_recipient(index, false, &mut memory),
-            Action::Data if !client.uses.chunking => {
-                memory.extend_from_slice(b"DATA\r\n");
-                client.awaited.push_back(Awaited::Data);
-            }
-            Action::Data | Action::Content => return self.begin_content(index, memory),
+            Action::Data if !client.uses.chunking => client.session.data(&mut memory),
+            Action::Data => return self.begin_chunk(index, memory),
             Action::Transaction => {
                 self.append_transaction(index, false, &mut memory);
                 let client = &self.clients[index as usize];
                 if client.uses.chunking && client.uses.pipelining && client.current.is_some() {
-                    return self.begin_content(index, memory);
+                    return self.begin_chunk(index, memory);
                 }
             }
         }
@@ -61,8 +49,7 @@ impl<I: Io> Load<I> {
         self.redeem(index);
         let client = &mut self.clients[index as usize];
         if client.messages_left == 0 || !has_more {
-            memory.extend_from_slice(b"QUIT\r\n");
-            client.awaited.push_back(Awaited::Quit);
+            client.session.quit(memory);
             client.is_of_use = true;
             return;
         }
@@ -71,15 +58,12 @@ impl<I: Io> Load<I> {
             number: self.next_number,
             started: self.now,
             is_behind_content,
-            is_open: false,
             recipients_asked: 0,
-            recipients_taken: 0,
         };
         self.next_number += 1;
-        memory.extend_from_slice(b"MAIL FROM:<");
-        append_numbered(&self.options.sender, transaction.number, memory);
-        memory.extend_from_slice(b">\r\n");
-        client.awaited.push_back(Awaited::Mail);
+        set_numbered(&mut self.path, &self.options.sender, transaction.number);
+        client.session.mail(&self.path, b"", memory).expect(ONE_LINE);
+        client.content_sent = 0;
         if is_behind_content {
             client.upcoming = Some(transaction);
         } else {
@@ -91,8 +75,7 @@ impl<I: Io> Load<I> {
                 self.append_recipient(index, is_behind_content, memory);
             }
             if !uses.chunking {
-                memory.extend_from_slice(b"DATA\r\n");
-                self.clients[index as usize].awaited.push_back(Awaited::Data);
+                self.clients[index as usize].session.data(memory);
             }
         }
     }
@@ -104,27 +87,28 @@ impl<I: Io> Load<I> {
         let number =
             transaction.number * u64::from(self.options.recipients) + u64::from(transaction.recipients_asked);
         transaction.recipients_asked += 1;
-        memory.extend_from_slice(b"RCPT TO:<");
-        append_numbered(&self.options.recipient, number, memory);
-        memory.extend_from_slice(b">\r\n");
-        client.awaited.push_back(Awaited::Recipient);
+        set_numbered(&mut self.path, &self.options.recipient, number);
+        client.session.rcpt(&self.path, b"", memory).expect(ONE_LINE);
     }
 
-    fn begin_content(&mut self, index: u32, mut memory: Vec<u8>) {
-        let client = &mut self.clients[index as usize];
-        let Some(transaction) = client.current else { return };
-        client.awaited.push_back(Awaited::Content);
-        client.is_in_content = true;
-        client.content_sent = 0;
-        let is_chunked = client.uses.chunking;
-        let length = self.messages[self.size_index(transaction.number)].content().len();
-        if is_chunked {
-            let _ = write!(memory, "BDAT {length} LAST\r\n");
-        } else if transaction.recipients_taken == 0 {
-            // 354 although no recipient was taken: nothing but the end may be sent (RFC 2920 §3.1).
+    /// BDAT and the content.
+    fn begin_chunk(&mut self, index: u32, mut memory: Vec<u8>) {
+        let Some(length) = self.content_length(index) else { return };
+        self.clients[index as usize].session.bdat(length as u64, true, &mut memory);
+        self.send_content(index, memory);
+    }
+
+    /// Leaves out all of the content but its end.
+    pub(super) fn skip_content(&mut self, index: u32) {
+        if let Some(length) = self.content_length(index) {
             self.clients[index as usize].content_sent = length;
         }
-        self.send_content(index, memory);
+    }
+
+    /// Bytes of the current message's content.
+    fn content_length(&self, index: u32) -> Option<usize> {
+        let transaction = self.clients[index as usize].current?;
+        Some(self.messages[self.size_index(transaction.number)].content().len())
     }
 
     /// Appends the next bytes of content, and after its end what may follow at once, and sends all.
@@ -138,19 +122,18 @@ impl<I: Io> Load<I> {
         if client.content_sent == 0 && !left.is_empty() {
             // The first bytes hold the number, which is written in one go.
             let count = left.len().min(at_once.max(message.head_length()));
-            memory.extend_from_slice(&left[..count]);
+            client.session.content(&left[..count], &mut memory);
             message.set_number(&mut memory, start, transaction.number);
             client.content_sent = count;
         } else {
             let count = left.len().min(at_once);
-            memory.extend_from_slice(&left[..count]);
+            client.session.content(&left[..count], &mut memory);
             client.content_sent += count;
         }
         if client.content_sent == message.content().len() {
-            client.is_in_content = false;
             client.content_ended = self.now;
             if !client.uses.chunking {
-                memory.extend_from_slice(b".\r\n");
+                client.session.end_of_data(&mut memory);
                 if client.uses.pipelining {
                     self.append_transaction(index, true, &mut memory);
                 }
@@ -175,7 +158,7 @@ impl<I: Io> Load<I> {
     /// time whatever the server does.
     pub(super) fn touch(&mut self, index: u32) {
         let client = &mut self.clients[index as usize];
-        if !(client.is_in_content && self.options.rate.is_some()) {
+        if !(client.session.is_in_content() && self.options.rate.is_some()) {
             client.waiting_since = self.now;
         }
     }
@@ -187,16 +170,19 @@ impl<I: Io> Load<I> {
     }
 }
 
-fn append_numbered(template: &str, number: u64, memory: &mut Vec<u8>) {
+/// Makes `path` the template with the number in it.
+fn set_numbered(path: &mut Vec<u8>, template: &str, number: u64) {
+    path.clear();
     match template.split_once("{n}") {
         Some((before, after)) => {
-            let _ = write!(memory, "{before}{number}{after}");
+            let _ = write!(path, "{before}{number}{after}");
         }
-        None => memory.extend_from_slice(template.as_bytes()),
+        None => path.extend_from_slice(template.as_bytes()),
     }
 }
 
 /// Bytes of content in one send.
 const CHUNK: usize = 256 * 1024;
+const ONE_LINE: &str = "the options refuse line ends";
 const TICKS_PER_SECOND: usize = 10;
 const PACE: Duration = Duration::from_millis(100);
