@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use mailrace_peers::{Canned, Kernel, Mailrace, OTHER, Peer, Postfix, Setting};
 use serde::Serialize;
 
-use crate::contender::{Canned, Contender, Kernel, Mailrace, OTHER, Postfix, Setting};
 use crate::error::BenchError;
 use crate::load;
 use crate::probe;
@@ -127,10 +127,10 @@ pub fn compare(plan: &Plan, stop: &AtomicBool) -> Result<Vec<Outcome>, BenchErro
     Ok(outcomes)
 }
 
-fn start_all(plan: &Plan) -> Result<Vec<Box<dyn Contender>>, BenchError> {
+fn start_all(plan: &Plan) -> Result<Vec<Box<dyn Peer>>, BenchError> {
     let is_wanted = |name: &str| !plan.without.iter().any(|other| other == name);
     let setting = &plan.setting;
-    let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
+    let mut contenders: Vec<Box<dyn Peer>> = Vec::new();
     if is_wanted(CANNED_ONLY) {
         contenders.push(Box::new(Canned::start(setting, false)?));
     }
@@ -155,7 +155,7 @@ fn start_all(plan: &Plan) -> Result<Vec<Box<dyn Contender>>, BenchError> {
 }
 
 fn measure(
-    contender: &mut dyn Contender,
+    contender: &mut dyn Peer,
     workload: &Workload,
     round: u32,
     plan: &Plan,

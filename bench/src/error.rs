@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mailrace_dev::journal_fs::JournalFsError;
 use mailrace_io::IoError;
+use mailrace_peers::PeerError;
 
 use crate::canned::LogError;
 
@@ -35,6 +36,8 @@ pub enum BenchError {
     },
     /// The file system for the measurement.
     FileSystem(JournalFsError),
+    /// A server to compare with.
+    Peer(PeerError),
     /// The ring.
     Io(IoError),
     /// The file of a probe or of the canned responder.
@@ -63,6 +66,12 @@ impl BenchError {
     }
 }
 
+impl From<PeerError> for BenchError {
+    fn from(error: PeerError) -> Self {
+        Self::Peer(error)
+    }
+}
+
 impl fmt::Display for BenchError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -70,6 +79,7 @@ impl fmt::Display for BenchError {
             Self::Start { program, source } => write!(out, "{} cannot be run: {source}", program.display()),
             Self::Failed { program, message } => write!(out, "{program}: {message}"),
             Self::FileSystem(error) => error.fmt(out),
+            Self::Peer(error) => error.fmt(out),
             Self::Io(error) => error.fmt(out),
             Self::Log(error) => error.fmt(out),
             Self::System { operation, source } => write!(out, "{operation} failed: {source}"),
@@ -85,6 +95,7 @@ impl std::error::Error for BenchError {
                 Some(source)
             }
             Self::FileSystem(error) => Some(error),
+            Self::Peer(error) => Some(error),
             Self::Io(error) => Some(error),
             Self::Log(error) => Some(error),
             Self::Failed { .. } | Self::Stopped => None,

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
+use mailrace_peers::{Kernel, Mailrace, Peer, Setting, sibling, spawn};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
-use crate::contender::{Contender, Kernel, Mailrace, Setting, sibling, spawn};
 use crate::error::BenchError;
 use crate::load::{self, LoadReport};
 use crate::process::cpu_time;
@@ -126,7 +126,7 @@ impl Hostile {
         if !plan.kinds.is_empty() {
             command.args(["--kinds", &plan.kinds.join(",")]);
         }
-        spawn(command.stdin(Stdio::null()).stdout(Stdio::null()), plan.load_cpu).map(Self)
+        Ok(Self(spawn(command.stdin(Stdio::null()).stdout(Stdio::null()), plan.load_cpu)?))
     }
 }
 

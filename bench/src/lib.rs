@@ -5,7 +5,6 @@
 
 pub mod canned;
 pub mod compare;
-pub mod contender;
 pub mod error;
 pub mod fair;
 pub mod hostile;

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use mailrace_peers::{sibling, spawn};
 use serde::Deserialize;
 
-use crate::contender::{sibling, spawn};
 use crate::error::BenchError;
 
 /// What one run of the load generator found.
@@ -77,5 +77,5 @@ pub fn run(
 pub fn start(server: SocketAddr, arguments: &[&str], cpu: Option<usize>) -> Result<Child, BenchError> {
     let mut command = Command::new(sibling("mailrace-load")?);
     command.arg(server.to_string()).args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
-    spawn(&mut command, cpu)
+    Ok(spawn(&mut command, cpu)?)
 }

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use mailrace_peers::{Kernel, Mailrace, Peer, Setting};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
-use crate::contender::{Contender, Kernel, Mailrace, Setting};
 use crate::error::BenchError;
 use crate::load;
 use crate::process::anonymous_memory;

@@ -2,8 +2,8 @@
 
 use std::io::Write as _;
 
-use mailrace_bench::contender::Postfix;
 use mailrace_dev::error::ProofError;
+use mailrace_peers::Postfix;
 
 /// What was set up; `None`, said loudly, where this machine does not have what it takes.
 ///

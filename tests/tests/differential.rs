@@ -10,10 +10,10 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mailrace_bench::contender::{Contender, Postfix, Setting};
 use mailrace_core::{BodyType, Envelope, QueueId};
 use mailrace_dev::program::command;
 use mailrace_io::OsDisk;
+use mailrace_peers::{Peer, Postfix, Setting};
 use mailrace_spool::reader::Queue;
 use mailrace_tests::{Client, Directory, Engine, has_postfix, skip};
 

@@ -3,7 +3,7 @@
 //! Needs the Debian package postfix, and root to start a private instance; skipped loudly without.
 #![expect(clippy::unwrap_used, reason = "a test that fails")]
 
-use mailrace_bench::contender::{Contender, Postfix, Setting};
+use mailrace_peers::{Peer, Postfix, Setting};
 use mailrace_tests::{Client, Directory, Engine, has_postfix};
 
 /// What Postfix's configuration here says too.

@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use mailrace_bench::contender::{Postfix, Setting};
+use mailrace_peers::{Postfix, Setting};
 use mailrace_tests::{Directory, Engine, Finished, has_postfix, program, run, skip};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};

@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use mailrace_peers::{Setting, sibling};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
-use crate::contender::{Setting, sibling};
 use crate::error::BenchError;
 use crate::summary::Range;
 use honest::{Told, Until};

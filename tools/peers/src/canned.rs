@@ -1,10 +1,9 @@
-//! Owns the canned responder as a contender.
+//! Owns the canned responder as a peer.
 
 use std::net::SocketAddr;
 use std::process::Command;
 
-use super::{Contender, Foreground, Setting, free_address, sibling};
-use crate::error::BenchError;
+use crate::{Foreground, Peer, PeerError, Setting, free_address, sibling};
 
 /// This program's own responder, as a process of its own.
 pub struct Canned {
@@ -17,8 +16,8 @@ impl Canned {
     /// Starts one, with a log or without.
     ///
     /// # Errors
-    /// [`BenchError`] when it does not come up.
-    pub fn start(setting: &Setting, is_durable: bool) -> Result<Self, BenchError> {
+    /// [`PeerError`] when it does not come up.
+    pub fn start(setting: &Setting, is_durable: bool) -> Result<Self, PeerError> {
         let name = if is_durable { "canned-durable" } else { "canned" };
         let directory = setting.directory_of(name)?;
         let address = free_address()?;
@@ -35,7 +34,7 @@ impl Canned {
     }
 }
 
-impl Contender for Canned {
+impl Peer for Canned {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -48,11 +47,11 @@ impl Contender for Canned {
         self.server.child.id()
     }
 
-    fn empty(&mut self) -> Result<(), BenchError> {
+    fn empty(&mut self) -> Result<(), PeerError> {
         Ok(())
     }
 
-    fn held(&mut self) -> Result<Option<u64>, BenchError> {
+    fn held(&mut self) -> Result<Option<u64>, PeerError> {
         Ok(None)
     }
 }

@@ -1,10 +1,13 @@
-//! Owns the servers that are compared: how each is started, emptied, counted and ended.
+//! Starts, queries and stops the servers that tests and benchmarks compare with.
+#![forbid(unsafe_code)]
 
 mod canned;
+mod error;
 mod mailrace;
 mod postfix;
 
 pub use canned::Canned;
+pub use error::PeerError;
 pub use mailrace::{Kernel, Mailrace, OTHER};
 pub use postfix::Postfix;
 
@@ -18,10 +21,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::error::BenchError;
-
-/// A server under measurement; ended when dropped.
-pub trait Contender {
+/// A server to compare with; ended when dropped.
+pub trait Peer {
     /// A short name.
     fn name(&self) -> &'static str;
 
@@ -31,17 +32,17 @@ pub trait Contender {
     /// The process at the top of its tree.
     fn pid(&self) -> u32;
 
-    /// Drops what it holds, so that every run starts alike.
+    /// Deletes the messages that it holds, so that every run starts alike.
     ///
     /// # Errors
-    /// [`BenchError`].
-    fn empty(&mut self) -> Result<(), BenchError>;
+    /// [`PeerError`].
+    fn empty(&mut self) -> Result<(), PeerError>;
 
     /// Messages that it holds; `None` when it keeps none.
     ///
     /// # Errors
-    /// [`BenchError`].
-    fn held(&mut self) -> Result<Option<u64>, BenchError>;
+    /// [`PeerError`].
+    fn held(&mut self) -> Result<Option<u64>, PeerError>;
 }
 
 /// How servers are started.
@@ -56,28 +57,34 @@ pub struct Setting {
 }
 
 impl Setting {
-    fn directory_of(&self, name: &str) -> Result<PathBuf, BenchError> {
+    fn directory_of(&self, name: &str) -> Result<PathBuf, PeerError> {
         let directory = self.directory.join(name);
-        std::fs::create_dir_all(&directory).map_err(BenchError::on(&directory))?;
+        std::fs::create_dir_all(&directory).map_err(PeerError::on(&directory))?;
         Ok(directory)
     }
 }
 
-/// The program `name` from the directory of this one: they are built together.
-pub fn sibling(name: &str) -> Result<PathBuf, BenchError> {
-    let own = std::env::current_exe().map_err(BenchError::at("finding this program"))?;
+/// Returns the path of the program `name` beside this one: they are built together.
+///
+/// # Errors
+/// [`PeerError::System`].
+pub fn sibling(name: &str) -> Result<PathBuf, PeerError> {
+    let own = std::env::current_exe().map_err(PeerError::at("finding this program"))?;
     Ok(own.with_file_name(name))
 }
 
 /// Starts a program on one processor only, if one is given; its children inherit that.
-pub fn spawn(command: &mut Command, cpu: Option<usize>) -> Result<Child, BenchError> {
+///
+/// # Errors
+/// [`PeerError`].
+pub fn spawn(command: &mut Command, cpu: Option<usize>) -> Result<Child, PeerError> {
     let start = |command: &mut Command| {
         let program = PathBuf::from(command.get_program());
-        command.spawn().map_err(|source| BenchError::Start { program, source })
+        command.spawn().map_err(|source| PeerError::Start { program, source })
     };
     let Some(cpu) = cpu else { return start(command) };
     // A child inherits the affinity of the thread that starts it.
-    let failed = |error: rustix::io::Errno| BenchError::at("choosing a processor")(error.into());
+    let failed = |error: rustix::io::Errno| PeerError::at("choosing a processor")(error.into());
     let own = sched_getaffinity(None).map_err(failed)?;
     let mut set = CpuSet::new();
     set.set(cpu);
@@ -87,10 +94,10 @@ pub fn spawn(command: &mut Command, cpu: Option<usize>) -> Result<Child, BenchEr
     child
 }
 
-fn free_address() -> Result<SocketAddr, BenchError> {
+fn free_address() -> Result<SocketAddr, PeerError> {
     let listener =
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(BenchError::at("finding a free port"))?;
-    listener.local_addr().map_err(BenchError::at("finding a free port"))
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(PeerError::at("finding a free port"))?;
+    listener.local_addr().map_err(PeerError::at("finding a free port"))
 }
 
 /// A server that stays in the foreground, its output in a file.
@@ -105,22 +112,22 @@ impl Foreground {
         cpu: Option<usize>,
         log: PathBuf,
         address: SocketAddr,
-    ) -> Result<Self, BenchError> {
-        let output = File::create(&log).map_err(BenchError::on(&log))?;
-        let error_output = output.try_clone().map_err(BenchError::on(&log))?;
+    ) -> Result<Self, PeerError> {
+        let output = File::create(&log).map_err(PeerError::on(&log))?;
+        let error_output = output.try_clone().map_err(PeerError::on(&log))?;
         let child = spawn(command.stdin(Stdio::null()).stdout(output).stderr(error_output), cpu)?;
         let mut server = Self { child, log };
         server.wait_until(|| TcpStream::connect(address).is_ok())?;
         Ok(server)
     }
 
-    fn wait_until(&mut self, is_ready: impl Fn() -> bool) -> Result<(), BenchError> {
+    fn wait_until(&mut self, is_ready: impl Fn() -> bool) -> Result<(), PeerError> {
         let give_up = Instant::now() + START_TIME_MAX;
         while !is_ready() {
             let is_ended = self.child.try_wait().is_ok_and(|status| status.is_some());
             if is_ended || Instant::now() > give_up {
                 let program = self.log.display().to_string();
-                return Err(BenchError::Failed { program, message: tail(&self.log) });
+                return Err(PeerError::Failed { program, message: tail(&self.log) });
             }
             sleep(POLL);
         }
@@ -151,14 +158,14 @@ fn tail(log: &Path) -> String {
 }
 
 /// Runs a program to its end, and gives what it wrote to standard output.
-fn output_of(command: &mut Command) -> Result<String, BenchError> {
+fn output_of(command: &mut Command) -> Result<String, PeerError> {
     let program = PathBuf::from(command.get_program());
-    let output = command.output().map_err(|source| BenchError::Start { program: program.clone(), source })?;
+    let output = command.output().map_err(|source| PeerError::Start { program: program.clone(), source })?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(BenchError::Failed { program: program.display().to_string(), message })
+    Err(PeerError::Failed { program: program.display().to_string(), message })
 }
 
 const START_TIME_MAX: Duration = Duration::from_secs(60);

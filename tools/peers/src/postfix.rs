@@ -1,4 +1,4 @@
-//! Owns a private Postfix as a contender: it accepts and queues, and delivers nothing.
+//! Owns a private Postfix as a peer: it accepts and queues, and delivers nothing.
 //!
 //! No queue manager runs, so that only what Mailrace does too is measured. Durability, limits and processes
 //! are Postfix's defaults, except where a default would only measure the missing queue manager (its flow
@@ -17,8 +17,7 @@ use std::time::Instant;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use super::{Contender, END_TIME_MAX, POLL, START_TIME_MAX, Setting, free_address, spawn, tail};
-use crate::error::BenchError;
+use crate::{END_TIME_MAX, POLL, Peer, PeerError, START_TIME_MAX, Setting, free_address, spawn, tail};
 
 /// A Postfix instance with its own configuration, queue and port.
 pub struct Postfix {
@@ -50,16 +49,16 @@ impl Postfix {
     /// Makes an instance and starts it.
     ///
     /// # Errors
-    /// [`BenchError`] when it does not come up.
-    pub fn start(setting: &Setting) -> Result<Self, BenchError> {
+    /// [`PeerError`] when it does not come up.
+    pub fn start(setting: &Setting) -> Result<Self, PeerError> {
         Self::start_with(setting, "")
     }
 
     /// The same with more lines of main.cf, which win over its own.
     ///
     /// # Errors
-    /// [`BenchError`] when it does not come up.
-    pub fn start_with(setting: &Setting, lines: &str) -> Result<Self, BenchError> {
+    /// [`PeerError`] when it does not come up.
+    pub fn start_with(setting: &Setting, lines: &str) -> Result<Self, PeerError> {
         let directory = setting.directory_of("postfix")?;
         let address = free_address()?;
         make_directories(&directory)?;
@@ -68,12 +67,12 @@ impl Postfix {
         let trigger = Some(Trigger::start(&directory.join("spool/public/qmgr"))?);
         let program = program("postfix").unwrap_or_else(|| PathBuf::from("postfix"));
         let output = directory.join("output");
-        let file = File::create(&output).map_err(BenchError::on(&output))?;
+        let file = File::create(&output).map_err(PeerError::on(&output))?;
         let mut command = Command::new(program);
         command.arg("-c").arg(directory.join("etc")).arg("start").env_remove("MAIL_CONFIG");
-        let log = file.try_clone().map_err(BenchError::on(&output))?;
+        let log = file.try_clone().map_err(PeerError::on(&output))?;
         let mut child = spawn(command.stdin(Stdio::null()).stdout(file).stderr(log), setting.cpu)?;
-        let status = child.wait().map_err(BenchError::at("waiting for postfix"))?;
+        let status = child.wait().map_err(PeerError::at("waiting for postfix"))?;
         let mut postfix = Self { address, directory, master: 0, trigger };
         if !status.success() {
             return Err(postfix.failed());
@@ -85,16 +84,16 @@ impl Postfix {
     /// The content of the message with this queue id, as `postcat` prints it: LF line ends.
     ///
     /// # Errors
-    /// [`BenchError`] when there is no such message.
-    pub fn content(&self, id: &str) -> Result<Vec<u8>, BenchError> {
+    /// [`PeerError`] when there is no such message.
+    pub fn content(&self, id: &str) -> Result<Vec<u8>, PeerError> {
         self.print(&self.file_of(id)?, "-bh")
     }
 
     /// The envelope of the message with this queue id, as `postcat` prints it.
     ///
     /// # Errors
-    /// [`BenchError`] when there is no such message.
-    pub fn envelope(&self, id: &str) -> Result<Vec<u8>, BenchError> {
+    /// [`PeerError`] when there is no such message.
+    pub fn envelope(&self, id: &str) -> Result<Vec<u8>, PeerError> {
         self.print(&self.file_of(id)?, "-e")
     }
 
@@ -109,9 +108,9 @@ impl Postfix {
     /// what was said.
     ///
     /// # Errors
-    /// [`BenchError`] when it cannot be run, or the message does not come.
-    pub fn submit(&self, arguments: &[&str], message: &[u8]) -> Result<Result<String, String>, BenchError> {
-        let finished = || -> Result<Vec<PathBuf>, BenchError> {
+    /// [`PeerError`] when it cannot be run, or the message does not come.
+    pub fn submit(&self, arguments: &[&str], message: &[u8]) -> Result<Result<String, String>, PeerError> {
+        let finished = || -> Result<Vec<PathBuf>, PeerError> {
             let mut files = files(&self.queue())?;
             files.retain(|path| fs::metadata(path).is_ok_and(|it| it.permissions().mode() & 0o100 != 0));
             Ok(files)
@@ -120,12 +119,12 @@ impl Postfix {
         let mut command = Command::new(program("sendmail").unwrap_or_else(|| PathBuf::from("sendmail")));
         command.arg("-C").arg(self.directory.join("etc")).args(arguments).env_remove("MAIL_CONFIG");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(BenchError::at("running sendmail"))?;
+        let mut child = command.spawn().map_err(PeerError::at("running sendmail"))?;
         if let Some(mut input) = child.stdin.take() {
             // It may have seen enough.
             let _ = input.write_all(message);
         }
-        let output = child.wait_with_output().map_err(BenchError::at("running sendmail"))?;
+        let output = child.wait_with_output().map_err(PeerError::at("running sendmail"))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
             return Ok(Err(format!("{}: {said}", output.status.code().unwrap_or(-1))));
@@ -143,23 +142,23 @@ impl Postfix {
         }
     }
 
-    fn file_of(&self, id: &str) -> Result<PathBuf, BenchError> {
+    fn file_of(&self, id: &str) -> Result<PathBuf, PeerError> {
         let mut paths = files(&self.directory.join("spool/incoming"))?;
         paths.append(&mut files(&self.directory.join("spool/hold"))?);
         let path = paths.into_iter().find(|path| path.file_name().is_some_and(|name| name == id));
-        path.ok_or_else(|| BenchError::Failed {
+        path.ok_or_else(|| PeerError::Failed {
             program: "postfix".to_owned(),
             message: format!("has no message {id}"),
         })
     }
 
-    fn print(&self, path: &Path, what: &str) -> Result<Vec<u8>, BenchError> {
+    fn print(&self, path: &Path, what: &str) -> Result<Vec<u8>, PeerError> {
         let mut command = Command::new(program("postcat").unwrap_or_else(|| PathBuf::from("postcat")));
         command.arg("-c").arg(self.directory.join("etc")).arg(what).arg(path).env_remove("MAIL_CONFIG");
-        command.output().map(|output| output.stdout).map_err(BenchError::at("running postcat"))
+        command.output().map(|output| output.stdout).map_err(PeerError::at("running postcat"))
     }
 
-    fn wait_until_ready(&mut self) -> Result<(), BenchError> {
+    fn wait_until_ready(&mut self) -> Result<(), PeerError> {
         let give_up = Instant::now() + START_TIME_MAX;
         while TcpStream::connect(self.address).is_err() {
             if Instant::now() > give_up {
@@ -168,15 +167,15 @@ impl Postfix {
             sleep(POLL);
         }
         let path = self.directory.join("spool/pid/master.pid");
-        let text = fs::read_to_string(&path).map_err(BenchError::on(&path))?;
+        let text = fs::read_to_string(&path).map_err(PeerError::on(&path))?;
         self.master = text.trim().parse().map_err(|_| self.failed())?;
         Ok(())
     }
 
-    fn failed(&self) -> BenchError {
+    fn failed(&self) -> PeerError {
         let mut message = tail(&self.directory.join("output"));
         message.push_str(&tail(&self.directory.join("log/mail.log")));
-        BenchError::Failed { program: "postfix".to_owned(), message }
+        PeerError::Failed { program: "postfix".to_owned(), message }
     }
 
     fn queue(&self) -> PathBuf {
@@ -184,7 +183,7 @@ impl Postfix {
     }
 }
 
-impl Contender for Postfix {
+impl Peer for Postfix {
     fn name(&self) -> &'static str {
         "postfix"
     }
@@ -197,14 +196,14 @@ impl Contender for Postfix {
         self.master
     }
 
-    fn empty(&mut self) -> Result<(), BenchError> {
+    fn empty(&mut self) -> Result<(), PeerError> {
         for path in files(&self.queue())? {
-            fs::remove_file(&path).map_err(BenchError::on(&path))?;
+            fs::remove_file(&path).map_err(PeerError::on(&path))?;
         }
         Ok(())
     }
 
-    fn held(&mut self) -> Result<Option<u64>, BenchError> {
+    fn held(&mut self) -> Result<Option<u64>, PeerError> {
         // A queue file is finished when its owner may execute it.
         let is_finished =
             |path: &PathBuf| fs::metadata(path).is_ok_and(|it| it.permissions().mode() & 0o100 != 0);
@@ -240,11 +239,11 @@ fn working_in(directory: &Path) -> bool {
 }
 
 /// All files below a directory.
-fn files(directory: &Path) -> Result<Vec<PathBuf>, BenchError> {
+fn files(directory: &Path) -> Result<Vec<PathBuf>, PeerError> {
     let mut found = Vec::new();
     let mut to_visit = vec![directory.to_owned()];
     while let Some(directory) = to_visit.pop() {
-        for entry in fs::read_dir(&directory).map_err(BenchError::on(&directory))?.flatten() {
+        for entry in fs::read_dir(&directory).map_err(PeerError::on(&directory))?.flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 to_visit.push(entry.path());
             } else {
@@ -255,7 +254,7 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>, BenchError> {
     Ok(found)
 }
 
-fn make_directories(directory: &Path) -> Result<(), BenchError> {
+fn make_directories(directory: &Path) -> Result<(), PeerError> {
     let owner = number_in("/etc/passwd", "postfix")?;
     let group = number_in("/etc/group", "postdrop")?;
     for (name, mode, owner, group) in [
@@ -274,29 +273,29 @@ fn make_directories(directory: &Path) -> Result<(), BenchError> {
     }
     let log = directory.join("log/mail.log");
     write(&log, "")?;
-    chown(&log, Some(owner), None).map_err(BenchError::on(&log))
+    chown(&log, Some(owner), None).map_err(PeerError::on(&log))
 }
 
-fn make_directory(path: &Path, mode: u32, owner: u32, group: Option<u32>) -> Result<(), BenchError> {
-    fs::create_dir_all(path).map_err(BenchError::on(path))?;
-    chown(path, Some(owner), group).map_err(BenchError::on(path))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(BenchError::on(path))
+fn make_directory(path: &Path, mode: u32, owner: u32, group: Option<u32>) -> Result<(), PeerError> {
+    fs::create_dir_all(path).map_err(PeerError::on(path))?;
+    chown(path, Some(owner), group).map_err(PeerError::on(path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(PeerError::on(path))
 }
 
 /// The third field of the line of `name`: a user's or group's number.
-fn number_in(table: &str, name: &str) -> Result<u32, BenchError> {
+fn number_in(table: &str, name: &str) -> Result<u32, PeerError> {
     let path = Path::new(table);
-    let text = fs::read_to_string(path).map_err(BenchError::on(path))?;
+    let text = fs::read_to_string(path).map_err(PeerError::on(path))?;
     let line = text.lines().find(|line| line.split(':').next() == Some(name));
-    line.and_then(|line| line.split(':').nth(2)?.parse().ok()).ok_or_else(|| BenchError::Failed {
+    line.and_then(|line| line.split(':').nth(2)?.parse().ok()).ok_or_else(|| PeerError::Failed {
         program: table.to_owned(),
         message: format!("has no {name}: is Postfix installed?"),
     })
 }
 
 impl Trigger {
-    fn start(path: &Path) -> Result<Self, BenchError> {
-        let failed = |source: std::io::Error| BenchError::File { path: path.to_owned(), source };
+    fn start(path: &Path) -> Result<Self, PeerError> {
+        let failed = |source: std::io::Error| PeerError::File { path: path.to_owned(), source };
         mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o622), 0)
             .map_err(|error| failed(error.into()))?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o622)).map_err(failed)?;
@@ -368,8 +367,8 @@ fn program(name: &str) -> Option<PathBuf> {
     directories.map(|directory| directory.join(name)).find(|path| path.is_file())
 }
 
-fn write(path: &Path, text: &str) -> Result<(), BenchError> {
-    fs::write(path, text).map_err(BenchError::on(path))
+fn write(path: &Path, text: &str) -> Result<(), PeerError> {
+    fs::write(path, text).map_err(PeerError::on(path))
 }
 
 const QUEUES: [&str; 9] =

@@ -1,4 +1,4 @@
-//! Owns Mailrace as a contender.
+//! Owns Mailrace as a peer.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,7 @@ use std::process::Command;
 
 use serde::Deserialize;
 
-use super::{Contender, Foreground, Setting, free_address, output_of, sibling};
-use crate::error::BenchError;
+use crate::{Foreground, Peer, PeerError, Setting, free_address, output_of, sibling};
 
 /// The name of a Mailrace of another commit.
 pub const OTHER: &str = "mailrace-other";
@@ -52,8 +51,8 @@ impl Mailrace {
     /// Starts it.
     ///
     /// # Errors
-    /// [`BenchError`] when it does not come up.
-    pub fn start(setting: &Setting, kernel: Kernel) -> Result<Self, BenchError> {
+    /// [`PeerError`] when it does not come up.
+    pub fn start(setting: &Setting, kernel: Kernel) -> Result<Self, PeerError> {
         Self::start_program(setting, kernel.name(), sibling("mailrace")?, &["--io", kernel.option()])
     }
 
@@ -61,8 +60,8 @@ impl Mailrace {
     /// which is io_uring where that works: the first commits have no other choice and so no option.
     ///
     /// # Errors
-    /// [`BenchError`] when it does not come up.
-    pub fn start_other(setting: &Setting, other: &Path) -> Result<Self, BenchError> {
+    /// [`PeerError`] when it does not come up.
+    pub fn start_other(setting: &Setting, other: &Path) -> Result<Self, PeerError> {
         Self::start_program(setting, OTHER, other.join("mailrace"), &[])
     }
 
@@ -71,7 +70,7 @@ impl Mailrace {
         name: &'static str,
         program: PathBuf,
         options: &[&str],
-    ) -> Result<Self, BenchError> {
+    ) -> Result<Self, PeerError> {
         let directory = setting.directory_of(name)?;
         let queue = directory.join("queue");
         let address = free_address()?;
@@ -88,7 +87,7 @@ impl Mailrace {
              [engine]\nlisten = [\"{address}\"]\nworkers = 1\nmetrics_listen = \"\"\n{congestion_control}\n\
              [queue]\ndirectory = \"queue\"\n"
         );
-        std::fs::write(&configuration, text).map_err(BenchError::on(&configuration))?;
+        std::fs::write(&configuration, text).map_err(PeerError::on(&configuration))?;
         let mut command = Command::new(&program);
         command.arg("serve").arg("--config").arg(&configuration).args(options);
         let mut server = Foreground::start(&mut command, setting.cpu, directory.join("output"), address)?;
@@ -98,7 +97,7 @@ impl Mailrace {
     }
 }
 
-impl Contender for Mailrace {
+impl Peer for Mailrace {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -111,12 +110,12 @@ impl Contender for Mailrace {
         self.server.child.id()
     }
 
-    fn empty(&mut self) -> Result<(), BenchError> {
+    fn empty(&mut self) -> Result<(), PeerError> {
         output_of(Command::new(&self.program).args(["queue", "delete", "ALL", "--queue"]).arg(&self.queue))
             .map(drop)
     }
 
-    fn held(&mut self) -> Result<Option<u64>, BenchError> {
+    fn held(&mut self) -> Result<Option<u64>, PeerError> {
         #[derive(Deserialize)]
         struct Stats {
             messages: u64,
@@ -124,7 +123,7 @@ impl Contender for Mailrace {
         let text = output_of(
             Command::new(&self.program).args(["queue", "stats", "--json", "--queue"]).arg(&self.queue),
         )?;
-        let stats: Stats = serde_json::from_str(&text).map_err(|error| BenchError::Failed {
+        let stats: Stats = serde_json::from_str(&text).map_err(|error| PeerError::Failed {
             program: "mailrace queue stats".to_owned(),
             message: error.to_string(),
         })?;
