@@ -1,14 +1,13 @@
 //! Owns the program under test: built once, started on ports that the kernel picks.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, Signal, kill_process};
+use mailrace_peers::{Program, Server};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{Client, Directory};
@@ -50,17 +49,12 @@ pub struct Finished {
     pub errors: String,
 }
 
-/// `mailrace` with these arguments. With MAILRACE_TEST_IO in the environment it is served with that `--io`, unless the
-/// arguments say how.
+/// `mailrace` with these arguments.
 fn command(directory: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(program());
-    command.current_dir(directory).args(arguments);
-    if arguments.first() == Some(&"serve")
-        && !arguments.contains(&"--io")
-        && let Ok(io) = std::env::var("MAILRACE_TEST_IO")
-    {
-        command.args(["--io", &io]);
-    }
+    let program = Program::find(Some(program().to_owned())).unwrap();
+    let (subcommand, rest) = arguments.split_first().unwrap();
+    let mut command = program.command(subcommand, rest.iter().copied());
+    command.current_dir(directory);
     command
 }
 
@@ -78,13 +72,22 @@ pub fn run(directory: &Path, arguments: &[&str]) -> Finished {
 /// A running `mailrace serve`; killed when it is dropped.
 #[derive(Debug)]
 pub struct Engine {
-    child: Child,
-    errors: BufReader<ChildStderr>,
-    /// The lines that it has said so far.
-    pub lines: Vec<String>,
-    /// Where it takes mail, in the order of the configuration.
-    pub addresses: Vec<SocketAddr>,
+    server: Server,
     directory: PathBuf,
+}
+
+impl Deref for Engine {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+impl DerefMut for Engine {
+    fn deref_mut(&mut self) -> &mut Server {
+        &mut self.server
+    }
 }
 
 /// A small queue is made quickly.
@@ -112,61 +115,25 @@ impl Engine {
     #[must_use]
     pub fn start_plainly(directory: &Path, arguments: &[&str]) -> Self {
         let arguments = [&["serve"], arguments].concat();
-        let mut child = command(directory, &arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let errors = BufReader::new(child.stderr.take().unwrap());
-        let (lines, addresses, directory) = (Vec::new(), Vec::new(), directory.to_path_buf());
-        let mut engine = Self { child, errors, lines, addresses, directory };
-        let ready = engine.line_with("mailrace ready: ");
-        let listening =
-            ready.split_once("listening on ").and_then(|(_, rest)| rest.split_once(',')).unwrap().0;
-        engine.addresses = listening.split(' ').map(|address| address.parse().unwrap()).collect();
-        engine
+        let server = Server::mailrace(command(directory, &arguments).stdout(Stdio::null())).unwrap();
+        Self { server, directory: directory.to_path_buf() }
     }
 
     /// The next line of its standard error that holds `text`.
     pub fn line_with(&mut self, text: &str) -> String {
-        loop {
-            if self.errors.buffer().is_empty() {
-                let mut waiting = [PollFd::new(self.errors.get_ref(), PollFlags::IN)];
-                let limit = LINE_PATIENCE.try_into().unwrap();
-                let is_there = poll(&mut waiting, Some(&limit)).unwrap() > 0;
-                assert!(is_there, "it does not say {text:?}; it said {:#?}", self.lines);
-            }
-            let mut line = String::new();
-            let count = self.errors.read_line(&mut line).unwrap();
-            assert!(count > 0, "it ended without {text:?}; it said {:#?}", self.lines);
-            let line = line.trim_end().to_owned();
-            self.lines.push(line.clone());
-            if line.contains(text) {
-                return line;
-            }
-        }
+        self.server.line_with(text).unwrap()
     }
 
     /// Where its metrics are, which it must have been told to serve.
     #[must_use]
     pub fn metrics_address(&self) -> &str {
-        let address = |line: &'_ String| {
-            let start = line.find("metrics at http://")? + "metrics at http://".len();
-            Some(start..line.find("/metrics")?)
-        };
-        self.lines.iter().find_map(|line| line.get(address(line)?)).unwrap()
+        self.server.metrics_address().unwrap()
     }
 
     /// What its metrics are, which it must have been told to serve.
     #[must_use]
     pub fn metrics(&self) -> String {
-        let address = self.metrics_address();
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text
+        self.server.metrics().unwrap()
     }
 
     /// A client, greeted and introduced.
@@ -175,53 +142,34 @@ impl Engine {
         Client::introduced(self.addresses[0])
     }
 
-    /// The process.
-    #[must_use]
-    pub fn pid(&self) -> Pid {
-        Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap()
-    }
-
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
-        kill_process(self.pid(), signal).unwrap();
+        self.server.signal(signal).unwrap();
     }
 
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
-        let mut rest = String::new();
-        while self.errors.read_line(&mut rest).unwrap() > 0 {
-            self.lines.push(std::mem::take(&mut rest));
-        }
-        self.child.wait().unwrap()
+        self.server.wait().unwrap()
     }
 
     /// Waits for its end and reads nothing of its standard error; `None` if it goes on for longer than `limit`.
     pub fn wait_unread(&mut self, limit: Duration) -> Option<ExitStatus> {
-        let start = Instant::now();
-        loop {
-            match self.child.try_wait().unwrap() {
-                None if start.elapsed() < limit => std::thread::yield_now(),
-                status => return status,
-            }
-        }
+        self.server.wait_unread(limit).unwrap()
     }
 
     /// Closes the pipe that is its standard error.
     pub fn close_errors(&mut self) {
-        let (reader, _) = std::io::pipe().unwrap();
-        self.errors = BufReader::new(ChildStderr::from(std::os::fd::OwnedFd::from(reader)));
+        drop(self.server.take_errors());
     }
 
     /// Ends it as an operator does.
     pub fn stop(mut self) {
-        self.signal(Signal::TERM);
-        assert!(self.wait().success(), "{:#?}", self.lines);
+        self.server.stop().unwrap();
     }
 
     /// Ends it as a crash does.
     pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.server.kill();
     }
 
     /// `mailrace queue ACTION` on its queue.
@@ -240,13 +188,6 @@ impl Engine {
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         output.stdout
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -273,6 +214,3 @@ impl Directory {
         listed.output.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
-
-/// How long an engine may take for its next line that a test waits for, on a machine that does much else.
-const LINE_PATIENCE: Duration = Duration::from_secs(180);

@@ -1,25 +1,24 @@
 //! Owns a client that says what a test wants it to say.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::time::Duration;
+
+use mailrace_core::smtp::client::DotStuffing;
+use mailrace_peers as peers;
 
 /// One connection.
 #[derive(Debug)]
 pub struct Client {
-    stream: BufReader<TcpStream>,
+    client: peers::Client,
 }
 
 impl Client {
     /// Connects; the greeting is not read yet.
     #[must_use]
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
         // A test that hangs is to fail.
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        // Small writes do not wait for each other.
-        stream.set_nodelay(true).unwrap();
-        Self { stream: BufReader::new(stream) }
+        Self { client: peers::Client::connect(address, Duration::from_secs(60)).unwrap() }
     }
 
     /// Connects and says EHLO.
@@ -33,20 +32,15 @@ impl Client {
 
     /// Sends octets.
     pub fn send(&mut self, octets: &[u8]) {
-        self.stream.get_mut().write_all(octets).unwrap();
+        self.client.send(octets).unwrap();
     }
 
     /// A whole reply, lines joined by LF; empty when the server has closed.
     pub fn reply(&mut self) -> String {
-        let mut reply = String::new();
-        loop {
-            let start = reply.len();
-            if self.stream.read_line(&mut reply).unwrap_or(0) == 0 {
-                return reply;
-            }
-            if reply.as_bytes().get(start + 3) != Some(&b'-') {
-                return reply.replace("\r\n", "\n").trim_end().to_owned();
-            }
+        match self.client.reply() {
+            Ok(answer) => answer.text.trim_end().to_owned(),
+            Err(error) if error.kind() == ErrorKind::InvalidData => panic!("{error}"),
+            Err(_) => String::new(),
         }
     }
 
@@ -79,22 +73,16 @@ impl Client {
         self.say(&format!("MAIL FROM:<{sender}>"), "250 ");
         self.say(&format!("RCPT TO:<{recipient}>"), "250 ");
         self.say("DATA", "354 ");
-        for line in content.split_inclusive(|octet| *octet == b'\n') {
-            if line.starts_with(b".") {
-                self.send(b".");
-            }
-            self.send(line);
-        }
-        self.send(b".\r\n");
+        let mut stuffed = Vec::new();
+        DotStuffing::new().append(content, &mut stuffed);
+        stuffed.extend_from_slice(b".\r\n");
+        self.send(&stuffed);
         self.reply()
     }
 
     /// All that still comes until the server closes.
     #[must_use]
-    pub fn rest(mut self) -> String {
-        let mut rest = String::new();
-        // A reset after the last reply is an end too.
-        let _ = self.stream.read_to_string(&mut rest);
-        rest
+    pub fn rest(self) -> String {
+        String::from_utf8_lossy(&self.client.rest()).into_owned()
     }
 }

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 
 use mailrace_dev::error::ProofError;
 use mailrace_dev::proof::account::{Account, Fate, Ledger, add_promises};
-use mailrace_dev::proof::engine::{Engine, Program};
+use mailrace_dev::proof::engine::{Engine, look};
 use mailrace_dev::proof::life::Load;
 use mailrace_dev::proof::sender::Session;
 use mailrace_dev::rig::cache::Export;
 use mailrace_dev::rig::device::{LoopDevice, Mount, Place, make_ext4, require_root};
 use mailrace_io::sim::Random;
+use mailrace_peers::Program;
 use mailrace_tests::{Client, Directory, available, program, skip, skip_on_this_machine};
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
@@ -93,7 +94,7 @@ impl Bench {
     /// All that is known holds of the queue in `directory`.
     fn account(&self, directory: &Path) -> Account {
         let letters = self.ledger.snapshot();
-        let account = Account::new(&letters, &letters, RUN, &self.program.look(directory).unwrap());
+        let account = Account::new(&letters, &letters, RUN, &look(&self.program, directory).unwrap());
         assert!(account.is_right(), "{account}");
         account
     }
@@ -206,7 +207,7 @@ fn a_file_system_that_became_read_only_refuses_mail() {
     let (mut known, after) = (before, ledger.snapshot());
     add_promises(&mut known, &after);
     let look = || {
-        let account = Account::new(&known, &after, RUN, &program.look(queue).unwrap());
+        let account = Account::new(&known, &after, RUN, &look(program, queue).unwrap());
         assert!(account.is_right(), "{account}");
     };
     let SmallDisk { _place, device, mount } = disk;
@@ -268,7 +269,7 @@ fn a_disk_that_dies_takes_nothing_with_it_that_was_accepted() {
     let mount = Mount::new(device.path(), &place.join("mount"), "ext4", "noatime").unwrap();
     let (mut known, after) = (before, bench.ledger.snapshot());
     add_promises(&mut known, &after);
-    let account = Account::new(&known, &after, RUN, &bench.program.look(&bench.queue).unwrap());
+    let account = Account::new(&known, &after, RUN, &look(&bench.program, &bench.queue).unwrap());
     assert!(account.is_right(), "{account}");
     let engine = Engine::start(&bench.program, &bench.queue).unwrap();
     assert!(Session::open(engine.address).unwrap().send(&bench.ledger, &mut Random::new(2, "test")).unwrap());
@@ -285,7 +286,7 @@ fn on_a_slow_disk_nothing_is_lost_and_memory_stays_bounded() {
     let mut bench = Bench::new(&disk.mount.directory().join("queue"), &["queue.spare_segments=1"]);
     let load = bench.load();
     bench.wait_for_accepted(200);
-    let status = format!("/proc/{}/status", bench.engine.pid().unwrap().as_raw_nonzero());
+    let status = format!("/proc/{}/status", bench.engine.pid().as_raw_nonzero());
     drop(load);
     let status = fs::read_to_string(status).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -363,7 +364,7 @@ fn without_descriptors_mail_is_refused_until_there_are_some() {
     let limit = getrlimit(Resource::Nofile);
     let mut session = bench.session();
     bench.send_until(&mut session, true);
-    prlimit(pid, Resource::Nofile, Rlimit { current: Some(3), ..limit }).unwrap();
+    prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(3), ..limit }).unwrap();
     bench.send_until(&mut session, false);
     bench.heard("no segment can be made: Too many open files");
     let mut waiting = None;
@@ -375,7 +376,7 @@ fn without_descriptors_mail_is_refused_until_there_are_some() {
         let mut others: Vec<Client> = (0..50).map(|_| Client::introduced(bench.engine.address)).collect();
         others.iter_mut().for_each(|client| drop(client.say("NOOP", "250 ")));
     }
-    prlimit(pid, Resource::Nofile, Rlimit { current: Some(4096), ..limit }).unwrap();
+    prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(4096), ..limit }).unwrap();
     if let Some(mut client) = waiting {
         let mut code = [0; 4];
         client.read_exact(&mut code).unwrap();
@@ -469,7 +470,7 @@ impl Group {
     /// Moves a process in; what memory it takes from now on is limited.
     fn take(&self, bench: &Bench, octets: u64) {
         fs::write(self.directory.join(self.limit), octets.to_string()).unwrap();
-        let pid = bench.engine.pid().unwrap().as_raw_nonzero().to_string();
+        let pid = bench.engine.pid().as_raw_nonzero().to_string();
         fs::write(self.directory.join("cgroup.procs"), pid).unwrap();
     }
 }

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 
-use mailrace_dev::proof::engine::Program;
 use mailrace_dev::proof::powercut::{Kind, Settings};
 use mailrace_dev::proof::{kill9, powercut};
 use mailrace_dev::rig::device::require_root;
 use mailrace_dev::rig::leftovers::{loop_devices, mounts};
+use mailrace_peers::Program;
 use mailrace_tests::{Directory, available, program, skip_on_this_machine};
 
 fn settings(kind: Kind, cuts: u32) -> Settings {

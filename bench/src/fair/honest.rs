@@ -1,9 +1,11 @@
 //! Honest clients: each sends one message after the other and records the replies.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use mailrace_peers::Client;
 
 /// What honest clients were told.
 #[derive(Clone, Debug, Default)]
@@ -82,13 +84,9 @@ pub fn send(server: SocketAddr, clients: usize, until: Until) -> Told {
 /// One connection; its first message was allowed by the caller.
 fn session(server: SocketAddr, may_go_on: &mut dyn FnMut() -> bool, told: &mut Told) -> Result<(), String> {
     let mut start = Instant::now();
-    let stream = TcpStream::connect_timeout(&server, PATIENCE).map_err(at("connecting"))?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(at("connecting"))?;
-    stream.set_write_timeout(Some(PATIENCE)).map_err(at("connecting"))?;
-    stream.set_nodelay(true).map_err(at("connecting"))?;
-    let mut client = Client(BufReader::new(stream));
-    client.expect(b"", &["220"])?;
-    client.expect(b"EHLO honest.example\r\n", &["250"])?;
+    let mut client = Client::connect(server, PATIENCE).map_err(at("connecting"))?;
+    expect(&mut client, b"", &[220])?;
+    expect(&mut client, b"EHLO honest.example\r\n", &[250])?;
     for number in 0..3 {
         if number > 0 && !may_go_on() {
             break;
@@ -98,42 +96,29 @@ fn session(server: SocketAddr, may_go_on: &mut dyn FnMut() -> bool, told: &mut T
         let envelope = format!(
             "MAIL FROM:<honest@honest.example>\r\nRCPT TO:<someone{recipient}@example.com>\r\nDATA\r\n"
         );
-        client.expect(envelope.as_bytes(), &["250", "250", "354"])?;
+        expect(&mut client, envelope.as_bytes(), &[250, 250, 354])?;
         let content = [b"Subject: s\r\n\r\n", &b"a line of an honest message\r\n".repeat(70)[..], b".\r\n"];
-        client.expect(&content.concat(), &["250"])?;
+        expect(&mut client, &content.concat(), &[250])?;
         told.accepted += 1;
         told.slowest = told.slowest.max(start.elapsed());
         start = Instant::now();
     }
-    client.expect(b"QUIT\r\n", &["221"])
+    expect(&mut client, b"QUIT\r\n", &[221])
 }
 
-struct Client(BufReader<TcpStream>);
-
-impl Client {
-    fn expect(&mut self, bytes: &[u8], codes: &[&str]) -> Result<(), String> {
-        self.0.get_mut().write_all(bytes).map_err(at("sending"))?;
-        for code in codes {
-            let reply = self.reply()?;
-            if !reply.starts_with(code) {
-                return Err(reply.trim_end().to_owned());
-            }
-        }
-        Ok(())
-    }
-
-    fn reply(&mut self) -> Result<String, String> {
-        loop {
-            let mut line = String::new();
-            let count = self.0.read_line(&mut line).map_err(at("reading"))?;
-            if count == 0 {
-                return Err("the server closed the connection".to_owned());
-            }
-            if line.as_bytes().get(3) != Some(&b'-') {
-                return Ok(line);
-            }
+/// Sends bytes and reads replies, which must have these codes.
+fn expect(client: &mut Client, bytes: &[u8], codes: &[u16]) -> Result<(), String> {
+    client.send(bytes).map_err(at("sending"))?;
+    for code in codes {
+        let answer = client.reply().map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
+            _ => at("reading")(error),
+        })?;
+        if answer.code != *code {
+            return Err(answer.last_line().to_owned());
         }
     }
+    Ok(())
 }
 
 fn at(doing: &'static str) -> impl Fn(std::io::Error) -> String {

@@ -6,16 +6,13 @@ pub mod kinds;
 pub mod network;
 pub mod stranger;
 
-use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use mailrace_peers::{Setting, sibling};
-use rustix::process::{Pid, Signal, kill_process};
+use mailrace_peers::{Foreground, Setting, sibling};
 use serde::Serialize;
 
 use crate::error::BenchError;
@@ -167,53 +164,35 @@ pub fn beside<T>(
 /// `mailrace serve` in the server's namespace; killed when dropped.
 struct Server {
     address: SocketAddr,
-    child: Child,
+    process: Foreground,
 }
 
 impl Server {
     fn start(network: &Network, plan: &Plan) -> Result<Self, BenchError> {
         let address = SocketAddr::from((SERVER, 2525));
         let queue = plan.setting.directory.join("fair-queue");
-        let output = plan.setting.directory.join("fair-output");
         let _ = std::fs::remove_dir_all(&queue);
-        let log = File::create(&output).map_err(BenchError::on(&output))?;
         let mut command = Command::new(sibling("mailrace")?);
         command.args(["serve", "--listen", &address.to_string(), "--queue"]).arg(&queue);
         for set in ["engine.metrics_listen=", "mynetworks=", "relay_domains=example.com"] {
             command.args(["--set", set]);
         }
         plan.set.iter().for_each(|set| _ = command.args(["--set", set]));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let child = network
-            .within(Side::Server, || command.spawn())?
-            .map_err(BenchError::at("starting mailrace serve"))?;
-        let mut server = Self { address, child };
-        server.wait_until_ready(&output)?;
+        let output = plan.setting.directory.join("fair-output");
+        let process = Foreground::start(&mut command, output, |command| {
+            let spawned = network.within(Side::Server, || command.spawn())?;
+            spawned.map_err(BenchError::at("starting mailrace serve"))
+        })?;
+        let mut server = Self { address, process };
+        server.process.wait_until(|output| {
+            std::fs::read_to_string(output).is_ok_and(|said| said.contains("mailrace ready: "))
+        })?;
         Ok(server)
-    }
-
-    fn wait_until_ready(&mut self, output: &Path) -> Result<(), BenchError> {
-        let give_up = Instant::now() + START_PATIENCE;
-        loop {
-            let said = std::fs::read_to_string(output).unwrap_or_default();
-            if said.contains("mailrace ready: ") {
-                return Ok(());
-            }
-            if Instant::now() > give_up || matches!(self.child.try_wait(), Ok(Some(_))) {
-                return Err(BenchError::Failed { program: "mailrace serve".to_owned(), message: said });
-            }
-            sleep(Duration::from_millis(20));
-        }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-        let _ = self.child.wait();
+        self.process.kill();
     }
 }
-
-const START_PATIENCE: Duration = Duration::from_secs(30);

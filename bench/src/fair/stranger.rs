@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use mailrace_core::smtp::client::ReplyReader;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::BenchError;
@@ -54,8 +55,7 @@ struct Stranger {
     sent: usize,
     /// Replies that came and that no step has waited for yet: the greeting may be there before the step that reads it.
     replies: u32,
-    /// The beginning of the reply line that is being read.
-    line: Vec<u8>,
+    reader: ReplyReader,
     reads: Reads,
     /// Does nothing before that time.
     next: Instant,
@@ -102,9 +102,9 @@ pub fn attack(
 }
 
 impl Stranger {
-    const fn new(source: Ipv4Addr, now: Instant) -> Self {
-        let line = Vec::new();
-        Self { source, socket: None, step: 0, sent: 0, replies: 0, line, reads: Reads::All, next: now }
+    fn new(source: Ipv4Addr, now: Instant) -> Self {
+        let reader = ReplyReader::default();
+        Self { source, socket: None, step: 0, sent: 0, replies: 0, reader, reads: Reads::All, next: now }
     }
 
     /// Does what can be done without waiting; returns whether that was anything.
@@ -208,22 +208,12 @@ impl Stranger {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error),
         };
-        for byte in buffer.iter().take(count) {
-            if *byte != b'\n' {
-                if self.line.len() < 4 {
-                    self.line.push(*byte);
-                }
-                continue;
+        let mut input = buffer.get(..count).unwrap_or_default();
+        while let Some(Ok(reply)) = self.reader.read(&mut input) {
+            self.replies = self.replies.saturating_add(1);
+            if let Some(replies) = seen.replies.get_mut(usize::from(reply.code() / 100 - 2)) {
+                *replies += 1;
             }
-            // `250 ` ends a reply, `250-` does not (RFC 5321 §4.2.1).
-            if self.line.get(3) == Some(&b' ') {
-                self.replies = self.replies.saturating_add(1);
-                let class = self.line.first().map_or(0, |digit| usize::from(digit.wrapping_sub(b'2')));
-                if let Some(replies) = seen.replies.get_mut(class) {
-                    *replies += 1;
-                }
-            }
-            self.line.clear();
         }
         Ok(true)
     }

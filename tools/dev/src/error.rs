@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use mailrace_peers::PeerError;
+
 /// Why a rig cannot be set up, or a proof not be carried through.
 #[derive(Debug)]
 pub enum ProofError {
@@ -34,6 +36,8 @@ pub enum ProofError {
     },
     /// The engine did not do what it had to.
     Engine(String),
+    /// The engine, or one of its commands, could not be run.
+    Peer(PeerError),
     /// The log of the disk's writes does not say what it should.
     WriteLog(&'static str),
     /// A signal came.
@@ -60,6 +64,12 @@ impl ProofError {
     }
 }
 
+impl From<PeerError> for ProofError {
+    fn from(error: PeerError) -> Self {
+        Self::Peer(error)
+    }
+}
+
 impl fmt::Display for ProofError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -73,6 +83,7 @@ impl fmt::Display for ProofError {
             Self::Failed { program, message } => write!(out, "{program} failed: {message}"),
             Self::File { path, source } => write!(out, "{}: {source}", path.display()),
             Self::Engine(text) => write!(out, "the engine: {text}"),
+            Self::Peer(error) => error.fmt(out),
             Self::WriteLog(text) => write!(out, "the log of the disk's writes: {text}"),
             Self::Interrupted => out.write_str("interrupted"),
         }
@@ -83,6 +94,7 @@ impl std::error::Error for ProofError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::File { source, .. } => Some(source),
+            Self::Peer(error) => Some(error),
             _ => None,
         }
     }

@@ -9,13 +9,13 @@ use std::sync::atomic::AtomicBool;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mailrace_dev::error::ProofError;
 use mailrace_dev::proof::account::Account;
-use mailrace_dev::proof::engine::Program;
 use mailrace_dev::proof::powercut::Kind;
 use mailrace_dev::proof::{kill9, powercut};
 use mailrace_dev::sanitize::{MIRI, Outcome, Run, SANITIZE};
 use mailrace_dev::simulation::{self, Bug, Options};
 use mailrace_dev::{journal_fs, licences, mutation, queue_reader};
 use mailrace_io::sim::Fault;
+use mailrace_peers::Program;
 
 /// The project's own chores.
 #[derive(Debug, Parser)]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use crate::{Foreground, Peer, PeerError, Setting, free_address, sibling};
+use crate::{Foreground, Peer, PeerError, Setting, free_address, sibling, spawn};
 
 /// This program's own responder, as a process of its own.
 pub struct Canned {
@@ -29,7 +29,9 @@ impl Canned {
         if let Some(congestion_control) = &setting.congestion_control {
             command.args(["--congestion-control", congestion_control]);
         }
-        let server = Foreground::start(&mut command, setting.cpu, directory.join("output"), address)?;
+        let mut server =
+            Foreground::start(&mut command, directory.join("output"), |command| spawn(command, setting.cpu))?;
+        server.wait_for_connection(address)?;
         Ok(Self { name, address, server })
     }
 }

@@ -2,14 +2,20 @@
 #![forbid(unsafe_code)]
 
 mod canned;
+mod client;
 mod error;
 mod mailrace;
 mod postfix;
+mod program;
+mod server;
 
 pub use canned::Canned;
+pub use client::{Answer, Client};
 pub use error::PeerError;
 pub use mailrace::{Kernel, Mailrace, OTHER};
 pub use postfix::Postfix;
+pub use program::Program;
+pub use server::Server;
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -100,30 +106,41 @@ fn free_address() -> Result<SocketAddr, PeerError> {
     listener.local_addr().map_err(PeerError::at("finding a free port"))
 }
 
-/// A server that stays in the foreground, its output in a file.
-struct Foreground {
+/// A server that stays in the foreground, its output in a file; ended when dropped.
+#[derive(Debug)]
+pub struct Foreground {
     child: Child,
     log: PathBuf,
 }
 
 impl Foreground {
-    fn start(
+    /// Starts it with `spawn`, its output in the file `log`.
+    ///
+    /// # Errors
+    /// [`PeerError`], or what `spawn` returns.
+    pub fn start<E: From<PeerError>>(
         command: &mut Command,
-        cpu: Option<usize>,
         log: PathBuf,
-        address: SocketAddr,
-    ) -> Result<Self, PeerError> {
+        spawn: impl FnOnce(&mut Command) -> Result<Child, E>,
+    ) -> Result<Self, E> {
         let output = File::create(&log).map_err(PeerError::on(&log))?;
         let error_output = output.try_clone().map_err(PeerError::on(&log))?;
-        let child = spawn(command.stdin(Stdio::null()).stdout(output).stderr(error_output), cpu)?;
-        let mut server = Self { child, log };
-        server.wait_until(|| TcpStream::connect(address).is_ok())?;
-        Ok(server)
+        let child = spawn(command.stdin(Stdio::null()).stdout(output).stderr(error_output))?;
+        Ok(Self { child, log })
     }
 
-    fn wait_until(&mut self, is_ready: impl Fn() -> bool) -> Result<(), PeerError> {
+    /// Waits until the server takes connections.
+    fn wait_for_connection(&mut self, address: SocketAddr) -> Result<(), PeerError> {
+        self.wait_until(|_| TcpStream::connect(address).is_ok())
+    }
+
+    /// Waits until `is_ready` says so of the path of the server's output.
+    ///
+    /// # Errors
+    /// [`PeerError::Failed`] with the end of its output when it ends, or takes too long.
+    pub fn wait_until(&mut self, is_ready: impl Fn(&Path) -> bool) -> Result<(), PeerError> {
         let give_up = Instant::now() + START_TIME_MAX;
-        while !is_ready() {
+        while !is_ready(&self.log) {
             let is_ended = self.child.try_wait().is_ok_and(|status| status.is_some());
             if is_ended || Instant::now() > give_up {
                 let program = self.log.display().to_string();
@@ -132,6 +149,12 @@ impl Foreground {
             sleep(POLL);
         }
         Ok(())
+    }
+
+    /// Ends it as a crash does.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -145,8 +168,7 @@ impl Drop for Foreground {
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < give_up {
             sleep(POLL);
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
@@ -157,12 +179,12 @@ fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }
 
-/// Runs a program to its end, and gives what it wrote to standard output.
-fn output_of(command: &mut Command) -> Result<String, PeerError> {
+/// Runs a program to its end, and returns its standard output.
+fn output_of(command: &mut Command) -> Result<Vec<u8>, PeerError> {
     let program = PathBuf::from(command.get_program());
     let output = command.output().map_err(|source| PeerError::Start { program: program.clone(), source })?;
     if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        return Ok(output.stdout);
     }
     let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Err(PeerError::Failed { program: program.display().to_string(), message })

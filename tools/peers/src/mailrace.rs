@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde::Deserialize;
 
-use crate::{Foreground, Peer, PeerError, Setting, free_address, output_of, sibling};
+use crate::{Foreground, Peer, PeerError, Program, Setting, free_address, spawn};
 
 /// The name of a Mailrace of another commit.
 pub const OTHER: &str = "mailrace-other";
@@ -42,7 +42,7 @@ impl Kernel {
 pub struct Mailrace {
     name: &'static str,
     address: SocketAddr,
-    program: PathBuf,
+    program: Program,
     queue: PathBuf,
     server: Foreground,
 }
@@ -53,7 +53,7 @@ impl Mailrace {
     /// # Errors
     /// [`PeerError`] when it does not come up.
     pub fn start(setting: &Setting, kernel: Kernel) -> Result<Self, PeerError> {
-        Self::start_program(setting, kernel.name(), sibling("mailrace")?, &["--io", kernel.option()])
+        Self::start_program(setting, kernel.name(), Program::find(None)?, &["--io", kernel.option()])
     }
 
     /// Starts the one of another commit, whose programs are in the directory `other`. It takes what it uses by default,
@@ -62,13 +62,13 @@ impl Mailrace {
     /// # Errors
     /// [`PeerError`] when it does not come up.
     pub fn start_other(setting: &Setting, other: &Path) -> Result<Self, PeerError> {
-        Self::start_program(setting, OTHER, other.join("mailrace"), &[])
+        Self::start_program(setting, OTHER, Program::find(Some(other.join("mailrace")))?, &[])
     }
 
     fn start_program(
         setting: &Setting,
         name: &'static str,
-        program: PathBuf,
+        program: Program,
         options: &[&str],
     ) -> Result<Self, PeerError> {
         let directory = setting.directory_of(name)?;
@@ -88,11 +88,13 @@ impl Mailrace {
              [queue]\ndirectory = \"queue\"\n"
         );
         std::fs::write(&configuration, text).map_err(PeerError::on(&configuration))?;
-        let mut command = Command::new(&program);
+        let mut command = Command::new(program.path());
         command.arg("serve").arg("--config").arg(&configuration).args(options);
-        let mut server = Foreground::start(&mut command, setting.cpu, directory.join("output"), address)?;
+        let mut server =
+            Foreground::start(&mut command, directory.join("output"), |command| spawn(command, setting.cpu))?;
+        server.wait_for_connection(address)?;
         // It takes connections before it takes orders.
-        server.wait_until(|| queue.join("control").exists())?;
+        server.wait_until(|_| queue.join("control").exists())?;
         Ok(Self { name, address, program, queue, server })
     }
 }
@@ -111,8 +113,7 @@ impl Peer for Mailrace {
     }
 
     fn empty(&mut self) -> Result<(), PeerError> {
-        output_of(Command::new(&self.program).args(["queue", "delete", "ALL", "--queue"]).arg(&self.queue))
-            .map(drop)
+        self.program.queue(&self.queue, ["delete", "ALL"]).map(drop)
     }
 
     fn held(&mut self) -> Result<Option<u64>, PeerError> {
@@ -120,10 +121,8 @@ impl Peer for Mailrace {
         struct Stats {
             messages: u64,
         }
-        let text = output_of(
-            Command::new(&self.program).args(["queue", "stats", "--json", "--queue"]).arg(&self.queue),
-        )?;
-        let stats: Stats = serde_json::from_str(&text).map_err(|error| PeerError::Failed {
+        let output = self.program.queue(&self.queue, ["stats", "--json"])?;
+        let stats: Stats = serde_json::from_slice(&output).map_err(|error| PeerError::Failed {
             program: "mailrace queue stats".to_owned(),
             message: error.to_string(),
         })?;

@@ -1,38 +1,25 @@
 //! The sink as its clients see it.
 #![expect(clippy::unwrap_used, reason = "a test that fails")]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use mailrace_peers::{self as peers, Server};
+use rustix::process::Signal;
 
-struct Sink {
-    child: Child,
-    address: String,
-    errors: BufReader<std::process::ChildStderr>,
-}
+struct Sink(Server);
 
 impl Sink {
     fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_mailrace-sink"))
-            .args(["--listen", "127.0.0.1:0", "--json", "--connections", "64"])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut errors = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        errors.read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("mailrace-sink ready: ").unwrap().to_owned();
-        Self { child, address, errors }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mailrace-sink"));
+        command.args(["--listen", "127.0.0.1:0", "--json", "--connections", "64"]).args(arguments);
+        Self(Server::sink(command.stdout(Stdio::piped())).unwrap())
     }
 
     fn client(&self) -> Client {
-        let stream = TcpStream::connect(&self.address).unwrap();
-        let mut client = Client(BufReader::new(stream));
+        let mut client = Client(peers::Client::connect(self.0.addresses[0], PATIENCE).unwrap());
         assert!(client.reply().starts_with("220 "));
         assert!(client.say(b"EHLO client.example\r\n").starts_with("250 "));
         client
@@ -40,39 +27,26 @@ impl Sink {
 
     /// Ends it: what it took, and what it said.
     fn end(mut self) -> (serde_json::Value, String) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
-        let (mut counts, mut errors) = (String::new(), String::new());
-        self.child.stdout.take().unwrap().read_to_string(&mut counts).unwrap();
-        self.errors.read_to_string(&mut errors).unwrap();
-        assert!(self.child.wait().unwrap().success());
-        (serde_json::from_str(&counts).unwrap(), errors)
+        self.0.signal(Signal::TERM).unwrap();
+        let mut counts = String::new();
+        self.0.take_output().unwrap().read_to_string(&mut counts).unwrap();
+        let ready = self.0.lines.len();
+        assert!(self.0.wait().unwrap().success());
+        (serde_json::from_str(&counts).unwrap(), self.0.lines[ready..].join("\n"))
     }
 }
 
-impl Drop for Sink {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-struct Client(BufReader<TcpStream>);
+struct Client(peers::Client);
 
 impl Client {
     fn say(&mut self, bytes: &[u8]) -> String {
-        self.0.get_mut().write_all(bytes).unwrap();
+        self.0.send(bytes).unwrap();
         self.reply()
     }
 
     /// The last line of the next reply.
     fn reply(&mut self) -> String {
-        loop {
-            let mut line = String::new();
-            self.0.read_line(&mut line).unwrap();
-            if line.as_bytes().get(3) != Some(&b'-') {
-                return line.trim_end().to_owned();
-            }
-        }
+        self.0.reply().unwrap().last_line().trim_end().to_owned()
     }
 
     fn begin(&mut self, parameters: &str) {
@@ -96,7 +70,7 @@ impl Client {
             all.extend_from_slice(chunk);
         }
         all.extend_from_slice(b"BDAT 0 LAST\r\n");
-        self.0.get_mut().write_all(&all).unwrap();
+        self.0.send(&all).unwrap();
         for _ in chunks {
             let reply = self.reply();
             assert!(reply.starts_with("250 "), "{reply}");
@@ -151,7 +125,7 @@ fn strict_mode_takes_nothing_but_crlf() {
     // Commands are lines, too, also where they come in pieces.
     assert!(client.say(b"NOOP\n").starts_with("500 5.5.2 "));
     assert!(client.say(b"NO\rOP\r\n").starts_with("500 5.5.2 "));
-    client.0.get_mut().write_all(b"NO").unwrap();
+    client.0.send(b"NO").unwrap();
     assert!(client.say(b"OP\r\n").starts_with("250 "));
     let (counts, _) = sink.end();
     assert_eq!((&counts["messages"], &counts["refused"]), (&3.into(), &10.into()), "{counts}");
@@ -192,8 +166,9 @@ fn refused(arguments: &[&str]) -> String {
 #[test]
 fn errors_name_what_they_are_about() {
     let sink = Sink::start(&[]);
-    let error = refused(&["--listen", &sink.address]);
-    assert!(error.contains(&format!("cannot listen on {}: ", sink.address)), "{error}");
+    let address = sink.0.addresses[0].to_string();
+    let error = refused(&["--listen", &address]);
+    assert!(error.contains(&format!("cannot listen on {address}: ")), "{error}");
     let directory = Directory::new("errors");
     let file = directory.0.join("file");
     std::fs::write(&file, "").unwrap();
@@ -225,3 +200,6 @@ fn a_delay_may_have_a_unit() {
         assert!(started.elapsed().as_millis() >= milliseconds, "{text}");
     }
 }
+
+/// How long the sink may take for a reply.
+const PATIENCE: Duration = Duration::from_secs(30);

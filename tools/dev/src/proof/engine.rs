@@ -1,124 +1,83 @@
-//! Owns the engine under proof: the real program, its commands, what it leaves.
+//! The engine under proof: how it is started, and what it leaves in its queue.
 
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mailrace_core::QueueId;
 use mailrace_io::OsDisk;
+use mailrace_peers::{Program, Server};
 use mailrace_spool::reader::Queue;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 use serde::Deserialize;
 
 use super::account::Found;
 use super::letter::Identity;
 use crate::error::ProofError;
 
-/// The program `mailrace`.
-#[derive(Clone, Debug)]
-pub struct Program(PathBuf);
-
-impl Program {
-    /// The one at `path`, or the one beside this program.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn find(path: Option<PathBuf>) -> Result<Self, ProofError> {
-        let beside = || std::env::current_exe().ok().map(|own| own.with_file_name("mailrace"));
-        match path.or_else(beside).filter(|path| path.is_file()) {
-            Some(path) => Ok(Self(path)),
-            None => Err(ProofError::Engine("there is no program mailrace: build it, or name it".to_owned())),
+/// Everything that is in a queue, compared with what was sent.
+///
+/// # Errors
+/// When the queue cannot be read.
+pub fn look(program: &Program, queue: &Path) -> Result<Vec<Found>, ProofError> {
+    let mut found = look_once(program, queue)?;
+    // A running engine moves messages out of old segments, and one may be moved between the list and a look at it.
+    for _ in 0..LOOKS_MAX {
+        if found.iter().all(|message| message.is_whole) {
+            break;
         }
+        found = look_once(program, queue)?;
     }
+    Ok(found)
+}
 
-    /// Runs `mailrace queue ...` on a queue to its end.
-    ///
-    /// # Errors
-    /// With what it said.
-    pub fn queue<'a>(
-        &self,
-        queue: &Path,
-        arguments: impl IntoIterator<Item = &'a str>,
-    ) -> Result<Vec<u8>, ProofError> {
-        let output = Command::new(&self.0)
-            .arg("queue")
-            .args(arguments)
-            .arg("--queue")
-            .arg(queue)
-            // A signal for the chore is not for its programs.
-            .process_group(0)
-            .output()
-            .map_err(ProofError::on(&self.0))?;
-        if output.status.success() {
-            return Ok(output.stdout);
-        }
-        Err(ProofError::Engine(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+fn look_once(program: &Program, queue: &Path) -> Result<Vec<Found>, ProofError> {
+    let listed = program.queue(queue, ["list", "--json"])?;
+    let disk = OsDisk::new(queue).map_err(ProofError::on(queue))?;
+    let contents = Queue::read(&disk, false).map_err(|error| ProofError::Engine(error.to_string()))?;
+    let mut found = Vec::new();
+    for line in String::from_utf8_lossy(&listed).lines() {
+        let line: Line =
+            serde_json::from_str(line).map_err(|error| ProofError::Engine(format!("{error}: {line}")))?;
+        let identity = Identity::of_sender(&line.sender);
+        let mut content = Vec::new();
+        let is_read =
+            QueueId::parse(line.id.as_bytes()).is_some_and(|id| contents.content(id, &mut content).is_ok());
+        let is_whole = is_read
+            && identity.is_some_and(|identity| {
+                line.recipients == [identity.recipient()] && is_whole(&content, &identity.content())
+            });
+        found.push(Found { id: line.id, identity, is_whole, is_held: line.state == "hold" });
     }
+    compare_command(program, queue, &contents, &mut found)?;
+    Ok(found)
+}
 
-    /// Everything that is in a queue, compared with what was sent.
-    ///
-    /// # Errors
-    /// When the queue cannot be read.
-    pub fn look(&self, queue: &Path) -> Result<Vec<Found>, ProofError> {
-        let mut found = self.look_once(queue)?;
-        // A running engine moves messages out of old segments, and one may be moved between the list and a look at it.
-        for _ in 0..LOOKS_MAX {
-            if found.iter().all(|message| message.is_whole) {
-                break;
-            }
-            found = self.look_once(queue)?;
-        }
-        Ok(found)
+/// What `mailrace queue cat` prints is what was looked at; for some, for it reads all of the queue each time.
+fn compare_command(
+    program: &Program,
+    queue: &Path,
+    contents: &Queue<'_, OsDisk>,
+    found: &mut [Found],
+) -> Result<(), ProofError> {
+    let step = found.len().div_ceil(CAT_COUNT).max(1);
+    for message in found.iter_mut().step_by(step).filter(|message| message.is_whole) {
+        // As above.
+        let Ok(printed) = program.queue(queue, ["cat", "--exact", &message.id]) else {
+            message.is_whole = false;
+            continue;
+        };
+        let mut content = Vec::new();
+        let is_read = QueueId::parse(message.id.as_bytes())
+            .is_some_and(|id| contents.content(id, &mut content).is_ok());
+        message.is_whole = is_read && content == printed;
     }
-
-    fn look_once(&self, queue: &Path) -> Result<Vec<Found>, ProofError> {
-        let listed = self.queue(queue, ["list", "--json"])?;
-        let disk = OsDisk::new(queue).map_err(ProofError::on(queue))?;
-        let contents = Queue::read(&disk, false).map_err(|error| ProofError::Engine(error.to_string()))?;
-        let mut found = Vec::new();
-        for line in String::from_utf8_lossy(&listed).lines() {
-            let line: Line =
-                serde_json::from_str(line).map_err(|error| ProofError::Engine(format!("{error}: {line}")))?;
-            let identity = Identity::of_sender(&line.sender);
-            let mut content = Vec::new();
-            let is_read = QueueId::parse(line.id.as_bytes())
-                .is_some_and(|id| contents.content(id, &mut content).is_ok());
-            let is_whole = is_read
-                && identity.is_some_and(|identity| {
-                    line.recipients == [identity.recipient()] && is_whole(&content, &identity.content())
-                });
-            found.push(Found { id: line.id, identity, is_whole, is_held: line.state == "hold" });
-        }
-        self.compare_command(queue, &contents, &mut found)?;
-        Ok(found)
-    }
-
-    /// What `mailrace queue cat` prints is what was looked at; for some, for it reads all of the queue each time.
-    fn compare_command(
-        &self,
-        queue: &Path,
-        contents: &Queue<'_, OsDisk>,
-        found: &mut [Found],
-    ) -> Result<(), ProofError> {
-        let step = found.len().div_ceil(CAT_COUNT).max(1);
-        for message in found.iter_mut().step_by(step).filter(|message| message.is_whole) {
-            // As above.
-            let Ok(printed) = self.queue(queue, ["cat", "--exact", &message.id]) else {
-                message.is_whole = false;
-                continue;
-            };
-            let mut content = Vec::new();
-            let is_read = QueueId::parse(message.id.as_bytes())
-                .is_some_and(|id| contents.content(id, &mut content).is_ok());
-            message.is_whole = is_read && content == printed;
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// The engine puts a trace field in front, and changes nothing else.
@@ -136,10 +95,10 @@ struct Line {
     recipients: Vec<String>,
 }
 
-/// A running engine; killed when it is dropped.
+/// A running engine whose output a thread reads; killed when it is dropped.
 #[derive(Debug)]
 pub struct Engine {
-    child: Child,
+    server: Server,
     /// Where it takes mail.
     pub address: SocketAddr,
     said: Arc<Mutex<Vec<String>>>,
@@ -170,30 +129,16 @@ impl Engine {
         queue: &Path,
         adjust: impl FnOnce(&mut Command) -> &mut Command,
     ) -> Result<Self, ProofError> {
-        let mut child = adjust(command(program, queue).stderr(Stdio::piped()))
-            .spawn()
-            .map_err(ProofError::on(&program.0))?;
-        let errors = child.stderr.take().ok_or_else(|| ProofError::Engine("it has no output".to_owned()))?;
-        let mut errors = BufReader::new(errors);
-        let mut lines = Vec::new();
-        let address = loop {
-            let mut line = String::new();
-            if errors.read_line(&mut line).unwrap_or(0) == 0 {
-                let _ = child.wait();
-                return Err(ProofError::Engine(format!("it did not start: {}", lines.join("\n"))));
-            }
-            let address = line.split_once("listening on ").and_then(|(_, rest)| rest.split_once(','));
-            let address = address.and_then(|(address, _)| address.parse().ok());
-            lines.push(line.trim_end().to_owned());
-            if let Some(address) = address {
-                break address;
-            }
+        let mut server = Server::mailrace(adjust(&mut command(program, queue)))?;
+        let [address] = server.addresses[..] else {
+            return Err(ProofError::Engine("it does not listen at one address".to_owned()));
         };
+        let (errors, lines) = (server.take_errors(), std::mem::take(&mut server.lines));
         let said = Arc::new(Mutex::new(lines));
         let reader = std::thread::spawn({
             let said = Arc::clone(&said);
             move || {
-                for line in errors.lines().map_while(Result::ok) {
+                for line in errors.into_iter().flat_map(BufRead::lines).map_while(Result::ok) {
                     // There are many about mail.
                     if !is_about_mail(&line) {
                         let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
@@ -204,7 +149,7 @@ impl Engine {
                 }
             }
         });
-        Ok(Self { child, address, said, reader: Some(reader) })
+        Ok(Self { server, address, said, reader: Some(reader) })
     }
 
     /// Starts it on a queue and kills it after a time, ready or not.
@@ -213,21 +158,21 @@ impl Engine {
     /// When it cannot be started.
     pub fn kill_at_start(program: &Program, queue: &Path, after: Duration) -> Result<(), ProofError> {
         let mut child =
-            command(program, queue).stderr(Stdio::null()).spawn().map_err(ProofError::on(&program.0))?;
+            command(program, queue).stderr(Stdio::null()).spawn().map_err(ProofError::on(program.path()))?;
         std::thread::sleep(after);
         let _ = child.kill();
-        child.wait().map(drop).map_err(ProofError::on(&program.0))
+        child.wait().map(drop).map_err(ProofError::on(program.path()))
     }
 
     /// Its process.
     #[must_use]
-    pub fn pid(&self) -> Option<Pid> {
-        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+    pub fn pid(&self) -> Pid {
+        self.server.pid()
     }
 
     /// How it has ended by itself, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
+        self.server.ended()
     }
 
     /// What it said, but for lines about mail.
@@ -252,8 +197,7 @@ impl Engine {
 
     /// Ends it as a crash does.
     pub fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.server.kill();
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
@@ -264,25 +208,13 @@ impl Engine {
     /// # Errors
     /// When it ends with another status than 0.
     pub fn stop(mut self) -> Result<(), ProofError> {
-        if let Some(pid) = self.pid() {
-            let _ = kill_process(pid, Signal::TERM);
-        }
-        match self.child.wait() {
-            Ok(status) if status.success() => Ok(()),
-            status => {
-                Err(ProofError::Engine(format!("it ended with {status:?}: {}", self.said().join("\n"))))
-            }
-        }
+        self.server.stop().map_err(|error| ProofError::Engine(format!("{error}{}", self.said().join("\n"))))
     }
 }
 
-/// With MAILRACE_TEST_IO in the environment it is served with that `--io`.
 fn command(program: &Program, queue: &Path) -> Command {
-    let mut command = Command::new(&program.0);
-    command.args(["serve", "--listen", "127.0.0.1:0", "--queue"]).arg(queue);
-    if let Some(io) = std::env::var_os("MAILRACE_TEST_IO") {
-        command.arg("--io").arg(io);
-    }
+    let mut command = program.command("serve", ["--listen", "127.0.0.1:0"]);
+    command.arg("--queue").arg(queue);
     for setting in SETTINGS {
         command.args(["--set", setting]);
     }

@@ -6,9 +6,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use mailrace_io::sim::Random;
+use mailrace_peers::Program;
 
 use super::account::{Account, Ledger};
-use super::engine::{Engine, Program};
+use super::engine::Engine;
 use super::life::{Load, examine, rest};
 use crate::error::ProofError;
 use crate::rig::device::Place;

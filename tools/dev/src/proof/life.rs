@@ -8,9 +8,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mailrace_io::sim::Random;
+use mailrace_peers::Program;
 
 use super::account::{Account, Chosen, Fault, Ledger, Snapshot};
-use super::engine::{Engine, Program};
+use super::engine::{Engine, look};
 use super::sender::{Session, send};
 use crate::error::ProofError;
 
@@ -102,7 +103,7 @@ pub fn examine(
     if !queue.exists() {
         return Ok(Account::new(before, after, run, &[]));
     }
-    let found = program.look(queue)?;
+    let found = look(program, queue)?;
     let mut account = Account::new(before, after, run, &found);
     if !account.is_right() {
         // What is there stays as it is, for somebody to look at.
@@ -112,7 +113,7 @@ pub fn examine(
     for line in engine.said().iter().filter(|line| line.contains("what is whole there is in the queue")) {
         account.fault(Fault::Damaged, line.clone());
     }
-    let again = program.look(queue)?;
+    let again = look(program, queue)?;
     let recovered = Account::new(before, after, run, &again);
     for (fault, messages) in recovered.faults {
         for message in messages {

@@ -1,11 +1,12 @@
 //! Owns the clients of a proof: they send until the server is gone, and note what was answered.
 
-use std::io::{self, BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mailrace_io::sim::Random;
+use mailrace_peers::Client;
 
 use super::account::{Fate, Ledger};
 use super::letter::Identity;
@@ -32,7 +33,7 @@ pub fn send(address: SocketAddr, ledger: &Ledger, mut random: Random, stop: &Ato
 /// A connection.
 #[derive(Debug)]
 pub struct Session {
-    stream: BufReader<TcpStream>,
+    client: Client,
 }
 
 impl Session {
@@ -41,11 +42,7 @@ impl Session {
     /// # Errors
     /// When the server does not answer as it should.
     pub fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
-        let mut session = Self { stream: BufReader::new(stream) };
+        let mut session = Self { client: Client::connect(address, TIMEOUT)? };
         session.reply("220")?.ok_or(io::ErrorKind::ConnectionRefused)?;
         session.write(b"EHLO client.example.org\r\n")?;
         session.reply("250")?.ok_or(io::ErrorKind::ConnectionRefused)?;
@@ -138,21 +135,14 @@ impl Session {
     }
 
     fn write(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.stream.get_mut().write_all(octets)
+        self.client.send(octets)
     }
 
     /// The last line of a reply, if it begins with `wanted`.
     fn reply(&mut self, wanted: &str) -> io::Result<Option<String>> {
-        loop {
-            let mut line = String::new();
-            self.stream.read_line(&mut line)?;
-            if !line.ends_with('\n') {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            if line.as_bytes().get(3) != Some(&b'-') {
-                return Ok(line.starts_with(wanted).then_some(line));
-            }
-        }
+        let answer = self.client.reply()?;
+        let line = answer.last_line();
+        Ok(line.starts_with(wanted).then(|| line.to_owned()))
     }
 }
 

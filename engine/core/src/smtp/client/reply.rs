@@ -181,10 +181,15 @@ impl<'a> Reply<'a> {
         self.line
     }
 
+    /// All lines with their codes, without line ends.
+    pub fn lines(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let earlier = self.earlier.split_inclusive(|byte| *byte == b'\n').map(without_line_end);
+        earlier.chain([self.line])
+    }
+
     /// What follows the code in each line, without line ends.
     pub fn texts(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let earlier = self.earlier.split_inclusive(|byte| *byte == b'\n').map(without_line_end);
-        earlier.chain([self.line]).map(|line| line.get(4..).unwrap_or_default())
+        self.lines().map(|line| line.get(4..).unwrap_or_default())
     }
 
     /// The enhanced status code at the start of the last line's text, if its class is the code's (RFC 2034 §4).
