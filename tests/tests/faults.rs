@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mailrace_dev::error::ProofError;
-use mailrace_dev::proof::account::{Account, Fate, Ledger, add_promises};
 use mailrace_dev::proof::engine::{Engine, look};
 use mailrace_dev::proof::life::Load;
 use mailrace_dev::proof::sender::Session;
@@ -19,6 +18,7 @@ use mailrace_dev::rig::cache::Export;
 use mailrace_dev::rig::device::{LoopDevice, Mount, Place, make_ext4, require_root};
 use mailrace_io::sim::Random;
 use mailrace_peers::Program;
+use mailrace_postmark::{Account, Fate, Ledger, add_promises};
 use mailrace_tests::{Client, Directory, available, program, skip, skip_on_this_machine};
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 

@@ -8,7 +8,6 @@ use std::sync::atomic::AtomicBool;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mailrace_dev::error::ProofError;
-use mailrace_dev::proof::account::Account;
 use mailrace_dev::proof::powercut::Kind;
 use mailrace_dev::proof::{kill9, powercut};
 use mailrace_dev::sanitize::{MIRI, Outcome, Run, SANITIZE};
@@ -16,6 +15,7 @@ use mailrace_dev::simulation::{self, Bug, Options};
 use mailrace_dev::{journal_fs, licences, mutation, queue_reader};
 use mailrace_io::sim::Fault;
 use mailrace_peers::Program;
+use mailrace_postmark::Account;
 
 /// The project's own chores.
 #[derive(Debug, Parser)]

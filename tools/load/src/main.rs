@@ -6,7 +6,6 @@
 
 mod client;
 mod hostile;
-mod message;
 mod options;
 mod retry;
 mod run;

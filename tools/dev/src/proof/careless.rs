@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use mailrace_io::{BLOCK_ALIGNMENT, Block, Disk, FileKind, OsDisk, OsFile};
+use mailrace_postmark::{Fate, Found, Identity, Ledger};
 
-use super::account::{Fate, Found, Ledger};
-use super::letter::Identity;
 use crate::error::ProofError;
 
 /// Writes until it is dropped or cannot.
@@ -109,7 +108,7 @@ const HEAD_SIZE: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proof::account::Account;
+    use mailrace_postmark::Account;
 
     #[test]
     fn without_a_cut_all_of_it_is_found() {

@@ -12,12 +12,11 @@ use std::time::Duration;
 use mailrace_core::QueueId;
 use mailrace_io::OsDisk;
 use mailrace_peers::{Program, Server};
+use mailrace_postmark::{Found, Identity};
 use mailrace_spool::reader::Queue;
 use rustix::process::Pid;
 use serde::Deserialize;
 
-use super::account::Found;
-use super::letter::Identity;
 use crate::error::ProofError;
 
 /// Everything that is in a queue, compared with what was sent.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use mailrace_io::sim::Random;
 use mailrace_peers::Program;
+use mailrace_postmark::{Account, Ledger};
 
-use super::account::{Account, Ledger};
 use super::engine::Engine;
 use super::life::{Load, examine, rest};
 use crate::error::ProofError;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use mailrace_io::sim::Random;
 use mailrace_peers::Program;
+use mailrace_postmark::{Account, Chosen, Fault, Ledger, Snapshot};
 
-use super::account::{Account, Chosen, Fault, Ledger, Snapshot};
 use super::engine::{Engine, look};
 use super::sender::{Session, send};
 use crate::error::ProofError;

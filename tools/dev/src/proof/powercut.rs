@@ -8,8 +8,8 @@ use std::time::Duration;
 use mailrace_io::FileKind;
 use mailrace_io::sim::Random;
 use mailrace_peers::Program;
+use mailrace_postmark::{Account, Fault, Ledger, add_promises};
 
-use super::account::{Account, Fault, Ledger, add_promises};
 use super::careless::{self, Careless};
 use super::engine::Engine;
 use super::kill9::run_number;

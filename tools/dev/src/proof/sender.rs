@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use mailrace_io::sim::Random;
 use mailrace_peers::Client;
-
-use super::account::{Fate, Ledger};
-use super::letter::Identity;
+use mailrace_postmark::{Fate, Identity, Ledger};
 
 /// Sends until `stop` is set or the server is gone, over one connection after another.
 pub fn send(address: SocketAddr, ledger: &Ledger, mut random: Random, stop: &AtomicBool) {

@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use mailrace_core::smtp::client::Awaited;
 use mailrace_io::{Completion, Instant, Io, IoError, Operation, ReceiveEnd, Token};
+use mailrace_postmark::Template;
 
 use crate::client::{Client, Stage};
-use crate::message::Message;
 use crate::options::Options;
 use crate::retry::Retry;
 use crate::statistics::{Cause, End, Statistics};
@@ -29,7 +29,7 @@ pub(crate) struct Load<I: Io> {
     server: SocketAddr,
     options: Options,
     /// One for each size.
-    messages: Vec<Message>,
+    messages: Vec<Template>,
     clients: Vec<Client>,
     /// Clients that wait for their turn to connect.
     unconnected: VecDeque<u32>,
@@ -81,7 +81,7 @@ impl<I: Io> Load<I> {
         let messages = options
             .sizes
             .iter()
-            .map(|size| Message::new(*size, &options.sender, &options.recipient))
+            .map(|size| Template::new(*size, &options.sender, &options.recipient))
             .collect();
         let count = options.connections;
         Self {

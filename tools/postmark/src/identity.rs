@@ -1,5 +1,5 @@
-//! Owns the messages that a proof sends: all that is in one follows from its identity, so that whatever is found can be
-//! told to be whole, or whose piece it is.
+//! Messages that are recognised wherever they are found: everything in one follows from its identity, so that it can be
+//! checked byte for byte, and a piece of it says which message it belongs to.
 
 use std::fmt;
 

@@ -1,16 +1,17 @@
-//! Owns the octets of the messages that are sent: built once, then only numbered.
+//! The content of a load test's messages: built once, then numbered in each copy.
 
 /// A message's content, CRLF line ends, no line that begins with a dot.
 #[derive(Debug)]
-pub(crate) struct Message {
+pub struct Template {
     content: Vec<u8>,
     /// Where the number in Message-Id stands.
     number_at: usize,
 }
 
-impl Message {
+impl Template {
     /// Content of `size` octets; at least its header section and one line.
-    pub(crate) fn new(size: usize, sender: &str, recipient: &str) -> Self {
+    #[must_use]
+    pub fn new(size: usize, sender: &str, recipient: &str) -> Self {
         let head = format!(
             "From: Load Generator <{}>\r\n\
              To: A Recipient <{}>\r\n\
@@ -36,17 +37,22 @@ impl Message {
     }
 
     /// All octets.
-    pub(crate) fn content(&self) -> &[u8] {
+    #[must_use]
+    pub fn content(&self) -> &[u8] {
         &self.content
     }
 
     /// Octets up to the end of the number.
-    pub(crate) const fn head_length(&self) -> usize {
+    #[must_use]
+    pub const fn head_length(&self) -> usize {
         self.number_at + NUMBER_DIGITS
     }
 
     /// Makes the Message-Id of a copy that begins at `start` in `octets` unlike any other's.
-    pub(crate) fn set_number(&self, octets: &mut [u8], start: usize, mut number: u64) {
+    ///
+    /// # Panics
+    /// When the copy does not reach to [`Template::head_length`].
+    pub fn set_number(&self, octets: &mut [u8], start: usize, mut number: u64) {
         let at = start + self.number_at;
         for digit in octets[at..at + NUMBER_DIGITS].iter_mut().rev() {
             *digit = b'0' + (number % 10) as u8;
@@ -84,20 +90,20 @@ mod tests {
 
     #[test]
     fn every_size_is_met_exactly() {
-        let least = Message::new(1, "a@b", "c@d").content().len();
+        let least = Template::new(1, "a@b", "c@d").content().len();
         for size in (least..least + 400).chain([4096, 65_536]) {
-            let message = Message::new(size, "a@b", "c@d");
+            let message = Template::new(size, "a@b", "c@d");
             let content = message.content();
             // The size stands in the Subject, so the least size itself varies by its digits.
             assert!(content.len() == size || content.len() < least + 8, "{size} gave {}", content.len());
             assert!(content.ends_with(b"\r\n"));
         }
-        assert_eq!(Message::new(4096, "a@b", "c@d").content().len(), 4096);
+        assert_eq!(Template::new(4096, "a@b", "c@d").content().len(), 4096);
     }
 
     #[test]
     fn lines_are_short_and_need_no_dot_stuffing() {
-        let message = Message::new(20_000, "sender{n}@example.org", "r{n}@example.com");
+        let message = Template::new(20_000, "sender{n}@example.org", "r{n}@example.com");
         let text = std::str::from_utf8(message.content()).unwrap();
         for line in text.split_terminator("\r\n") {
             assert!(line.len() <= TEXT_LINE_LENGTH, "{line}");
@@ -109,7 +115,7 @@ mod tests {
 
     #[test]
     fn numbers_are_written_in_place() {
-        let message = Message::new(1000, "a@b", "c@d");
+        let message = Template::new(1000, "a@b", "c@d");
         let mut octets = b"xx".to_vec();
         octets.extend_from_slice(message.content());
         message.set_number(&mut octets, 2, 4711);
