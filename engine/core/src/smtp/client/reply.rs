@@ -240,3 +240,18 @@ impl fmt::Display for Violation {
 pub const LINE_SIZE_MAX: usize = 4096;
 /// Bytes of all lines of a reply.
 pub const REPLY_SIZE_MAX: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_received_in_one_piece_takes_no_memory() {
+        let mut reader = ReplyReader::default();
+        let mut input = &b"250 2.1.0 Ok\r\n250 2.1.5 Ok\r\n354 End data with <CR><LF>.<CR><LF>\r\n"[..];
+        while let Some(reply) = reader.read(&mut input) {
+            assert!(reply.is_ok());
+        }
+        assert_eq!((reader.earlier.capacity(), reader.partial.capacity()), (0, 0));
+    }
+}
