@@ -384,8 +384,8 @@ pub const ALL: &[Mutation] = &[
         name: "submission-put-off-leaks",
         what: "a submission that is put off keeps its segments",
         file: SUBMISSION,
-        before: "    fn put_off(&mut self, mut submission: Box<Submission<S::Draft>>) {\n        self.intake.abandon(&mut submission.message);\n",
-        after: "    fn put_off(&mut self, mut submission: Box<Submission<S::Draft>>) {\n",
+        before: "    fn put_off(&mut self, mut submission: Submission<S::Draft>) {\n        self.intake.abandon(&mut submission.message);\n",
+        after: "    fn put_off(&mut self, mut submission: Submission<S::Draft>) {\n",
         check: Seeds(2000),
     },
     Mutation {

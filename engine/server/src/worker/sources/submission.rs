@@ -175,9 +175,9 @@ impl<S: Spool> Engine<S> {
         let submission =
             Box::new(Submission { start, message, received: 0, is_whole: false, wants_content: true });
         if self.is_draining() {
-            self.put_off(submission);
+            self.put_off(*submission);
         } else if self.budget.is_storage_low {
-            self.end_submission(submission, &Verdict::StorageFull);
+            self.end_submission(*submission, &Verdict::StorageFull);
         } else {
             let number = submission.start.number;
             let earlier = self.submissions.0.insert(number, submission);
@@ -190,7 +190,7 @@ impl<S: Spool> Engine<S> {
         let size_max = self.settings.smtp.message_size_limit;
         if size_max > 0 && submission.received > size_max {
             let reply = reply::MESSAGE_TOO_BIG.line();
-            return self.end_submission(submission, &Verdict::Refused { reason: "too_big", reply });
+            return self.end_submission(*submission, &Verdict::Refused { reason: "too_big", reply });
         }
         let Submission { start, message, is_whole, .. } = &mut *submission;
         let source = Source::Submission(start.number);
@@ -219,7 +219,7 @@ impl<S: Spool> Engine<S> {
                 self.ask(source, ticket);
             }
             Advance::Discarded => return submission.start.report.tell(SubmissionState::Discarded),
-            Advance::Failed(verdict) => return self.end_submission(submission, &verdict),
+            Advance::Failed(verdict) => return self.end_submission(*submission, &verdict),
         }
         self.submissions.0.insert(submission.start.number, submission);
     }
@@ -236,7 +236,7 @@ impl<S: Spool> Engine<S> {
         let mut submission = self.submissions.0.remove(&number).expect("a message stays until it is settled");
         assert!(submission.message.is_settling(), "only what was committed settles");
         if !is_durable {
-            return self.end_submission(submission, &Verdict::QueueWriteFailed);
+            return self.end_submission(*submission, &Verdict::QueueWriteFailed);
         }
         let latency = submission.message.latency(self.now);
         let SubmissionStart { origin, envelope, .. } = &*submission.start;
@@ -256,17 +256,17 @@ impl<S: Spool> Engine<S> {
         if submission.message.is_settling() {
             self.submissions.0.insert(number, submission);
         } else {
-            self.put_off(submission);
+            self.put_off(*submission);
         }
     }
 
-    fn put_off(&mut self, mut submission: Box<Submission<S::Draft>>) {
+    fn put_off(&mut self, mut submission: Submission<S::Draft>) {
         self.intake.abandon(&mut submission.message);
         submission.start.report.tell(SubmissionState::Abandoned);
     }
 
     /// Ends it without having taken it.
-    fn end_submission(&mut self, mut submission: Box<Submission<S::Draft>>, verdict: &Verdict) {
+    fn end_submission(&mut self, mut submission: Submission<S::Draft>, verdict: &Verdict) {
         self.intake.abandon(&mut submission.message);
         let state = match verdict {
             // As in Postfix, what is wrong for now is tried again.
