@@ -49,6 +49,7 @@ macro_rules! conformance {
             a_connection_comes_from_the_address_that_is_wanted
             connecting_to_nobody_fails
             durable_writes_are_on_the_file
+            blocks_of_this_kernel_and_of_others_are_written
             a_write_that_fails_says_why_and_the_next_one_is_done
             pieces_and_files_of_another_are_not_taken
             connections_of_another_are_names_of_the_past
@@ -472,7 +473,10 @@ impl Drop for Place {
 }
 
 fn write<I: Io>(io: &mut I, number: u64, file: FileId, is_durable: bool) {
-    let mut block = Block::new(2 * BLOCK_ALIGNMENT);
+    write_from(io, Block::new(2 * BLOCK_ALIGNMENT), number, file, is_durable);
+}
+
+fn write_from<I: Io>(io: &mut I, mut block: Block, number: u64, file: FileId, is_durable: bool) {
     block.extend(format!("durable {number}").as_bytes());
     block.pad(BLOCK_ALIGNMENT);
     let offset = number * BLOCK_ALIGNMENT as u64;
@@ -500,6 +504,30 @@ pub(crate) fn durable_writes_are_on_the_file<I: Io<Disk = OsDisk>>(make: &impl F
         assert!(piece.starts_with(format!("durable {number}\0").as_bytes()));
     }
     assert_eq!(place.1.size(&bench.io.detach(file)).unwrap(), 65_536);
+}
+
+pub(crate) fn blocks_of_this_kernel_and_of_others_are_written<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+    let place = Place::new();
+    let file = place.1.create("segment", 65_536, FileKind::Direct).unwrap();
+    let (mut own, mut other) = (Bench::new(make()), Bench::new(make()));
+    let file = own.io.attach(file);
+    let blocks = own.io.blocks(4, BLOCK_ALIGNMENT + 1);
+    assert!(blocks.iter().all(|block| block.capacity() == 2 * BLOCK_ALIGNMENT && block.is_empty()));
+    let foreign = other.io.blocks(4, BLOCK_ALIGNMENT + 1);
+    for (number, block) in (0..).zip(blocks.into_iter().chain(foreign)) {
+        write_from(&mut own.io, block, number, file, true);
+        // The same block again, and what it was filled with is what is written.
+        let (_, mut block, result) = own.written();
+        result.unwrap();
+        block.clear();
+        write_from(&mut own.io, block, 8 + number, file, true);
+        own.written().2.unwrap();
+    }
+    let content = std::fs::read(place.0.join("segment")).unwrap();
+    assert_eq!(content.len(), 16 * BLOCK_ALIGNMENT);
+    for (number, piece) in content.chunks(BLOCK_ALIGNMENT).enumerate() {
+        assert!(piece.starts_with(format!("durable {number}\0").as_bytes()), "{number}");
+    }
 }
 
 pub(crate) fn a_write_that_fails_says_why_and_the_next_one_is_done<I: Io<Disk = OsDisk>>(

@@ -75,6 +75,12 @@ pub trait Io {
     /// Returns a file; no operation on it may be in progress.
     fn detach(&mut self, file: FileId) -> <Self::Disk as Disk>::File;
 
+    /// Returns blocks of `capacity` bytes that this kernel writes at less cost than those of [`Block::new`], where it can.
+    /// It has them once.
+    fn blocks(&mut self, count: usize, capacity: usize) -> Vec<Block> {
+        std::iter::repeat_with(|| Block::new(capacity)).take(count).collect()
+    }
+
     /// Queues an operation; its completions carry `token`. It is started by the next [`Io::wait`] at the latest.
     fn submit(&mut self, token: Token, operation: Operation);
 

@@ -118,6 +118,9 @@ pub trait Spool: Store {
 
 /// A spool that writes through `I`.
 pub trait Writes<I: Io>: Spool {
+    /// Takes the memory that it writes from `io`, before anything is gathered.
+    fn use_memory_of(&mut self, io: &mut I);
+
     /// Submits what has gathered, as long as fewer than the configured number of writes are under way. Batches grow
     /// with the load, while earlier ones are being written: no timer holds a lone message back.
     fn advance(&mut self, io: &mut I);

@@ -1,20 +1,17 @@
 //! The receive buffers that the kernel fills: a ring of them is provided, it picks.
 
-use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::io;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
+use super::region::Region;
 use crate::Piece;
 use crate::operation::Serial;
 
 /// The one buffer group of a ring.
 pub(super) const BUFFER_GROUP: u16 = 0;
-
-const PAGE_SIZE: usize = 4096;
 
 /// `IOU_PBUF_RING_INC` of the kernel's interface: many receives share a buffer, one after another.
 const INCREMENTAL: u16 = 2;
@@ -130,22 +127,5 @@ impl ReceiveBuffers {
         // atomically. Release: the entry above is visible before the tail that covers it.
         let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
         tail.store(self.tail, Ordering::Release);
-    }
-}
-
-/// Zeroed, page-aligned memory that is never freed: the kernel tears a ring down after its file was closed, at
-/// a time of its own. A worker's ring lives as long as the process, so that nothing is lost by it.
-pub(super) struct Region {
-    pub(super) start: NonNull<u8>,
-}
-
-impl Region {
-    pub(super) fn new(size: usize) -> Self {
-        let layout = Layout::from_size_align(size.max(1), PAGE_SIZE)
-            .expect("the size of a region fits the address space");
-        // SAFETY: the layout's size is not zero.
-        let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-        Self { start }
     }
 }

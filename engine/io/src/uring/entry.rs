@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use io_uring::types::Fixed;
 use io_uring::{opcode, squeue};
 
-use super::buffers::Region;
+use super::region::Region;
 use crate::ConnectionId;
 
 // Numbers of the kernel's interface on Linux, the same for all architectures that Rust's io-uring serves.

@@ -11,6 +11,7 @@
 
 mod buffers;
 mod entry;
+mod region;
 mod settings;
 
 use std::io;
@@ -20,6 +21,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use io_uring::types::{Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
+use crate::block::{BLOCK_ALIGNMENT, Registration};
 use crate::files::Files;
 use crate::operation::{ACCEPT_PAUSE, Serial};
 use crate::slab::Slab;
@@ -30,6 +32,7 @@ use crate::{
 };
 use buffers::ReceiveBuffers;
 use entry::{Address, AddressTable, Kind, UserData};
+use region::Region;
 
 pub use settings::Settings;
 
@@ -60,6 +63,9 @@ pub struct Uring {
     entries: Vec<cqueue::Entry>,
     now: Instant,
     random: Random,
+    /// Tells blocks that are registered with this ring from those of others.
+    serial: Serial,
+    has_blocks: bool,
 }
 
 /// A place of the connection table.
@@ -158,6 +164,8 @@ impl Uring {
             entries: Vec::new(),
             now: monotonic(),
             random: Random::new(),
+            serial: Serial::next(),
+            has_blocks: false,
         };
         uring.arm_wake();
         uring.check_peer_name()?;
@@ -319,11 +327,35 @@ impl Uring {
         let rest = &write.block.filled()[write.written..];
         let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
         let flags = if write.is_durable { entry::WRITE_DURABLE } else { 0 };
-        let write = opcode::Write::new(io_uring::types::Fd(file.file.as_raw_fd()), rest.as_ptr(), length)
-            .offset(write.offset + write.written as u64)
-            .rw_flags(flags)
-            .build();
+        let (file, offset) =
+            (io_uring::types::Fd(file.file.as_raw_fd()), write.offset + write.written as u64);
+        let write = match write.block.registration().filter(|registration| registration.ring == self.serial) {
+            Some(Registration { index, .. }) => opcode::WriteFixed::new(file, rest.as_ptr(), length, index)
+                .offset(offset)
+                .rw_flags(flags)
+                .build(),
+            None => opcode::Write::new(file, rest.as_ptr(), length).offset(offset).rw_flags(flags).build(),
+        };
         self.push(&write, UserData::new(Kind::Write, 0, index));
+    }
+
+    /// Registers memory for `count` blocks, so that the kernel looks its pages up once instead of at each write. If the limit
+    /// of locked memory forbids it, they are written as other memory is.
+    fn register_blocks(&mut self, count: usize, capacity: usize) -> Vec<Block> {
+        let mut pieces = Region::pieces(count, capacity.next_multiple_of(BLOCK_ALIGNMENT));
+        let buffers = pieces.iter_mut();
+        let buffers =
+            buffers.map(|piece| libc::iovec { iov_base: piece.as_mut_ptr().cast(), iov_len: piece.len() });
+        let buffers: Vec<libc::iovec> = buffers.collect();
+        // SAFETY: the memory is a region's, which is never freed.
+        let is_registered = unsafe { self.ring.submitter().register_buffers(&buffers) }.is_ok();
+        let ring = self.serial;
+        let registration = |index| {
+            let index = is_registered.then(|| u16::try_from(index).ok()).flatten()?;
+            Some(Registration { ring, index })
+        };
+        let pieces = pieces.into_iter().enumerate();
+        pieces.map(|(index, piece)| Block::lasting(piece, registration(index))).collect()
     }
 
     /// One kernel completion; what it means to the caller goes to `completions`.
@@ -573,6 +605,11 @@ impl Io for Uring {
         self.files.detach(file)
     }
 
+    fn blocks(&mut self, count: usize, capacity: usize) -> Vec<Block> {
+        assert!(!std::mem::replace(&mut self.has_blocks, true), "a ring has blocks once");
+        self.register_blocks(count, capacity)
+    }
+
     fn submit(&mut self, token: Token, operation: Operation) {
         match operation {
             Operation::Accept(socket) => self.accept(socket),
@@ -709,6 +746,7 @@ fn require_operations(submitter: &io_uring::Submitter<'_>) -> Result<(), IoError
         (opcode::Send::CODE, "send"),
         (opcode::Close::CODE, "close"),
         (opcode::Write::CODE, "write"),
+        (opcode::WriteFixed::CODE, "write from registered memory"),
         (opcode::AsyncCancel::CODE, "cancel"),
         (opcode::PollAdd::CODE, "poll"),
         (opcode::Socket::CODE, "socket"),

@@ -65,14 +65,15 @@ impl<I: Io, S: Writes<I>> Worker<I, S> {
     ///
     /// `slots`: places of the connection table of `io`.
     pub fn new(
-        io: I,
-        spool: S,
+        mut io: I,
+        mut spool: S,
         shared: Arc<Shared>,
         settings: Arc<WorkerSettings>,
         telemetry: Telemetry,
         controls: Receiver<Control>,
         slots: usize,
     ) -> Self {
+        spool.use_memory_of(&mut io);
         let engine = Engine::new(settings, spool, telemetry, slots);
         Self { io, engine, controls, shared, completions: Vec::new(), drain_until: None }
     }

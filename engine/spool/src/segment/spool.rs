@@ -361,6 +361,10 @@ impl<D: Disk> Spool for SegmentSpool<D> {
 }
 
 impl<D: Disk, I: Io<Disk = D>> Writes<I> for SegmentSpool<D> {
+    fn use_memory_of(&mut self, io: &mut I) {
+        self.writer.use_memory_of(io);
+    }
+
     fn advance(&mut self, io: &mut I) {
         self.advance_moves();
         self.mark_undone();

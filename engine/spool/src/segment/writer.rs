@@ -73,6 +73,15 @@ impl Writer {
         }
     }
 
+    /// Takes blocks of `io`.
+    ///
+    /// # Panics
+    /// If records are gathered already.
+    pub(super) fn use_memory_of<I: Io>(&mut self, io: &mut I) {
+        assert!(self.blocks.len() == self.settings.blocks, "nothing is written yet");
+        self.blocks = io.blocks(self.settings.blocks, self.settings.block_size);
+    }
+
     /// Bytes of the largest record.
     pub(super) const fn record_size_max(&self) -> usize {
         self.settings.block_size - BATCH_HEADER_SIZE
