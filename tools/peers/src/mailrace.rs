@@ -38,7 +38,7 @@ impl Kernel {
     }
 }
 
-/// `mailrace serve` with one worker, as a gateway for example.com that trusts nobody.
+/// `mailrace serve` with one worker, as a gateway for example.com that trusts no client.
 pub struct Mailrace {
     name: &'static str,
     address: SocketAddr,

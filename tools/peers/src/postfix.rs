@@ -27,7 +27,7 @@ pub struct Postfix {
     trigger: Option<Trigger>,
 }
 
-/// Stands in for the queue manager's trigger: reads what cleanup writes there.
+/// Replaces the queue manager's trigger: reads what cleanup writes there.
 struct Trigger {
     path: PathBuf,
     is_over: Arc<AtomicBool>,
@@ -299,7 +299,7 @@ impl Trigger {
         mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o622), 0)
             .map_err(|error| failed(error.into()))?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o622)).map_err(failed)?;
-        // Open for writing too, so that it does not end when nobody writes.
+        // Open for writing too, so that it does not end while there is no writer.
         let mut fifo = File::options().read(true).write(true).open(path).map_err(failed)?;
         let is_over = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&is_over);

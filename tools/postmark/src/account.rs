@@ -10,9 +10,9 @@ use crate::{Fate, Identity, Letter, Order, Snapshot};
 pub struct Found {
     /// Its queue id.
     pub id: String,
-    /// Whose it is, if it is anybody's.
+    /// The identity that it carries, if any.
     pub identity: Option<Identity>,
-    /// Whether envelope and content are octet for octet what was sent.
+    /// Whether envelope and content are byte for byte what was sent.
     pub is_whole: bool,
     /// Whether it is parked.
     pub is_held: bool,
@@ -42,11 +42,11 @@ pub enum Fault {
     Doubled,
     /// Not what was sent, or under another queue id.
     Damaged,
-    /// Nobody sent it, or not to its end, or it was refused.
+    /// It was not sent, not to its end, or it was refused.
     Unknown,
     /// The command said that it was deleted.
     Returned,
-    /// Parked and nobody asked for it, or not parked any more.
+    /// On hold without a request, or no longer on hold.
     Misplaced,
 }
 

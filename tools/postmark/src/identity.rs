@@ -81,9 +81,9 @@ fn size(random: &mut Random) -> u64 {
 }
 
 const DOMAIN: &str = "@example.org";
-/// Octets of the smallest message, about.
+/// Bytes of the smallest message, about.
 const SIZE_MIN: u64 = 300;
-/// Octets of the largest.
+/// Bytes of the largest.
 const SIZE_MAX: u64 = 200_000;
 
 #[cfg(test)]

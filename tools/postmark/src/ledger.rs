@@ -148,7 +148,7 @@ impl Ledger {
         self.answered(chosen);
     }
 
-    /// Notes that the queue was emptied while nobody used it.
+    /// Notes that the queue was emptied while no engine used it.
     pub fn all_deleted(&self) {
         self.letters().all.iter_mut().for_each(|letter| letter.fate = Fate::Settled);
     }
@@ -165,7 +165,7 @@ impl Ledger {
 }
 
 /// Adds to what was known before a cut what was promised until `after`, where a promise that was read later must have
-/// been true before. What was refused later stays in doubt: whoever refuses knows no more than that a write failed.
+/// been true before. What was refused later stays in doubt: the engine that refuses knows only that a write failed.
 pub fn add_promises(before: &mut Snapshot, after: &Snapshot) {
     before.resize(after.len(), Letter { fate: Fate::Begun, order: Order::None });
     for (first, last) in before.iter_mut().zip(after) {
@@ -178,9 +178,9 @@ pub fn add_promises(before: &mut Snapshot, after: &Snapshot) {
     }
 }
 
-/// Of a hundred messages so many are deleted.
+/// Number of messages in a hundred that are deleted.
 const DELETED_PERCENT: u64 = 92;
-/// So many are deleted or held.
+/// Number of messages in a hundred that are deleted or held.
 const ORDERED_PERCENT: u64 = 96;
 /// Messages that a command is about.
 const CHOSEN_MAX: usize = 32;

@@ -9,7 +9,7 @@ pub struct Template {
 }
 
 impl Template {
-    /// Content of `size` octets; at least its header section and one line.
+    /// Content of `size` bytes; at least its header section and one line.
     #[must_use]
     pub fn new(size: usize, sender: &str, recipient: &str) -> Self {
         let head = format!(
@@ -36,13 +36,13 @@ impl Template {
         Self { content, number_at }
     }
 
-    /// All octets.
+    /// All bytes.
     #[must_use]
     pub fn content(&self) -> &[u8] {
         &self.content
     }
 
-    /// Octets up to the end of the number.
+    /// Bytes up to the end of the number.
     #[must_use]
     pub const fn head_length(&self) -> usize {
         self.number_at + NUMBER_DIGITS
@@ -61,12 +61,12 @@ impl Template {
     }
 }
 
-/// Appends lines of text until there are `size` octets; the last line is at least its line end.
+/// Appends lines of text until there are `size` bytes; the last line is at least its line end.
 fn append_text(content: &mut Vec<u8>, size: usize) {
     let mut letters = TEXT.iter().cycle();
     loop {
         let room = size.saturating_sub(content.len() + 2);
-        // A remainder of one octet would not hold a line end of its own.
+        // A remainder of one byte would not hold a line end of its own.
         let length =
             if room == TEXT_LINE_LENGTH + 1 { TEXT_LINE_LENGTH - 1 } else { room.min(TEXT_LINE_LENGTH) };
         content.extend(letters.by_ref().take(length));
@@ -94,7 +94,7 @@ mod tests {
         for size in (least..least + 400).chain([4096, 65_536]) {
             let message = Template::new(size, "a@b", "c@d");
             let content = message.content();
-            // The size stands in the Subject, so the least size itself varies by its digits.
+            // The Subject contains the size, so the least size itself varies by its digits.
             assert!(content.len() == size || content.len() < least + 8, "{size} gave {}", content.len());
             assert!(content.ends_with(b"\r\n"));
         }

@@ -11,7 +11,7 @@ use std::path::Path;
 use case::Case;
 use mailrace_core::smtp::reply;
 
-/// Sizes of the pieces in which a client's octets come.
+/// Sizes of the pieces in which a client's bytes arrive.
 const PIECES: [usize; 5] = [usize::MAX, 1, 2, 3, 7];
 
 #[test]

@@ -15,7 +15,7 @@ use crate::case::{Case, Failure, Said, Step};
 
 const HOST: &str = "mx.example.com";
 
-/// Plays a case with what the client sends cut into pieces of `piece` octets, and adds the names of the replies to
+/// Plays a case with what the client sends cut into pieces of `piece` bytes, and adds the names of the replies to
 /// `given`.
 pub(crate) fn play(case: &Case, piece: usize, given: &mut BTreeSet<&'static str>) -> Result<(), Failure> {
     let mut player = Player::new(case, piece)?;
