@@ -165,6 +165,7 @@ impl Survey {
             self.damage.push(found.damage(0, DamageKind::Unsynced(error.to_string())));
         }
         found.size = disk.size(file).unwrap_or(found.header.size);
+        disk.read_ahead(file);
         let mut scan = Scan::new(disk, file, found.header);
         while let Some((offset, next)) = scan.next() {
             match next {
