@@ -172,7 +172,10 @@ impl DropFile {
     /// # Errors
     /// The file system's error.
     pub(crate) fn written(&self) -> io::Result<(File, Header)> {
-        Ok((self.file.try_clone()?, Header::new(self.content_size, self.checksum.value(), &[])))
+        Ok((
+            self.file.try_clone()?,
+            Header::new(self.content_size, self.checksum.value(), &[]).map_err(io::Error::other)?,
+        ))
     }
 
     /// Gives the file its name. When this returns the message is durable.
@@ -182,10 +185,12 @@ impl DropFile {
     /// # Errors
     /// The file system's error; then the file is removed, unless an engine has taken it already.
     pub(crate) fn finish(mut self, submission: &Submission, commit: impl FnOnce()) -> io::Result<()> {
-        let envelope = submission.encode();
+        let envelope = submission.encode().map_err(io::Error::other)?;
         self.file.write_all(&envelope)?;
         self.file.seek(SeekFrom::Start(0))?;
-        self.file.write_all(&Header::new(self.content_size, self.checksum.value(), &envelope).encode())?;
+        let header =
+            Header::new(self.content_size, self.checksum.value(), &envelope).map_err(io::Error::other)?;
+        self.file.write_all(&header.encode())?;
         self.file.set_permissions(Permissions::from_mode(0o640))?;
         self.file.sync_all()?;
         commit();

@@ -46,7 +46,7 @@ fn encoded() -> Vec<u8> {
     let arena = Bump::new();
     let envelope = Envelope { sender: b"sender@example.net".to_vec(), ..Envelope::default() };
     let mut out = bumpalo::collections::Vec::new_in(&arena);
-    envelope::encode(&Origin::default(), &QueuedEnvelope::unchanged(&arena, &envelope), &mut out);
+    envelope::encode(&Origin::default(), &QueuedEnvelope::unchanged(&arena, &envelope), &mut out).unwrap();
     out.to_vec()
 }
 

@@ -205,7 +205,7 @@ fn check_envelope(source: &mut Source<'_>) {
 fn encoded(origin: &Origin, envelope: &Envelope) -> Vec<u8> {
     let arena = Bump::new();
     let mut out = ArenaVec::new_in(&arena);
-    encode(origin, &QueuedEnvelope::unchanged(&arena, envelope), &mut out);
+    encode(origin, &QueuedEnvelope::unchanged(&arena, envelope), &mut out).unwrap();
     out.to_vec()
 }
 

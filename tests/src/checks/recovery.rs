@@ -499,6 +499,6 @@ fn envelope_of(id: QueueId) -> Envelope {
 fn encoded(envelope: &Envelope) -> Vec<u8> {
     let arena = Bump::new();
     let mut out = ArenaVec::new_in(&arena);
-    encode(&Origin::default(), &QueuedEnvelope::unchanged(&arena, envelope), &mut out);
+    encode(&Origin::default(), &QueuedEnvelope::unchanged(&arena, envelope), &mut out).unwrap();
     out.to_vec()
 }

@@ -105,7 +105,7 @@ impl Case {
         cleanup.content(&mut surroundings, input.as_bytes(), true).unwrap();
         let queued = cleanup.envelope(&mut surroundings).unwrap();
         let mut encoded = bumpalo::collections::Vec::new_in(&arena);
-        encode(&self.origin, &queued, &mut encoded);
+        encode(&self.origin, &queued, &mut encoded).unwrap();
         decode(&encoded).unwrap().1
     }
 

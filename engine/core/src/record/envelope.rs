@@ -9,6 +9,7 @@ use core::net::IpAddr;
 
 use bumpalo::collections::Vec as ArenaVec;
 
+use super::{TooLong, length_of};
 use crate::Timestamp;
 use crate::envelope::{
     BodyType, Envelope, Notify, Origin, Protocol, QueuedEnvelope, Recipient, Return, Submitter,
@@ -35,74 +36,83 @@ pub(super) const NOTIFY: u8 = 18;
 pub(super) const DSN_ORIGINAL: u8 = 19;
 
 /// Appends the encoded envelope.
-pub fn encode(origin: &Origin, envelope: &QueuedEnvelope<'_>, out: &mut ArenaVec<'_, u8>) {
+///
+/// # Errors
+/// [`TooLong`]: then only a part of it is appended.
+pub fn encode(
+    origin: &Origin,
+    envelope: &QueuedEnvelope<'_>,
+    out: &mut ArenaVec<'_, u8>,
+) -> Result<(), TooLong> {
     let given = envelope.given;
     let mut field = |tag: u8, value: &[u8]| {
-        let length = u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes();
+        let length = length_of(value)?.to_le_bytes();
         out.push(tag);
         out.extend_from_slice_copy(&length);
         out.extend_from_slice_copy(value);
+        Ok(())
     };
-    field(ARRIVAL, &given.arrival.unix_microseconds().to_le_bytes());
+    field(ARRIVAL, &given.arrival.unix_microseconds().to_le_bytes())?;
     match origin.client_address {
-        IpAddr::V4(address) => field(CLIENT_ADDRESS, &address.octets()),
-        IpAddr::V6(address) => field(CLIENT_ADDRESS, &address.octets()),
+        IpAddr::V4(address) => field(CLIENT_ADDRESS, &address.octets())?,
+        IpAddr::V6(address) => field(CLIENT_ADDRESS, &address.octets())?,
     }
-    field(CLIENT_PORT, &origin.client_port.to_le_bytes());
+    field(CLIENT_PORT, &origin.client_port.to_le_bytes())?;
     if let Some(name) = &origin.client_name {
-        field(CLIENT_NAME, name);
+        field(CLIENT_NAME, name)?;
     }
     if !origin.helo.is_empty() {
-        field(HELO, &origin.helo);
+        field(HELO, &origin.helo)?;
     }
     let protocol = match origin.protocol {
         Protocol::Smtp => b'S',
         Protocol::Esmtp => b'E',
         Protocol::Local => b'L',
     };
-    field(PROTOCOL, &[protocol]);
+    field(PROTOCOL, &[protocol])?;
     if let Some(submitter) = &given.submitter {
-        field(USER_ID, &submitter.user_id.to_le_bytes());
+        field(USER_ID, &submitter.user_id.to_le_bytes())?;
     }
-    field(SENDER, envelope.sender);
+    field(SENDER, envelope.sender)?;
     match envelope.body {
         BodyType::Unstated => {}
-        BodyType::SevenBit => field(BODY, b"7"),
-        BodyType::EightBitMime => field(BODY, b"8"),
-        BodyType::BinaryMime => field(BODY, b"B"),
+        BodyType::SevenBit => field(BODY, b"7")?,
+        BodyType::EightBitMime => field(BODY, b"8")?,
+        BodyType::BinaryMime => field(BODY, b"B")?,
     }
     if envelope.smtputf8 {
-        field(SMTPUTF8, &[]);
+        field(SMTPUTF8, &[])?;
     }
     match given.ret {
         None => {}
-        Some(Return::Full) => field(RET, b"F"),
-        Some(Return::Headers) => field(RET, b"H"),
+        Some(Return::Full) => field(RET, b"F")?,
+        Some(Return::Headers) => field(RET, b"H")?,
     }
     if let Some(id) = &given.envelope_id {
-        field(ENVELOPE_ID, id);
+        field(ENVELOPE_ID, id)?;
     }
     if let Some(size) = given.declared_size {
-        field(DECLARED_SIZE, &size.to_le_bytes());
+        field(DECLARED_SIZE, &size.to_le_bytes())?;
     }
     if let Some(filter) = envelope.content_filter {
-        field(CONTENT_FILTER, filter);
+        field(CONTENT_FILTER, filter)?;
     }
     if let Some(redirect) = envelope.redirect {
-        field(REDIRECT, redirect);
+        field(REDIRECT, redirect)?;
     }
     for recipient in &envelope.recipients {
-        field(RECIPIENT, recipient.address);
+        field(RECIPIENT, recipient.address)?;
         if recipient.original != recipient.address {
-            field(ORIGINAL, recipient.original);
+            field(ORIGINAL, recipient.original)?;
         }
         if !recipient.notify.is_empty() {
-            field(NOTIFY, &[recipient.notify.bits()]);
+            field(NOTIFY, &[recipient.notify.bits()])?;
         }
         if let Some(original) = recipient.dsn_original {
-            field(DSN_ORIGINAL, original);
+            field(DSN_ORIGINAL, original)?;
         }
     }
+    Ok(())
 }
 
 /// Reads an envelope; `None` if it is damaged.
@@ -206,7 +216,7 @@ mod tests {
     fn encoded(origin: &Origin, envelope: &Envelope) -> Vec<u8> {
         let arena = Bump::new();
         let mut out = ArenaVec::new_in(&arena);
-        encode(origin, &QueuedEnvelope::unchanged(&arena, envelope), &mut out);
+        encode(origin, &QueuedEnvelope::unchanged(&arena, envelope), &mut out).unwrap();
         out.to_vec()
     }
 

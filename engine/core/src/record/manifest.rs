@@ -154,7 +154,7 @@ impl Entry {
             EntryState::Lost => b'L',
         };
         let name = if self.name.len() > NAME_SIZE_MAX { "" } else { self.name.as_str() };
-        put(out, 48, &[state, u8::try_from(name.len()).unwrap_or(0)]);
+        put(out, 48, &[state, u8::try_from(name.len()).expect("a name has at most NAME_SIZE_MAX bytes")]);
         put(out, 64, name.as_bytes());
     }
 

@@ -327,9 +327,8 @@ fn sealed(octets: &[u8], magic: [u8; 4], salt: u64, offset: u64) -> Option<&[u8]
 }
 
 pub(super) fn put(octets: &mut [u8], place: usize, value: &[u8]) {
-    if let Some(target) = octets.get_mut(place..place + value.len()) {
-        target.copy_from_slice(value);
-    }
+    let target = octets.get_mut(place..place + value.len());
+    target.expect("a field lies in its header").copy_from_slice(value);
 }
 
 fn array_at<const SIZE: usize>(octets: &[u8], place: usize) -> Option<[u8; SIZE]> {

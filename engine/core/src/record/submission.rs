@@ -14,6 +14,7 @@ use super::envelope::{
     BODY, DSN_ORIGINAL, ENVELOPE_ID, NOTIFY, RECIPIENT, RET, SENDER, body, ret, split_field,
 };
 use super::spool::checksum;
+use super::{TooLong, length_of};
 use crate::Timestamp;
 use crate::envelope::{BodyType, Envelope, Notify, Recipient, Return};
 use crate::submission::{full_name, is_plain_address, recipient};
@@ -73,10 +74,12 @@ impl core::error::Error for SubmissionError {}
 
 impl Header {
     /// The header of a file with so much content, of this checksum, and this encoded envelope.
-    #[must_use]
-    pub fn new(content_size: u64, content_checksum: u64, envelope: &[u8]) -> Self {
-        let envelope_size = u32::try_from(envelope.len()).unwrap_or(u32::MAX);
-        Self { content_size, content_checksum, envelope_size, envelope_checksum: checksum(envelope, 0) }
+    ///
+    /// # Errors
+    /// [`TooLong`].
+    pub fn new(content_size: u64, content_checksum: u64, envelope: &[u8]) -> Result<Self, TooLong> {
+        let envelope_size = length_of(envelope)?;
+        Ok(Self { content_size, content_checksum, envelope_size, envelope_checksum: checksum(envelope, 0) })
     }
 
     /// Its octets.
@@ -193,46 +196,50 @@ pub struct Submission {
 }
 
 impl Submission {
-    /// Its octets: fields as in [`super::envelope`].
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    /// Encodes it: fields as in [`super::envelope`].
+    ///
+    /// # Errors
+    /// [`TooLong`].
+    pub fn encode(&self) -> Result<Vec<u8>, TooLong> {
         let mut out = Vec::new();
         let mut field = |tag: u8, value: &[u8]| {
+            let length = length_of(value)?.to_le_bytes();
             out.push(tag);
-            out.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes());
+            out.extend_from_slice(&length);
             out.extend_from_slice(value);
+            Ok(())
         };
-        field(SENDER, &self.sender);
+        field(SENDER, &self.sender)?;
         if !self.full_name.is_empty() {
-            field(FULL_NAME, &self.full_name);
+            field(FULL_NAME, &self.full_name)?;
         }
         if self.is_gateway {
-            field(GATEWAY, &[]);
+            field(GATEWAY, &[])?;
         }
         match self.body {
             BodyType::Unstated => {}
-            BodyType::SevenBit => field(BODY, b"7"),
-            BodyType::EightBitMime => field(BODY, b"8"),
-            BodyType::BinaryMime => field(BODY, b"B"),
+            BodyType::SevenBit => field(BODY, b"7")?,
+            BodyType::EightBitMime => field(BODY, b"8")?,
+            BodyType::BinaryMime => field(BODY, b"B")?,
         }
         match self.ret {
             None => {}
-            Some(Return::Full) => field(RET, b"F"),
-            Some(Return::Headers) => field(RET, b"H"),
+            Some(Return::Full) => field(RET, b"F")?,
+            Some(Return::Headers) => field(RET, b"H")?,
         }
         if let Some(id) = &self.envelope_id {
-            field(ENVELOPE_ID, id);
+            field(ENVELOPE_ID, id)?;
         }
         for recipient in &self.recipients {
-            field(RECIPIENT, &recipient.address);
+            field(RECIPIENT, &recipient.address)?;
             if !recipient.notify.is_empty() {
-                field(NOTIFY, &[recipient.notify.bits()]);
+                field(NOTIFY, &[recipient.notify.bits()])?;
             }
             if let Some(original) = &recipient.dsn_original {
-                field(DSN_ORIGINAL, original);
+                field(DSN_ORIGINAL, original)?;
             }
         }
-        out
+        Ok(out)
     }
 
     /// Reads the envelope that `header` speaks of.
@@ -346,25 +353,25 @@ mod tests {
     }
 
     fn read(octets: &[u8]) -> Result<Submission, SubmissionError> {
-        Submission::decode(&Header::new(0, 0, octets), octets)
+        Submission::decode(&Header::new(0, 0, octets).unwrap(), octets)
     }
 
     #[test]
     fn a_submission_reads_back() {
-        assert_eq!(read(&submission().encode()), Ok(submission()));
-        assert_eq!(Submission::count_recipients(&submission().encode()), 2);
+        assert_eq!(read(&submission().encode().unwrap()), Ok(submission()));
+        assert_eq!(Submission::count_recipients(&submission().encode().unwrap()), 2);
         let least = Submission {
             recipients: vec![Recipient { address: b"a".to_vec(), ..Recipient::default() }],
             ..Submission::default()
         };
-        assert_eq!(read(&least.encode()), Ok(least));
+        assert_eq!(read(&least.encode().unwrap()), Ok(least));
     }
 
     /// Any user may have written the file.
     #[test]
     fn a_name_is_made_harmless() {
         let written = Submission { full_name: "J\x1b[31m\u{202e}\r\nBcc: x".into(), ..submission() };
-        assert_eq!(read(&written.encode()).unwrap().full_name, b"J?[31m?  Bcc: x");
+        assert_eq!(read(&written.encode().unwrap()).unwrap().full_name, b"J?[31m?  Bcc: x");
     }
 
     #[test]
@@ -378,8 +385,8 @@ mod tests {
 
     #[test]
     fn a_header_reads_back_and_knows_its_file() {
-        let envelope = submission().encode();
-        let header = Header::new(1000, 77, &envelope);
+        let envelope = submission().encode().unwrap();
+        let header = Header::new(1000, 77, &envelope).unwrap();
         let size = 64 + 1000 + envelope.len() as u64;
         assert_eq!(Header::decode(&header.encode(), size), Ok(header));
         assert_eq!(header.envelope_at(), Some(1064));
@@ -398,7 +405,7 @@ mod tests {
 
     #[test]
     fn another_version_is_named() {
-        let mut octets = Header::new(0, 0, b"").encode();
+        let mut octets = Header::new(0, 0, b"").unwrap().encode();
         octets[8] = 9;
         let seal = checksum(&octets[..SEAL], 0).to_le_bytes();
         octets[SEAL..].copy_from_slice(&seal);
@@ -410,7 +417,7 @@ mod tests {
         let with = |change: fn(&mut Submission)| {
             let mut submission = submission();
             change(&mut submission);
-            read(&submission.encode())
+            read(&submission.encode().unwrap())
         };
         for changed in [
             with(|it| it.recipients.clear()),
@@ -426,12 +433,15 @@ mod tests {
             assert_eq!(changed, Err(SubmissionError::Envelope));
         }
         // A check's FILTER.
-        let mut octets = submission().encode();
+        let mut octets = submission().encode().unwrap();
         octets.extend_from_slice(&[13, 1, 0, 0, 0, b'x']);
         assert_eq!(read(&octets), Err(SubmissionError::Envelope));
-        let octets = submission().encode();
-        assert_eq!(Submission::decode(&Header::new(0, 0, b"other"), &octets), Err(SubmissionError::Damaged));
-        let damaged = Header { envelope_checksum: 1, ..Header::new(0, 0, &octets) };
+        let octets = submission().encode().unwrap();
+        assert_eq!(
+            Submission::decode(&Header::new(0, 0, b"other").unwrap(), &octets),
+            Err(SubmissionError::Damaged)
+        );
+        let damaged = Header { envelope_checksum: 1, ..Header::new(0, 0, &octets).unwrap() };
         assert_eq!(Submission::decode(&damaged, &octets), Err(SubmissionError::Damaged));
     }
 

@@ -114,8 +114,8 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let output = if let Some(queued) = queued.filter(|_| arguments.envelope) {
         let size = pieces.map(|piece| piece.len() as u64).sum();
         let mut encoded = bumpalo::collections::Vec::new_in(&arena);
-        encode(&origin, &queued, &mut encoded);
-        let (origin, envelope) = decode(&encoded).ok_or_else(|| {
+        let written = encode(&origin, &queued, &mut encoded).ok();
+        let (origin, envelope) = written.and_then(|()| decode(&encoded)).ok_or_else(|| {
             Failure::new(EXIT_UNAVAILABLE, "the envelope cannot be written as it has to be")
         })?;
         let state = if cleanup.decisions().is_held { State::Hold } else { State::Incoming };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
-use mailrace_core::cleanup::{self, Cleanup, Halt, strip_characters};
+use mailrace_core::cleanup::{self, Cleanup, Halt, Rejection, strip_characters};
 use mailrace_core::lookup::Ticket;
 use mailrace_core::record::envelope::encode;
 use mailrace_core::smtp::{Verdict, reply};
@@ -423,7 +423,7 @@ impl<D> Incoming<D> {
     ) -> Result<(), Halt> {
         let mut passes = passes.reborrow();
         let queued = self.cleanup.envelope(&mut passes)?;
-        encode(passes.origin, &queued, out);
+        encode(passes.origin, &queued, out).map_err(|_| Rejection::Improper(&reply::ENVELOPE_TOO_LARGE))?;
         Ok(())
     }
 

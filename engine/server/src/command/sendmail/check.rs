@@ -72,7 +72,7 @@ pub(super) fn check(
         Err(halt) => return refusal(&halt, configuration),
     };
     let mut encoded = ArenaVec::new_in(&arena);
-    encode(&origin, &queued, &mut encoded);
+    encode(&origin, &queued, &mut encoded).map_err(|error| error.to_string())?;
     let batch = configuration.queue.block_size.in_memory();
     if record_size(encoded.len()) > batch.saturating_sub(BATCH_HEADER_SIZE) {
         return Err(format!(

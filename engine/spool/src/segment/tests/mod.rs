@@ -162,7 +162,7 @@ impl Life {
 fn encoded_envelope(id: QueueId) -> Vec<u8> {
     let (arena, envelope) = (Bump::new(), envelope_of(id));
     let mut out = bumpalo::collections::Vec::new_in(&arena);
-    envelope::encode(&Origin::default(), &QueuedEnvelope::unchanged(&arena, &envelope), &mut out);
+    envelope::encode(&Origin::default(), &QueuedEnvelope::unchanged(&arena, &envelope), &mut out).unwrap();
     out.to_vec()
 }
 
