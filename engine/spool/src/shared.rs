@@ -69,8 +69,13 @@ impl Shared {
         self.is_gone.load(Ordering::Relaxed)
     }
 
+    /// The queue's directory is gone, or is back. A worker that waits for a segment is woken to refuse: while the directory
+    /// is gone the keeper makes none.
     pub(crate) fn set_gone(&self, is_gone: bool) {
-        self.is_gone.store(is_gone, Ordering::Relaxed);
+        let was_gone = self.is_gone.swap(is_gone, Ordering::Relaxed);
+        if is_gone && !was_gone {
+            self.wake();
+        }
     }
 
     pub(crate) fn set_trouble(&self, trouble: Option<String>) {
@@ -84,5 +89,29 @@ impl Shared {
 
     pub(crate) fn set_segments(&self, segments: usize) {
         self.segments.store(segments as u64, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[test]
+    fn workers_are_woken_to_refuse_when_no_segment_will_come() {
+        let (shared, wakes) = (Shared::default(), Arc::new(AtomicUsize::new(0)));
+        let counter = Arc::clone(&wakes);
+        shared.add_waker(Waker::new(move || drop(counter.fetch_add(1, Ordering::Relaxed))));
+        shared.set_full(true);
+        shared.set_full(true);
+        assert_eq!(wakes.load(Ordering::Relaxed), 1);
+        shared.set_gone(true);
+        shared.set_gone(true);
+        assert_eq!(wakes.load(Ordering::Relaxed), 2);
+        shared.set_gone(false);
+        shared.set_full(false);
+        assert_eq!(wakes.load(Ordering::Relaxed), 2);
     }
 }
