@@ -43,7 +43,8 @@ fn frame(arena: &Bump, block: &mut Block, origin: &Origin, envelope: &Envelope, 
     let salt = 0x5EED;
     block.extend(&[0; RECORD_HEADER_SIZE]);
     let mut encoded = bumpalo::collections::Vec::new_in(arena);
-    envelope::encode(origin, &QueuedEnvelope::unchanged(arena, envelope), &mut encoded);
+    envelope::encode(origin, &QueuedEnvelope::unchanged(arena, envelope), &mut encoded)
+        .expect("its values are short");
     block.extend(&encoded);
     let envelope_length = block.len() - RECORD_HEADER_SIZE;
     block.extend(content);

@@ -103,7 +103,9 @@ mod tests {
     fn workers_are_woken_to_refuse_when_no_segment_will_come() {
         let (shared, wakes) = (Shared::default(), Arc::new(AtomicUsize::new(0)));
         let counter = Arc::clone(&wakes);
-        shared.add_waker(Waker::new(move || drop(counter.fetch_add(1, Ordering::Relaxed))));
+        shared.add_waker(Waker::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }));
         shared.set_full(true);
         shared.set_full(true);
         assert_eq!(wakes.load(Ordering::Relaxed), 1);
