@@ -30,7 +30,7 @@ struct Walk<'a> {
     input: &'a [u8],
     /// Nothing follows the input.
     is_whole: bool,
-    /// Octets of the input that are done with.
+    /// Number of input bytes consumed.
     at: usize,
     output: Output<'a>,
 }
@@ -39,7 +39,7 @@ struct Walk<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Go {
     On,
-    /// All that is whole is done with.
+    /// No complete field or line is left.
     Stop,
     /// The rest of the content goes as it is.
     Done,

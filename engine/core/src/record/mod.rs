@@ -19,7 +19,7 @@ impl fmt::Display for TooLong {
 
 impl core::error::Error for TooLong {}
 
-/// The length of a value as it stands in records.
+/// Returns the length of a value for a record.
 fn length_of(value: &[u8]) -> Result<u32, TooLong> {
     u32::try_from(value.len()).map_err(|_| TooLong)
 }

@@ -82,7 +82,7 @@ impl<D> Connection<D> {
         }
     }
 
-    /// Octets of memory that grow with what the client sends. Replies have a bound of their own: a session takes nothing
+    /// Bytes of memory that grow with what the client sends. Replies have a bound of their own: a session takes nothing
     /// more while one is under way.
     pub(super) fn memory(&self) -> usize {
         self.session.memory()

@@ -108,7 +108,7 @@ impl<D> Incoming<D> {
         }
     }
 
-    /// Octets of memory that the content holds, and what tables have answered about it.
+    /// Bytes of memory that the content and the answers of tables about it take.
     pub(super) fn memory(&self) -> usize {
         self.raw.capacity() + self.clean.memory() + self.cleanup.memory()
     }

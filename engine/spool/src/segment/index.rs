@@ -127,22 +127,20 @@ impl Hasher for IdHasher {
 
 impl Index {
     pub(crate) fn insert(&mut self, id: QueueId, entry: Entry) {
-        self.remove(id);
         self.octets += entry.octets;
         self.held += u64::from(entry.state == State::Hold);
-        let packed = Packed::of(&entry).unwrap_or_else(|| {
+        let packed = Packed::of(&entry);
+        if let Some(before) = self.entries.insert(id, packed.unwrap_or_else(|| Packed::wide(entry.state))) {
+            self.forget(id, before);
+        }
+        if packed.is_none() {
             self.wide.insert(id, entry);
-            Packed::wide(entry.state)
-        });
-        self.entries.insert(id, packed);
+        }
     }
 
     pub(crate) fn remove(&mut self, id: QueueId) -> Option<Entry> {
         let packed = self.entries.remove(&id)?;
-        let entry = if packed.is_wide { self.wide.remove(&id).expect(HAS_WIDE) } else { packed.entry() };
-        self.octets -= entry.octets;
-        self.held -= u64::from(entry.state == State::Hold);
-        Some(entry)
+        Some(self.forget(id, packed))
     }
 
     pub(crate) fn set_state(&mut self, id: QueueId, state: State) {
@@ -174,6 +172,14 @@ impl Index {
 
     pub(crate) const fn held(&self) -> u64 {
         self.held
+    }
+
+    /// Takes what is known of an entry that left the table of packed entries.
+    fn forget(&mut self, id: QueueId, packed: Packed) -> Entry {
+        let entry = if packed.is_wide { self.wide.remove(&id).expect(HAS_WIDE) } else { packed.entry() };
+        self.octets -= entry.octets;
+        self.held -= u64::from(entry.state == State::Hold);
+        entry
     }
 
     fn unpack(&self, id: QueueId, packed: &Packed) -> Entry {

@@ -47,11 +47,7 @@ impl<D: Disk> SegmentSpool<D> {
                 let names = self.segments.table.range(entry.first..=entry.last);
                 let names =
                     names.map(|(sequence, segment)| (*sequence, segment.name.clone(), segment.header));
-                if !self.moves.find(
-                    id,
-                    Location { sequence: entry.last, offset: entry.offset },
-                    names.collect(),
-                ) {
+                if !self.moves.find(id, entry.place(), names.collect()) {
                     break;
                 }
                 return;

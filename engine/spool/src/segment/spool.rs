@@ -244,7 +244,7 @@ impl<D: Disk> Store for SegmentSpool<D> {
 
     fn place(&self, id: QueueId) -> Option<(Location, State)> {
         let entry = self.index.get(id)?;
-        Some((Location { sequence: entry.last, offset: entry.offset }, entry.state))
+        Some((entry.place(), entry.state))
     }
 
     fn mark(&mut self, id: QueueId, mark: Mark, tag: u64) -> Result<(), MarkError> {

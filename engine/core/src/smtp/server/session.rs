@@ -197,7 +197,7 @@ impl Session {
         exchange.reply(&reply::SHUTTING_DOWN);
     }
 
-    /// Octets of memory that grow with what the client sends: the beginning of a line, the envelope.
+    /// Bytes of memory that grow with what the client sends: the beginning of a line, the envelope.
     #[must_use]
     pub fn memory(&self) -> usize {
         let envelope = self.transaction.as_ref().map_or(0, |transaction| {

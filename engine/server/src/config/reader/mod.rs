@@ -270,5 +270,5 @@ const INSTEAD: [(&str, &str); 8] = [
     ("mynetworks_style", "write the networks in mynetworks"),
     ("compatibility_level", "defaults are those of Postfix's newest level"),
     ("maillog_file", "log lines go to standard error"),
-    ("mail_owner", "run mailrace as the user who is to own the queue"),
+    ("mail_owner", "run mailrace as the owner of the queue"),
 ];

@@ -126,14 +126,18 @@ impl Setting for u64 {
     }
 }
 
+/// Reads a number up to `most`, the greatest of its type.
+fn small_number<T: TryFrom<u64> + std::fmt::Display>(raw: &Raw, most: T) -> Result<T, Refusal> {
+    let number = u64::read(raw)?;
+    T::try_from(number)
+        .map_err(|_| Refusal::new(format!("{number} is too large"), format!("write at most {most}")))
+}
+
 impl Setting for u32 {
     const KIND: &str = "number";
 
     fn read(raw: &Raw) -> Result<Self, Refusal> {
-        let number = u64::read(raw)?;
-        Self::try_from(number).map_err(|_| {
-            Refusal::new(format!("{number} is too large"), format!("write at most {}", Self::MAX))
-        })
+        small_number(raw, Self::MAX)
     }
 
     fn quantity(&self) -> Option<u64> {
@@ -145,10 +149,7 @@ impl Setting for u16 {
     const KIND: &str = "number";
 
     fn read(raw: &Raw) -> Result<Self, Refusal> {
-        let number = u64::read(raw)?;
-        Self::try_from(number).map_err(|_| {
-            Refusal::new(format!("{number} is too large"), format!("write at most {}", Self::MAX))
-        })
+        small_number(raw, Self::MAX)
     }
 
     fn quantity(&self) -> Option<u64> {

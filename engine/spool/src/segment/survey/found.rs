@@ -97,7 +97,7 @@ impl Use {
         self.entry.as_ref().map_or(0, |entry| entry.whole.saturating_sub(self.records.before_end))
     }
 
-    /// Whether an engine was to write no more to it.
+    /// Whether the manifest says that no engine writes to it any longer.
     pub(super) fn is_closed(&self) -> bool {
         self.entry.as_ref().is_some_and(|entry| entry.state == EntryState::Closed)
     }
