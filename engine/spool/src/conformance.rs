@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bumpalo::Bump;
+use mailrace_core::envelope::Recipient;
+use mailrace_core::record::delivery::{Deferral, Progress, RecipientState};
 use mailrace_core::record::envelope;
 use mailrace_core::{Envelope, Origin, QueueId, QueuedEnvelope, Timestamp};
 
@@ -26,6 +28,9 @@ pub(crate) trait Backend: Sized {
 
     /// The messages as a reader finds them on the disk: state and content.
     fn messages(&self) -> BTreeMap<QueueId, (State, Vec<u8>)>;
+
+    /// What became of a message's recipients, as a reader finds it on the disk.
+    fn progress(&self, id: QueueId) -> Progress;
 }
 
 /// Runs all checks.
@@ -33,6 +38,7 @@ pub(crate) fn check<B: Backend>() {
     a_message_is_durable_when_its_tag_comes_back::<B>();
     what_was_not_committed_is_no_message::<B>();
     marks_are_durable_when_their_tags_come_back::<B>();
+    progress_is_durable_when_its_tag_comes_back::<B>();
     a_mark_needs_a_message::<B>();
     what_is_too_large_is_refused_whole::<B>();
     each_tag_comes_back_once::<B>();
@@ -44,7 +50,9 @@ const TURNS: usize = 200;
 
 fn encoded() -> Vec<u8> {
     let arena = Bump::new();
-    let envelope = Envelope { sender: b"sender@example.net".to_vec(), ..Envelope::default() };
+    let recipient = Recipient { address: b"recipient@example.com".to_vec(), ..Recipient::default() };
+    let sender = b"sender@example.net".to_vec();
+    let envelope = Envelope { sender, recipients: vec![recipient], ..Envelope::default() };
     let mut out = bumpalo::collections::Vec::new_in(&arena);
     envelope::encode(&Origin::default(), &QueuedEnvelope::unchanged(&arena, &envelope), &mut out).unwrap();
     out.to_vec()
@@ -101,7 +109,7 @@ fn a_message_is_durable_when_its_tag_comes_back<B: Backend>() {
         let id = take(&mut backend, state, pieces, tag);
         assert_eq!(settled(&mut backend), [(tag, true)]);
         expected.insert(id, (state, pieces.concat()));
-        assert!(backend.spool().place(id).is_some_and(|(_, found)| found == state));
+        assert!(backend.spool().place(id).is_some_and(|place| place.state == state));
     }
     let octets: usize = expected.values().map(|(_, content)| content.len()).sum();
     for _ in 0..2 {
@@ -146,10 +154,46 @@ fn marks_are_durable_when_their_tags_come_back<B: Backend>() {
     }
 }
 
+fn progress_is_durable_when_its_tag_comes_back<B: Backend>() {
+    let mut backend = B::new();
+    let [id, other] = [1, 2].map(|tag| take(&mut backend, State::Incoming, &[b"content"], tag));
+    settled(&mut backend);
+    let deferred = |attempts, text: &[u8]| {
+        let deferral = Deferral { attempts, text: text.into(), ..Deferral::default() };
+        Progress::of(&[RecipientState::Deferred(deferral)]).unwrap()
+    };
+    for attempts in 1..4 {
+        backend.spool().note(id, &deferred(attempts, b"greylisted"), 7).unwrap();
+        assert_eq!(settled(&mut backend), [(7, true)]);
+        // What becomes of the message as a whole is another matter.
+        backend.spool().mark(id, Mark::Hold, 8).unwrap();
+        assert_eq!(settled(&mut backend), [(8, true)]);
+    }
+    let mut size = 1;
+    let too_large = loop {
+        match backend.spool().note(id, &deferred(9, &vec![b'x'; size]), 9) {
+            Ok(()) => assert_eq!(settled(&mut backend), [(9, true)]),
+            Err(error) => break error,
+        }
+        size *= 2;
+    };
+    assert_eq!(too_large, MarkError::Refused(Refusal::TooLarge));
+    backend.spool().note(id, &deferred(10, b"shorter"), 10).unwrap();
+    assert_eq!(settled(&mut backend), [(10, true)]);
+    for _ in 0..2 {
+        assert_eq!(backend.progress(id), deferred(10, b"shorter"));
+        assert_eq!(backend.progress(other), Progress::default());
+        assert_eq!(states(&mut backend), BTreeMap::from([(id, State::Hold), (other, State::Incoming)]));
+        backend = backend.cut_power();
+    }
+    assert_eq!(backend.spool().usage(), crate::Usage::default());
+}
+
 fn a_mark_needs_a_message<B: Backend>() {
     let mut backend = B::new();
     let unknown = id(&mut backend);
     assert_eq!(backend.spool().mark(unknown, Mark::Done, 1), Err(MarkError::NotFound));
+    assert_eq!(backend.spool().note(unknown, &Progress::default(), 1), Err(MarkError::NotFound));
     assert_eq!(settled(&mut backend), []);
 }
 

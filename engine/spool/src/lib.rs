@@ -15,6 +15,7 @@ mod settings;
 mod shared;
 mod usage;
 
+use mailrace_core::record::delivery::Progress;
 use mailrace_core::record::spool::Location;
 use mailrace_core::{QueueId, Timestamp};
 use mailrace_io::{Block, Io, Token};
@@ -33,19 +34,37 @@ pub use usage::Usage;
 /// Set in the token of every write of a spool.
 pub const TOKEN_SPOOL: u64 = 1 << 63;
 
+/// Where a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its last record.
+    pub end: Location,
+    /// Its state.
+    pub state: State,
+    /// The mark that says what became of its recipients; `None` until one was tried.
+    pub progress: Option<Location>,
+}
+
 /// The messages of one worker in a queue, and what becomes of them.
 pub trait Store {
     /// The ids of the messages, in no order, with their states.
     fn ids(&self) -> impl Iterator<Item = (QueueId, State)>;
 
-    /// Returns where the last record of a message is, and its state.
-    fn place(&self, id: QueueId) -> Option<(Location, State)>;
+    /// Returns where a message is.
+    fn place(&self, id: QueueId) -> Option<Place>;
 
     /// Notes what became of a message; `tag` comes back from [`Spool::next_settled`] when that is durable.
     ///
     /// # Errors
     /// [`MarkError`].
     fn mark(&mut self, id: QueueId, mark: Mark, tag: u64) -> Result<(), MarkError>;
+
+    /// Notes what became of a message's recipients: all of it, instead of what was noted before. `tag` comes back from
+    /// [`Spool::next_settled`] when that is durable. A message whose recipients are all done is marked [`Mark::Done`].
+    ///
+    /// # Errors
+    /// [`MarkError`]; [`Refusal::TooLarge`] where the texts have to be shortened.
+    fn note(&mut self, id: QueueId, progress: &Progress, tag: u64) -> Result<(), MarkError>;
 
     /// What it holds and has done.
     fn stats(&self) -> Stats;

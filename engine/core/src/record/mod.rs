@@ -1,5 +1,6 @@
 //! Queue records as pure encode and decode; the layout is described in `docs/queue-format.md`.
 
+pub mod delivery;
 pub mod envelope;
 pub mod manifest;
 pub mod spool;

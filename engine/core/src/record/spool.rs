@@ -204,6 +204,30 @@ impl Mark {
     }
 }
 
+/// What a mark says, of those that this release knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noted<'a> {
+    /// What became of the message as a whole.
+    Mark(Mark),
+    /// What became of its recipients, as [`super::delivery::Progress`] encodes it.
+    Progress(&'a [u8]),
+}
+
+impl<'a> Noted<'a> {
+    /// First byte of a mark with the progress of a message.
+    pub const PROGRESS: u8 = b'S';
+
+    /// Reads the payload of a mark. `None`: it is of a later release.
+    #[must_use]
+    pub fn decode(payload: &'a [u8]) -> Option<Self> {
+        let (verb, rest) = payload.split_first()?;
+        match *verb {
+            Self::PROGRESS => Some(Self::Progress(rest)),
+            verb => Mark::from_octet(verb).map(Self::Mark),
+        }
+    }
+}
+
 /// Where a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Location {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use mailrace_core::message::date::Civil;
+use mailrace_core::record::delivery::{Deferral, Progress, RecipientState};
 use mailrace_core::{BodyType, Envelope, Notify, Origin, Protocol, QueueId, Recipient, Return, Timestamp};
 use serde::Serialize;
 
@@ -21,6 +22,29 @@ pub(super) struct Summary {
     /// Why a submission was set aside.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// What became of the recipients that were tried.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    progress: Vec<Tried>,
+}
+
+/// What became of one recipient.
+#[derive(Debug, Serialize)]
+struct Tried {
+    recipient: String,
+    state: &'static str,
+    #[serde(flatten)]
+    deferral: Option<Deferred>,
+}
+
+/// Why a recipient was not reached yet.
+#[derive(Debug, Serialize)]
+struct Deferred {
+    /// RFC 3339, UTC.
+    next_attempt: String,
+    attempts: u32,
+    /// RFC 3463.
+    status: String,
+    text: String,
 }
 
 /// All that is known of a message but its content.
@@ -55,6 +79,17 @@ struct Dsn {
     orcpt: Option<String>,
 }
 
+impl Deferred {
+    fn of(deferral: &Deferral) -> Self {
+        Self {
+            next_attempt: rfc3339(deferral.until),
+            attempts: deferral.attempts,
+            status: deferral.status.to_string(),
+            text: text(&deferral.text, true),
+        }
+    }
+}
+
 impl Summary {
     pub(super) fn new(
         id: QueueId,
@@ -64,6 +99,22 @@ impl Summary {
         envelope: &Envelope,
     ) -> Self {
         Self::with_id(id.to_string(), state, size, origin, envelope)
+    }
+
+    /// With what became of the recipients.
+    pub(super) fn with_progress(mut self, envelope: &Envelope, progress: &Progress) -> Self {
+        let states = progress.states(envelope.recipients.len()).unwrap_or_default();
+        let tried = self.recipients.iter().zip(states).filter_map(|(recipient, state)| {
+            let (state, deferral) = match state {
+                RecipientState::Untried => return None,
+                RecipientState::Done => ("done", None),
+                RecipientState::Reported => ("reported", None),
+                RecipientState::Deferred(deferral) => ("deferred", Some(Deferred::of(deferral))),
+            };
+            Some(Tried { recipient: recipient.clone(), state, deferral })
+        });
+        self.progress = tried.collect();
+        self
     }
 
     /// Of a submission that was set aside.
@@ -94,6 +145,7 @@ impl Summary {
                 .map(|recipient| text(recipient.original()))
                 .collect(),
             reason: None,
+            progress: Vec::new(),
         }
     }
 
@@ -211,6 +263,8 @@ pub(super) fn json(value: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use mailrace_core::record::delivery::Status;
+
     use super::*;
 
     #[test]
@@ -235,5 +289,32 @@ mod tests {
         assert!(is_utf8(&Origin::default(), &envelope));
         assert!(!is_utf8(&local, &envelope));
         assert!(!is_utf8(&Origin::default(), &Envelope::default()));
+    }
+
+    #[test]
+    fn only_recipients_that_were_tried_have_progress() {
+        let recipient = |address: &[u8]| Recipient { address: address.to_vec(), ..Recipient::default() };
+        let recipients = [&b"new@example.org"[..], b"later@example.org", b"done@example.org"].map(recipient);
+        let envelope = Envelope { recipients: recipients.to_vec(), ..Envelope::default() };
+        let summary = |progress: &Progress| {
+            let id = QueueId::from_number(1_740_800_000_000_000_000 << 10);
+            let summary = Summary::new(id, "incoming", 0, &Origin::default(), &envelope);
+            json(&summary.with_progress(&envelope, progress))
+        };
+        assert!(!summary(&Progress::default()).contains("progress"));
+        let deferral = Deferral {
+            until: Timestamp::from_unix_microseconds(1_740_800_000_000_000),
+            attempts: 2,
+            status: Status { class: 4, subject: 4, detail: 1 },
+            text: b"timed out".as_slice().into(),
+        };
+        let states = [RecipientState::Untried, RecipientState::Deferred(deferral), RecipientState::Done];
+        let text = summary(&Progress::of(&states).unwrap());
+        let expected = concat!(
+            r#""progress":[{"recipient":"later@example.org","state":"deferred","#,
+            r#""next_attempt":"2025-03-01T03:33:20.000000Z","attempts":2,"status":"4.4.1","text":"timed out"},"#,
+            r#"{"recipient":"done@example.org","state":"done"}]"#
+        );
+        assert!(text.contains(expected), "{text}");
     }
 }

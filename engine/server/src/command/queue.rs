@@ -12,17 +12,16 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use mailrace_core::QueueId;
-use mailrace_core::record::spool::Location;
 use mailrace_io::OsDisk;
 use mailrace_spool::reader::{Entry, Queue, ReadError};
-use mailrace_spool::{Damage, Mark, OpenError, State, Stranger};
+use mailrace_spool::{Damage, Mark, OpenError, Place, Stranger};
 use serde::Serialize;
 
 use super::envelope::{Full, Summary, json};
 use super::{EXIT_DATA, EXIT_IO, EXIT_UNAVAILABLE, Failure, refused, wrong};
 use crate::config::{Configuration, Sources, config_file};
 use crate::process::{damage_text, stranger_text};
-use crate::services::{CONTROL_SOCKET, Request};
+use crate::services::{CONTROL_SOCKET, Request, parse_place};
 use filter::Choice;
 
 #[derive(Debug, clap::Args)]
@@ -173,7 +172,8 @@ fn list(disk: &OsDisk, as_json: bool, out: &mut impl Write) -> Result<(), Failur
 }
 
 fn summary(entry: &Entry) -> Summary {
-    Summary::new(entry.id, entry.state.name(), entry.size, &entry.origin, &entry.envelope)
+    let summary = Summary::new(entry.id, entry.state.name(), entry.size, &entry.origin, &entry.envelope);
+    summary.with_progress(&entry.envelope, &entry.progress)
 }
 
 fn cat(
@@ -212,7 +212,7 @@ fn look(disk: &OsDisk, id: QueueId) -> Result<(Entry, Vec<u8>), Failure> {
     let mut looks = 0;
     loop {
         let queue = match engines_place(disk, id) {
-            Some(place) => Queue::at(disk, id, place.0, place.1).or_else(|_| read(disk))?,
+            Some(place) => Queue::at(disk, id, place).or_else(|_| read(disk))?,
             None => read(disk)?,
         };
         let mut content = Vec::new();
@@ -232,18 +232,13 @@ fn look(disk: &OsDisk, id: QueueId) -> Result<(Entry, Vec<u8>), Failure> {
 
 /// Asks the running engine where the message is. `None` if no engine runs, or if it does not have the message, or does not
 /// answer this user: the queue's files then say the same, but all of them have to be read.
-fn engines_place(disk: &OsDisk, id: QueueId) -> Option<(Location, State)> {
+fn engines_place(disk: &OsDisk, id: QueueId) -> Option<Place> {
     let stream = UnixStream::connect(disk.root().join(CONTROL_SOCKET)).ok()?;
     stream.set_read_timeout(Some(ENGINE_PATIENCE)).ok()?;
     writeln!(&stream, "{}", Request::Find(id)).ok()?;
     let mut line = String::new();
     BufReader::new(&stream).read_line(&mut line).ok()?;
-    let mut words = line.split_ascii_whitespace();
-    if words.next()? != "ok" {
-        return None;
-    }
-    let place = Location { sequence: words.next()?.parse().ok()?, offset: words.next()?.parse().ok()? };
-    Some((place, State::of_name(words.next()?)?))
+    parse_place(&line)
 }
 
 /// How long the engine has to say where a message is.

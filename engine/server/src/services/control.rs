@@ -13,7 +13,7 @@ use mailrace_core::QueueId;
 use mailrace_core::queue_id::QUEUE_ID_SIZE;
 use mailrace_core::record::spool::Location;
 use mailrace_io::OsDisk;
-use mailrace_spool::Mark;
+use mailrace_spool::{Mark, Place, State};
 
 use crate::log::Log;
 use crate::worker::{Answer, Control, Marked, Selection, Workers};
@@ -34,7 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A request. Anything else is answered with `error TEXT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// `find ID`: answered with `ok SEQUENCE OFFSET STATE`, the place of the message's last record, or with `none`.
+    /// `find ID`: answered with `ok SEQUENCE OFFSET STATE`, the place of the message's last record, or with `none`. If
+    /// its recipients were tried, the sequence and offset of the mark that says what became of them follow.
     Find(QueueId),
     /// `delete ID`, `release ALL`, or `hold LIST` with lines of ids after it, separated by spaces, up to an empty line.
     ///
@@ -177,11 +178,33 @@ fn answer(mut stream: &UnixStream, owner: u32, workers: &Workers, log: &Log) -> 
 fn tell_place(mut stream: &UnixStream, workers: &Workers, id: QueueId) -> io::Result<()> {
     let answers = ask_all(workers, |answer| Control::Find { id, answer });
     match answers.iter().flatten().next() {
-        Some((Location { sequence, offset }, state)) => {
-            writeln!(stream, "ok {sequence} {offset} {}", state.name())
-        }
+        Some(place) => writeln!(stream, "{}", place_line(&place)),
         None => writeln!(stream, "none"),
     }
+}
+
+fn place_line(Place { end, state, progress }: &Place) -> String {
+    let mut line = format!("ok {} {} {}", end.sequence, end.offset, state.name());
+    if let Some(Location { sequence, offset }) = progress {
+        line += &format!(" {sequence} {offset}");
+    }
+    line
+}
+
+/// Reads the answer to `find ID`; `None`: the message is not there.
+pub(crate) fn parse_place(line: &str) -> Option<Place> {
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    let location = |sequence: &str, offset: &str| {
+        Some(Location { sequence: sequence.parse().ok()?, offset: offset.parse().ok()? })
+    };
+    let (end, state, progress) = match *words.as_slice() {
+        ["ok", sequence, offset, state] => (location(sequence, offset)?, state, None),
+        ["ok", sequence, offset, state, marks_sequence, marks_offset] => {
+            (location(sequence, offset)?, state, Some(location(marks_sequence, marks_offset)?))
+        }
+        _ => return None,
+    };
+    Some(Place { end, state: State::of_name(state)?, progress })
 }
 
 /// Marks the messages of a list line by line.
@@ -297,6 +320,18 @@ mod tests {
             }
         }
         assert_eq!(format!("{}\n", Request::Find(id)).parse(), Ok(Request::Find(id)));
+    }
+
+    #[test]
+    fn places_read_back() {
+        let end = Location { sequence: 7, offset: 4160 };
+        for progress in [None, Some(Location { sequence: 9, offset: 8192 })] {
+            let place = Place { end, state: State::Hold, progress };
+            assert_eq!(parse_place(&place_line(&place)), Some(place));
+        }
+        for line in ["none", "", "ok 1 2", "ok 1 2 hold 3", "ok 1 x hold", "ok 1 2 gone"] {
+            assert_eq!(parse_place(line), None, "{line}");
+        }
     }
 
     #[test]

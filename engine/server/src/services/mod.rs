@@ -18,7 +18,9 @@ use tokio::task::LocalSet;
 use crate::log::Log;
 use crate::worker::Workers;
 
-pub(crate) use control::{CONTROL_SOCKET, LINE_IDS_MAX, Request, Subject, Total, report as report_action};
+pub(crate) use control::{
+    CONTROL_SOCKET, LINE_IDS_MAX, Request, Subject, Total, parse_place, report as report_action,
+};
 pub(crate) use pickup::{Pickup, PickupSettings, start as start_pickup};
 
 /// The input of the services thread.

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use mailrace_core::QueueId;
 use mailrace_core::lookup::Ticket;
-use mailrace_core::record::spool::Location;
-use mailrace_spool::{Mark, MarkError, Refusal, Spool, State};
+use mailrace_spool::{Mark, MarkError, Place, Refusal, Spool, State};
 
 use super::WorkerSettings;
 use super::sources::submission::Submit;
@@ -74,7 +73,7 @@ impl Marked {
 pub struct Answer<T = Marked>(Box<dyn FnOnce(T) + Send>);
 
 /// Where a message is.
-pub type Found = Answer<Option<(Location, State)>>;
+pub type Found = Answer<Option<Place>>;
 
 impl<T> Answer<T> {
     /// An answer that calls `tell` once.

@@ -1,7 +1,7 @@
 //! One write: the records that it gathers, and what settles with it.
 
 use mailrace_core::QueueId;
-use mailrace_core::record::spool::{Mark, SegmentHeader};
+use mailrace_core::record::spool::{Location, Mark, SegmentHeader};
 use mailrace_io::Block;
 
 use super::index::Entry;
@@ -40,6 +40,13 @@ pub(super) enum Pending {
         /// Its place among the marks of the message.
         order: u64,
     },
+    /// What became of a message's recipients. Of several the one whose place is the greatest counts.
+    Progress {
+        /// `None`: a copy of the mark that counts, which was moved.
+        tag: Option<u64>,
+        id: QueueId,
+        place: Location,
+    },
     /// The mark for a message whose write failed.
     Undone {
         tag: u64,
@@ -57,7 +64,7 @@ impl Pending {
     pub(super) const fn first_batch(&self) -> Option<u64> {
         match self {
             Self::Message { first_batch, .. } | Self::Move { first_batch, .. } => Some(*first_batch),
-            Self::Mark { .. } | Self::Undone { .. } => None,
+            Self::Mark { .. } | Self::Progress { .. } | Self::Undone { .. } => None,
         }
     }
 }

@@ -58,6 +58,8 @@ pub(crate) struct Index {
     entries: HashMap<QueueId, Packed, BuildHasherDefault<IdHasher>>,
     /// Entries with a number that does not fit into [`Packed`].
     wide: HashMap<QueueId, Entry>,
+    /// Of the messages whose recipients were tried, the mark that says what became of them.
+    progress: HashMap<QueueId, Location, BuildHasherDefault<IdHasher>>,
     octets: u64,
     held: u64,
 }
@@ -151,6 +153,26 @@ impl Index {
 
     pub(crate) fn get(&self, id: QueueId) -> Option<Entry> {
         self.entries.get(&id).map(|packed| self.unpack(id, packed))
+    }
+
+    /// The mark that says what became of the message's recipients.
+    pub(crate) fn progress(&self, id: QueueId) -> Option<Location> {
+        self.progress.get(&id).copied()
+    }
+
+    /// Lets the mark at `place` count. Returns the one that did until now.
+    pub(crate) fn set_progress(&mut self, id: QueueId, place: Location) -> Option<Location> {
+        self.progress.insert(id, place)
+    }
+
+    /// Forgets what became of the message's recipients. Returns the mark that said it.
+    pub(crate) fn remove_progress(&mut self, id: QueueId) -> Option<Location> {
+        self.progress.remove(&id)
+    }
+
+    /// All marks that say what became of a message's recipients.
+    pub(crate) fn all_progress(&self) -> impl Iterator<Item = (QueueId, Location)> + '_ {
+        self.progress.iter().map(|(id, place)| (*id, *place))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (QueueId, Entry)> + '_ {

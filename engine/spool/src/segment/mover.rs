@@ -26,7 +26,7 @@ type Names = Vec<(u64, String, SegmentHeader)>;
 pub(crate) enum Question {
     /// Where the records of the message are whose last one is there.
     Chain { id: QueueId, end: Location, names: Names },
-    /// What the record there is.
+    /// What the record there is, a piece of the message or a mark.
     Record { id: QueueId, place: Location, names: Names },
 }
 
@@ -86,12 +86,17 @@ impl<D: Disk> Mover<D> {
 
     fn chain(&self, id: QueueId, end: Location, names: &Names) -> Option<Vec<Location>> {
         let mut chain = vec![end];
-        let mut header = self.header(id, end, names)?.1;
+        let mut header = self.part(id, end, names)?;
         while let Some(place) = header.previous {
             chain.push(place);
-            header = self.header(id, place, names)?.1;
+            header = self.part(id, place, names)?;
         }
         Some(chain)
+    }
+
+    fn part(&self, id: QueueId, place: Location, names: &Names) -> Option<RecordHeader> {
+        let (_, header, _) = self.header(id, place, names)?;
+        (header.kind != RecordKind::Mark).then_some(header)
     }
 
     fn header(&self, id: QueueId, place: Location, names: &Names) -> Option<(D::File, RecordHeader, u64)> {
@@ -105,8 +110,7 @@ impl<D: Disk> Mover<D> {
         let mut head = [0; RECORD_HEADER_SIZE];
         self.disk.read_at(&file, &mut head, u64::from(place.offset)).ok()?;
         let header = RecordHeader::decode(&head, use_of.salt, u64::from(place.offset))?;
-        let is_part = header.id == id && header.kind != RecordKind::Mark;
-        is_part.then_some((file, header, use_of.salt))
+        (header.id == id).then_some((file, header, use_of.salt))
     }
 
     fn record(&self, id: QueueId, place: Location, names: &Names) -> Option<(RecordHeader, Vec<u8>)> {
@@ -128,6 +132,17 @@ pub(crate) enum Stage {
     Reading { draft: Draft, places: Vec<Location>, record: Option<(RecordHeader, Vec<u8>)> },
     /// All of it is written, not durable yet.
     Writing,
+    /// The mark at `place` comes in, which says what became of its recipients.
+    Noting { id: QueueId, place: Location, payload: Option<Vec<u8>> },
+}
+
+/// What is to leave a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// A message with a part in it.
+    Message(QueueId),
+    /// A mark in it, which says what became of a message's recipients.
+    Progress(QueueId, Location),
 }
 
 /// A worker's moves.
@@ -138,7 +153,7 @@ pub(crate) struct Moves {
     answers: Receiver<(QueueId, Answer)>,
     names: Names,
     pub(crate) stage: Option<Stage>,
-    chosen: Vec<QueueId>,
+    chosen: Vec<Piece>,
     /// There may be something to move now.
     pub(crate) may_begin: bool,
     /// Sequences of segments with an earlier last record of a message that was moved: what marks it done has to
@@ -212,26 +227,35 @@ impl Moves {
         self.marks.contains_key(&id)
     }
 
-    pub(crate) fn choose(&mut self, ids: Vec<QueueId>) {
-        self.chosen = ids;
+    pub(crate) fn choose(&mut self, pieces: Vec<Piece>) {
+        self.chosen = pieces;
     }
 
-    /// Whether messages that were chosen are left.
+    /// Whether something that was chosen is left.
     pub(crate) const fn has_next(&self) -> bool {
         !self.chosen.is_empty()
     }
 
-    pub(crate) fn next(&mut self) -> Option<QueueId> {
+    pub(crate) fn next(&mut self) -> Option<Piece> {
         self.chosen.pop()
     }
 
-    /// Asks for a message's chain. False: nobody reads.
+    /// Asks for a message's chain. False: there is no reader.
     pub(crate) fn find(&mut self, id: QueueId, end: Location, names: Names) -> bool {
         self.names.clone_from(&names);
-        self.stage = Some(Stage::Finding { id });
-        let is_asked = self.questions.send((Question::Chain { id, end, names }, self.asker.clone())).is_ok();
-        if !is_asked {
-            self.stage = None;
+        self.ask(Stage::Finding { id }, Question::Chain { id, end, names })
+    }
+
+    /// Asks for a mark that says what became of a message's recipients. False: there is no reader.
+    pub(crate) fn find_progress(&mut self, id: QueueId, place: Location, names: Names) -> bool {
+        self.ask(Stage::Noting { id, place, payload: None }, Question::Record { id, place, names })
+    }
+
+    fn ask(&mut self, stage: Stage, question: Question) -> bool {
+        let is_asked = self.questions.send((question, self.asker.clone())).is_ok();
+        if is_asked {
+            self.stage = Some(stage);
+        } else {
             self.chosen.clear();
         }
         is_asked

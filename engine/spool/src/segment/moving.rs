@@ -6,9 +6,9 @@ use mailrace_io::Disk;
 
 use super::batch::Pending;
 use super::segments::Segment;
-use super::spool::{Draft, Piece, SegmentSpool};
+use super::spool::{Draft, Piece as Part, SegmentSpool};
 use crate::segment::index::{Entry, State};
-use crate::segment::mover::{Answer, Stage};
+use crate::segment::mover::{Answer, Piece, Stage};
 use crate::{Refusal, Spool};
 
 impl<D: Disk> SegmentSpool<D> {
@@ -27,7 +27,13 @@ impl<D: Disk> SegmentSpool<D> {
                     let record = Some((header, payload));
                     self.moves.stage = Some(Stage::Reading { draft, places, record });
                 }
-                (Answer::Gone, Some(Stage::Finding { id: asked })) if asked == id => {}
+                (Answer::Record(_, payload), Some(Stage::Noting { id: asked, place, payload: None }))
+                    if asked == id =>
+                {
+                    self.moves.stage = Some(Stage::Noting { id, place, payload: Some(payload) });
+                }
+                (Answer::Gone, Some(Stage::Finding { id: asked } | Stage::Noting { id: asked, .. }))
+                    if asked == id => {}
                 (Answer::Gone, Some(Stage::Reading { draft, .. })) if draft.id == id => self.abandon(draft),
                 (_, stage) => self.moves.stage = stage,
             }
@@ -36,22 +42,58 @@ impl<D: Disk> SegmentSpool<D> {
             Some(Stage::Reading { draft, places, record: Some((header, payload)) }) => {
                 self.write_moved(draft, places, header, payload);
             }
+            Some(Stage::Noting { id, place, payload: Some(payload) }) => {
+                self.write_noted(id, place, payload);
+            }
             stage => self.moves.stage = stage,
         }
         if self.moves.stage.is_none() {
             if !self.moves.has_next() {
                 self.choose_moves();
             }
-            while let Some(id) = self.moves.next() {
-                let Some(entry) = self.index.get(id).filter(|_| !self.moves.is_marked(id)) else { continue };
-                let names = self.segments.table.range(entry.first..=entry.last);
-                let names =
-                    names.map(|(sequence, segment)| (*sequence, segment.name.clone(), segment.header));
-                if !self.moves.find(id, entry.place(), names.collect()) {
-                    break;
+            while let Some(piece) = self.moves.next() {
+                if self.begin_move(piece) {
+                    return;
                 }
-                return;
             }
+        }
+    }
+
+    /// Asks for what is to be moved. False: it is there no longer, or cannot be moved now.
+    fn begin_move(&mut self, piece: Piece) -> bool {
+        let names = |first: u64, last: u64| {
+            let segments = self.segments.table.range(first..=last);
+            segments.map(|(sequence, segment)| (*sequence, segment.name.clone(), segment.header)).collect()
+        };
+        match piece {
+            Piece::Message(id) => {
+                let entry = self.index.get(id).filter(|_| !self.moves.is_marked(id));
+                entry.is_some_and(|entry| {
+                    let names = names(entry.first, entry.last);
+                    self.moves.find(id, entry.place(), names)
+                })
+            }
+            Piece::Progress(id, place) => {
+                let names = names(place.sequence, place.sequence);
+                self.counts(id, place) && self.moves.find_progress(id, place, names)
+            }
+        }
+    }
+
+    /// Whether the mark at `place` says what became of the message's recipients, and none that says more is under way.
+    fn counts(&self, id: QueueId, place: Location) -> bool {
+        let is_later = |pending: &Pending| matches!(pending, Pending::Progress { id: of, .. } if *of == id);
+        self.index.progress(id) == Some(place)
+            && !self.writer.batches().flat_map(|batch| &batch.pending).any(is_later)
+    }
+
+    /// Writes a copy of a mark about recipients; keeps it for later when there is no room.
+    fn write_noted(&mut self, id: QueueId, place: Location, payload: Vec<u8>) {
+        if !self.counts(id, place) {
+            return;
+        }
+        if self.put_progress(id, &[&payload], None) == Err(Refusal::Busy) {
+            self.moves.stage = Some(Stage::Noting { id, place, payload: Some(payload) });
         }
     }
 
@@ -74,7 +116,7 @@ impl<D: Disk> SegmentSpool<D> {
             .expect("an envelope is part of its payload");
         let is_held = is_last && entry.state == State::Hold;
         let written =
-            self.put(&mut draft, &Piece { kind: header.kind, is_held, envelope, content: &[content] });
+            self.put(&mut draft, &Part { kind: header.kind, is_held, envelope, content: &[content] });
         match written {
             Ok(()) if is_last => {
                 let (id, first_batch, entry) = (draft.id, draft.first_batch, draft.entry(entry.state));
@@ -130,8 +172,12 @@ impl<D: Disk> SegmentSpool<D> {
             segment.uses.parts_tried = segment.uses.parts;
         }
         let has_part = |entry: &Entry| (entry.first..=entry.last).contains(&sequence);
-        let ids = self.index.iter().filter(|(_, entry)| has_part(entry)).map(|(id, _)| id).collect();
-        self.moves.choose(ids);
+        let messages = self.index.iter().filter(|(_, entry)| has_part(entry));
+        let progress = self.index.all_progress().filter(|(_, place)| place.sequence == sequence);
+        let pieces = messages
+            .map(|(id, _)| Piece::Message(id))
+            .chain(progress.map(|(id, place)| Piece::Progress(id, place)));
+        self.moves.choose(pieces.collect());
     }
 
     /// A segment that is there for its messages, and for which others are kept that have none: with their marks about

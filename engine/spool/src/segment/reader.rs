@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use mailrace_core::record::delivery::Progress;
 use mailrace_core::record::envelope;
 use mailrace_core::record::spool::{
-    Location, RECORD_HEADER_SIZE, RecordHeader, RecordKind, SEGMENT_HEADER_SIZE, SegmentHeader, checksum,
+    Location, Noted, RECORD_HEADER_SIZE, RecordHeader, RecordKind, SEGMENT_HEADER_SIZE, SegmentHeader,
+    checksum,
 };
 use mailrace_core::{Envelope, Origin, QueueId};
 use mailrace_io::{Disk, FileKind};
@@ -16,7 +18,7 @@ use crate::segment::manifest;
 use crate::segment::manifest::path_of;
 use crate::segment::recovery::LOCK;
 use crate::segment::survey::{Survey, View, survey};
-use crate::{Damage, OpenError, State, Stranger};
+use crate::{Damage, OpenError, Place, State, Stranger};
 
 /// How often a queue is read as one without an engine, before it is read as one with.
 const LOOKS_MAX: u32 = 3;
@@ -49,6 +51,8 @@ pub struct Entry {
     pub origin: Origin,
     /// What MAIL and RCPT said, after rewriting.
     pub envelope: Envelope,
+    /// What became of its recipients.
+    pub progress: Progress,
 }
 
 /// Why a message could not be read.
@@ -121,11 +125,12 @@ impl<'a, D: Disk> Queue<'a, D> {
         Self { disk, segments: segments.collect(), ids, index, file: RefCell::default(), damage, strangers }
     }
 
-    /// Reads of the queue nothing but the message whose last record is at `end`, as the engine that runs on it says.
+    /// Reads of the queue nothing but the message at `place`, as the engine that runs on it says.
     ///
     /// # Errors
     /// [`ReadError`].
-    pub fn at(disk: &'a D, id: QueueId, end: Location, state: State) -> Result<Self, ReadError> {
+    pub fn at(disk: &'a D, id: QueueId, place: Place) -> Result<Self, ReadError> {
+        let Place { end, state, progress } = place;
         let found = manifest::read(disk).map_err(io::Error::other)?;
         let entries = found.manifest.map(|manifest| manifest.entries).unwrap_or_default();
         let segments =
@@ -142,6 +147,9 @@ impl<'a, D: Disk> Queue<'a, D> {
         let octets = queue.record(id, end, |_| 0)?.0.content_size;
         let first = queue.chain(id, end)?.last().map_or(end.sequence, |place| place.sequence);
         queue.index.insert(id, Known { first, last: end.sequence, offset: end.offset, octets, state });
+        if let Some(place) = progress {
+            queue.index.set_progress(id, place);
+        }
         Ok(queue)
     }
 
@@ -171,7 +179,19 @@ impl<'a, D: Disk> Queue<'a, D> {
         let (header, front) = self.record(id, known.place(), |header| header.envelope_length)?;
         let front = front.get(..header.envelope_length as usize).ok_or(ReadError::Gone)?;
         let (origin, envelope) = envelope::decode(front).ok_or(ReadError::Gone)?;
-        Ok(Some(Entry { id, state: known.state, size: header.content_size, origin, envelope }))
+        let progress = self.progress(id, envelope.recipients.len())?;
+        Ok(Some(Entry { id, state: known.state, size: header.content_size, origin, envelope, progress }))
+    }
+
+    /// What became of the message's recipients.
+    fn progress(&self, id: QueueId, recipients: usize) -> Result<Progress, ReadError> {
+        let Some(place) = self.index.progress(id) else { return Ok(Progress::default()) };
+        let (header, payload) = self.record(id, place, |header| header.length)?;
+        let progress = match Noted::decode(&payload) {
+            Some(Noted::Progress(encoded)) if header.kind == RecordKind::Mark => Progress::decode(encoded),
+            _ => None,
+        };
+        progress.filter(|progress| progress.states(recipients).is_some()).ok_or(ReadError::Gone)
     }
 
     /// Writes the content of a message, checked against its checksums, with CRLF line ends as stored.

@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 use crossbeam::channel;
 use mailrace_core::queue_id::QueueIdSource;
 use mailrace_core::record::manifest::{Entry as Listing, EntryState, Manifest};
-use mailrace_core::record::spool::Mark;
+use mailrace_core::record::spool::{Location, Mark};
 use mailrace_core::{QueueId, Timestamp};
 use mailrace_io::{Disk, FileKind};
 
@@ -368,6 +368,12 @@ fn segments_of<F>(survey: &Survey) -> BTreeMap<u64, Segment<F>> {
         .map(|(sequence, _)| *sequence)
         .chain(survey.lost.iter().map(|(entry, _)| entry.header.sequence))
         .collect();
+    // A mark about the recipients of a message that is damaged now is kept with that message.
+    let progress = survey.messages.all_progress();
+    let unclaimed: BTreeSet<u64> = progress
+        .filter(|(id, _)| !survey.messages.has(*id))
+        .map(|(_, Location { sequence, .. })| sequence)
+        .collect();
     let mut segments = BTreeMap::new();
     for (sequence, found) in &survey.uses {
         let mut marks: Vec<u64> = Vec::new();
@@ -381,9 +387,12 @@ fn segments_of<F>(survey: &Survey) -> BTreeMap<u64, Segment<F>> {
                 marks.extend(&damaged);
             }
         }
+        if unclaimed.contains(sequence) {
+            marks.extend(&damaged);
+        }
         marks.sort_unstable();
         marks.dedup();
-        let mut segment = Segment::found(found.path.clone(), found.header, marks, found.messages);
+        let mut segment = Segment::found(found.path.clone(), found.header, marks, found.endings);
         segment.is_damaged = found.is_damaged;
         segments.insert(*sequence, segment);
     }
@@ -399,6 +408,11 @@ fn segments_of<F>(survey: &Survey) -> BTreeMap<u64, Segment<F>> {
 fn count_parts<F>(index: &Index, segments: &mut BTreeMap<u64, Segment<F>>) {
     for (_, entry) in index.iter() {
         for (_, segment) in segments.range_mut(entry.first..=entry.last) {
+            segment.uses.parts += 1;
+        }
+    }
+    for (_, Location { sequence, .. }) in index.all_progress() {
+        if let Some(segment) = segments.get_mut(&sequence) {
             segment.uses.parts += 1;
         }
     }

@@ -40,14 +40,15 @@ pub(crate) struct Tail {
 /// What a segment is needed for.
 #[derive(Debug)]
 pub(crate) struct Uses {
-    /// Messages in the queue, and messages coming in, that have a part in it.
+    /// Messages in the queue, and messages coming in, that have a part in it; and marks in it that say what became of a
+    /// message's recipients.
     pub(crate) parts: usize,
     /// Value of `parts` when messages were last moved out of it.
     pub(crate) parts_tried: usize,
     /// Sequences of the segments whose messages its marks are about; ascending.
     pub(crate) marks: Vec<u64>,
-    /// Messages that ended in it, whatever became of them.
-    pub(crate) messages: usize,
+    /// Messages that ended in it, and marks about recipients, whatever became of them.
+    pub(crate) endings: usize,
     /// Bytes of content in it that was given up before its message ended, in this life.
     pub(crate) given_up: u64,
 }
@@ -61,8 +62,8 @@ pub(crate) enum Attached<F> {
 }
 
 impl Uses {
-    const fn new(marks: Vec<u64>, messages: usize) -> Self {
-        Self { parts: 0, parts_tried: usize::MAX, marks, messages, given_up: 0 }
+    const fn new(marks: Vec<u64>, endings: usize) -> Self {
+        Self { parts: 0, parts_tried: usize::MAX, marks, endings, given_up: 0 }
     }
 }
 
@@ -81,9 +82,9 @@ impl<F> Segment<F> {
     }
 
     /// One of an earlier run.
-    pub(crate) const fn found(name: String, header: SegmentHeader, marks: Vec<u64>, messages: usize) -> Self {
+    pub(crate) const fn found(name: String, header: SegmentHeader, marks: Vec<u64>, endings: usize) -> Self {
         let tail = Tail { end: header.size, records: 0, batches: 0, is_sealed: true, is_noted: true };
-        Self { name, header, file: None, tail, uses: Uses::new(marks, messages), is_damaged: false }
+        Self { name, header, file: None, tail, uses: Uses::new(marks, endings), is_damaged: false }
     }
 
     /// Lets batches follow what an earlier life wrote.
@@ -113,7 +114,7 @@ impl<F> Segment<F> {
     /// segment each: content that is given up beside a message that stays keeps no segment on the disk.
     pub(super) const fn is_nearly_empty(&self) -> bool {
         let given_up = self.uses.given_up * 1024 / self.header.size;
-        self.uses.parts as u64 * 8 <= self.uses.messages as u64 + given_up
+        self.uses.parts as u64 * 8 <= self.uses.endings as u64 + given_up
     }
 
     /// Tells the keeper where it ends, once all that was written to it is durable.

@@ -1,7 +1,8 @@
 //! A worker's way into the queue: messages and marks become records, and settle when these are durable.
 
 use mailrace_core::queue_id::QueueIdSource;
-use mailrace_core::record::spool::{Location, Mark, RecordKind, record_size};
+use mailrace_core::record::delivery::Progress;
+use mailrace_core::record::spool::{Location, Mark, Noted, RecordKind, record_size};
 use mailrace_core::{QueueId, Timestamp};
 use mailrace_io::{Block, Disk, Io, Token};
 
@@ -11,7 +12,7 @@ use super::mover::Moves;
 use super::segments::Segments;
 use super::settling::{Settling, Undone};
 use super::writer::{NewRecord, Writer};
-use crate::{MarkError, Refusal, Settings, Spool, SpoolError, Store, TOKEN_SPOOL, Usage, Writes};
+use crate::{MarkError, Place, Refusal, Settings, Spool, SpoolError, Store, TOKEN_SPOOL, Usage, Writes};
 
 /// A worker's spool over the files of `D`.
 #[derive(Debug)]
@@ -130,7 +131,7 @@ impl<D: Disk> SegmentSpool<D> {
         let put = self.writer.put(&record, &[&[piece.envelope], piece.content]);
         let sequence = put.place.sequence;
         if piece.kind == RecordKind::Message {
-            self.segments.used(sequence).uses.messages += 1;
+            self.segments.used(sequence).uses.endings += 1;
         }
         if draft.parts == 0 {
             (draft.first, draft.first_batch) = (sequence, put.batch);
@@ -183,6 +184,11 @@ impl<D: Disk> SegmentSpool<D> {
                 return;
             }
             Pending::Move { id, entry, .. } => return self.settle_move(id, entry, is_durable),
+            Pending::Progress { tag, id, place } => {
+                self.settle_progress(id, place, is_durable);
+                let Some(tag) = tag else { return };
+                tag
+            }
             Pending::Mark { tag, id, mark, order } => {
                 if is_durable && (mark == Mark::Done || self.moves.is_latest(id, order)) {
                     self.apply(id, mark);
@@ -212,12 +218,39 @@ impl<D: Disk> SegmentSpool<D> {
         }
     }
 
+    /// Writes what became of a message's recipients. `tag`: `None` for a copy of the mark that counts.
+    pub(super) fn put_progress(
+        &mut self,
+        id: QueueId,
+        payload: &[&[u8]],
+        tag: Option<u64>,
+    ) -> Result<(), Refusal> {
+        let place = self.writer.put_note(&mut self.segments, id, payload)?.place;
+        self.segments.used(place.sequence).uses.endings += 1;
+        self.segments.hold(place.sequence, place.sequence);
+        self.writer.settles_with_last(Pending::Progress { tag, id, place });
+        Ok(())
+    }
+
+    /// Writes end in any order; of several marks the one that was written last counts, as for the next start.
+    fn settle_progress(&mut self, id: QueueId, place: Location, is_durable: bool) {
+        let before = self.index.progress(id);
+        let counts = is_durable && self.index.get(id).is_some() && before.is_none_or(|before| before < place);
+        let unneeded = if counts { self.index.set_progress(id, place) } else { Some(place) };
+        if let Some(Location { sequence, .. }) = unneeded {
+            self.release(sequence, sequence);
+        }
+    }
+
     fn apply(&mut self, id: QueueId, mark: Mark) {
         match mark {
             Mark::Done => {
                 if let Some(entry) = self.index.remove(id) {
                     self.release(entry.first, entry.last);
                     self.moves.forget(id);
+                }
+                if let Some(Location { sequence, .. }) = self.index.remove_progress(id) {
+                    self.release(sequence, sequence);
                 }
             }
             Mark::Hold => self.index.set_state(id, State::Hold),
@@ -242,9 +275,9 @@ impl<D: Disk> Store for SegmentSpool<D> {
         self.index.iter().map(|(id, entry)| (id, entry.state))
     }
 
-    fn place(&self, id: QueueId) -> Option<(Location, State)> {
+    fn place(&self, id: QueueId) -> Option<Place> {
         let entry = self.index.get(id)?;
-        Some((entry.place(), entry.state))
+        Some(Place { end: entry.place(), state: entry.state, progress: self.index.progress(id) })
     }
 
     fn mark(&mut self, id: QueueId, mark: Mark, tag: u64) -> Result<(), MarkError> {
@@ -254,6 +287,13 @@ impl<D: Disk> Store for SegmentSpool<D> {
         let order = self.moves.mark_begins(id);
         self.writer.settles_with_last(Pending::Mark { tag, id, mark, order });
         Ok(())
+    }
+
+    fn note(&mut self, id: QueueId, progress: &Progress, tag: u64) -> Result<(), MarkError> {
+        self.index.get(id).ok_or(MarkError::NotFound)?;
+        let mut payload = vec![Noted::PROGRESS];
+        progress.encode(&mut payload).map_err(|_| MarkError::Refused(Refusal::TooLarge))?;
+        self.put_progress(id, &[&payload], Some(tag)).map_err(MarkError::Refused)
     }
 
     fn stats(&self) -> Stats {

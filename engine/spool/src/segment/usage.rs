@@ -1,9 +1,11 @@
 //! Owns what a spool holds at a moment, so that a test can tell whether all of it is needed.
 
 use mailrace_core::QueueId;
+use mailrace_core::record::spool::Location;
 use mailrace_io::Disk;
 
 use super::batch::Pending;
+use super::index::Entry;
 use super::spool::SegmentSpool;
 use crate::Usage;
 use crate::segment::mover::Stage;
@@ -31,7 +33,7 @@ impl<D: Disk> SegmentSpool<D> {
     #[must_use]
     pub fn moving(&self) -> Option<QueueId> {
         match self.moves.stage.as_ref()? {
-            Stage::Finding { id } => Some(*id),
+            Stage::Finding { id } | Stage::Noting { id, .. } => Some(*id),
             Stage::Reading { draft, .. } => Some(draft.id),
             Stage::Writing => {
                 let batches = self.writer.batches();
@@ -51,7 +53,9 @@ impl<D: Disk> SegmentSpool<D> {
         let batches = self.writer.batches();
         let pending: usize = batches.map(|batch| batch.pending.len()).sum();
         let of_queue = |sequence: u64| {
-            self.index.iter().filter(|(_, entry)| (entry.first..=entry.last).contains(&sequence)).count()
+            let has_part = |(_, entry): &(QueueId, Entry)| (entry.first..=entry.last).contains(&sequence);
+            let is_there = |(_, place): &(QueueId, Location)| place.sequence == sequence;
+            self.index.iter().filter(has_part).count() + self.index.all_progress().filter(is_there).count()
         };
         let parts = self
             .segments

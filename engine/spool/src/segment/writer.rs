@@ -210,8 +210,25 @@ impl Writer {
         mark: Mark,
         targets: &[u64],
     ) -> Result<(), Refusal> {
-        let payload = [mark.octet()];
-        self.make_room(segments, record_size(payload.len()))?;
+        let put = self.put_note(segments, id, &[&[mark.octet()]])?;
+        let marks = &mut segments.used(put.place.sequence).uses.marks;
+        for target in targets {
+            if let Err(place) = marks.binary_search(target) {
+                marks.insert(place, *target);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a record with a mark's payload, of these pieces.
+    pub(super) fn put_note<F>(
+        &mut self,
+        segments: &mut Segments<F>,
+        id: QueueId,
+        payload: &[&[u8]],
+    ) -> Result<Put, Refusal> {
+        let size = payload.iter().map(|piece| piece.len()).sum();
+        self.make_room(segments, record_size(size))?;
         let record = NewRecord {
             kind: RecordKind::Mark,
             is_held: false,
@@ -221,14 +238,7 @@ impl Writer {
             previous: None,
             content_size: 0,
         };
-        let put = self.put(&record, &[&[&payload]]);
-        let marks = &mut segments.used(put.place.sequence).uses.marks;
-        for target in targets {
-            if let Err(place) = marks.binary_search(target) {
-                marks.insert(place, *target);
-            }
-        }
-        Ok(())
+        Ok(self.put(&record, &[payload]))
     }
 
     /// Lets `pending` settle with the record that was put last.

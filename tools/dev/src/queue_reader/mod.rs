@@ -12,6 +12,7 @@ mod counted;
 mod envelope;
 mod manifest;
 mod marks;
+mod progress;
 mod segment;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,6 +68,8 @@ pub struct Found {
     pub size: u64,
     /// Sequence and offset of each of its records, the first one first.
     chain: Vec<Place>,
+    /// The mark that says what became of its recipients.
+    progress: Option<Place>,
 }
 
 /// Sequence of a segment, and offset in it.
@@ -79,6 +82,8 @@ pub struct Message {
     pub envelope: Envelope,
     /// Its content.
     pub content: Vec<u8>,
+    /// What became of each recipient, in the order of the envelope: `D`, `W`, `R`, or 0 if it was not tried.
+    pub outcomes: Vec<u8>,
 }
 
 /// Why a queue or a message cannot be read.
@@ -217,12 +222,14 @@ impl Reading {
         }
         let mut found = BTreeMap::new();
         let mut states: BTreeMap<u64, Place> = BTreeMap::new();
+        let mut progress: BTreeMap<u64, Place> = BTreeMap::new();
         let mut moved = 0;
         for (place, record) in self.records() {
             match record.kind {
                 Kind::Message if !done.contains(&record.id) => {
                     let Some(chain) = self.chain(place, record) else { continue };
-                    let message = Found { is_held: record.is_held, size: record.content_size, chain };
+                    let message =
+                        Found { is_held: record.is_held, size: record.content_size, chain, progress: None };
                     moved += usize::from(found.insert(record.id, message).is_some());
                     states.insert(record.id, place);
                 }
@@ -231,8 +238,12 @@ impl Reading {
                         message.is_held = record.kind == Kind::Hold;
                     }
                 }
+                Kind::Progress => drop(progress.insert(record.id, place)),
                 _ => {}
             }
+        }
+        for (id, message) in &mut found {
+            message.progress = progress.get(id).copied();
         }
         (self.messages, self.moved) = (found, moved);
     }
@@ -321,17 +332,8 @@ impl Reading {
         let found = self.messages.get(&id).ok_or(ReadError::Format("there is no such message"))?;
         let mut content = Vec::new();
         let mut envelope = Vec::new();
-        for (sequence, offset) in &found.chain {
-            let (Some(segment), Some(record)) =
-                (self.segments.get(sequence), self.record((*sequence, *offset)))
-            else {
-                return Err(ReadError::Format("a record is gone"));
-            };
-            let start = u64::from(*offset) + segment::HEADER as u64;
-            let payload = files.read(&segment.name, start, record.length as usize)?;
-            if segment::sum(&payload, segment.salt) != record.payload_sum {
-                return Err(ReadError::Format("a record has changed since it was read"));
-            }
+        for place in &found.chain {
+            let (record, payload) = self.payload(files, *place)?;
             let (front, rest) = payload
                 .split_at_checked(record.envelope_length as usize)
                 .ok_or(ReadError::Format("an envelope is longer than its record"))?;
@@ -345,7 +347,29 @@ impl Reading {
         }
         let envelope =
             Envelope::read(&envelope).ok_or(ReadError::Format("an envelope is not what the format says"))?;
-        Ok(Message { envelope, content })
+        let outcomes = match found.progress {
+            Some(place) => {
+                let (_, payload) = self.payload(files, place)?;
+                let outcomes =
+                    progress::outcomes(payload.get(1..).unwrap_or_default(), envelope.recipients.len());
+                outcomes.ok_or(ReadError::Format("a progress is not what the format says"))?
+            }
+            None => vec![0; envelope.recipients.len()],
+        };
+        Ok(Message { envelope, content, outcomes })
+    }
+
+    /// A record and its payload.
+    fn payload(&self, files: &impl Files, place: Place) -> Result<(&Record, Vec<u8>), ReadError> {
+        let (Some(segment), Some(record)) = (self.segments.get(&place.0), self.record(place)) else {
+            return Err(ReadError::Format("a record is gone"));
+        };
+        let start = u64::from(place.1) + segment::HEADER as u64;
+        let payload = files.read(&segment.name, start, record.length as usize)?;
+        if segment::sum(&payload, segment.salt) != record.payload_sum {
+            return Err(ReadError::Format("a record has changed since it was read"));
+        }
+        Ok((record, payload))
     }
 }
 

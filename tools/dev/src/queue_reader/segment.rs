@@ -64,6 +64,7 @@ pub(super) enum Kind {
     Done,
     Hold,
     Release,
+    Progress,
     Other,
 }
 
@@ -180,6 +181,7 @@ fn record(head: &[u8], payload: &[u8], salt: u64) -> Option<Record> {
         (b'K', [b'D', ..]) => Kind::Done,
         (b'K', [b'H', ..]) => Kind::Hold,
         (b'K', [b'R', ..]) => Kind::Release,
+        (b'K', [b'S', ..]) => Kind::Progress,
         // Whole, and none of this version.
         _ => Kind::Other,
     };

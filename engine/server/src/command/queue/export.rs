@@ -280,6 +280,7 @@ mod tests {
             size: 0,
             origin: Origin::default(),
             envelope: Envelope { sender: b"a@example.org".to_vec(), recipients, ..Envelope::default() },
+            progress: mailrace_core::record::delivery::Progress::default(),
         }
     }
 

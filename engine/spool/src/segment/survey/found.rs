@@ -34,8 +34,8 @@ pub(crate) struct Use {
     pub(super) batches: Batches,
     /// Its marks, with their offsets.
     pub(crate) marks: Vec<(u32, QueueId, Mark)>,
-    /// Last records of messages in it.
-    pub(crate) messages: usize,
+    /// Last records of messages in it, and marks about recipients.
+    pub(crate) endings: usize,
     pub(crate) records: Records,
     /// Nothing is whole from there on.
     pub(crate) end: u64,
@@ -59,7 +59,7 @@ impl Use {
             size: 0,
             batches: Batches::new(),
             marks: Vec::new(),
-            messages: 0,
+            endings: 0,
             records: Records { whole: 0, before_end: 0, missing: 0 },
             end: SEGMENT_HEADER_SIZE as u64,
             is_damaged: false,

@@ -12,6 +12,8 @@ use crate::segment::index::{Entry, Index, State};
 pub(crate) struct Messages {
     /// Those that are out of the queue too, until [`Messages::into_live`].
     index: Index,
+    /// Marks that say what became of a message's recipients; the last one of each message.
+    progress: HashMap<QueueId, Location>,
     /// Ids of messages that are out of the queue.
     done: HashSet<QueueId>,
     /// Sequences of all segments with a last record of a message, for those that were moved.
@@ -73,6 +75,17 @@ impl Messages {
         }
     }
 
+    /// Takes the mark at `place`, which says what became of a message's recipients.
+    pub(super) fn add_progress(&mut self, id: QueueId, place: Location) {
+        let last = self.progress.entry(id).or_insert(place);
+        *last = place.max(*last);
+    }
+
+    /// The last mark of each message that says what became of its recipients, whether or not the message is there.
+    pub(crate) fn all_progress(&self) -> impl Iterator<Item = (QueueId, Location)> + '_ {
+        self.progress.iter().map(|(id, place)| (*id, *place))
+    }
+
     /// Whether there is a message with this id, whether or not it is out of the queue.
     pub(crate) fn has(&self, id: QueueId) -> bool {
         self.index.get(id).is_some()
@@ -99,6 +112,11 @@ impl Messages {
     pub(crate) fn into_live(mut self) -> Index {
         for id in &self.done {
             self.index.remove(*id);
+        }
+        for (id, place) in self.progress {
+            if self.index.get(id).is_some() {
+                self.index.set_progress(id, place);
+            }
         }
         self.index.shrink();
         self.index

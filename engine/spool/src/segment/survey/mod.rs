@@ -12,7 +12,7 @@ use std::io;
 use mailrace_core::QueueId;
 use mailrace_core::record::manifest;
 use mailrace_core::record::spool::{
-    FORMAT_VERSION_1, Location, Mark, RecordHeader, RecordKind, SEGMENT_HEADER_SIZE, SegmentError,
+    FORMAT_VERSION_1, Location, Noted, RecordHeader, RecordKind, SEGMENT_HEADER_SIZE, SegmentError,
     SegmentHeader, checksum,
 };
 use mailrace_io::{Disk, FileKind};
@@ -204,11 +204,16 @@ impl Survey {
         self.has_second_version |= !found.is_first_version;
         self.last_id = self.last_id.max(Some(record.id));
         match record.kind {
-            RecordKind::Message => found.messages += 1,
-            RecordKind::Mark => {
-                let mark = payload.first().copied().and_then(Mark::from_octet);
-                found.marks.extend(mark.map(|mark| (place, record.id, mark)));
-            }
+            RecordKind::Message => found.endings += 1,
+            RecordKind::Mark => match Noted::decode(payload) {
+                Some(Noted::Mark(mark)) => found.marks.push((place, record.id, mark)),
+                Some(Noted::Progress(_)) => {
+                    found.endings += 1;
+                    let place = Location { sequence: found.header.sequence, offset: place };
+                    self.messages.add_progress(record.id, place);
+                }
+                None => {}
+            },
             RecordKind::Chunk | RecordKind::Other(_) => {}
         }
         self.messages.add(Location { sequence: found.header.sequence, offset: place }, record);

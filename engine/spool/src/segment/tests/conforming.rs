@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use mailrace_core::QueueId;
+use mailrace_core::record::delivery::Progress;
 use mailrace_io::memory::MemoryDisk;
 
 use super::Life;
@@ -39,6 +40,10 @@ impl Backend for Life {
             content
         };
         queue.ids().map(|(id, state, _)| (id, (state, content(id)))).collect()
+    }
+
+    fn progress(&self, id: QueueId) -> Progress {
+        Queue::read(&self.disk, false).unwrap().entry(id).unwrap().unwrap().progress
     }
 }
 

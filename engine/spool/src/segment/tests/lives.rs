@@ -3,8 +3,8 @@
 use super::*;
 use mailrace_core::record::spool::Location;
 
-use crate::acknowledge;
 use crate::reader::ReadError;
+use crate::{Place, acknowledge};
 
 #[test]
 fn lives_that_write_a_mark_each_share_a_segment() {
@@ -119,18 +119,18 @@ fn one_message_is_read_without_the_others() {
     let other = life.put_settled(&[b"of another"]);
     let id = life.put_large(&parts[..3], parts[3]);
     life.mark_settled(id, Mark::Hold);
-    let (end, state) = life.spool.place(id).unwrap();
-    assert_eq!(state, State::Hold);
-    let queue = Queue::at(&life.disk, id, end, state).unwrap();
+    let place = life.spool.place(id).unwrap();
+    assert_eq!((place.state, place.progress), (State::Hold, None));
+    let queue = Queue::at(&life.disk, id, place).unwrap();
     assert_eq!(queue.ids().collect::<Vec<_>>(), [(id, State::Hold, 42_003)]);
     assert_eq!(queue.entry(id).unwrap().unwrap().envelope, envelope_of(id));
     let mut content = Vec::new();
     queue.content(id, &mut content).unwrap();
     assert_eq!(content, parts.concat());
     // What is at that place is no other message, and nothing is beside it.
-    assert!(matches!(Queue::at(&life.disk, other, end, state), Err(ReadError::Gone)));
-    let beside = Location { offset: end.offset + 8, ..end };
-    assert!(matches!(Queue::at(&life.disk, id, beside, state), Err(ReadError::Gone)));
+    assert!(matches!(Queue::at(&life.disk, other, place), Err(ReadError::Gone)));
+    let beside = Place { end: Location { offset: place.end.offset + 8, ..place.end }, ..place };
+    assert!(matches!(Queue::at(&life.disk, id, beside), Err(ReadError::Gone)));
     life.mark_settled(id, Mark::Done);
     assert_eq!(life.spool.place(id), None);
 }

@@ -2,6 +2,7 @@ mod conforming;
 mod copies;
 mod damage;
 mod lives;
+mod progress;
 
 use std::collections::{BTreeMap, VecDeque};
 
