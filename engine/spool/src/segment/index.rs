@@ -128,6 +128,15 @@ impl Hasher for IdHasher {
 }
 
 impl Index {
+    /// One with room for this number of messages.
+    pub(crate) fn with_capacity(messages: u64) -> Self {
+        let messages = usize::try_from(messages).unwrap_or(0);
+        Self {
+            entries: HashMap::with_capacity_and_hasher(messages, BuildHasherDefault::default()),
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn insert(&mut self, id: QueueId, entry: Entry) {
         self.octets += entry.octets;
         self.held += u64::from(entry.state == State::Hold);

@@ -13,6 +13,7 @@ mod recovery;
 mod scan;
 mod segments;
 mod settling;
+mod sharing;
 mod spool;
 mod survey;
 mod usage;

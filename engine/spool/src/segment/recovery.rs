@@ -1,7 +1,7 @@
 //! Owns the start: what earlier lives left is read, and spools are made that go on from there.
 //!
-//! All segments of earlier lives belong to the first worker, whichever wrote them, so that what marks a message done is
-//! always kept by the one who also keeps the message. Only the last of them is written to again, from its end on.
+//! Messages of earlier lives are shared out between the workers ([`super::sharing`]). Only the last segment is written to
+//! again, from its end on.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -21,6 +21,7 @@ use crate::segment::keeper::SegmentKeeper;
 use crate::segment::manifest::{self, ManifestFile, path_of};
 use crate::segment::mover::{Mover, Moves};
 use crate::segment::segments::{Segment, Segments};
+use crate::segment::sharing::Share;
 use crate::segment::spool::Parts;
 use crate::segment::survey::{NUMBER_MAX, Survey, View, number_of, survey};
 use crate::segment::{SEGMENTS, SegmentSpool};
@@ -329,25 +330,26 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16) -> Result<Open
     }
     let (request_sender, requests) = channel::unbounded();
     let mover = Mover::new(disk.clone(), Arc::clone(&shared), requests);
-    let (mut index, mut moved) = (index, moved);
-    let mut spools = Vec::with_capacity(usize::from(workers));
-    for worker in 0..workers {
-        spools.push(SegmentSpool::new(Parts {
+    let shares = Share { index, segments, moved }.split(usize::from(workers));
+    let spool = |(worker, share): (u16, Share<D::File>)| {
+        let segments = Segments {
+            shared: Arc::clone(&shared),
+            ready: ready.clone(),
+            notes: note_sender.clone(),
+            table: share.segments,
+            may_free: true,
+        };
+        SegmentSpool::new(Parts {
             settings: *settings,
             worker,
             ids: QueueIdSource::new(worker, last_id),
-            index: std::mem::take(&mut index),
-            segments: Segments {
-                shared: Arc::clone(&shared),
-                ready: ready.clone(),
-                notes: note_sender.clone(),
-                table: std::mem::take(&mut segments),
-                may_free: true,
-            },
-            moves: Moves::new(request_sender.clone(), std::mem::take(&mut moved)),
+            index: share.index,
+            segments,
+            moves: Moves::new(request_sender.clone(), share.moved),
             next_batch,
-        }));
-    }
+        })
+    };
+    let spools = (0..workers).zip(shares).map(spool).collect();
     Ok(Opened { spools, keeper, mover, report, shared, lock })
 }
 

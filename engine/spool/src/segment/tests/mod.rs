@@ -3,6 +3,7 @@ mod copies;
 mod damage;
 mod lives;
 mod progress;
+mod sharing;
 
 use std::collections::{BTreeMap, VecDeque};
 
