@@ -54,6 +54,16 @@ pub trait Disk: Clone + Send + 'static {
     /// The file system's error; no file is left.
     fn create(&self, path: &str, size: u64, kind: FileKind) -> io::Result<Self::File>;
 
+    /// Writes zeros to the first `size` bytes of a file without transferring them, so that later writes there change no
+    /// metadata. `false`: this is not supported, and nothing was written.
+    ///
+    /// # Errors
+    /// The file system's error.
+    fn write_zeroes(&self, file: &Self::File, size: u64) -> io::Result<bool> {
+        let _ = (file, size);
+        Ok(false)
+    }
+
     /// Renames within the directory, replacing the target.
     ///
     /// # Errors
@@ -195,6 +205,8 @@ impl OsFile {
 const READERS_PATIENCE: Duration = Duration::from_secs(2);
 /// The pause between two attempts.
 const READERS_PERIOD: Duration = Duration::from_millis(5);
+/// `FALLOC_FL_WRITE_ZEROES`, since Linux 6.17: the device zeroes the range by itself, and its extents are marked written.
+const WRITE_ZEROES: FallocateFlags = FallocateFlags::from_bits_retain(0x80);
 
 impl OsDisk {
     /// The directory `root`, made with mode 0700 if it is missing.
@@ -336,6 +348,15 @@ impl Disk for OsDisk {
         self.open_with(path, kind, false)
     }
 
+    fn write_zeroes(&self, file: &OsFile, size: u64) -> io::Result<bool> {
+        match rustix::fs::fallocate(&file.file, WRITE_ZEROES, 0, size) {
+            Ok(()) => Ok(true),
+            // An older kernel, or a device that would have to be sent the zeros.
+            Err(Errno::OPNOTSUPP | Errno::INVAL) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn create(&self, path: &str, size: u64, kind: FileKind) -> io::Result<OsFile> {
         let file = self.open_with(path, kind, true)?;
         let reserved = rustix::fs::fallocate(&file.file, FallocateFlags::empty(), 0, size).or_else(|error| {
@@ -473,6 +494,18 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zeros_are_written_or_nothing_is() {
+        let disk = disk("zeros");
+        let file = disk.create("segment", 1 << 20, FileKind::Buffered).unwrap();
+        disk.write_at(&file, &[7; 4096], 8192).unwrap();
+        let expected = if disk.write_zeroes(&file, 1 << 20).unwrap() { 0 } else { 7 };
+        let mut read = [1; 4096];
+        assert_eq!(disk.read_at(&file, &mut read, 8192).unwrap(), 4096);
+        assert_eq!((read, disk.size(&file).unwrap()), ([expected; 4096], 1 << 20));
+        std::fs::remove_dir_all(disk.root()).unwrap();
+    }
 
     fn disk(name: &str) -> OsDisk {
         let root = std::env::temp_dir().join(format!("mailrace-disk-{name}-{}", std::process::id()));

@@ -357,6 +357,9 @@ impl<D: Disk> SegmentKeeper<D> {
     }
 
     fn fill(&self, file: &D::File) -> io::Result<()> {
+        if self.disk.write_zeroes(file, self.settings.segment_size)? {
+            return self.disk.sync(file);
+        }
         let left = |offset: u64| usize::try_from(self.settings.segment_size - offset).unwrap_or(FILL_SIZE);
         let mut zeros = Block::new(FILL_SIZE.min(left(0)));
         zeros.extend(&vec![0; zeros.capacity()]);
