@@ -14,7 +14,7 @@ use mailrace_io::{Block, Disk, FileKind};
 
 use crate::segment::SEGMENTS;
 use crate::segment::manifest::ManifestFile;
-use crate::segment::recovery::UNFINISHED;
+use crate::segment::recovery::{LOCK, UNFINISHED};
 use crate::segment::survey::segment_name;
 use crate::{Settings, Shared};
 
@@ -35,32 +35,44 @@ pub(crate) enum Note {
     Freed { sequence: u64, path: String },
 }
 
+/// The files of segments that no worker has.
+#[derive(Debug)]
+pub(crate) struct Files {
+    /// Names of segments without a live message.
+    pub(crate) free: Vec<String>,
+    /// Number of all segment files, those of workers included.
+    pub(crate) count: usize,
+    /// Greater than the numbers in the names of all segments.
+    pub(crate) next_name: u64,
+    /// Sequence and path of emptied segments that are still to be made unreadable, in the order in which they were emptied.
+    pub(crate) retiring: VecDeque<(u64, String)>,
+}
+
+/// The ends of the channels between keeper and workers that the keeper has.
+#[derive(Debug)]
+pub(crate) struct Doors<F> {
+    pub(crate) ready: Sender<Ready<F>>,
+    /// The other end: what workers that end leave there.
+    pub(crate) unclaimed: Receiver<Ready<F>>,
+    pub(crate) notes: Receiver<Note>,
+}
+
 /// Makes and recycles segments, and keeps the manifest.
 #[derive(Debug)]
 pub struct SegmentKeeper<D: Disk> {
-    pub(crate) disk: D,
-    pub(crate) settings: Settings,
-    pub(crate) shared: Arc<Shared>,
+    disk: D,
+    settings: Settings,
+    shared: Arc<Shared>,
     pub(crate) manifest: ManifestFile<D>,
-    pub(crate) ready: Sender<Ready<D::File>>,
-    /// The other end: what workers that end leave there.
-    pub(crate) unclaimed: Receiver<Ready<D::File>>,
-    pub(crate) notes: Receiver<Note>,
+    doors: Doors<D::File>,
     /// Ready for records, but for the manifest, which does not list them durably yet.
-    pub(crate) made: VecDeque<Ready<D::File>>,
-    /// Names of segments without a live message.
-    pub(crate) free: Vec<String>,
-    /// Number of segment files.
-    pub(crate) files: usize,
-    /// Greater than the numbers in the names of all segments.
-    pub(crate) next_name: u64,
+    made: VecDeque<Ready<D::File>>,
+    pub(crate) files: Files,
     /// Looks around since the manifest was changed by notes alone.
-    pub(crate) rounds_unsaved: u32,
-    /// Sequence and path of emptied segments that are still to be made unreadable, in the order in which they were emptied.
-    pub(crate) retiring: VecDeque<(u64, String)>,
+    rounds_unsaved: u32,
     /// Paths in the queue directory that must stay what they are.
-    pub(crate) places: Vec<String>,
-    pub(crate) stop: Arc<AtomicBool>,
+    places: Vec<String>,
+    stop: Arc<AtomicBool>,
 }
 
 /// What became of an emptied segment.
@@ -90,6 +102,33 @@ fn gone(path: &str) -> String {
 }
 
 impl<D: Disk> SegmentKeeper<D> {
+    pub(crate) fn new(
+        disk: D,
+        settings: Settings,
+        shared: Arc<Shared>,
+        manifest: ManifestFile<D>,
+        files: Files,
+        doors: Doors<D::File>,
+    ) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let places = vec![SEGMENTS.to_owned(), LOCK.to_owned()];
+        let made = VecDeque::new();
+        Self { disk, settings, shared, manifest, doors, made, files, rounds_unsaved: 0, places, stop }
+    }
+
+    /// Makes up to `count` segments for the first messages, and hands them over. Returns whether writes to them go past the
+    /// page cache, if it made any.
+    pub(crate) fn make_first(&mut self, count: usize) -> io::Result<Option<bool>> {
+        self.look_around();
+        self.prepare(count)?;
+        let is_direct = self.made.front().map(|made| self.disk.is_direct(&made.file));
+        while let Some(segment) = self.made.pop_front() {
+            // There is room for as many.
+            let _ = self.doors.ready.try_send(segment);
+        }
+        Ok(is_direct)
+    }
+
     /// Ends [`SegmentKeeper::run`] when set, within a second.
     #[must_use]
     pub fn stop_flag(&self) -> Arc<AtomicBool> {
@@ -128,7 +167,7 @@ impl<D: Disk> SegmentKeeper<D> {
                 std::thread::park_timeout(PERIOD);
                 continue;
             };
-            match self.ready.send_timeout(segment, PERIOD) {
+            match self.doors.ready.send_timeout(segment, PERIOD) {
                 Ok(()) => self.shared.wake(),
                 Err(SendTimeoutError::Timeout(segment)) => self.made.push_front(segment),
                 Err(SendTimeoutError::Disconnected(_)) => return,
@@ -143,11 +182,11 @@ impl<D: Disk> SegmentKeeper<D> {
         if !self.look_around() || self.place_gone().is_some() {
             return;
         }
-        while !self.ready.is_full() {
+        while !self.doors.ready.is_full() {
             let made = self.prepare(1);
             self.shared.set_full(made.is_err());
             let Some(segment) = self.made.pop_front().filter(|_| made.is_ok()) else { return };
-            if let Err(back) = self.ready.try_send(segment) {
+            if let Err(back) = self.doors.ready.try_send(segment) {
                 self.made.push_front(back.into_inner());
                 return;
             }
@@ -162,6 +201,7 @@ impl<D: Disk> SegmentKeeper<D> {
             return;
         }
         let unused: Vec<u64> = self
+            .doors
             .unclaimed
             .try_iter()
             .chain(self.made.drain(..))
@@ -186,7 +226,7 @@ impl<D: Disk> SegmentKeeper<D> {
     }
 
     /// Takes note of freed segments and of the space left. False: all workers are gone.
-    pub(crate) fn look_around(&mut self) -> bool {
+    fn look_around(&mut self) -> bool {
         let has_workers = self.take_notes();
         let is_gone = self.place_gone().is_some();
         self.shared.set_gone(is_gone);
@@ -197,20 +237,20 @@ impl<D: Disk> SegmentKeeper<D> {
         }
         self.save_notes();
         self.retire_all();
-        while self.free.len() > self.settings.kept_segments {
-            let Some(name) = self.free.pop() else { break };
+        while self.files.free.len() > self.settings.kept_segments {
+            let Some(name) = self.files.free.pop() else { break };
             // A segment that cannot be removed is only space lost until the next start.
             let _ = self.disk.remove(&name);
-            self.files -= 1;
+            self.files.count -= 1;
         }
-        self.shared.set_segments(self.files);
+        self.shared.set_segments(self.files.count);
         let Ok((free, _)) = self.disk.space() else {
             // A disk that does not even tell takes nothing either.
             self.shared.set_space(0, true);
             return has_workers;
         };
         // Emptied segments are room too.
-        let free = free + self.free.len() as u64 * self.settings.segment_size;
+        let free = free + self.files.free.len() as u64 * self.settings.segment_size;
         let needed = self.settings.queue_minfree.max(self.settings.message_size_limit / 2 * 3);
         self.shared.set_space(free, free < needed);
         has_workers
@@ -218,9 +258,9 @@ impl<D: Disk> SegmentKeeper<D> {
 
     fn take_notes(&mut self) -> bool {
         loop {
-            match self.notes.try_recv() {
+            match self.doors.notes.try_recv() {
                 Ok(Note::Closed { sequence, end, records }) => self.manifest.close(sequence, end, records),
-                Ok(Note::Freed { sequence, path }) => self.retiring.push_back((sequence, path)),
+                Ok(Note::Freed { sequence, path }) => self.files.retiring.push_back((sequence, path)),
                 Err(error) => return error == TryRecvError::Empty,
             }
         }
@@ -249,22 +289,22 @@ impl<D: Disk> SegmentKeeper<D> {
 
     /// Erases emptied segments: first the manifest says, durably, that nothing in them counts.
     fn retire_all(&mut self) {
-        if self.retiring.is_empty() {
+        if self.files.retiring.is_empty() {
             return;
         }
-        for (sequence, _) in &self.retiring {
+        for (sequence, _) in &self.files.retiring {
             self.manifest.empty(*sequence);
         }
         if self.manifest.is_changed() && !self.save() {
             return;
         }
         // Those that cannot be made unreadable now, on a disk that fails, hold up those behind them until they can.
-        while let Some((sequence, name)) = self.retiring.pop_front() {
+        while let Some((sequence, name)) = self.files.retiring.pop_front() {
             match self.retire(&name) {
-                Ok(Retired::Erased) => self.free.push(name),
-                Ok(Retired::Removed) => self.files -= 1,
+                Ok(Retired::Erased) => self.files.free.push(name),
+                Ok(Retired::Removed) => self.files.count -= 1,
                 Err(_) => {
-                    self.retiring.push_front((sequence, name));
+                    self.files.retiring.push_front((sequence, name));
                     break;
                 }
             }
@@ -314,13 +354,13 @@ impl<D: Disk> SegmentKeeper<D> {
         let sequence = self.manifest.next_sequence()?;
         let salt = self.disk.random()?;
         let header = SegmentHeader { sequence, salt, size: self.settings.segment_size };
-        let (name, file) = match self.free.pop() {
+        let (name, file) = match self.files.free.pop() {
             Some(name) => match self.disk.open(&name, FileKind::Direct) {
                 Ok(file) if self.disk.size(&file)? == self.settings.segment_size => (name, file),
                 // Of another size, or damaged: it makes room for a new one.
                 _ => {
                     let _ = self.disk.remove(&name);
-                    self.files -= 1;
+                    self.files.count -= 1;
                     self.create(sequence)?
                 }
             },
@@ -331,7 +371,7 @@ impl<D: Disk> SegmentKeeper<D> {
         let written = self.disk.write_at(&file, block.filled(), 0).and_then(|()| self.disk.sync(&file));
         if let Err(error) = written {
             let _ = self.disk.remove(&name);
-            self.files -= 1;
+            self.files.count -= 1;
             return Err(error);
         }
         Ok(Ready { file, name, header })
@@ -339,8 +379,8 @@ impl<D: Disk> SegmentKeeper<D> {
 
     /// Makes a new file, zero-filled: blocks that were never written cost a journal commit at their first write.
     fn create(&mut self, sequence: u64) -> io::Result<(String, D::File)> {
-        let number = self.next_name.max(sequence);
-        self.next_name =
+        let number = self.files.next_name.max(sequence);
+        self.files.next_name =
             number.checked_add(1).ok_or_else(|| io::Error::other("the numbers of files are used up"))?;
         let name = format!("{SEGMENTS}/{}", segment_name(number));
         let temporary = format!("{name}{UNFINISHED}");
@@ -352,7 +392,7 @@ impl<D: Disk> SegmentKeeper<D> {
             let _ = self.disk.remove(&temporary);
             return Err(error);
         }
-        self.files += 1;
+        self.files.count += 1;
         Ok((name, file))
     }
 

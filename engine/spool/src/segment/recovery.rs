@@ -3,11 +3,10 @@
 //! Messages of earlier lives are shared out between the workers ([`super::sharing`]). Only the last segment is written to
 //! again, from its end on.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use crossbeam::channel;
 use mailrace_core::queue_id::QueueIdSource;
@@ -17,7 +16,7 @@ use mailrace_core::{QueueId, Timestamp};
 use mailrace_io::{Disk, FileKind};
 
 use crate::segment::index::Index;
-use crate::segment::keeper::SegmentKeeper;
+use crate::segment::keeper::{Doors, Files, SegmentKeeper};
 use crate::segment::manifest::{self, ManifestFile, path_of};
 use crate::segment::mover::{Mover, Moves};
 use crate::segment::segments::{Segment, Segments};
@@ -253,13 +252,7 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16) -> Result<Open
     let Known { mut survey, found, manifest, next_name } = read_all(disk)?;
     let shared = Arc::new(Shared::default());
     let mut manifest = ManifestFile::new(disk.clone(), &found, manifest);
-    // Nothing needs a segment without a record.
-    let is_unused = |found: &crate::segment::survey::Use| found.records.whole == 0 && !found.is_damaged;
-    let unused: Vec<u64> =
-        survey.uses.iter().filter(|(_, found)| is_unused(found)).map(|(sequence, _)| *sequence).collect();
-    for sequence in unused {
-        survey.emptied.extend(survey.uses.remove(&sequence).map(|found| (sequence, found.path)));
-    }
+    survey.let_go_of_unused();
     let free = std::mem::take(&mut survey.empty);
     let mut segments = segments_of(&survey);
     let moved = survey.messages.moved();
@@ -269,60 +262,36 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16) -> Result<Open
         messages: index.messages(),
         octets: index.octets(),
         segments: survey.uses.len(),
-        damage: survey.damage,
-        strangers: survey.strangers,
+        damage: std::mem::take(&mut survey.damage),
+        strangers: std::mem::take(&mut survey.strangers),
         is_direct: true,
     };
     let last_batch = survey.uses.values().map(crate::segment::survey::Use::last_batch).max().unwrap_or(0);
     let next_batch =
         last_batch.checked_add(1).filter(|next| *next < BATCH_MAX).ok_or(OpenError::Exhausted)?;
     let last_id = survey.last_id.map_or_else(Timestamp::default, QueueId::time);
-    let mut going_on = None;
-    if let Some((sequence, found)) = survey.uses.iter().next_back().filter(|(_, found)| found.can_go_on())
-        && let Ok(file) = disk.open(&found.path, FileKind::Direct)
-        && let Some(segment) = segments.get_mut(sequence)
-    {
-        report.is_direct = disk.is_direct(&file);
-        segment.go_on(file, found.end, found.records.whole);
-        manifest.reopen(*sequence, found.end, found.records.whole);
-        going_on = Some(*sequence);
-    }
+    let going_on = go_on(disk, &survey, &mut segments, &mut manifest);
     let (note_sender, notes) = channel::unbounded();
     let (ready_sender, ready) = channel::bounded(settings.spare_segments);
-    let mut keeper = SegmentKeeper {
-        disk: disk.clone(),
-        settings: *settings,
-        shared: Arc::clone(&shared),
-        manifest,
-        ready: ready_sender,
-        unclaimed: ready.clone(),
-        notes,
-        made: VecDeque::new(),
-        files: survey.uses.len() + free.len() + survey.emptied.len(),
+    let files = Files {
+        count: survey.uses.len() + free.len() + survey.emptied.len(),
         free,
         next_name,
-        rounds_unsaved: 0,
         retiring: survey.emptied.into(),
-        stop: Arc::new(AtomicBool::new(false)),
-        places: vec![SEGMENTS.to_owned(), LOCK.to_owned()],
     };
+    let doors = Doors { ready: ready_sender, unclaimed: ready.clone(), notes };
+    let mut keeper = SegmentKeeper::new(disk.clone(), *settings, Arc::clone(&shared), manifest, files, doors);
     // The first message is not to wait for a segment.
-    keeper.look_around();
     let count =
         usize::from(workers).min(settings.spare_segments).saturating_sub(usize::from(going_on.is_some()));
-    match keeper.prepare(count) {
-        Ok(()) => {
-            if let Some(made) = keeper.made.front() {
-                report.is_direct = disk.is_direct(&made.file);
-            }
-            while let Some(segment) = keeper.made.pop_front() {
-                let _ = keeper.ready.try_send(segment);
-            }
+    match keeper.make_first(count) {
+        Ok(made) => {
+            report.is_direct = made.or_else(|| going_on.map(|(_, is_direct)| is_direct)).unwrap_or(true)
         }
         // Mail is refused until there is room, but what is in the queue is there.
         Err(error) if is_full(&error) => {
             shared.set_full(true);
-            if let Some(segment) = going_on.and_then(|sequence| segments.get_mut(&sequence)) {
+            if let Some(segment) = going_on.and_then(|(sequence, _)| segments.get_mut(&sequence)) {
                 segment.end_here();
             }
         }
@@ -351,6 +320,23 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16) -> Result<Open
     };
     let spools = (0..workers).zip(shares).map(spool).collect();
     Ok(Opened { spools, keeper, mover, report, shared, lock })
+}
+
+/// Lets batches follow in the last segment where they can. Returns its sequence, and whether writes to it go past the page
+/// cache.
+fn go_on<D: Disk>(
+    disk: &D,
+    survey: &Survey,
+    segments: &mut BTreeMap<u64, Segment<D::File>>,
+    manifest: &mut ManifestFile<D>,
+) -> Option<(u64, bool)> {
+    let (sequence, found) = survey.uses.iter().next_back().filter(|(_, found)| found.can_go_on())?;
+    let segment = segments.get_mut(sequence)?;
+    let file = disk.open(&found.path, FileKind::Direct).ok()?;
+    let is_direct = disk.is_direct(&file);
+    segment.go_on(file, found.end, found.records.whole);
+    manifest.reopen(*sequence, found.end, found.records.whole);
+    Some((*sequence, is_direct))
 }
 
 /// Numbers of batches stay below: one is added in each life.

@@ -155,6 +155,16 @@ fn inspect<'a, D: Disk>(
 }
 
 impl Survey {
+    /// Takes segments without a record for emptied ones: nothing needs them.
+    pub(crate) fn let_go_of_unused(&mut self) {
+        let is_unused = |found: &Use| found.records.whole == 0 && !found.is_damaged;
+        let unused = self.uses.iter().filter(|(_, found)| is_unused(found));
+        let unused: Vec<u64> = unused.map(|(sequence, _)| *sequence).collect();
+        for sequence in unused {
+            self.emptied.extend(self.uses.remove(&sequence).map(|found| (sequence, found.path)));
+        }
+    }
+
     /// Reads all of a segment.
     fn read_use<D: Disk>(&mut self, disk: &D, file: &D::File, mut found: Use, view: View) {
         // A killed engine may have left bytes that are only in memory: what is taken for queued now has to stay.

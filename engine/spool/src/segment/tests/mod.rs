@@ -567,7 +567,7 @@ fn without_room_on_the_disk_messages_are_refused() {
         assert!(taken.len() < 1000);
     };
     assert_eq!(refusal, Refusal::Full);
-    assert!(life.keeper.shared.is_storage_low());
+    assert!(life.keeper.shared().is_storage_low());
     // What is taken out makes room.
     for id in &taken[..20] {
         if life.spool.mark(*id, Mark::Done, 9).is_ok() {
@@ -716,12 +716,12 @@ fn segments_emptied_while_the_disk_takes_nothing_are_used_again() {
         ids.into_iter().for_each(|id| life.mark_settled(id, Mark::Done));
         disk.set_read_only(true);
         life.keep();
-        assert!(!life.keeper.retiring.is_empty(), "round {round}: nothing was emptied");
+        assert!(!life.keeper.files.retiring.is_empty(), "round {round}: nothing was emptied");
         disk.set_read_only(false);
         life.keep();
-        assert!(life.keeper.retiring.is_empty(), "round {round}");
+        assert!(life.keeper.files.retiring.is_empty(), "round {round}");
     }
-    assert!(life.keeper.shared.segments() <= 8, "{} segments", life.keeper.shared.segments());
+    assert!(life.keeper.shared().segments() <= 8, "{} segments", life.keeper.shared().segments());
 }
 
 #[test]
@@ -732,7 +732,7 @@ fn a_queue_whose_directory_is_gone_takes_nothing() {
     disk.set_taken_away(true);
     life.keep();
     assert_eq!(life.put(&[b"nobody would find it"], 1), Err(Refusal::Full));
-    assert!(life.keeper.shared.is_storage_low());
+    assert!(life.keeper.shared().is_storage_low());
     disk.set_taken_away(false);
     life.keep();
     life.put_settled(&[b"after"]);
