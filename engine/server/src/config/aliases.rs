@@ -1,4 +1,4 @@
-//! Recipients: virtual aliases, copies, duplicates.
+//! Recipients: virtual aliases, blind copies, duplicates.
 
 use mailrace_core::cleanup::{Bcc, VirtualAlias};
 
@@ -7,37 +7,37 @@ use super::value::{DomainList, TableList};
 use super::{Configuration, Tables};
 
 parameters! {
-    /// Which recipients are replaced, added and compared.
+    /// Virtual aliases, blind copies and duplicate recipients.
     pub struct AliasParameters titled "Aliases and copies";
 
-    /// Tables that replace recipients.
+    /// Tables that expand recipients to other recipients.
     virtual_alias_maps: TableList = [];
-    /// Domains in which all recipients are replaced, and tables that have them as keys; they match exactly. Mail for them is
-    /// accepted from any client.
+    /// Domains whose recipients are all virtual aliases, and tables with such domains as keys; matched exactly. Any client
+    /// may send mail to these domains.
     virtual_alias_domains: DomainList = "$virtual_alias_maps";
-    /// Recipients that one recipient may be expanded to.
+    /// Maximum number of recipients that one recipient may expand to.
     virtual_alias_expansion_limit: u32 = 1000 in 1 ..= 1_000_000;
-    /// Deepest nesting of virtual aliases.
+    /// Maximum nesting depth of virtual aliases.
     virtual_alias_recursion_limit: u32 = 1000 in 1 ..= 1_000_000;
-    /// Longest address that an expansion may give, in bytes.
+    /// Maximum length of an expanded address, in bytes.
     virtual_alias_address_length_limit: u32 = 1000 in 64 ..= 65_536;
-    /// Questions about virtual aliases that a message may put to tables on servers, beside 20 for each of its recipients.
-    /// Beyond that the message is deferred (451 4.6.0), like one whose aliases have no end.
+    /// Maximum number of virtual alias lookups in remote tables per message, in addition to 20 per recipient. A message that
+    /// needs more is deferred (451 4.6.0), like one with an alias loop.
     [engine] alias_question_limit: u32 = 5000 in 100 ..= 10_000_000;
-    /// Address that receives a copy of every message.
+    /// Address that receives a blind copy of every message.
     always_bcc: String = "";
-    /// Tables that say who receives a copy, by reverse-path.
+    /// Tables that map a reverse-path to the address that receives a blind copy.
     sender_bcc_maps: TableList = [];
-    /// Tables that say who receives a copy, by recipient.
+    /// Tables that map a recipient to the address that receives a blind copy.
     recipient_bcc_maps: TableList = [];
-    /// Recipients of a message that are compared to find duplicates; 0: all.
+    /// Maximum number of recipients per message that are checked for duplicates; 0: no limit.
     duplicate_filter_limit: u32 = 1000;
-    /// Keeps recipients apart that clients gave as different addresses.
+    /// Treats recipients that expand to the same address as distinct if the client specified different addresses.
     enable_original_recipient: bool = true;
 }
 
 impl Configuration {
-    /// How recipients are replaced.
+    /// Returns the settings of the virtual alias pass.
     pub(super) fn virtual_alias(&self, tables: &Tables) -> VirtualAlias {
         let aliases = &self.aliases;
         VirtualAlias {
@@ -52,7 +52,7 @@ impl Configuration {
 }
 
 impl AliasParameters {
-    /// Who receives copies.
+    /// Returns the settings of the auto-BCC pass.
     pub(super) fn bcc(&self, tables: &Tables) -> Bcc {
         Bcc {
             always: self.always_bcc.clone().into_bytes(),

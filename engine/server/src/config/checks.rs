@@ -7,18 +7,18 @@ use super::reader::parameters;
 use super::value::{CheckList, Octets};
 
 parameters! {
-    /// Tables whose values are actions on header fields and lines of bodies, as in header_checks(5).
+    /// Tables of actions on header fields and body lines, as described in header_checks(5).
     pub struct CheckParameters titled "Header and body checks";
 
-    /// Tables for each field of the header section.
+    /// Tables that are applied to each field of the message header section.
     header_checks: CheckList = [];
-    /// Tables for MIME fields, those of parts included.
+    /// Tables that are applied to MIME header fields, including those of body parts.
     mime_header_checks: CheckList = "$header_checks";
-    /// Tables for the fields of attached messages.
+    /// Tables that are applied to the header fields of attached messages.
     nested_header_checks: CheckList = "$header_checks";
-    /// Tables for each line of bodies.
+    /// Tables that are applied to each body line.
     body_checks: CheckList = [];
-    /// Bytes of each body part that `body_checks` examines; 0: all.
+    /// Number of bytes of each body part that `body_checks` examines; 0: all.
     body_checks_size_limit: Octets = 51200;
 }
 

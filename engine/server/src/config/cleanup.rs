@@ -1,4 +1,4 @@
-//! Cleanup of content: header sections, MIME, characters.
+//! Content cleanup: header section, MIME, characters.
 
 use std::sync::Arc;
 
@@ -11,42 +11,43 @@ use super::value::{Characters, MailSources, Octets};
 use super::{Configuration, Tables};
 
 parameters! {
-    /// What content may have, and what is added to it and removed from it.
+    /// Limits on message content, and header fields that are added or removed.
     pub struct CleanupParameters titled "Content";
 
     /// Number of Received fields at which a message is refused.
     hopcount_limit: u32 = 50 in 1 ..= 100_000;
-    /// Largest header field, folded lines included.
+    /// Maximum size of a header field, including folded lines.
     header_size_limit: Octets = 102400 in 1024 ..= 16_777_216;
-    /// Address tokens per header field.
+    /// Maximum number of address tokens per header field.
     header_address_token_limit: u32 = 10240 in 1 ..= 1_000_000;
-    /// Header fields that are removed.
+    /// Header fields to remove.
     message_drop_headers: Vec<String> = ["bcc", "content-length", "resent-bcc", "return-path"];
-    /// Adds missing header fields to mail from all clients, not only from those of `local_header_rewrite_clients`.
+    /// Adds missing header fields to mail from all clients, not only from those listed in `local_header_rewrite_clients`.
     always_add_missing_headers: bool = false;
-    /// Header field that is added to a message without a recipient field.
+    /// Header field to add to a message without a recipient field.
     undisclosed_recipients_header: String = "";
-    /// Characters for which a message is refused, written as in C.
+    /// Characters that cause a message to be refused, with C escapes.
     message_reject_characters: Characters = "";
-    /// Characters that are removed, written as in C.
+    /// Characters to remove from messages, with C escapes.
     message_strip_characters: Characters = "";
-    /// Deepest nesting of multiparts.
+    /// Maximum nesting depth of multiparts.
     mime_nesting_limit: u32 = 100 in 1 ..= 10_000;
-    /// Bytes of a MIME boundary that are compared.
+    /// Number of bytes of a MIME boundary that are compared.
     mime_boundary_length_limit: u32 = 2048 in 1 ..= 65_536;
-    /// Refuses multiparts and messages with a content transfer encoding.
+    /// Refuses multipart and message types that have a Content-Transfer-Encoding other than 7bit, 8bit or binary.
     strict_mime_encoding_domain: bool = false;
-    /// Refuses header fields with bytes beyond ASCII.
+    /// Refuses header fields that contain 8-bit characters.
     strict_7bit_headers: bool = false;
     /// Turns on `strict_7bit_headers` and `strict_8bitmime_body`.
     strict_8bitmime: bool = false;
-    /// Refuses bodies with bytes beyond ASCII that do not announce them.
+    /// Refuses bodies that contain 8-bit characters without declaring them.
     strict_8bitmime_body: bool = false;
     /// Does not parse content as MIME.
     disable_mime_input_processing: bool = false;
-    /// Takes content for 8-bit if its Content-Transfer-Encoding says so.
+    /// Treats content as 8-bit if its Content-Transfer-Encoding says so.
     detect_8bit_encoding_header: bool = true;
-    /// Sources of mail that may use UTF-8 without requesting SMTPUTF8: `sendmail`, `verify` and others.
+    /// Mail sources for which SMTPUTF8 is detected from the content if it was not requested: `sendmail`, `verify` and
+    /// others.
     smtputf8_autodetect_classes: MailSources = ["sendmail", "verify"];
 }
 
@@ -65,7 +66,7 @@ impl CleanupParameters {
 }
 
 impl Configuration {
-    /// The settings of the cleanup passes.
+    /// Returns the settings of the cleanup passes.
     pub(super) fn cleanup_settings(
         &self,
         rewriting: Arc<Rewriting>,

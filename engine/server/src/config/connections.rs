@@ -1,4 +1,4 @@
-//! Connections: where they are accepted, which clients are trusted, and what a client may use.
+//! Connections: listening addresses, trusted clients, limits per client.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -12,35 +12,35 @@ use crate::networks::Networks;
 use crate::worker::WorkerSettings;
 
 parameters! {
-    /// Where connections are accepted, which clients are trusted, and what a client may use.
+    /// Listening addresses, trusted clients, and limits per client.
     pub struct ConnectionParameters titled "Connections";
 
-    /// Addresses to listen on; each worker has a socket for each.
+    /// Addresses to listen on. Each worker opens one socket per address.
     [engine] listen: Vec<SocketAddr> = ["127.0.0.1:2525"];
-    /// Connections that the kernel keeps for a listening socket until a worker accepts them.
+    /// Maximum number of connections that wait in the kernel, per listening socket, until a worker accepts them.
     [engine] listen_backlog: u32 = 4096 in 1 ..= 65_535;
-    /// `TCP_CONGESTION` of the listening sockets; empty: the system's choice.
+    /// Congestion control algorithm (`TCP_CONGESTION`) of the listening sockets; empty: the system default.
     [engine] congestion_control: String = "";
-    /// Connections at once, of all workers together.
+    /// Maximum number of simultaneous connections, for all workers together.
     [engine] max_connections: u32 = 16384 in 1 ..= 1_000_000;
-    /// Processor time that a client may take from each worker per minute without a message accepted; 0: no limit.
+    /// Processor time per minute that a client may use on each worker before one of its messages is accepted; 0: no limit.
     [engine] client_allowance: Duration = "2ms" in 0 ..= 60;
-    /// Time that sessions have to end when the process stops.
+    /// Time that sessions are given to end when the process stops.
     [engine] drain_timeout: Duration = "30s" in 0 ..= 3600;
-    /// Clients that may send mail anywhere. Tables and files are not supported.
+    /// Clients that may relay to any destination. Tables and files are not supported.
     mynetworks: Networks = ["127.0.0.0/8", "[::1]/128"];
-    /// Connections of one client at once, for each worker; 0: no limit.
+    /// Maximum number of simultaneous connections per client and worker; 0: no limit.
     smtpd_client_connection_count_limit: u32 = 50 in 0 ..= 1_000_000;
-    /// Clients that the limits per client do not apply to. They do not apply to this machine's own addresses either.
+    /// Clients that are exempt from the limits per client. This machine's own addresses are always exempt.
     smtpd_client_event_limit_exceptions: Networks = "$mynetworks";
-    /// Time that a client may be silent.
+    /// Time after which an idle connection is closed.
     smtpd_timeout: Duration = "300s" in 1 ..= 86_400;
-    /// Looks up the names of clients in `/etc/hosts`. The DNS is not supported yet.
+    /// Looks up client names in `/etc/hosts`. DNS lookups are not supported yet.
     smtpd_peername_lookup: bool = true;
 }
 
 impl Configuration {
-    /// The settings of the workers. A reload may change all but the totals of the table `[engine]`.
+    /// Returns the settings of the workers. A reload may change all of them except the totals in the table `[engine]`.
     #[must_use]
     pub fn worker_settings(&self, workers: u16, tables: &Tables) -> WorkerSettings {
         let own_addresses = own_addresses();

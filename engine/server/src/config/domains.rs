@@ -1,4 +1,4 @@
-//! Names and domains: what this host is called, and which domains it takes mail for.
+//! Names and domains: the names of this host, and the domains that it accepts mail for.
 
 use std::net::IpAddr;
 
@@ -9,29 +9,30 @@ use super::value::{DomainList, DomainNames, HostName, SubdomainLists};
 use super::{Configuration, Tables};
 
 parameters! {
-    /// What this host is called, and which domains it takes mail for.
+    /// Names of this host, and the domains that it accepts mail for.
     pub struct DomainParameters titled "Names and domains";
 
-    /// Name of this host, in the greeting, the EHLO reply, Received and Message-Id. `$system_hostname` is the system's host
-    /// name, with `.localdomain` if it has no domain.
+    /// Name of this host, used in the greeting, the EHLO reply, Received and Message-Id. `$system_hostname` is the system's
+    /// host name, followed by `.localdomain` if it has no domain.
     myhostname: HostName = "$system_hostname";
     /// Domain of this host. `$myhostname_parent` is `myhostname` without its first label.
     mydomain: String = "$myhostname_parent";
-    /// Domain that is appended to addresses without one.
+    /// Domain to append to addresses that have none.
     myorigin: String = "$myhostname";
-    /// Name of the software, in the greeting and in Received.
+    /// Name of the software, used in the greeting and in Received.
     mail_name: String = "Mailrace";
-    /// Domains whose mail is delivered here; they match exactly. Tables are not supported.
+    /// Domains whose mail is delivered locally; matched exactly. Tables are not supported.
     mydestination: DomainNames = "$myhostname, localhost.$mydomain, localhost";
-    /// Domains for which mail is relayed from any client. Tables have domains as keys.
+    /// Domains for which this host relays mail from any client. Tables have domains as keys.
     relay_domains: DomainList = [];
-    /// Lists in which a domain matches its subdomains too. In other lists only an entry or key such as `.example.com` does.
+    /// Lists in which a domain also matches its subdomains. In other lists only an entry or key such as `.example.com`
+    /// matches subdomains.
     parent_domain_matches_subdomains: SubdomainLists = ["debug_peer_list", "fast_flush_domains", "mynetworks",
         "permit_mx_backup_networks", "qmqpd_authorized_clients", "relay_domains", "smtpd_access_maps"];
 }
 
 impl DomainParameters {
-    /// Which entries of `relay_domains` match subdomains.
+    /// Returns which entries of `relay_domains` match subdomains.
     pub(super) const fn relay_subdomains(&self) -> Subdomains {
         if self.parent_domain_matches_subdomains.relay_domains {
             Subdomains::OfEach
@@ -45,7 +46,7 @@ impl DomainParameters {
 const EXACT: Subdomains = Subdomains::Never;
 
 impl Configuration {
-    /// Where mail may go.
+    /// Returns the destinations that mail is accepted for.
     pub(super) fn destinations(&self, own_addresses: Vec<IpAddr>, tables: &Tables) -> Destinations {
         let relay_subdomains = self.domains.relay_subdomains();
         Destinations {
@@ -56,7 +57,7 @@ impl Configuration {
         }
     }
 
-    /// Domains that begin with a dot in a list where such an entry matches nothing.
+    /// Returns a note for each domain with a leading dot in a list where such an entry matches nothing.
     pub(super) fn dotted_domain_notes(&self) -> Vec<String> {
         [
             self.domains.mydestination.0.dotted_domain_notes(EXACT),

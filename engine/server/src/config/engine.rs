@@ -6,30 +6,30 @@ use super::reader::{Section, parameters};
 use super::value::{IoChoice, Octets};
 
 parameters! {
-    /// The workers of the process and their memory.
+    /// Workers and their memory.
     pub struct EngineParameters titled "Process";
 
-    /// Number of workers; 0: one for each processor that the process may run on.
+    /// Number of workers; 0: one per processor that the process may run on.
     [engine] workers: u16 = 0 in 0 ..= 1024;
-    /// How workers use the kernel: `ring` (io_uring), `epoll`, or `auto`, which is io_uring where it is available.
+    /// Kernel interface: `ring` (io_uring), `epoll`, or `auto`, which selects io_uring where it is available.
     [engine] io: IoChoice = "auto";
-    /// User-space memory for connections and messages in progress, of all workers together; 0: 256 MiB, or as much as gives
-    /// each worker 48 MiB beside its fixed buffers (24 MiB with the defaults). docs/operations.md, "Memory", lists what the
-    /// process needs beside it.
+    /// User-space memory for connections and messages in progress, for all workers together; 0: 256 MiB, or more if that is
+    /// less than 48 MiB per worker in addition to its fixed buffers (24 MiB with the defaults). docs/operations.md,
+    /// "Memory", lists the memory that this limit does not include.
     [engine] memory_limit: Octets = 0 in 16_777_216 ..= 1_099_511_627_776, or 0;
 }
 
-/// Memory of all workers with `memory_limit = 0` where they are few.
+/// Memory of all workers, in bytes, with `memory_limit = 0` and few workers.
 const MEMORY_DEFAULT: usize = 256 << 20;
-/// Memory of each of many workers beside its fixed buffers.
+/// Memory per worker in addition to its fixed buffers, in bytes, with `memory_limit = 0` and many workers.
 const CONTENT_MEMORY_DEFAULT: usize = 48 << 20;
-/// Bytes that a worker needs beside them.
+/// Least memory per worker in addition to its fixed buffers, in bytes.
 const CONTENT_MEMORY_MIN: usize = 4 << 20;
-/// Bytes of a worker's receive buffers.
+/// Size of a worker's receive buffers, in bytes.
 const RECEIVE_MEMORY: usize = 4 << 20;
 
 impl Configuration {
-    /// Number of workers where the process may run on `processors`.
+    /// Returns the number of workers for a process that may run on `processors` processors.
     #[must_use]
     pub fn workers(&self, processors: usize) -> u16 {
         match self.engine.workers {
@@ -38,8 +38,8 @@ impl Configuration {
         }
     }
 
-    /// Checks that workers have memory for content. With nearly none beside their fixed buffers they would not read for most
-    /// of the time. Only the process that serves knows the number of workers: other commands may run on another machine.
+    /// Checks that workers have memory for content. Without it they would pause reading most of the time. Only `serve` knows
+    /// the number of workers, because other commands may run on another machine.
     ///
     /// # Errors
     /// `memory_limit` is less than `workers` need.
@@ -60,7 +60,7 @@ impl Configuration {
         }]))
     }
 
-    /// Bytes that each of `workers` may have for content, envelopes and input.
+    /// Returns the bytes that each of `workers` may use for content, envelopes and input.
     pub(super) fn content_memory(&self, workers: usize) -> usize {
         match self.engine.memory_limit.in_memory() {
             0 => (MEMORY_DEFAULT / workers).saturating_sub(self.fixed_memory()).max(CONTENT_MEMORY_DEFAULT),
@@ -68,13 +68,13 @@ impl Configuration {
         }
     }
 
-    /// The least `memory_limit` with which `workers` can work.
+    /// Returns the least `memory_limit` that is enough for `workers`.
     fn least_memory(&self, workers: usize) -> usize {
         self.fixed_memory().saturating_add(CONTENT_MEMORY_MIN).saturating_mul(workers)
     }
 
-    /// Bytes of a worker's memory beside what clients hold: blocks, log lines, receive buffers, and the copies of what arrives
-    /// in them in the turn in which memory runs out and in the next, before receiving has stopped.
+    /// Returns the fixed memory of a worker, in bytes: blocks, log lines, receive buffers, and copies of two turns' input.
+    /// Receiving stops one turn after memory has run out.
     fn fixed_memory(&self) -> usize {
         let blocks = self.queue.block_size.in_memory().saturating_mul(self.queue.blocks());
         blocks.saturating_add(3 * RECEIVE_MEMORY).saturating_add(self.log.log_memory.in_memory())
@@ -87,7 +87,7 @@ mod tests {
     use crate::config::tests::check;
 
     #[test]
-    fn a_limit_of_memory_has_a_bound_whatever_the_workers() {
+    fn memory_limit_has_the_same_range_for_any_number_of_workers() {
         for limit in ["1", "16777215"] {
             let error = check(&format!("[engine]\nmemory_limit = {limit}\n")).unwrap_err();
             let expected = format!(
@@ -103,7 +103,7 @@ mod tests {
             check(text).unwrap().worker_settings(workers, &Tables::default()).content_memory >> 20
         };
         assert_eq!([1, 2, 4, 16, 64].map(|workers| of("", workers)), [232, 104, 48, 48, 48]);
-        // Fixed are 8 blocks of 1 MiB, three times 4 MiB of receive buffers and 4 MiB of log lines.
+        // The fixed memory is 8 blocks of 1 MiB, three times 4 MiB of receive buffers and 4 MiB of log lines.
         assert_eq!(of("[engine]\nmemory_limit = \"56MiB\"\n", 2), 4);
         assert!(check("").unwrap().check_memory(1024).is_ok());
         assert!(check("[engine]\nmemory_limit = \"56MiB\"\n").unwrap().check_memory(2).is_ok());

@@ -1,4 +1,4 @@
-//! What can be invalid in a configuration, and the messages about it.
+//! Configuration errors and their messages.
 
 use std::fmt;
 use std::io;
@@ -7,24 +7,24 @@ use std::sync::Arc;
 
 use crate::tables::TableError;
 
-/// Where a value was given.
+/// Place where a value was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// In a file; lines count from 1.
+    /// A line of a file, counted from 1.
     File {
-        /// The file as it was named.
+        /// Path of the file as the user wrote it.
         path: Arc<PathBuf>,
         /// The line.
         line: usize,
     },
-    /// In an argument of the command, such as `--set`.
+    /// A command-line argument, such as `--set`.
     Argument(&'static str),
-    /// Nowhere: a default.
+    /// The parameter has its default.
     Default,
 }
 
 impl Place {
-    /// The order of places: lines of the file, arguments, defaults.
+    /// Returns the sort order of places: lines of the file, arguments, defaults.
     pub(super) const fn rank(&self) -> usize {
         match self {
             Self::File { line, .. } => *line,
@@ -44,12 +44,12 @@ impl fmt::Display for Place {
     }
 }
 
-/// One error.
+/// A configuration error.
 #[derive(Debug)]
 pub struct ConfigError {
-    /// Where it was given.
+    /// Place where the value was set.
     pub place: Place,
-    /// The parameter, with its table (`engine.listen`); empty when none is at fault.
+    /// Parameter with its table (`engine.listen`); empty if the error concerns no parameter.
     pub name: String,
     /// What is invalid.
     pub fault: Fault,
@@ -64,22 +64,22 @@ pub enum Fault {
     Syntax(String),
     /// No parameter has this name.
     UnknownName {
-        /// The known name that looks most like it.
+        /// Most similar known name.
         nearest: Option<String>,
     },
-    /// A parameter of Postfix's that Mailrace does not have.
+    /// A Postfix parameter that Mailrace does not have.
     Unsupported {
-        /// What to do instead.
+        /// Setting that replaces it.
         instead: Option<&'static str>,
     },
-    /// The value is not what the parameter takes.
+    /// The value is invalid for the parameter.
     Value {
         /// What is invalid.
         reason: String,
-        /// What to write.
+        /// Valid values.
         remedy: String,
     },
-    /// A lookup table that it names cannot be used.
+    /// A lookup table that the value names cannot be used.
     Table(TableError),
 }
 
@@ -127,7 +127,7 @@ impl std::error::Error for ConfigError {
     }
 }
 
-/// All errors of a configuration, in the order of its text; at least one.
+/// All errors of a configuration, at least one, in the order of its lines.
 #[derive(Debug)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 

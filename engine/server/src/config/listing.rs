@@ -1,11 +1,11 @@
-//! Writes a configuration as TOML that reads as the same.
+//! Writes a configuration as TOML that loads as the same configuration.
 
 use std::fmt::Write;
 
 use super::reader::{Document, Feature, Raw, Section, default_of};
 
-/// The parameters that were given in `document`, or with `has_defaults` all of `features`, as TOML. Values are as they
-/// were given, `$name` in them not expanded.
+/// Returns the parameters that `document` sets as TOML, or with `has_defaults` all of `features`. Does not expand `$name` in
+/// values.
 pub(super) fn listing(document: &Document, features: &[Feature], has_defaults: bool) -> String {
     let mut text = String::new();
     for section in Section::ALL {
@@ -26,7 +26,7 @@ pub(super) fn listing(document: &Document, features: &[Feature], has_defaults: b
     text
 }
 
-/// A value as TOML; `None` if no parameter takes it.
+/// Returns a value as TOML, or `None` if no parameter takes it.
 pub(super) fn toml_of(raw: &Raw) -> Option<String> {
     Some(match raw {
         Raw::Text(text) => quoted(text),
@@ -39,7 +39,7 @@ pub(super) fn toml_of(raw: &Raw) -> Option<String> {
     })
 }
 
-/// A basic string.
+/// Returns `text` as a basic string of TOML.
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for letter in text.chars() {

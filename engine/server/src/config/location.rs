@@ -1,17 +1,17 @@
-//! Where a command that names no configuration file finds one.
+//! Locations of the configuration file for a command that names none.
 
 use std::path::PathBuf;
 
-/// Names the configuration file of all commands that are not given one; empty is as absent.
+/// Environment variable that names the configuration file for commands without `--config`. Ignored if empty.
 pub const CONFIG_VARIABLE: &str = "MAILRACE_CONFIG";
-/// The configuration of commands that nothing else gives one, if it exists.
+/// Configuration file that is used if no other is named and it exists.
 pub const SYSTEM_CONFIG: &str = "/etc/mailrace/mailrace.toml";
 
-/// The configuration file to read: `given`, else that of [`CONFIG_VARIABLE`], else [`SYSTEM_CONFIG`] if it exists. `None`: all
-/// parameters have their defaults.
+/// Returns the configuration file to read: `given`, else that of [`CONFIG_VARIABLE`], else [`SYSTEM_CONFIG`] if it exists.
+/// `None` means that all parameters have their defaults.
 ///
-/// A file that is named and does not exist is an error when it is read; so is a system configuration that cannot be
-/// looked at.
+/// Reading fails later if a named file does not exist, or if it cannot be determined whether the system configuration
+/// exists.
 #[must_use]
 pub fn config_file(given: Option<PathBuf>) -> Option<PathBuf> {
     let of_environment =

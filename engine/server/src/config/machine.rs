@@ -1,4 +1,4 @@
-//! What the configuration takes from the machine: its name, its addresses and its local time.
+//! Facts about the machine that the configuration uses: name, addresses, local time zone.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,34 +11,34 @@ use rustix::thread::CpuSet;
 use super::reader::Machine;
 
 impl Machine {
-    /// This machine. Asks no name server.
+    /// Returns the facts about this machine. Uses no name server.
     pub(super) fn this() -> Self {
         let name = rustix::system::uname();
         Self { hostname: qualified(&name.nodename().to_string_lossy()) }
     }
 }
 
-/// The processors that this process may run on.
+/// Returns the processors that this process may run on.
 pub(crate) fn own_processors() -> Vec<usize> {
     let Ok(set) = rustix::thread::sched_getaffinity(None) else { return vec![] };
     (0..CpuSet::MAX_CPU).filter(|processor| set.is_set(*processor)).collect()
 }
 
-/// The local time zone as it is now.
+/// Returns the current local time zone.
 pub(crate) fn zone_now() -> Zone {
     let now = jiff::ZonedDateTime::now();
     let info = now.time_zone().to_offset_info(now.timestamp());
     Zone { offset_seconds: info.offset().seconds(), abbreviation: info.abbreviation().as_bytes().to_vec() }
 }
 
-/// The names of hosts that this machine knows by itself: `/etc/hosts`, the first name of each address.
+/// Returns the first name of each address in `/etc/hosts`.
 pub(super) fn host_names() -> HashMap<IpAddr, Box<[u8]>> {
     // Without the file no address has a name.
     let table = crate::files::read(Path::new("/etc/hosts"), HOSTS_SIZE_MAX).unwrap_or_default();
     names_in(&String::from_utf8_lossy(&table))
 }
 
-/// Bytes of `/etc/hosts` that are read at most.
+/// Maximum size of `/etc/hosts`, in bytes.
 const HOSTS_SIZE_MAX: u64 = 16 << 20;
 
 fn names_in(table: &str) -> HashMap<IpAddr, Box<[u8]>> {
@@ -54,10 +54,10 @@ fn names_in(table: &str) -> HashMap<IpAddr, Box<[u8]>> {
     names
 }
 
-/// The addresses of this machine's interfaces, as far as the kernel tells; those of the loopback always.
+/// Returns the addresses of this machine's interfaces that /proc lists, and always the loopback addresses.
 pub(super) fn own_addresses() -> Vec<IpAddr> {
     let mut addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-    // A kernel without IPv6 or a sandbox without /proc has less to tell.
+    // The files may be missing: the kernel may lack IPv6, a sandbox may lack /proc.
     let table = std::fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
     addresses.extend(ipv4_addresses(&table).map(IpAddr::V4));
     let table = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
@@ -67,7 +67,7 @@ pub(super) fn own_addresses() -> Vec<IpAddr> {
     addresses
 }
 
-/// The leaves of the routing trie that are this host: `|-- ADDRESS`, and under it `/32 host LOCAL`.
+/// Returns this host's own addresses in the routing trie: `|-- ADDRESS` with `/32 host LOCAL` below.
 fn ipv4_addresses(table: &str) -> impl Iterator<Item = Ipv4Addr> {
     let mut leaf = None;
     table.lines().filter_map(move |line| {
@@ -81,13 +81,13 @@ fn ipv4_addresses(table: &str) -> impl Iterator<Item = Ipv4Addr> {
     })
 }
 
-/// The first column: 32 hexadecimal digits.
+/// Returns the addresses in the first column, 32 hexadecimal digits each.
 fn ipv6_addresses(table: &str) -> impl Iterator<Item = Ipv6Addr> {
     let first_columns = table.lines().filter_map(|line| line.split_ascii_whitespace().next());
     first_columns.filter_map(|digits| u128::from_str_radix(digits, 16).ok()).map(Ipv6Addr::from)
 }
 
-/// A host's name with a domain, in characters that a name can have.
+/// Returns a host name with a domain, limited to characters that are valid in a host name.
 fn qualified(name: &str) -> String {
     let is_of_name = |letter: &char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.');
     let name: String = name.chars().filter(is_of_name).collect();
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_name_of_an_address_counts() {
+    fn the_first_name_of_an_address_is_used() {
         let names = names_in(
             "127.0.0.1 localhost lo # x\n::1\tsix\n127.0.0.1 other\n# 192.0.2.1 no\nx y\n192.0.2.2 1.2\n",
         );

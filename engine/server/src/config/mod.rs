@@ -1,11 +1,11 @@
-//! The configuration: TOML and arguments to checked settings, once.
+//! Reads the configuration from TOML and arguments into checked settings.
 //!
 //! Each feature has a file that declares, checks, maps and documents its parameters: `domains`, `connections`, `session`,
-//! `rewriting`, `aliases`, `cleanup`, `checks`, `submission`, `queue`, `engine`, `tables`, `log`. `reader` leads from the text to
-//! their values, whose types are in `value`. `listing` and `reference` print what is declared.
+//! `rewriting`, `aliases`, `cleanup`, `checks`, `submission`, `queue`, `engine`, `tables`, `log`. `reader` turns the text
+//! into values, whose types are in `value`. `listing` and `reference` print the declared parameters.
 //!
-//! To add a parameter, declare it in the file of its feature, map it there to the settings of the part that uses it, and run
-//! the command that the test in `reference` names when docs/configuration.md is out of date.
+//! To add a parameter, declare it in the file of its feature, map it there to the settings of the part that uses it, and
+//! update docs/configuration.md with the command that the test in `reference` prints.
 
 mod aliases;
 mod checks;
@@ -52,25 +52,25 @@ pub use submission::SubmissionParameters;
 pub use tables::{TableParameters, Tables};
 pub use value::{IoChoice, Octets};
 
-/// Lists the features: a field of [`Configuration`] for each, in the order of the reference.
+/// Declares the features, each a field of [`Configuration`], in the order of the reference.
 macro_rules! features {
     ($( $(#[doc = $about:literal])+ $feature:ident : $parameters:ty ; )+) => {
-        /// All settings, checked.
+        /// All checked settings.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct Configuration {
             $( $(#[doc = $about])+ pub $feature: $parameters, )+
-            /// What an operator should know of it though it is valid.
+            /// Warnings about a valid configuration.
             pub notes: Vec<String>,
-            /// The tables that parameters name.
+            /// Tables that parameters name.
             named_tables: Vec<TableList>,
-            /// Where `memory_limit` was given.
+            /// Place where `memory_limit` was set.
             memory_place: Place,
         }
 
         const FEATURES: &[Feature] = &[$( <$parameters>::FEATURE ),+];
 
         impl Configuration {
-            /// Reads the parameters of all features; `None` when one is invalid, which the reader then knows.
+            /// Reads the parameters of all features. Returns `None` if one is invalid; the reader has the error.
             fn read(reader: &mut Reader<'_>) -> Option<Self> {
                 $( let $feature = <$parameters>::read(reader); )+
                 Some(Self {
@@ -81,8 +81,8 @@ macro_rules! features {
                 })
             }
 
-            /// Takes the values of `[engine]` and `[queue]` from the configuration that is running, and returns whether one was
-            /// different: they are read at the start only.
+            /// Keeps the values of `[engine]` and `[queue]` of the running configuration, because they take effect only at
+            /// startup. Returns whether one differed.
             #[must_use]
             pub fn keep_started(&mut self, running: &Self) -> bool {
                 let were_different = [$( self.$feature.keep_started(&running.$feature) ),+];
@@ -93,29 +93,29 @@ macro_rules! features {
 }
 
 features! {
-    /// What this host is called.
+    /// Names of this host and its domains.
     domains: DomainParameters;
-    /// Who may connect.
+    /// Listening addresses and clients.
     connections: ConnectionParameters;
-    /// What clients may say.
+    /// Limits of the SMTP dialogue.
     session: SessionParameters;
-    /// How addresses are rewritten.
+    /// Address rewriting.
     rewriting: RewritingParameters;
-    /// Which recipients are replaced and added.
+    /// Virtual aliases and blind copies.
     aliases: AliasParameters;
-    /// What content may have.
+    /// Limits on content.
     cleanup: CleanupParameters;
-    /// What is looked for in content.
+    /// Header and body checks.
     checks: CheckParameters;
-    /// How lookup tables are read.
+    /// Reading of lookup tables.
     tables: TableParameters;
-    /// How messages are submitted on this machine.
+    /// Local submission.
     submission: SubmissionParameters;
-    /// Where messages become durable.
+    /// Queue.
     queue: QueueParameters;
-    /// The workers.
+    /// Workers.
     engine: EngineParameters;
-    /// What operators can read.
+    /// Log and metrics.
     log: LogParameters;
 }
 
@@ -123,22 +123,22 @@ impl Configuration {
     /// Reads and checks a configuration.
     ///
     /// # Errors
-    /// All that is invalid.
+    /// All invalid values and unknown names.
     pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
         Self::check(&sources.document()?, &Machine::this())
     }
 
-    /// The parameters that were given, or with `has_defaults` all, as TOML.
+    /// Returns the parameters that the sources set, or with `has_defaults` all, as TOML.
     ///
     /// # Errors
-    /// All that is invalid.
+    /// All invalid values and unknown names.
     pub fn listing(sources: &Sources, has_defaults: bool) -> Result<String, ConfigErrors> {
         let document = sources.document()?;
         Self::check(&document, &Machine::this())?;
         Ok(listing::listing(&document, FEATURES, has_defaults))
     }
 
-    /// All parameters with type, default, range and meaning, as Markdown.
+    /// Returns the reference of all parameters with type, default, range and meaning, as Markdown.
     #[must_use]
     pub fn reference() -> String {
         reference::reference(FEATURES)

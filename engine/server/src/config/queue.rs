@@ -1,4 +1,4 @@
-//! The queue: where messages become durable.
+//! The queue: directory, segments, batches.
 
 use std::path::PathBuf;
 
@@ -9,24 +9,25 @@ use super::reader::{Reader, parameters};
 use super::value::{Backend, Octets, Refusal};
 
 parameters! {
-    /// Where messages become durable.
+    /// Directory, segments and batches of the queue.
     pub struct QueueParameters titled "Queue";
 
-    /// Space that must be free on the queue's file system; 0: 1.5 times `message_size_limit`.
+    /// Least free space on the queue's file system; 0: 1.5 times `message_size_limit`.
     queue_minfree: Octets = 0;
-    /// How messages are stored.
+    /// Storage backend.
     [queue] backend: Backend = "spool";
-    /// Directory of the queue, relative to the configuration file, or to the working directory if there is none.
+    /// Directory of the queue. A relative path starts at the directory of the configuration file, or at the working
+    /// directory if there is none.
     [queue] directory: PathBuf = "mailrace-queue";
     /// Size of a segment, the file that batches are written to; a multiple of 4096.
     [queue] segment_size: Octets = "64MiB" in 1_048_576 ..= 1_073_741_824;
-    /// Segments that are kept zero-filled and ready, for each worker.
+    /// Number of zero-filled segments that are kept ready per worker.
     [queue] spare_segments: u32 = 2 in 1 ..= 64;
-    /// Emptied segments that are kept for the next use, beyond the spare ones.
+    /// Number of emptied segments that are kept for reuse, in addition to the spare ones.
     [queue] kept_segments: u32 = 16 in 0 ..= 4096;
-    /// Size of a batch. Each worker has memory for twice `writes_in_flight` of them.
+    /// Maximum size of a batch. Each worker has memory for twice `writes_in_flight` batches.
     [queue] block_size: Octets = "1MiB" in 65_536 ..= 16_777_216;
-    /// Durable writes in progress at once, for each worker.
+    /// Maximum number of durable writes in progress per worker.
     [queue] writes_in_flight: u32 = 4 in 1 ..= 64;
 }
 
@@ -43,14 +44,14 @@ impl QueueParameters {
         }
     }
 
-    /// Blocks of a worker: as many gather as are being written.
+    /// Returns the number of blocks per worker: half of them are filled while the other half is written.
     pub(super) const fn blocks(&self) -> usize {
         2 * self.writes_in_flight as usize
     }
 }
 
 impl Configuration {
-    /// The sizes of the spool.
+    /// Returns the settings of the spool.
     #[must_use]
     pub fn spool_settings(&self, workers: u16) -> spool::Settings {
         let queue = &self.queue;

@@ -1,11 +1,11 @@
-//! The reference of all parameters, as Markdown: the part of docs/configuration.md that follows from the declarations.
+//! Writes the reference of all parameters as Markdown, the generated part of docs/configuration.md.
 
 use std::fmt::Write;
 
 use super::listing::toml_of;
 use super::reader::{Bounds, Declaration, Feature, default_of};
 
-/// A table of its parameters for each feature.
+/// Returns one table of parameters per feature.
 pub(super) fn reference(features: &[Feature]) -> String {
     let mut text = String::new();
     for feature in features {
@@ -40,14 +40,14 @@ fn range(Bounds { least, most, other }: Bounds, kind: &str) -> String {
     format!("{other}{} to {}", quantity(least), quantity(most))
 }
 
-/// A number of bytes with the largest unit that divides it.
+/// Formats a number of bytes with the largest unit that divides it.
 fn size(bytes: u64) -> String {
     let units = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     let unit = units.into_iter().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor));
     unit.map_or_else(|| grouped(bytes), |(name, factor)| format!("{} {name}", bytes / factor))
 }
 
-/// A number with a comma between groups of three digits.
+/// Formats a number with a comma between groups of three digits.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -67,14 +67,14 @@ mod tests {
     use super::*;
     use crate::config::FEATURES;
 
-    /// The reference lies between these lines of docs/configuration.md.
-    const BEGIN: &str = "<!-- The declarations in engine/server/src/config make what follows. -->\n\n";
-    const END: &str = "<!-- End of what the declarations make. -->\n";
-    /// Set to any value, the test writes the reference instead of comparing it.
+    /// Lines of docs/configuration.md that enclose the reference.
+    const BEGIN: &str = "<!-- Generated from the declarations in engine/server/src/config. -->\n\n";
+    const END: &str = "<!-- End of the generated part. -->\n";
+    /// Environment variable. If it is set, the test writes the reference instead of comparing it.
     const UPDATE: &str = "MAILRACE_UPDATE_REFERENCE";
 
     #[test]
-    fn the_documentation_has_the_reference_that_the_declarations_make() {
+    fn the_documentation_contains_the_generated_reference() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
         let document = std::fs::read_to_string(&path).unwrap();
         let (before, rest) = document.split_once(BEGIN).expect("the reference begins");
@@ -88,7 +88,7 @@ mod tests {
         assert!(
             found == made,
             "docs/configuration.md is out of date ({}); run: {UPDATE}=1 cargo test -p mailrace --lib config::reference",
-            differing.unwrap_or("it has too much"),
+            differing.unwrap_or("extra lines at the end"),
         );
     }
 

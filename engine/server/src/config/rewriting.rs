@@ -8,7 +8,7 @@ use super::value::{ExtensionTables, LocalClients, TableList};
 use super::{Configuration, Tables};
 
 parameters! {
-    /// How addresses are completed and rewritten, in envelopes and header sections.
+    /// Completion and rewriting of addresses in envelopes and header sections.
     pub struct RewritingParameters titled "Address rewriting";
 
     /// Appends `myorigin` to addresses without a domain.
@@ -19,12 +19,11 @@ parameters! {
     swap_bangpath: bool = true;
     /// Rewrites `user%domain` to `user@domain`.
     allow_percent_hack: bool = true;
-    /// Characters that separate a mailbox from its extension; any of them does.
+    /// Characters, any of which separates a mailbox from its extension.
     recipient_delimiter: String = "";
-    /// Clients whose header sections are completed like mail from this machine: `permit_inet_interfaces`,
-    /// `permit_mynetworks`.
+    /// Clients whose header sections are rewritten like those of local mail: `permit_inet_interfaces`, `permit_mynetworks`.
     local_header_rewrite_clients: LocalClients = ["permit_inet_interfaces"];
-    /// Domain that is appended in header sections from other clients; empty: these stay as they are.
+    /// Domain to append in header sections from other clients; empty: they are not rewritten.
     remote_header_rewrite_domain: String = "";
     /// Tables that rewrite the addresses of `canonical_classes`.
     canonical_maps: TableList = [];
@@ -38,18 +37,18 @@ parameters! {
     recipient_canonical_maps: TableList = [];
     /// Addresses that `recipient_canonical_maps` rewrites.
     recipient_canonical_classes: Classes = ["envelope_recipient", "header_recipient"];
-    /// Domains whose subdomains are stripped; `!domain` excludes a domain and all below it.
+    /// Domains whose subdomains are stripped; `!domain` excludes a domain and its subdomains.
     masquerade_domains: Vec<String> = [];
     /// Local-parts that are not masqueraded.
     masquerade_exceptions: Vec<String> = [];
     /// Addresses that `masquerade_domains` applies to.
     masquerade_classes: Classes = ["envelope_sender", "header_sender", "header_recipient"];
-    /// Tables that keep the extension of an address: `canonical`, `virtual`.
+    /// Kinds of tables whose results keep the extension of the original address: `canonical`, `virtual`.
     propagate_unmatched_extensions: ExtensionTables = ["canonical", "virtual"];
 }
 
 impl RewritingParameters {
-    /// Tables for all addresses, for those of senders and for those of recipients.
+    /// Returns the canonical tables for all addresses, for senders and for recipients.
     pub(super) fn canonical(&self, tables: &Tables) -> [Canonical; 3] {
         [
             (&self.canonical_maps, self.canonical_classes),
@@ -75,7 +74,7 @@ impl RewritingParameters {
 }
 
 impl Configuration {
-    /// How addresses are completed.
+    /// Returns the settings of address completion.
     #[must_use]
     pub fn address_rewriting(&self) -> Rewriting {
         let (domains, rewriting) = (&self.domains, &self.rewriting);
@@ -96,7 +95,7 @@ impl Configuration {
     }
 }
 
-/// Whether a domain keeps its subdomains (`!`), and its name.
+/// Returns whether the domain is excluded (`!`), and its name.
 fn masquerade_domain(text: &str) -> (bool, Vec<u8>) {
     let domain = text.trim_start_matches('!');
     let is_excluded = (text.len() - domain.len()) % 2 == 1;

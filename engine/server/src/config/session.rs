@@ -1,4 +1,4 @@
-//! SMTP sessions: what a client may say, and how often it may be wrong.
+//! SMTP sessions: limits of the dialogue and of errors.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,45 +12,46 @@ use super::reader::{Reader, parameters};
 use super::value::{Octets, Refusal};
 
 parameters! {
-    /// What a client may say, and how often it may be wrong.
+    /// Limits of the dialogue, and the handling of errors.
     pub struct SessionParameters titled "SMTP sessions";
 
-    /// Largest content of a message; 0: no limit.
+    /// Maximum size of message content; 0: no limit.
     message_size_limit: Octets = 10240000;
-    /// Longest command line, and longest line of content that is stored as one record, in bytes.
+    /// Maximum length of a command line, and of a content line that is stored as one record, in bytes.
     line_length_limit: u32 = 2048 in 512 ..= 65_536;
-    /// Recipients per message.
+    /// Maximum number of recipients per message.
     smtpd_recipient_limit: u32 = 1000 in 1 ..= 1_000_000;
-    /// Recipients beyond `smtpd_recipient_limit` that are refused before each further one counts as an error.
+    /// Number of recipients beyond `smtpd_recipient_limit` that are refused without counting as errors.
     smtpd_recipient_overshoot_limit: u32 = 1000 in 1 ..= 1_000_000;
-    /// Number of errors from which replies are delayed.
+    /// Number of errors after which replies are delayed.
     smtpd_soft_error_limit: u32 = 10 in 1 ..= 1_000_000;
     /// Number of errors at which the session ends.
     smtpd_hard_error_limit: u32 = 20 in 1 ..= 1_000_000;
-    /// Delay of a reply after `smtpd_soft_error_limit` errors.
+    /// Delay per reply after `smtpd_soft_error_limit` errors.
     smtpd_error_sleep_time: Duration = "1s" in 0 ..= 600;
-    /// Number of commands that bring no mail forward, from which each further one counts as an error.
+    /// Number of commands that do not advance mail, such as NOOP, VRFY and RSET, after which each further one counts as an
+    /// error.
     smtpd_junk_command_limit: u32 = 100 in 1 ..= 1_000_000;
-    /// Refuses MAIL before HELO or EHLO.
+    /// Requires HELO or EHLO before MAIL.
     smtpd_helo_required: bool = false;
     /// Refuses VRFY.
     disable_vrfy_command: bool = false;
     /// Refuses paths without angle brackets and similar deviations from RFC 821.
     strict_rfc821_envelopes: bool = false;
-    /// Accepts local-parts that begin with a hyphen, as options of commands do.
+    /// Accepts local-parts that begin with a hyphen, which delivery programs may take for an option.
     allow_min_user: bool = false;
-    /// What to do with a line that ends in LF alone, from clients outside of `mynetworks`. The default is that of Postfix 3.9
-    /// and later.
+    /// Action for a line that ends in a bare LF, from clients outside `mynetworks`. The default is that of Postfix 3.9 and
+    /// later.
     smtpd_forbid_bare_newline: BareNewline = "normalize";
-    /// Refuses commands that a client sends before it may.
+    /// Refuses commands that a client sends before it is allowed to pipeline them.
     smtpd_forbid_unauth_pipelining: bool = true;
 }
 
-/// Bytes that a recipient with its DSN options takes in an envelope, generously.
+/// Generous estimate of the envelope size of a recipient with its DSN options, in bytes.
 const ENVELOPE_RECIPIENT_SIZE: u64 = 1000;
 
 impl SessionParameters {
-    /// Checks that an envelope fits into a batch: most of it are recipients.
+    /// Checks that an envelope fits into a batch. Recipients make up most of an envelope.
     pub(super) fn check(&self, queue: &QueueParameters, reader: &mut Reader<'_>) {
         if u64::from(self.smtpd_recipient_limit) * ENVELOPE_RECIPIENT_SIZE > queue.block_size.0 {
             let reason = "is more than fits into a batch of block_size in [queue]";
@@ -61,7 +62,7 @@ impl SessionParameters {
 }
 
 impl Configuration {
-    /// The settings of the SMTP session.
+    /// Returns the settings of the SMTP session.
     pub(super) fn session_settings(
         &self,
         rewriting: &Arc<Rewriting>,

@@ -1,4 +1,4 @@
-//! Where a configuration comes from: a file and the arguments of a command.
+//! Sources of a configuration: a file and command-line arguments.
 
 use std::path::PathBuf;
 
@@ -7,10 +7,10 @@ use super::reader::{Document, Raw, Section};
 use super::value::Setting;
 use crate::log::LogFormat;
 
-/// Where a configuration comes from.
+/// Sources of a configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// The file; without one everything has its default.
+    /// Configuration file; without one, all parameters have their defaults.
     pub file: Option<PathBuf>,
     /// Replaces `engine.listen` unless empty.
     pub listen: Vec<String>,
@@ -18,17 +18,17 @@ pub struct Sources {
     pub queue: Option<PathBuf>,
     /// Replaces `engine.io`.
     pub io: Option<String>,
-    /// `NAME=VALUE` each; replaces what the file says.
+    /// `NAME=VALUE` each; replaces the value in the file.
     pub set: Vec<String>,
 }
 
 impl Sources {
-    /// The log's format as far as it can be read: it is needed to log the errors of the configuration.
+    /// Returns the log format, which is needed to log errors of the configuration; the default if it cannot be read.
     #[must_use]
     pub fn log_format(&self) -> LogFormat {
         let mut document = Document::default();
         if let Some(path) = &self.file {
-            // Its errors are found where all of it is read.
+            // Loading the whole configuration reports the errors.
             let _ = document.read_file(path);
         }
         for (name, value) in self.set.iter().filter_map(|setting| setting.split_once('=')) {
@@ -38,7 +38,7 @@ impl Sources {
         given.and_then(|given| LogFormat::read(&given.raw).ok()).unwrap_or_default()
     }
 
-    /// What the file and the arguments say.
+    /// Reads the file and the arguments.
     pub(super) fn document(&self) -> Result<Document, ConfigErrors> {
         let mut document = Document::default();
         if let Some(path) = &self.file {

@@ -1,4 +1,4 @@
-//! Lookup tables: how they are read, and the open tables of all parameters.
+//! Lookup tables: settings for reading them, and the open tables of all parameters.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,51 +14,51 @@ use crate::tables::{
 };
 
 parameters! {
-    /// How lookup tables are read, watched and asked.
+    /// Reading and watching of table files, and queries to table servers.
     pub struct TableParameters titled "Lookup tables";
 
-    /// Period in which the files of tables are examined. A file that has changed is read when it stays as it is for one period.
+    /// Interval between checks of table files for changes. A changed file is read after it has been stable for one interval.
     [engine] table_check_period: Duration = "5s" in 1 ..= 3600;
-    /// What to do with a table that has invalid lines: `refuse` does not read it; `warn` skips them, as Postfix does.
+    /// Action for a table with invalid lines: `refuse` rejects the table; `warn` skips the lines, as Postfix does.
     [engine] table_errors: BadLines = "refuse";
-    /// Largest file of a table; a larger one is not read.
+    /// Maximum size of a table file; a larger one is refused.
     [engine] table_size_limit: Octets = "1GiB" in 4096 ..= 68_719_476_736;
-    /// Time that the server of a table may take to answer.
+    /// Time limit for an answer of a table server.
     [engine] lookup_timeout: Duration = "10s" in 1 ..= 600;
-    /// Connections to the server of each table. A network of clients uses all but one, a client all but two, and at least one
-    /// ([shares](operations.md#shares)).
+    /// Number of connections to the server of each table. A client network may use all but one, a single client all but two,
+    /// and each at least one ([shares](operations.md#shares)).
     [engine] lookup_connections: u16 = 6 in 1 ..= 256;
-    /// Time for which the answer of a server is remembered.
+    /// Time for which a server's answer is cached.
     [engine] lookup_cache_time: Duration = "30s" in 10 ..= 86_400;
-    /// Memory for such answers, for each table.
+    /// Memory for cached answers, per table.
     [engine] lookup_cache_size: Octets = "16MiB" in 65_536 ..= 68_719_476_736;
 }
 
-/// All tables of a configuration, open.
+/// All open tables of a configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Tables {
     maps: BTreeMap<&'static str, Maps>,
-    /// The files that they came from.
+    /// Files that the tables were read from.
     pub files: Files,
-    /// What an operator should know though all tables are valid.
+    /// Warnings about valid tables.
     pub notes: Vec<String>,
-    /// For the next ones.
+    /// Open tables, reused by the next configuration.
     open: OpenTables,
 }
 
 impl Tables {
-    /// The open tables of a parameter.
+    /// Returns the open tables of a parameter.
     pub(super) fn of(&self, list: &TableList) -> Maps {
         self.maps.get(list.at.parameter).cloned().unwrap_or_default()
     }
 }
 
 impl Configuration {
-    /// Opens all tables that are named. Tables of `previous` whose files have not changed are used again; `lookups` asks
+    /// Opens all tables that parameters name. Reuses tables of `previous` whose files have not changed; `lookups` queries
     /// remote tables.
     ///
     /// # Errors
-    /// Those that cannot be used, each under its parameter.
+    /// Returns the tables that cannot be used, each under its parameter.
     pub fn open_tables(&self, lookups: &Lookups, previous: &Tables) -> Result<Tables, ConfigErrors> {
         let mut opener = Opener::new(lookups, self.table_settings(), &previous.open);
         let mut tables = Tables::default();
@@ -80,7 +80,7 @@ impl Configuration {
         if errors.is_empty() { Ok(tables) } else { Err(ConfigErrors(errors)) }
     }
 
-    /// How tables are read.
+    /// Returns the settings for reading tables.
     pub(crate) fn table_settings(&self) -> TableSettings {
         TableSettings {
             bad_lines: self.tables.table_errors,
@@ -95,7 +95,7 @@ impl Configuration {
     }
 }
 
-/// The errors of tables, each once however many parameters name the table: under the one that was given first.
+/// Returns each table error once, under the first parameter that names the table.
 fn table_errors(mut failed: Vec<(&TableList, TableErrors)>) -> Vec<ConfigError> {
     failed.sort_by_key(|(list, _)| list.at.place.rank());
     let mut errors: Vec<ConfigError> = Vec::new();

@@ -5,7 +5,7 @@ use mailrace_core::address::Subdomains;
 
 use super::*;
 
-/// Reads a text as the file /etc/mailrace/test.toml.
+/// Reads `text` as the file /etc/mailrace/test.toml.
 pub(super) fn check(text: &str) -> Result<Configuration, String> {
     let mut document = Document::default();
     let path = Arc::new(PathBuf::from("/etc/mailrace/test.toml"));
@@ -163,7 +163,7 @@ fn a_listing_reads_as_the_same_configuration() {
 fn the_outside_configurations_load() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/contract");
     let Ok(entries) = std::fs::read_dir(&directory) else {
-        eprintln!("skipped: {} is not there", directory.display());
+        eprintln!("skipped: {} does not exist", directory.display());
         return;
     };
     for entry in entries {

@@ -1,37 +1,37 @@
-//! How the file of a feature declares its parameters: once, with type, default, range and documentation.
+//! Declares the parameters of a feature, each once, with type, default, range and documentation.
 
 use super::document::Section;
 
-/// The parameters of one feature.
+/// Parameters of a feature.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::config) struct Feature {
     /// Heading in the reference.
     pub(in crate::config) title: &'static str,
-    /// What the feature is, a sentence.
+    /// Description of the feature, one sentence.
     pub(in crate::config) about: &'static str,
     pub(in crate::config) parameters: &'static [Declaration],
 }
 
-/// One parameter, apart from its type.
+/// A parameter without its type.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::config) struct Declaration {
     pub(in crate::config) section: Section,
-    /// The only parameter with this name, in whatever section.
+    /// Name, unique across sections.
     pub(in crate::config) name: &'static str,
-    /// What it takes, in words.
+    /// Name of the type, for the reference.
     pub(in crate::config) kind: &'static str,
-    /// The default as TOML.
+    /// Default value as TOML.
     pub(in crate::config) default: &'static str,
     pub(in crate::config) bounds: Option<Bounds>,
     pub(in crate::config) documentation: &'static str,
 }
 
-/// The range of a number, a size in bytes, or a time in seconds.
+/// Range of a number, a size in bytes, or a time in seconds.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::config) struct Bounds {
     pub(in crate::config) least: u64,
     pub(in crate::config) most: u64,
-    /// A value outside of the range that has a meaning of its own.
+    /// Special value outside the range.
     pub(in crate::config) other: Option<u64>,
 }
 
@@ -43,11 +43,11 @@ impl Bounds {
 
 /// Declares the parameters of a feature.
 ///
-/// A line is `NAME: TYPE = DEFAULT in LEAST ..= MOST, or OTHER;`, its documentation above it. The range may be absent.
-/// `[engine]` or `[queue]` in front names the table of the file that the parameter is in; without one it is a parameter of
-/// Postfix's, at the top.
+/// A line is `NAME: TYPE = DEFAULT in LEAST ..= MOST, or OTHER;`, preceded by its documentation. The range is optional. The
+/// prefix `[engine]` or `[queue]` names the table of the file that holds the parameter; without it the parameter is one of
+/// Postfix's, at the top of the file.
 ///
-/// The struct has a field for each parameter, a constant `FEATURE` and a constructor `read`.
+/// The struct has one field per parameter, a constant `FEATURE` and a constructor `read`.
 macro_rules! parameters {
     (
         $(#[doc = $about:literal])+
@@ -65,7 +65,7 @@ macro_rules! parameters {
         }
 
         impl $name {
-            /// The declarations, in the order of the fields.
+            /// Declarations in the order of the fields.
             pub(super) const FEATURE: $crate::config::reader::Feature = $crate::config::reader::Feature {
                 title: $title,
                 about: concat!($($about),+),
@@ -83,14 +83,14 @@ macro_rules! parameters {
                 }, )+ ],
             };
 
-            /// Reads all; `None` when the value of one is invalid, which the reader then knows.
+            /// Reads all parameters. Returns `None` if a value is invalid; the reader has the error.
             pub(super) fn read(reader: &mut $crate::config::reader::Reader<'_>) -> Option<Self> {
                 let mut declarations = Self::FEATURE.parameters.iter();
                 $( let $field = declarations.next().and_then(|declaration| reader.read(declaration)); )+
                 Some(Self { $( $field: $field?, )+ })
             }
 
-            /// Takes the values of `[engine]` and `[queue]` from `running`, and returns whether one was different.
+            /// Keeps the values of `[engine]` and `[queue]` of `running`. Returns whether one differed.
             pub(super) fn keep_started(&mut self, running: &Self) -> bool {
                 let mut was_different = false;
                 $( if $crate::config::reader::section!($($table)?).is_for_start() && self.$field != running.$field {
@@ -104,7 +104,7 @@ macro_rules! parameters {
 }
 pub(in crate::config) use parameters;
 
-/// The section that a table in front of a declaration names.
+/// Maps the prefix of a declaration to its section.
 macro_rules! section {
     () => {
         $crate::config::reader::Section::Top
@@ -118,7 +118,7 @@ macro_rules! section {
 }
 pub(in crate::config) use section;
 
-/// `Some` of what is given.
+/// `Some` of the tokens, or `None` without any.
 macro_rules! optional {
     () => {
         None

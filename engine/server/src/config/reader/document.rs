@@ -1,4 +1,4 @@
-//! The text of a configuration: TOML and arguments to named values, each with its place.
+//! Parses TOML and arguments into named values, each with the place where it was set.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use crate::config::error::{ConfigError, ConfigErrors, Fault, Place};
 /// Largest configuration file, in bytes.
 const FILE_SIZE_MAX: u64 = 1024 * 1024;
 
-/// The part of a file that a parameter is in.
+/// Part of the file that holds a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::config) enum Section {
-    /// Before any table: Postfix's parameters.
+    /// Postfix's parameters, before any table.
     Top,
     /// `[engine]`
     Engine,
@@ -24,14 +24,14 @@ pub(in crate::config) enum Section {
 }
 
 impl Section {
-    /// All, in the order of a listing.
+    /// All sections, in the order of a listing.
     pub(in crate::config) const ALL: [Self; 3] = [Self::Top, Self::Engine, Self::Queue];
 
     fn of(table: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|section| section.table() == Some(table))
     }
 
-    /// The table of the file; `None` at the top.
+    /// Returns the name of the TOML table, or `None` at the top of the file.
     pub(in crate::config) const fn table(self) -> Option<&'static str> {
         match self {
             Self::Top => None,
@@ -40,12 +40,12 @@ impl Section {
         }
     }
 
-    /// Whether its parameters are read at the start only, and not on reload.
+    /// Returns whether the parameters of this section are read only at startup, not on reload.
     pub(in crate::config) const fn is_for_start(self) -> bool {
         !matches!(self, Self::Top)
     }
 
-    /// The parameter's name as messages show it.
+    /// Returns the parameter's name as messages show it.
     pub(in crate::config) fn qualify(self, name: &str) -> String {
         self.table().map_or_else(|| name.to_owned(), |table| format!("{table}.{name}"))
     }
@@ -58,12 +58,12 @@ pub(in crate::config) enum Raw {
     Integer(i64),
     Boolean(bool),
     List(Vec<String>),
-    /// Of a type that no parameter takes; its name.
+    /// Name of a type that no parameter takes.
     Other(&'static str),
 }
 
 impl Raw {
-    /// Whether it contains `$name`.
+    /// Returns whether the value contains `$name`.
     pub(in crate::config) fn has_names(&self) -> bool {
         match self {
             Self::Text(text) => text.contains('$'),
@@ -88,7 +88,7 @@ impl From<&DeValue<'_>> for Raw {
                 });
                 texts
                     .collect::<Option<Vec<_>>>()
-                    .map_or(Self::Other("a list of other than texts"), Self::List)
+                    .map_or(Self::Other("a list of other values than texts"), Self::List)
             }
             DeValue::Float(_) => Self::Other("a number with a fraction"),
             DeValue::Datetime(_) => Self::Other("a date"),
@@ -97,16 +97,16 @@ impl From<&DeValue<'_>> for Raw {
     }
 }
 
-/// A value and where it was given.
+/// A value and the place where it was set.
 #[derive(Clone, Debug)]
 pub(in crate::config) struct Given {
     pub(in crate::config) raw: Raw,
     pub(in crate::config) place: Place,
-    /// The directory that a relative file name starts from; `None`: the process's own.
+    /// Directory at which relative file names start; `None`: the working directory.
     pub(in crate::config) base: Option<Arc<PathBuf>>,
 }
 
-/// The values of a file and of the arguments; a later one replaces an earlier one.
+/// Values of a file and of arguments. A later value replaces an earlier one.
 #[derive(Debug, Default)]
 pub(in crate::config) struct Document {
     values: BTreeMap<(Section, String), Given>,
@@ -160,9 +160,9 @@ impl Document {
         Ok(())
     }
 
-    /// Sets `name`, which may be qualified (`engine.workers`), as argument `option` says.
+    /// Sets `name`, which may be qualified (`engine.workers`), from the command-line argument `option`.
     ///
-    /// `value` is read as TOML, and as plain text when it is none.
+    /// Reads `value` as TOML, or as plain text if it is not TOML.
     pub(in crate::config) fn set(&mut self, option: &'static str, name: &str, value: &str) {
         let raw = match DeValue::parse(value) {
             Ok(parsed) => Raw::from(parsed.get_ref()),
@@ -187,13 +187,13 @@ impl Document {
         self.values.get(&(section, name.to_owned()))
     }
 
-    /// All values that were given.
+    /// Iterates over all values that were set.
     pub(in crate::config) fn iter(&self) -> impl Iterator<Item = (Section, &str, &Given)> {
         self.values.iter().map(|((section, name), given)| (*section, name.as_str(), given))
     }
 }
 
-/// The line of `offset` in `text`, from 1.
+/// Returns the line number of `offset` in `text`, counted from 1.
 fn line_of(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|octet| *octet == b'\n').count()
 }

@@ -2,15 +2,16 @@
 
 use crate::config::value::Refusal;
 
-/// Deepest nesting of names inside names.
+/// Maximum nesting depth of `$name`.
 const DEPTH_MAX: usize = 16;
-/// Largest expanded value, in bytes.
+/// Maximum size of an expanded value, in bytes.
 const SIZE_MAX: usize = 64 * 1024;
-/// Names that one value leads to at most: each of a few may name several others, and so on.
+/// Maximum number of names that are expanded for one value. Nesting alone does not bound this number, since each value may
+/// contain several names.
 const NAMES_MAX: usize = 1000;
 
-/// `text` with `$name`, `${name}` and `$(name)` replaced by what `look_up` says, which is expanded in turn; `$$`
-/// is a dollar.
+/// Replaces `$name`, `${name}` and `$(name)` in `text` by what `look_up` returns, which is expanded in turn, and `$$` by a
+/// dollar sign.
 pub(super) fn expand(text: &str, look_up: &dyn Fn(&str) -> Option<String>) -> Result<String, Refusal> {
     let mut output = String::new();
     let mut names_left = NAMES_MAX;
@@ -18,7 +19,7 @@ pub(super) fn expand(text: &str, look_up: &dyn Fn(&str) -> Option<String>) -> Re
     Ok(output)
 }
 
-/// The names that `text` asks for, as far as it can be expanded.
+/// Iterates over the names in `text`, up to the first syntax error.
 pub(super) fn names_in(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -72,7 +73,7 @@ fn append(
     Ok(())
 }
 
-/// The name at the start of `text`, and what follows it.
+/// Splits `text` into the name at its start and the rest.
 fn split_name(text: &str) -> Result<(&str, &str), Refusal> {
     let close = match text.as_bytes().first() {
         Some(b'{') => Some('}'),
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_replaced_deeply() {
+    fn nested_names_are_expanded() {
         assert_eq!(expanded("$myhostname ESMTP").unwrap(), "mx.example.com ESMTP");
         assert_eq!(expanded("a${mydomain}b$(mydomain)c").unwrap(), "aexample.combexample.comc");
         assert_eq!(expanded("$mydomain.").unwrap(), "example.com.");
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_replaced_is_refused() {
+    fn invalid_names_are_refused() {
         for text in
             ["$", "$ x", "${mydomain", "${}", "$unknown", "${mydomain?{x}}", "$loop", "$wide", "$many"]
         {

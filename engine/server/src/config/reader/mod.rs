@@ -1,4 +1,4 @@
-//! The way from a document to checked values: defaults, `$name`, types, ranges, unknown names.
+//! Turns a document into checked values: defaults, `$name`, types, ranges, unknown names.
 
 mod declare;
 mod document;
@@ -19,20 +19,20 @@ use unsupported::{is_of_a_transport, is_of_postfix};
 pub(super) use declare::{Bounds, Declaration, Feature, optional, parameters, section};
 pub(super) use document::{Document, Given, Raw, Section};
 
-/// What the defaults take from the machine.
+/// Facts about the machine that defaults use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Machine {
-    /// The name of this host, with a domain.
+    /// Name of this host, with a domain.
     pub(super) hostname: String,
 }
 
-/// Reads checked values out of a document and gathers what is invalid.
+/// Reads checked values from a document and collects the errors.
 pub(super) struct Reader<'a> {
     document: &'a Document,
     features: &'a [Feature],
     machine: &'a Machine,
     errors: Vec<ConfigError>,
-    /// The tables that values name, by parameter.
+    /// Tables that values name, by parameter.
     tables: Vec<TableList>,
 }
 
@@ -41,7 +41,7 @@ impl<'a> Reader<'a> {
         Self { document, features, machine, errors: Vec::new(), tables: Vec::new() }
     }
 
-    /// The value of a parameter, or its default; `None` after an error.
+    /// Returns the value of a parameter, or its default; `None` after an error.
     pub(super) fn read<T: Setting>(&mut self, declaration: &Declaration) -> Option<T> {
         let given = self.given(declaration);
         let result = self.expanded(declaration.section, &given.raw).and_then(|raw| {
@@ -69,7 +69,7 @@ impl<'a> Reader<'a> {
     /// Adds an error about the value of a parameter.
     ///
     /// # Panics
-    /// No parameter has the name.
+    /// Panics if no parameter has the name.
     pub(super) fn refuse(&mut self, parameter: &str, Refusal { reason, remedy }: Refusal) {
         let declaration = self.declaration(parameter);
         self.errors.push(ConfigError {
@@ -79,33 +79,33 @@ impl<'a> Reader<'a> {
         });
     }
 
-    /// Where a parameter was given.
+    /// Returns the place where a parameter was set.
     ///
     /// # Panics
-    /// No parameter has the name.
+    /// Panics if no parameter has the name.
     pub(super) fn place(&self, parameter: &str) -> Place {
         self.given(self.declaration(parameter)).place
     }
 
-    /// The tables that the values name which have been read.
+    /// Takes the tables that the values read so far name.
     pub(super) fn take_tables(&mut self) -> Vec<TableList> {
         std::mem::take(&mut self.tables)
     }
 
-    /// All errors, in the order of the text.
+    /// Returns all errors, in the order of the lines.
     pub(super) fn into_errors(self) -> Vec<ConfigError> {
         let mut errors = without_repetitions(self.errors, self.document);
         errors.sort_by_key(|error| error.place.rank());
         errors
     }
 
-    /// Adds an error for each of the document's names that no parameter has.
+    /// Adds an error for each unknown name in the document.
     pub(super) fn refuse_unknown_names(&mut self) {
         for (section, name, given) in self.document.iter() {
             if self.declarations().any(|known| known.section == section && known.name == name) {
                 continue;
             }
-            // A valid name may be in the wrong table, so that all are searched.
+            // Search all sections, because the name may be valid in another one.
             let names: Vec<String> =
                 self.declarations().map(|known| known.section.qualify(known.name)).collect();
             let elsewhere = self.declarations().find(|known| known.name == name);
@@ -146,7 +146,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The directory where relative file names of a value start. A value that is made of another one's has that one's.
+    /// Returns the directory at which relative file names in a value start. A value that refers to another parameter uses
+    /// the directory of that parameter.
     fn base(&self, section: Section, given: &Given) -> PathBuf {
         let of_others = || {
             let texts = match &given.raw {
@@ -163,7 +164,7 @@ impl<'a> Reader<'a> {
         base.map(|base| base.to_path_buf()).unwrap_or_default()
     }
 
-    /// `raw` with `$name` replaced, in Postfix's parameters only: in our tables a dollar is a dollar.
+    /// Expands `$name` in `raw` for Postfix's parameters. In `[engine]` and `[queue]` a dollar sign is literal.
     fn expanded(&self, section: Section, raw: &Raw) -> Result<Raw, Refusal> {
         if section != Section::Top {
             return Ok(raw.clone());
@@ -186,12 +187,12 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The text of a parameter for `$name`, itself not expanded.
+    /// Returns the unexpanded text of a parameter that `$name` refers to.
     fn text_of(&self, name: &str) -> Option<String> {
         match name {
             SYSTEM_HOSTNAME => return Some(self.machine.hostname.clone()),
             HOSTNAME_PARENT => {
-                // A host name that is made of its own parent leads back to itself, and is refused as such.
+                // A host name that refers to its own parent domain is refused as a cycle.
                 let look_up = |name: &str| if name == HOSTNAME_PARENT { None } else { self.text_of(name) };
                 let Ok(hostname) = expand("$myhostname", &look_up) else {
                     return Some(format!("${HOSTNAME_PARENT}"));
@@ -212,7 +213,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The default as a value. Defaults are TOML; a test reads them all.
+/// Returns the default as a value. Defaults are TOML; a test reads them all.
 pub(super) fn default_of(declaration: &Declaration) -> Raw {
     DeValue::parse(declaration.default)
         .map_or(Raw::Other("a default that is not TOML"), |value| Raw::from(value.get_ref()))
@@ -232,7 +233,7 @@ fn check_bounds<T: Setting>(value: &T, bounds: Option<Bounds>) -> Result<(), Ref
     }
 }
 
-/// Takes out what is said of a parameter only because its value is that of another, of which the same is said.
+/// Removes errors about a parameter that takes its value from another parameter with the same error.
 fn without_repetitions(errors: Vec<ConfigError>, document: &Document) -> Vec<ConfigError> {
     let is_derived = |error: &ConfigError| match error.place {
         Place::Default => true,
@@ -257,11 +258,11 @@ fn without_repetitions(errors: Vec<ConfigError>, document: &Document) -> Vec<Con
         .collect()
 }
 
-/// Names that only defaults use.
+/// Name that only defaults use.
 const SYSTEM_HOSTNAME: &str = "system_hostname";
 const HOSTNAME_PARENT: &str = "myhostname_parent";
 
-/// Parameters of Postfix's that another setting replaces.
+/// Postfix parameters that another setting replaces.
 const INSTEAD: [(&str, &str); 8] = [
     ("inet_interfaces", "set listen in the table [engine]"),
     ("inet_protocols", "set listen in the table [engine], with IPv4 and IPv6 addresses"),

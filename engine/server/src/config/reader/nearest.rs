@@ -1,9 +1,9 @@
-//! The search for the known name that a wrong one was meant to be.
+//! Finds the known name that a misspelt one most resembles.
 
-/// Octets of a name that are compared; a longer one is no parameter's.
+/// Maximum length of a name that is compared, in bytes. No parameter has a longer name.
 const NAME_SIZE_MAX: usize = 80;
 
-/// The one of `known` that is nearest to `name`, unless all are too far to be what was meant.
+/// Returns the name in `known` with the smallest edit distance to `name`, or `None` if all are too different.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     if name.len() > NAME_SIZE_MAX {
         return None;
@@ -14,7 +14,7 @@ pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
     (distance <= distance_max).then_some(candidate)
 }
 
-/// How many octets have to be put in, taken out or replaced to make one of the other (Levenshtein).
+/// Returns the Levenshtein distance in bytes: the number of insertions, deletions and replacements between the two.
 fn edit_distance(one: &[u8], other: &[u8]) -> usize {
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (index, octet) in one.iter().enumerate() {
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distances_are_levenshteins() {
+    fn edit_distance_is_levenshtein() {
         for (one, other, distance) in
             [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("flaw", "lawn", 2), ("same", "same", 0)]
         {
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn only_near_names_are_proposed() {
+    fn only_similar_names_are_suggested() {
         let known = ["myhostname", "mydomain", "smtpd_timeout"];
         assert_eq!(nearest("my_hostname", known.into_iter()), Some("myhostname"));
         assert_eq!(nearest("smtpd_timout", known.into_iter()), Some("smtpd_timeout"));

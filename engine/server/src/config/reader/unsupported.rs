@@ -1,10 +1,10 @@
-//! Parameters of Postfix that this release does not have, so that they are told from mistyped names.
+//! Postfix parameters that this release does not have, so that messages can distinguish them from mistyped names.
 
-/// All parameters of Postfix 3.7 that `postconf -d` lists, and those that 3.8 to 3.10 added, sorted; without those that
-/// each transport has.
+/// All parameters that `postconf -d` of Postfix 3.7 lists and those that 3.8 to 3.10 added, sorted, without the parameters
+/// per transport.
 const NAMES: &str = include_str!("postfix_names.txt");
 
-/// What may follow the name of a transport (`smtp_destination_rate_delay`).
+/// Suffixes of the parameters per transport (`smtp_destination_rate_delay`).
 const OF_TRANSPORTS: [&str; 17] = [
     "_delivery_slot_cost",
     "_delivery_slot_discount",
@@ -25,12 +25,12 @@ const OF_TRANSPORTS: [&str; 17] = [
     "_transport_rate_delay",
 ];
 
-/// Whether `name` is a parameter of Postfix's.
+/// Returns whether `name` is a Postfix parameter.
 pub(super) fn is_of_postfix(name: &str) -> bool {
     NAMES.lines().any(|known| known == name)
 }
 
-/// Whether `name` could be a parameter of one of Postfix's transports; these have any name.
+/// Returns whether `name` could be a parameter of a Postfix transport. Transports may have any name.
 pub(super) fn is_of_a_transport(name: &str) -> bool {
     let is_transport = |transport: &str| {
         !transport.is_empty()

@@ -1,4 +1,4 @@
-//! Parameters whose value is one of a few words.
+//! Parameters whose value is one of several words.
 
 use mailrace_core::smtp::BareNewline;
 
@@ -48,14 +48,14 @@ impl Setting for LogFormat {
     }
 }
 
-/// How workers reach the kernel.
+/// Kernel interface of the workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoChoice {
     /// io_uring where it is available, else epoll.
     Auto,
-    /// io_uring, or no start.
+    /// io_uring; startup fails without it.
     Ring,
-    /// epoll and threads that write.
+    /// epoll, with threads for durable writes.
     Epoll,
 }
 
@@ -67,12 +67,12 @@ impl Setting for IoChoice {
             Raw::Text(text) if text == "auto" => Ok(Self::Auto),
             Raw::Text(text) if text == "ring" => Ok(Self::Ring),
             Raw::Text(text) if text == "epoll" => Ok(Self::Epoll),
-            other => Err(wrong_type(other, "a way to the kernel", "write \"auto\", \"ring\" or \"epoll\"")),
+            other => Err(wrong_type(other, "a kernel interface", "write \"auto\", \"ring\" or \"epoll\"")),
         }
     }
 }
 
-/// What keeps messages.
+/// Storage backend of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// Mailrace's own batch files.

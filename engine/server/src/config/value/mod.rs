@@ -1,4 +1,4 @@
-//! The types that a parameter can have, and how each is read from text.
+//! Types of parameters, and how each is parsed.
 
 mod choice;
 mod tables;
@@ -18,7 +18,7 @@ pub use tables::{CheckList, DomainList, DomainNames, TableList};
 pub use text::{Characters, HostName};
 pub use words::{ExtensionTables, LocalClients, MailSources, SubdomainLists};
 
-/// What is invalid about a value, and what to write instead.
+/// Why a value is invalid, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::config) struct Refusal {
     pub(super) reason: String,
@@ -31,12 +31,12 @@ impl Refusal {
     }
 }
 
-/// Which parameter a value is of, and where it was given.
+/// Parameter of a value, and the place where it was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::config) struct At {
     pub(super) parameter: &'static str,
     pub(super) place: Place,
-    /// The directory where relative file names start.
+    /// Directory at which relative file names start.
     pub(super) base: PathBuf,
 }
 
@@ -46,23 +46,23 @@ impl Default for At {
     }
 }
 
-/// A type that a parameter can have.
+/// Type of a parameter.
 pub(in crate::config) trait Setting: Sized {
-    /// What such a parameter takes, in words.
+    /// Name of the type, for the reference.
     const KIND: &'static str;
 
-    /// Reads a value in which `$name` was expanded.
+    /// Reads a value whose `$name`s are already expanded.
     fn read(raw: &Raw) -> Result<Self, Refusal>;
 
-    /// The number that the parameter's range limits.
+    /// Returns the number that the parameter's range limits.
     fn quantity(&self) -> Option<u64> {
         None
     }
 
-    /// Takes note of where the value was given.
+    /// Records the place where the value was set.
     fn locate(&mut self, _at: &At) {}
 
-    /// The lookup tables that it names.
+    /// Iterates over the lookup tables that the value names.
     fn tables(&self) -> impl Iterator<Item = &TableList> {
         std::iter::empty()
     }
@@ -73,7 +73,7 @@ pub(in crate::config) trait Setting: Sized {
 pub struct Octets(pub u64);
 
 impl Octets {
-    /// The number as a size in memory.
+    /// Returns the number as a size in memory.
     #[must_use]
     pub fn in_memory(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
@@ -126,7 +126,7 @@ impl Setting for u64 {
     }
 }
 
-/// Reads a number up to `most`, the greatest of its type.
+/// Reads a number up to `most`, the maximum of its type.
 fn small_number<T: TryFrom<u64> + std::fmt::Display>(raw: &Raw, most: T) -> Result<T, Refusal> {
     let number = u64::read(raw)?;
     T::try_from(number)
@@ -188,16 +188,16 @@ impl Setting for Duration {
         milliseconds.map(Self::from_millis).ok_or_else(|| wrong_type(raw, "a time", remedy))
     }
 
-    /// Seconds, rounded down.
+    /// Returns whole seconds, rounded down.
     fn quantity(&self) -> Option<u64> {
         Some(self.as_secs())
     }
 }
 
-/// Reads a time as parameters have it, for a command line.
+/// Parses a time with the syntax of parameters, for command-line options.
 ///
 /// # Errors
-/// What is wrong with the text, and what to write instead.
+/// Returns why the text is invalid and what to write instead.
 pub(crate) fn time(text: &str) -> Result<Duration, String> {
     Duration::read(&Raw::Text(text.to_owned()))
         .map_err(|refusal| format!("{}; {}", refusal.reason, refusal.remedy))
@@ -246,7 +246,7 @@ impl Setting for Vec<SocketAddr> {
     }
 }
 
-/// Off when empty.
+/// `None` if the text is empty.
 impl Setting for Option<SocketAddr> {
     const KIND: &str = "address";
 
@@ -279,12 +279,12 @@ impl Setting for Networks {
     }
 }
 
-/// The items of a list that is written as one text, as in main.cf.
+/// Splits a list that is written as one text, as in main.cf.
 pub(super) fn split_list(text: &str) -> impl Iterator<Item = &str> {
     crate::tables::split_items(text)
 }
 
-/// Refuses `items` that are not `one` or `many`, if there are any.
+/// Refuses `items`, unless empty, with the message that they are not `one` (or `many`).
 fn is_not<'i>(
     items: impl Iterator<Item = &'i str>,
     one: &str,
@@ -310,7 +310,7 @@ fn is_host_name(name: &str) -> bool {
     name.len() <= 255 && (name.split('.').all(is_label) || name.starts_with('[') && name.ends_with(']'))
 }
 
-/// What was found where `expected` is wanted.
+/// Returns the error for a value that is not `expected`.
 pub(super) fn wrong_type(raw: &Raw, expected: &str, remedy: &str) -> Refusal {
     let found = match raw {
         Raw::Text(text) => format!("{text:?}"),
@@ -322,7 +322,7 @@ pub(super) fn wrong_type(raw: &Raw, expected: &str, remedy: &str) -> Refusal {
     Refusal::new(format!("{found} is not {expected}"), remedy)
 }
 
-/// `text` as digits and one of `units`, which may be empty; `None` when it is something else or too great.
+/// Parses digits followed by one of `units`, which may be empty. Returns `None` for any other text and on overflow.
 fn number_with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let text = text.trim();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -344,7 +344,7 @@ const SIZE_UNITS: [(&str, u64); 10] = [
     ("TB", 1_000_000_000_000),
 ];
 
-/// In milliseconds; a number alone is seconds.
+/// Units in milliseconds. A number without a unit is in seconds.
 const TIME_UNITS: [(&str, u64); 7] = [
     ("", 1000),
     ("ms", 1),

@@ -6,9 +6,9 @@ use super::{At, Refusal, Setting, is_host_name, is_not};
 use crate::config::Tables;
 use crate::config::reader::Raw;
 
-/// Lookup tables, as `type:name`, in the order in which they are asked.
+/// Lookup tables as `type:name`, in the order in which they are searched.
 ///
-/// The reader notes each list that it reads, so that the tables of all parameters are opened.
+/// The reader records each list that it reads, so that the tables of all parameters are opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableList {
     pub(in crate::config) at: At,
@@ -18,7 +18,7 @@ pub struct TableList {
 }
 
 impl TableList {
-    /// Whether no table is named.
+    /// Returns whether the list names no table.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.names.is_empty()
@@ -71,19 +71,19 @@ impl Setting for CheckList {
     }
 }
 
-/// A list of domains, and of tables that have domains as keys. The first entry that matches decides; `!` in front of one
-/// excludes what it matches.
+/// List of domains, and of tables with domains as keys. The first match decides; `!` before an entry excludes what the entry
+/// matches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DomainList {
     entries: Vec<Entry>,
-    /// Those of the entries that are tables, in their order.
+    /// Entries that are tables, in their order.
     tables: TableList,
 }
 
 /// An entry of a list of domains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
-    /// As it was written.
+    /// Text of the entry in the configuration.
     text: String,
     is_excluded: bool,
     is_table: bool,
@@ -110,7 +110,7 @@ impl DomainList {
         Ok(Self { entries, tables: TableList { names, ..TableList::default() } })
     }
 
-    /// Refuses entries that are not domains, and unless `has_tables` also tables.
+    /// Refuses entries that are not domains, and tables unless `has_tables`.
     fn refuse_others(&self, has_tables: bool, remedy: &str) -> Result<(), Refusal> {
         let is_domain = |entry: &&Entry| {
             is_host_name(entry.name().trim_start_matches('.')) || has_tables && entry.is_table
@@ -123,7 +123,7 @@ impl DomainList {
         )
     }
 
-    /// The list for comparison, with its open tables.
+    /// Returns the list in the form that is compared, with its open tables.
     pub(in crate::config) fn domains(&self, subdomains: Subdomains, tables: &Tables) -> Domains {
         let mut domains = Domains::new(subdomains);
         let maps = tables.of(&self.tables);
@@ -138,7 +138,7 @@ impl DomainList {
         domains
     }
 
-    /// A note for each domain that begins with a dot where such an entry matches nothing.
+    /// Returns a note for each domain with a leading dot if such entries match nothing in this list.
     pub(in crate::config) fn dotted_domain_notes(&self, subdomains: Subdomains) -> Vec<String> {
         let text = match subdomains {
             Subdomains::OfDotted => return Vec::new(),

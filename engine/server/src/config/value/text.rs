@@ -1,9 +1,9 @@
-//! Parameters whose value is a text of a certain form.
+//! Parameters whose value is a text with a syntax of its own.
 
 use super::{Refusal, Setting, is_host_name};
 use crate::config::reader::Raw;
 
-/// A host's name.
+/// A host name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostName(pub String);
 
@@ -30,13 +30,13 @@ impl Setting for Characters {
     fn read(raw: &Raw) -> Result<Self, Refusal> {
         let text = String::read(raw)?;
         characters(&text).map(Self).ok_or_else(|| {
-            let reason = format!("{text:?} has a backslash that means nothing");
+            let reason = format!("{text:?} has an unknown escape sequence");
             Refusal::new(reason, "write \\\\0 for NUL, \\\\\\\\ for a backslash")
         })
     }
 }
 
-/// The bytes that a text means with the escapes of C; `None` if one means nothing.
+/// Decodes C escapes. Returns `None` for an unknown escape.
 fn characters(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let mut bytes = text.bytes().peekable();

@@ -5,7 +5,7 @@ use mailrace_core::cleanup::Classes;
 use super::{Refusal, Setting, is_not};
 use crate::config::reader::Raw;
 
-/// Which of the known `words` a list has.
+/// Returns which of the known `words` the list contains.
 fn words<const COUNT: usize>(raw: &Raw, words: [&str; COUNT]) -> Result<[bool; COUNT], Refusal> {
     let listed = Vec::<String>::read(raw)?;
     let unknown = listed.iter().map(String::as_str).filter(|word| !words.contains(word));
@@ -13,7 +13,7 @@ fn words<const COUNT: usize>(raw: &Raw, words: [&str; COUNT]) -> Result<[bool; C
     Ok(words.map(|word| listed.iter().any(|listed| listed == word)))
 }
 
-/// Which addresses are rewritten.
+/// Classes of addresses to rewrite.
 impl Setting for Classes {
     const KIND: &str = "words";
 
@@ -24,7 +24,7 @@ impl Setting for Classes {
     }
 }
 
-/// The tables that keep the extension of an address (`propagate_unmatched_extensions`).
+/// Kinds of tables whose results keep the extension of an address (`propagate_unmatched_extensions`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExtensionTables {
     /// Canonical tables.
@@ -43,10 +43,10 @@ impl Setting for ExtensionTables {
     }
 }
 
-/// The sources of mail that are searched for UTF-8 (`smtputf8_autodetect_classes`).
+/// Mail sources whose messages are scanned for UTF-8 (`smtputf8_autodetect_classes`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MailSources {
-    /// Mail that is submitted on this machine.
+    /// Locally submitted mail.
     pub sendmail: bool,
 }
 
@@ -60,12 +60,12 @@ impl Setting for MailSources {
     }
 }
 
-/// Clients whose header sections are completed (`local_header_rewrite_clients`).
+/// Clients whose header sections are rewritten (`local_header_rewrite_clients`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalClients {
     /// This machine.
     pub inet_interfaces: bool,
-    /// Those in `mynetworks`.
+    /// Clients in `mynetworks`.
     pub mynetworks: bool,
 }
 
@@ -81,7 +81,7 @@ impl Setting for LocalClients {
 /// Lists in which a domain matches its subdomains (`parent_domain_matches_subdomains`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubdomainLists {
-    /// `relay_domains`, the only one of them that exists here and has domains.
+    /// `relay_domains`, the only domain list of Mailrace that the parameter applies to.
     pub relay_domains: bool,
 }
 
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_words_that_are_not_known_are_named() {
+    fn all_unknown_words_are_named() {
         let read = |text: &str| Classes::read(&Raw::Text(text.to_owned()));
         assert_eq!(read("header_sender").unwrap(), Classes { header_sender: true, ..Classes::default() });
         assert_eq!(read("a").unwrap_err().reason, "\"a\" is not known");
