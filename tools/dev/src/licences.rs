@@ -98,9 +98,9 @@ pub fn list() -> Result<String, LicencesError> {
 fn text(metadata: &Metadata) -> Result<String, LicencesError> {
     let linked = reached(metadata, |kind| kind.is_none());
     let all = reached(metadata, |_| true);
-    let mut text = "# Licences\n\nMailrace is under MIT or Apache-2.0, as you like. It is made of these crates of others, \
-        each under its own licence; `deny.toml` says which licences may come in. This page is written by `mailrace-dev \
-        licences`.\n"
+    let mut text = "# Licences\n\nMailrace is licensed under MIT or Apache-2.0, at your option. It uses these third-party \
+        crates, each under its own licence; `deny.toml` lists the permitted licences. `mailrace-dev licences` generates \
+        this page.\n"
         .to_owned();
     let mut missing = Vec::new();
     for (title, wanted) in [

@@ -33,7 +33,7 @@ enum Chore {
     Sanitize,
     /// Run what needs no kernel under Miri, where a nightly toolchain has it
     Miri,
-    /// Write docs/licences.md: whose crates the programs are made of, and under which licences
+    /// Write docs/licences.md: the third-party crates of the programs and their licences
     Licences,
     /// A journalled ext4 on a loop device, for benchmarks where the machine's own file system has no journal
     JournalFs {
