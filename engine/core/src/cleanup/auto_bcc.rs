@@ -1,9 +1,9 @@
-//! The pass that adds recipients of copies: by the reverse-path, by each recipient, and always.
+//! Pass that adds recipients of blind copies: by reverse-path, by recipient, and for all mail.
 
 use super::Passes;
 use crate::lookup::{KeyForm, LookupError, Maps};
 
-/// Who gets a copy by a table; the extension of `address` is not kept.
+/// Looks up who receives a copy of mail for `address`. Drops the extension of `address`.
 pub(super) fn auto_bcc<'a>(
     surroundings: &Passes<'_, 'a>,
     maps: &'a Maps,

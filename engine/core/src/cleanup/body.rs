@@ -1,4 +1,4 @@
-//! The passes over the lines of a body.
+//! Passes over body lines.
 
 use super::checks::{Act, Subject};
 use super::field_kind::FieldKind;
@@ -11,24 +11,24 @@ use crate::message::header::find_crlf;
 use crate::message::mime::Place;
 use crate::smtp::reply;
 
-/// How far the body at hand has come.
+/// Progress within the current body.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Progress {
-    /// Octets of the segment, a line end counted as one.
+    /// Number of bytes of the segment, a line end counted as one.
     offset: usize,
-    /// The line at hand began in an earlier record.
+    /// The current line began in an earlier record.
     is_continued: bool,
 }
 
 impl Progress {
-    /// A body begins. `with_empty_line`: the line that ended the header section counts as its first.
+    /// Starts a body. `with_empty_line`: the line that ended the header section counts as its first line.
     pub(super) fn begin_segment(&mut self, with_empty_line: bool) {
         *self = Self { offset: usize::from(with_empty_line), is_continued: false };
     }
 }
 
 impl Checks {
-    /// Whether any table is there.
+    /// Returns whether there is any table.
     pub(super) const fn is_any(&self) -> bool {
         !(self.header.is_empty()
             && self.mime_header.is_empty()
@@ -36,7 +36,7 @@ impl Checks {
             && self.body.is_empty())
     }
 
-    /// The tables for a field; `None` if there are none.
+    /// Returns the tables for a field, or `None` if there are none.
     pub(super) fn of(&self, place: Place, kind: FieldKind) -> Option<&Maps> {
         let maps = match place {
             _ if kind.is_mime() => &self.mime_header,
@@ -49,7 +49,7 @@ impl Checks {
 }
 
 impl Cleanup {
-    /// Whether no pass has to see more of the body.
+    /// Returns whether no pass needs to see the rest of the body.
     pub(super) fn is_body_transparent(&self, settings: &Settings) -> bool {
         let is_checked = !self.decisions.is_settled;
         let looks_at_lines = is_checked
@@ -60,8 +60,8 @@ impl Cleanup {
         !(looks_at_lines || looks_for_parts)
     }
 
-    /// The passes over the lines of a body, from `at` on. False: the input is used up, or its last line is not whole.
-    /// True: something else than a line of a body comes, or nothing is left to do.
+    /// Runs the passes over body lines, starting at `at`. Returns false if the input is used up or its last line is
+    /// incomplete. Returns true if the next input is not a body line or no work is left.
     pub(super) fn body_lines<'a>(
         &mut self,
         surroundings: &mut Passes<'_, 'a>,
@@ -91,7 +91,7 @@ impl Cleanup {
         Ok(true)
     }
 
-    /// Whether a pass wants each line, and not only boundaries.
+    /// Returns whether a pass needs every line, not only boundaries.
     fn looks_at_lines(&self, settings: &Settings) -> bool {
         let limit = settings.checks.body_size_limit;
         let has_body_checks = !settings.checks.body.is_empty() && (limit == 0 || self.body.offset < limit);
@@ -103,13 +103,13 @@ impl Cleanup {
                 || settings.message_reject_characters.is_some())
     }
 
-    /// Keeps all before the next line that can be a boundary.
+    /// Keeps all input before the next line that can be a boundary.
     fn skip_to_boundary(&mut self, output: &mut Output<'_>, input: &[u8], at: &mut usize) {
         let rest = input.get(*at..).unwrap_or_default();
         if !self.body.is_continued && (rest.starts_with(b"--") || rest == b"-") {
             return;
         }
-        // A line end at the end of the input stays: what follows it may be a boundary.
+        // Leave a line end at the end of the input unconsumed: a boundary may follow it.
         let end = match memchr::memmem::find(rest, b"\r\n--") {
             Some(found) => found + 2,
             None => match memchr::memrchr(b'\n', rest) {
@@ -174,17 +174,17 @@ impl Cleanup {
     }
 }
 
-/// A line, or a piece of one that is longer than lines may be.
+/// A line, or a piece of a line that exceeds the line length limit.
 #[derive(Clone, Copy)]
 struct Record<'a> {
     text: &'a [u8],
-    /// Octets with the line end.
+    /// Size in bytes, including the line end.
     size: usize,
-    /// The line ends here.
+    /// This record ends the line.
     is_end: bool,
 }
 
-/// The record at the front of `input`; `None` if it is not whole yet.
+/// Returns the record at the start of `input`, or `None` if it is incomplete.
 fn next_record(input: &[u8], size_max: usize, is_whole: bool) -> Option<Record<'_>> {
     let front = input.get(..(size_max + 1).min(input.len()))?;
     if let Some(end) = find_crlf(front) {

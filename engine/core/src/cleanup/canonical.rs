@@ -1,4 +1,4 @@
-//! The passes that rewrite one address to one: canonical tables, and hiding hosts (`masquerade_domains`).
+//! Passes that rewrite one address to one address: canonical tables and masquerading (`masquerade_domains`).
 
 use bumpalo::collections::Vec as ArenaVec;
 
@@ -7,10 +7,10 @@ use super::settings::{Canonical, Classes, Masquerade};
 use crate::address::{Rewriting, is_complete, quoted, respelled, rewrite, unquoted};
 use crate::lookup::{AddressLookup, Extension, LookupError};
 
-/// How often a canonical table is asked about its own answer.
+/// Maximum number of times that a canonical table is searched for its own result.
 const CANONICAL_ROUNDS_MAX: usize = 10;
 
-/// Where the address at hand stands.
+/// Where an address occurs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AddressClass {
     EnvelopeSender,
@@ -30,7 +30,7 @@ impl Classes {
     }
 }
 
-/// `address` (external form) after all tables that rewrite one address to one. The same slice if nothing changes.
+/// Applies the canonical tables and masquerading to `address` (external form). Returns the same slice if nothing changes.
 pub(super) fn map_address<'a>(
     surroundings: &Passes<'_, 'a>,
     class: AddressClass,
@@ -41,7 +41,7 @@ pub(super) fn map_address<'a>(
         AddressClass::EnvelopeSender | AddressClass::HeaderSender => &settings.sender_canonical,
         AddressClass::EnvelopeRecipient | AddressClass::HeaderRecipient => &settings.recipient_canonical,
     };
-    // In a field each step begins with what the last one left, read as text of a field.
+    // In a header field, each step parses the result of the previous one as field text.
     let is_of_field = matches!(class, AddressClass::HeaderSender | AddressClass::HeaderRecipient);
     let spelled =
         |address: &'a [u8]| if is_of_field { respelled(surroundings.arena, address) } else { address };
@@ -57,7 +57,7 @@ pub(super) fn map_address<'a>(
     Ok(address)
 }
 
-/// An envelope's address (internal form): completed, then mapped.
+/// Completes and then maps an envelope address (internal form).
 pub(super) fn envelope_address<'a>(
     surroundings: &Passes<'_, 'a>,
     class: AddressClass,
@@ -65,7 +65,7 @@ pub(super) fn envelope_address<'a>(
 ) -> Result<&'a [u8], LookupError> {
     let arena = surroundings.arena;
     let completed = if is_complete(address) {
-        // The usual one: neither rules nor quotes change it.
+        // The common case: neither rules nor quoting change the address.
         address
     } else {
         quoted(arena, complete(surroundings, address))
@@ -73,7 +73,7 @@ pub(super) fn envelope_address<'a>(
     Ok(unquoted(arena, map_address(surroundings, class, completed)?))
 }
 
-/// An address of an envelope or a check (internal form), completed as ours.
+/// Completes an address from an envelope or a check (internal form) with our own domain.
 pub(super) fn complete<'a>(surroundings: &Passes<'_, 'a>, address: &'a [u8]) -> &'a [u8] {
     if address.is_empty() || is_complete(address) {
         return address;
@@ -84,7 +84,7 @@ pub(super) fn complete<'a>(surroundings: &Passes<'_, 'a>, address: &'a [u8]) -> 
 }
 
 impl<'a> Passes<'_, 'a> {
-    /// What lookups of addresses need.
+    /// Returns what address lookups need.
     pub(super) fn lookup(&self) -> AddressLookup<'_, 'a> {
         AddressLookup {
             arena: self.arena,
@@ -96,7 +96,8 @@ impl<'a> Passes<'_, 'a> {
     }
 }
 
-/// Asks for the answer again until there is none, or it is the question. One without end is no error: it stops.
+/// Searches the tables for each result again, until there is none or it equals its key. Stops without an error after
+/// [`CANONICAL_ROUNDS_MAX`] rounds.
 fn canonical<'a>(
     surroundings: &Passes<'_, 'a>,
     canonical: &'a Canonical,
@@ -122,7 +123,7 @@ fn canonical<'a>(
     Ok(address)
 }
 
-/// `user@host.domain` as `user@domain`, if the domain is one that hides its hosts.
+/// Rewrites `user@host.domain` to `user@domain` if the domain is masqueraded.
 fn masquerade<'a>(surroundings: &Passes<'_, 'a>, masquerade: &Masquerade, address: &'a [u8]) -> &'a [u8] {
     let Some(at) = memchr::memrchr(b'@', address) else { return address };
     let (local, domain) = address.split_at_checked(at).unwrap_or_default();

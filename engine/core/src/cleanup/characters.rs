@@ -1,4 +1,4 @@
-//! The passes that take octets out of content, or refuse it for them.
+//! Passes that remove bytes from content, or refuse content that contains them.
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
@@ -8,8 +8,8 @@ use super::rejection::{Halt, Rejection};
 use super::settings::Settings;
 use crate::smtp::reply;
 
-/// `input` without the octets that are taken out (`message_strip_characters`); line ends stay. Before the passes, and
-/// in as many parts as one likes.
+/// Removes the bytes of `message_strip_characters` from `input`, but no line ends. Runs before the other passes; the content
+/// may be split anywhere.
 #[must_use]
 pub fn strip_characters<'a>(arena: &'a Bump, settings: &Settings, input: &'a [u8]) -> &'a [u8] {
     let Some(set) = &settings.message_strip_characters else { return input };
@@ -25,7 +25,7 @@ const fn is_line_octet(octet: &u8) -> bool {
 }
 
 impl Cleanup {
-    /// The pass that refuses octets (`message_reject_characters`).
+    /// Refuses content with bytes of `message_reject_characters`.
     pub(super) fn refuse_characters(&self, settings: &Settings, text: &[u8]) -> Result<(), Halt> {
         match &settings.message_reject_characters {
             Some(refused)
@@ -37,7 +37,7 @@ impl Cleanup {
         }
     }
 
-    /// The same for each line of a field.
+    /// Does the same for each line of a field.
     pub(super) fn refuse_characters_of_lines(&self, settings: &Settings, field: &[u8]) -> Result<(), Halt> {
         if settings.message_reject_characters.is_none() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! The passes that look for content that is not wanted, and what is done then (Postfix's header_checks(5)).
+//! Passes that check content against tables, and the actions of those tables (Postfix's header_checks(5)).
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -10,24 +10,24 @@ use super::{Cleanup, Notice, Passes};
 use crate::lookup::Maps;
 use crate::message::header::field_name;
 
-/// What checks decided about the message as a whole.
+/// Decisions of checks about the whole message.
 #[derive(Clone, Debug, Default)]
 pub struct Decisions {
-    /// HOLD: it waits until it is released.
+    /// HOLD: the message stays in the queue until it is released.
     pub is_held: bool,
-    /// DISCARD: it is taken and dropped.
+    /// DISCARD: the message is accepted and dropped.
     pub is_discarded: bool,
     /// FILTER: `transport:destination`.
     pub content_filter: Option<Vec<u8>>,
-    /// REDIRECT: everything goes to this address.
+    /// REDIRECT: replaces all recipients.
     pub redirect: Option<Vec<u8>>,
-    /// BCC: these get it too.
+    /// BCC: additional recipients.
     pub copies: Vec<Vec<u8>>,
-    /// Nothing else of it is looked at.
+    /// The rest of the message is not checked.
     pub(super) is_settled: bool,
 }
 
-/// What becomes of a field or a line.
+/// Action on a field or line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Act<'a> {
     Keep,
@@ -36,7 +36,7 @@ pub(super) enum Act<'a> {
     Prepend(&'a [u8]),
 }
 
-/// What a check looks at.
+/// Subject of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
     Header,
@@ -53,7 +53,7 @@ impl Subject {
 }
 
 impl Cleanup {
-    /// Looks up a field or line and does what its entry says.
+    /// Looks up a field or line and applies the action of its entry.
     pub(super) fn check<'a>(
         &mut self,
         surroundings: &mut Passes<'_, 'a>,
@@ -147,12 +147,12 @@ impl Cleanup {
     }
 }
 
-/// Whether `act` does something with an entry.
+/// Checks that `act` knows the action of a table entry.
 ///
-/// `action`: a value of a table such as `header_checks`.
+/// `action` is a value of a table such as `header_checks`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Returns why the action is invalid.
 pub fn check_action(action: &[u8]) -> Result<(), String> {
     let (word, argument) = split_action(action);
     let mut memory = [0; 8];
@@ -176,17 +176,17 @@ pub fn check_action(action: &[u8]) -> Result<(), String> {
     Err(format!("{} has no {missing}", String::from_utf8_lossy(word)))
 }
 
-/// Bytes of an unknown action that are shown.
+/// Maximum number of bytes of an unknown action that messages show.
 const WORD_SHOWN_MAX: usize = 40;
 
-/// The word and the argument of an action.
+/// Splits an action into its word and its argument.
 fn split_action(action: &[u8]) -> (&[u8], &[u8]) {
     let size = action.iter().position(|octet| matches!(octet, b' ' | b'\t')).unwrap_or(action.len());
     let (word, argument) = action.split_at_checked(size).unwrap_or((action, b""));
     (word, argument.trim_ascii_start())
 }
 
-/// A word in upper case; none of ours is longer than `memory`.
+/// Returns a word in upper case, cut at the size of `memory`, which holds all known words.
 fn upper<'m>(word: &[u8], memory: &'m mut [u8; 8]) -> &'m [u8] {
     let Some(place) = memory.get_mut(..word.len()) else { return b"" };
     place.copy_from_slice(word);
@@ -194,7 +194,7 @@ fn upper<'m>(word: &[u8], memory: &'m mut [u8; 8]) -> &'m [u8] {
     place
 }
 
-/// The text of a refusal, with an enhanced status code in front.
+/// Returns the text of a refusal with an enhanced status code.
 fn with_status(argument: &[u8]) -> Vec<u8> {
     let default: &[u8] = b"5.7.1 ";
     if argument.is_empty() {
@@ -202,13 +202,13 @@ fn with_status(argument: &[u8]) -> Vec<u8> {
     }
     match status_size(argument) {
         Some(_) if argument.starts_with(b"4") || argument.starts_with(b"5") => argument.to_owned(),
-        // A refusal cannot be a success.
+        // A refusal cannot have the class of success.
         Some(_) => [b"4", argument.get(1..).unwrap_or_default()].concat(),
         None => [default, argument].concat(),
     }
 }
 
-/// The text of a refusal whose entry says a reply code: its class is that of the code.
+/// Returns the text of a refusal whose entry has a reply code, which determines the class of the enhanced status code.
 fn with_class(code: &[u8], argument: &[u8]) -> Vec<u8> {
     let class = code.get(..1).unwrap_or_default();
     match status_size(argument) {
@@ -218,7 +218,7 @@ fn with_class(code: &[u8], argument: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Octets of the enhanced status code in front of a text (RFC 3463 §2).
+/// Returns the size in bytes of the enhanced status code at the start of a text (RFC 3463 §2).
 fn status_size(text: &[u8]) -> Option<usize> {
     let end = text.iter().position(|octet| matches!(octet, b' ' | b'\t')).unwrap_or(text.len());
     let status = text.get(..end)?;

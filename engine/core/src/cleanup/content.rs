@@ -1,4 +1,4 @@
-//! The way through the content: finds what comes next, and hands it to the passes over it.
+//! Walks through the content: finds the next item and runs the passes for it.
 
 use super::field::OneField;
 use super::field_text::{cut_place, rest_of_cut_field};
@@ -10,38 +10,38 @@ use super::{Cleanup, Part, Passes};
 use crate::message::header::{Field, Item, field_name, next_item};
 use crate::message::mime::Place;
 
-/// What comes next.
+/// Position in the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Nothing was cleaned.
+    /// Nothing has been cleaned yet.
     Start,
-    /// Before the first field: lines of a mailbox file may stand here.
+    /// Before the first field, where mailbox lines (`From `) may occur.
     Top,
     /// Between fields of a header section, or lines of a body.
     Lines,
-    /// Inside a field of which the rest is cut off.
+    /// Inside a field whose rest is cut off.
     Cut,
-    /// Nothing more is done.
+    /// The rest of the content passes through.
     Done,
 }
 
-/// The content at hand, and how far its passes have come.
+/// Content of the current call, and the progress of the passes.
 struct Walk<'a> {
     input: &'a [u8],
-    /// Nothing follows the input.
+    /// The input ends the content.
     is_whole: bool,
     /// Number of input bytes consumed.
     at: usize,
     output: Output<'a>,
 }
 
-/// Whether there is more to do with the input.
+/// Whether to continue with the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Go {
     On,
     /// No complete field or line is left.
     Stop,
-    /// The rest of the content goes as it is.
+    /// The rest of the content passes through unchanged.
     Done,
 }
 
@@ -60,7 +60,7 @@ impl Cleanup {
     ) -> Result<Part<'a>, Halt> {
         let mut result = self.advance(surroundings, input, is_whole);
         if let Err(Halt::Rejected(_)) = result {
-            // What is wrong with the envelope is said first.
+            // Errors of the envelope take precedence.
             match self.envelope_passes(surroundings) {
                 Err(Halt::Rejected(Rejection::NoRecipients)) | Ok(_) => {}
                 Err(halt) => result = Err(halt),
@@ -98,7 +98,7 @@ impl Cleanup {
         }
     }
 
-    /// The trace field comes before everything else, and what continues it.
+    /// Writes the trace field and its continuation lines before everything else.
     fn start<'a>(&mut self, surroundings: &mut Passes<'_, 'a>, walk: &mut Walk<'a>) -> Result<Go, Halt> {
         let settings = surroundings.settings;
         let is_raw = surroundings.envelope.has_raw_start;
@@ -132,7 +132,7 @@ impl Cleanup {
         let limit = surroundings.settings.header_size_limit;
         let rest = walk.rest();
         match mailbox_line(rest, walk.is_whole) {
-            // A longer one is not taken for one, however it arrives.
+            // A longer line is not treated as a mailbox line, however the input is split.
             MailboxLine::Whole(size) if size <= limit => {
                 let line = rest.get(..size).unwrap_or_default();
                 self.mailbox_field(surroundings, &mut walk.output, line)?;
@@ -140,7 +140,7 @@ impl Cleanup {
                 Ok(Go::On)
             }
             MailboxLine::Incomplete if rest.len() <= limit => Ok(Go::Stop),
-            // The first field ends it.
+            // The first field ends the mailbox lines.
             MailboxLine::Whole(_) | MailboxLine::Incomplete | MailboxLine::No => {
                 self.header_item(surroundings, walk)
             }
@@ -157,7 +157,7 @@ impl Cleanup {
         Ok(if is_over { Go::On } else { Go::Stop })
     }
 
-    /// A field, the end of the header section, or its end without an empty line.
+    /// Handles a field, or the end of the header section with or without an empty line.
     fn header_item<'a>(
         &mut self,
         surroundings: &mut Passes<'_, 'a>,
@@ -183,7 +183,7 @@ impl Cleanup {
                 let is_primary = self.structure.place() == Place::Primary;
                 self.end_passes(surroundings, &mut walk.output, false)?;
                 if is_primary {
-                    // The body begins without an empty line.
+                    // The body begins without an empty line, so add one.
                     walk.output.write(b"\r\n");
                 }
                 self.body.begin_segment(false);
@@ -193,14 +193,14 @@ impl Cleanup {
         Ok(Go::On)
     }
 
-    /// A field that is not whole waits for more input. Of one without end the front goes out, and the rest is skipped.
+    /// Waits for more input if a field is incomplete. Writes the front of an endless field and skips its rest.
     fn endless_field<'a>(
         &mut self,
         surroundings: &mut Passes<'_, 'a>,
         walk: &mut Walk<'a>,
     ) -> Result<Go, Halt> {
         let rest = walk.rest();
-        // A CR at the end may be half of a line end.
+        // A CR at the end of the input may be the first half of a line end.
         let seen = rest.strip_suffix(b"\r").unwrap_or(rest);
         let size_max = surroundings.settings.cut_field_size();
         let (Some(_), Some((name_size, colon))) = (cut_place(seen, size_max), field_name(rest)) else {
@@ -216,7 +216,7 @@ impl Cleanup {
     }
 }
 
-/// [`next_item`], but a field's colon has to be within `name_size_max` octets.
+/// Like [`next_item`], but the colon of a field must be within the first `name_size_max` bytes.
 #[inline(always)]
 fn next_item_with(input: &[u8], is_whole: bool, name_size_max: usize) -> Item<'_> {
     match next_item(input, is_whole) {

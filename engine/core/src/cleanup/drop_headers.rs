@@ -1,25 +1,25 @@
-//! The pass that leaves out fields that must not enter the queue (`message_drop_headers`).
+//! Pass that removes the fields of `message_drop_headers`.
 
 use alloc::vec::Vec;
 
 use super::field::OneField;
 use super::settings::Settings;
 
-/// Whether the field is left out.
+/// Returns whether to remove the field.
 pub(super) fn is_dropped(settings: &Settings, field: &OneField<'_, '_>) -> bool {
     settings.message_drop_headers.has(field.name())
 }
 
-/// A set of names of fields, in any case.
+/// Set of field names, compared without regard to case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldNames {
     names: Vec<Vec<u8>>,
-    /// A bit for each size that a name has, modulo 64: it rules most fields out.
+    /// One bit per name length, modulo 64; rules out most fields.
     sizes: u64,
 }
 
 impl FieldNames {
-    /// Whether it is in it.
+    /// Returns whether the set contains `name`.
     #[must_use]
     pub fn has(&self, name: &[u8]) -> bool {
         self.sizes & size_bit(name) != 0 && self.names.iter().any(|known| name.eq_ignore_ascii_case(known))
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_fields_match_in_any_case() {
+    fn field_names_match_in_any_case() {
         let long = "x".repeat(66);
         let names: FieldNames = ["Bcc", "return-path", &long].into_iter().collect();
         for (name, is_in) in

@@ -1,4 +1,4 @@
-//! The passes that find out whether content is beyond ASCII: by what it says (`detect_8bit_encoding_header`), and by its
+//! Passes that detect non-ASCII content: by its declared encoding (`detect_8bit_encoding_header`), and by UTF-8 in header
 //! fields (`smtputf8_autodetect_classes`).
 
 use super::field::OneField;
@@ -6,11 +6,11 @@ use super::field_kind::FieldKind;
 use super::{Cleanup, Passes};
 use crate::envelope::Protocol;
 
-/// Octets of `Content-Transfer-Encoding:`.
+/// Size of `Content-Transfer-Encoding:`, in bytes.
 const NAME_SIZE: usize = 26;
 
 impl Cleanup {
-    /// Notes what a field says about the octets of the body.
+    /// Records whether a field declares an 8-bit body.
     pub(super) fn detect_8bit<'a>(&mut self, surroundings: &Passes<'_, 'a>, field: &OneField<'_, 'a>) {
         let settings = surroundings.settings;
         if !settings.mime.detects_8bit || field.kind != FieldKind::ContentTransferEncoding {
@@ -23,7 +23,7 @@ impl Cleanup {
             encoding.eq_ignore_ascii_case(b"8bit") || encoding.eq_ignore_ascii_case(b"binary");
     }
 
-    /// Notes whether a field has UTF-8.
+    /// Records whether a field contains UTF-8.
     pub(super) fn detect_utf8(&mut self, surroundings: &Passes<'_, '_>, field: &OneField<'_, '_>) {
         if !self.is_utf8 && detects_utf8(surroundings) {
             let text = field.raw();
@@ -32,7 +32,7 @@ impl Cleanup {
     }
 }
 
-/// Whether UTF-8 makes this message one for SMTPUTF8 (`smtputf8_autodetect_classes`: sendmail).
+/// Returns whether UTF-8 in this message makes it require SMTPUTF8 (`smtputf8_autodetect_classes`: sendmail).
 pub(super) fn detects_utf8(surroundings: &Passes<'_, '_>) -> bool {
     surroundings.settings.detects_smtputf8 && surroundings.origin.protocol == Protocol::Local
 }

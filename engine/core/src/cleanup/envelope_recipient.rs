@@ -1,5 +1,4 @@
-//! The pass over the recipients: each is completed and mapped, and goes through the passes for aliases, duplicates and
-//! copies.
+//! Pass over the recipients: completes and maps each, then runs the passes for aliases, duplicates and copies.
 
 use bumpalo::collections::Vec as ArenaVec;
 
@@ -11,9 +10,9 @@ use super::rejection::Halt;
 use super::virtual_alias;
 use crate::envelope::{Notify, QueuedRecipient};
 
-/// The recipients after all passes, copies included.
+/// Returns the recipients after all passes, including those of copies.
 ///
-/// `added`: addresses that checks added (BCC).
+/// `added` are the addresses that checks added (BCC).
 pub(super) fn envelope_recipients<'a>(
     surroundings: &Passes<'_, 'a>,
     progress: &mut virtual_alias::Progress,
@@ -35,7 +34,7 @@ pub(super) fn envelope_recipients<'a>(
     });
     for recipient in given {
         match all.add_given(recipient) {
-            // The questions about the others are asked meanwhile.
+            // Meanwhile start the lookups for the other recipients.
             Err(Halt::Pending(ticket)) => unanswered = unanswered.or(Some(ticket)),
             result => result?,
         }
@@ -52,7 +51,7 @@ pub(super) fn envelope_recipients<'a>(
     Ok(all.distinct.into_all())
 }
 
-/// The recipients so far.
+/// Recipients so far.
 struct Recipients<'c, 's, 'a> {
     surroundings: &'c Passes<'s, 'a>,
     progress: &'c mut virtual_alias::Progress,
@@ -69,7 +68,7 @@ impl<'c, 's, 'a> Recipients<'c, 's, 'a> {
         Self { surroundings, progress, distinct }
     }
 
-    /// Adds a recipient of the envelope, and who gets a copy because of it.
+    /// Adds a recipient of the envelope, and the recipients of copies that it causes.
     fn add_given(&mut self, recipient: QueuedRecipient<'a>) -> Result<(), Halt> {
         let class = AddressClass::EnvelopeRecipient;
         let address = envelope_address(self.surroundings, class, recipient.address)?;
@@ -95,7 +94,7 @@ impl<'c, 's, 'a> Recipients<'c, 's, 'a> {
         Ok(())
     }
 
-    /// Adds the recipient of a copy, about which nothing is reported.
+    /// Adds the recipient of a copy, for whom no delivery status is reported.
     fn add_copy(&mut self, given: &'a [u8]) -> Result<(), Halt> {
         let address = envelope_address(self.surroundings, AddressClass::EnvelopeRecipient, given)?;
         self.add(QueuedRecipient { address, original: address, notify: Notify::NEVER, dsn_original: None })

@@ -1,10 +1,10 @@
-//! The pass over the reverse-path.
+//! Pass over the reverse-path.
 
 use super::Passes;
 use super::canonical::{AddressClass, complete, envelope_address};
 use crate::lookup::LookupError;
 
-/// The reverse-path (internal form) after rewriting. This system's own reports have none.
+/// Returns the rewritten reverse-path (internal form). This system's own reports have the null reverse-path.
 pub(super) fn envelope_sender<'a>(surroundings: &Passes<'_, 'a>) -> Result<&'a [u8], LookupError> {
     let mut given = surroundings.envelope.sender.as_slice();
     let completed = complete(surroundings, given);
@@ -14,7 +14,7 @@ pub(super) fn envelope_sender<'a>(surroundings: &Passes<'_, 'a>) -> Result<&'a [
     if is_daemon {
         given = b"";
     }
-    // Tables are asked about the null reverse-path too.
+    // Tables are searched for the null reverse-path too.
     envelope_address(surroundings, AddressClass::EnvelopeSender, given)
 }
 

@@ -1,4 +1,4 @@
-//! One field on its way through the passes.
+//! A header field on its way through the passes.
 
 use bumpalo::Bump;
 
@@ -9,16 +9,16 @@ use super::output::Output;
 use crate::message::header::{Field, field_name};
 use crate::message::mime::Place;
 
-/// A field of the input, and what a check has replaced it with.
+/// A field of the input, and its replacement by a check.
 pub(super) struct OneField<'f, 'a> {
     pub(super) given: &'f Field<'a>,
-    /// Where it begins in the input.
+    /// Offset in the input.
     at: usize,
-    /// The section that it is in.
+    /// Header section that contains it.
     pub(super) place: Place,
-    /// What it is now.
+    /// Current kind.
     pub(super) kind: FieldKind,
-    /// Its text, and octets of its name.
+    /// Replacement text, and the size of its name in bytes.
     replaced: Option<(&'a [u8], usize)>,
 }
 
@@ -27,19 +27,19 @@ impl<'f, 'a> OneField<'f, 'a> {
         Self { given, at, place, kind: FieldKind::of(given.name()), replaced: None }
     }
 
-    /// From now on its text is this.
+    /// Replaces the text of the field.
     pub(super) fn replace(&mut self, text: &'a [u8]) {
         let name_size = field_name(text).map_or(0, |(name_size, _)| name_size);
         self.kind = FieldKind::of(text.get(..name_size).unwrap_or_default());
         self.replaced = Some((text, name_size));
     }
 
-    /// Whether it is one of the message itself, and not of MIME.
+    /// Returns whether the field belongs to the message header section and is not a MIME field.
     pub(super) fn is_of_message(&self) -> bool {
         self.place == Place::Primary && !self.kind.is_mime()
     }
 
-    /// The field as one text.
+    /// Returns the field as one text.
     pub(super) fn text(&self, arena: &'a Bump, settings: &Settings) -> &'a [u8] {
         match self.replaced {
             Some((text, _)) => text,
@@ -47,7 +47,7 @@ impl<'f, 'a> OneField<'f, 'a> {
         }
     }
 
-    /// The field as it came or was replaced.
+    /// Returns the field as received or replaced.
     pub(super) fn raw(&self) -> &'a [u8] {
         self.replaced.map_or(self.given.raw, |(text, _)| text)
     }
@@ -59,12 +59,12 @@ impl<'f, 'a> OneField<'f, 'a> {
         }
     }
 
-    /// Writes the field as the passes left it.
+    /// Writes the field after all passes.
     pub(super) fn emit(&self, arena: &'a Bump, settings: &Settings, output: &mut Output<'a>) {
         let size_max = settings.header_size_limit;
         match self.replaced {
             Some((text, _)) => output.write(emitted(arena, text, size_max)),
-            // Where it is cut depends on what is left of it.
+            // The place where the field is cut depends on what remains of it.
             None if self.given.colon != self.given.name_size || self.given.has_nul => {
                 output.write(emitted(arena, self.text(arena, settings), size_max));
             }
@@ -73,7 +73,7 @@ impl<'f, 'a> OneField<'f, 'a> {
     }
 }
 
-/// A field that nothing changed.
+/// Keeps a field that no pass changed.
 fn keep_field(output: &mut Output<'_>, field: &Field<'_>, at: usize, size_max: usize) {
     let end = cut_place(field.raw, size_max).unwrap_or(field.raw.len());
     output.keep(at, at + end);

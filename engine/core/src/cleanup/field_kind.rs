@@ -1,6 +1,6 @@
-//! The fields that the passes know, and what each is to them.
+//! Header fields that the passes know, and their properties.
 
-/// A field that some pass looks at.
+/// A field that some pass examines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum FieldKind {
@@ -29,23 +29,23 @@ pub(super) enum FieldKind {
     ReturnReceiptTo,
     Sender,
     To,
-    /// Another field of MIME: Content-Description and the like.
+    /// Another MIME field, such as Content-Description.
     OtherMime,
     Other,
 }
 
-/// Makes a letter small, and leaves a hyphen as it is.
+/// Bit that makes a letter lower-case and leaves a hyphen unchanged.
 const CASE: u8 = 0x20;
 
-/// Whether `name` is `small`, which has small letters and hyphens only, in any case. A name has no control characters:
-/// no other octet of one becomes a letter or a hyphen.
+/// Returns whether `name` equals `small` without regard to case. `small` has only lower-case letters and hyphens. Names
+/// contain no control characters, so no other byte becomes a letter or a hyphen.
 fn is<const SIZE: usize>(name: &[u8], small: &[u8; SIZE]) -> bool {
     let Some(name) = name.first_chunk::<SIZE>().filter(|_| name.len() == SIZE) else { return false };
-    // All octets, whatever the first says: that is a few instructions for all at once.
+    // Compare all bytes without an early exit, which takes a few vector instructions.
     name.iter().zip(small).fold(0, |others, (octet, letter)| others | ((octet | CASE) ^ letter)) == 0
 }
 
-/// Whose addresses a field has.
+/// Party whose addresses a field contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Party {
     Sender,
@@ -53,10 +53,10 @@ pub(super) enum Party {
 }
 
 impl FieldKind {
-    /// The kind of the field with this name, in any case.
+    /// Returns the kind of the field with this name, without regard to case.
     pub(super) fn of(name: &[u8]) -> Self {
         let (Some(first), Some(last)) = (name.first(), name.last()) else { return Self::Other };
-        // Size, first and last letter leave one candidate, two at most.
+        // Length, first and last letter leave at most two candidates.
         let (kind, is_it) = match (name.len(), first | CASE, last | CASE) {
             (2, b't', _) => (Self::To, is(name, b"to")),
             (2, ..) => (Self::Cc, is(name, b"cc")),
@@ -94,7 +94,7 @@ impl FieldKind {
         if is_it { kind } else { Self::Other }
     }
 
-    /// Whose addresses it has, if any; as Postfix sees it.
+    /// Returns the party whose addresses the field contains, if any, as in Postfix.
     pub(super) const fn party(self) -> Option<Party> {
         match self {
             Self::DispositionNotificationTo
@@ -119,13 +119,13 @@ impl FieldKind {
         }
     }
 
-    /// Whether it describes the content (RFC 2045): no pass changes such a field.
+    /// Returns whether the field describes the content (RFC 2045). No pass changes such a field.
     pub(super) const fn is_mime(self) -> bool {
         matches!(self, Self::ContentTransferEncoding | Self::ContentType | Self::OtherMime)
     }
 }
 
-/// The kinds that a header section had, dropped fields included.
+/// Kinds of fields in a header section, including dropped fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen(u32);
 
@@ -142,7 +142,7 @@ impl Seen {
         self.0 & (1 << kind as u8) != 0
     }
 
-    /// Whether any Resent field was there.
+    /// Returns whether any Resent field has occurred.
     pub(super) fn is_resent(self) -> bool {
         use FieldKind as Kind;
         let kinds = [
@@ -208,7 +208,7 @@ mod tests {
         ] {
             assert_eq!(FieldKind::of(name.as_bytes()), kind, "{name}");
             assert_eq!(FieldKind::of(name.to_ascii_uppercase().as_bytes()), kind, "{name}");
-            // One octet is another, or missing, or too many.
+            // One byte is changed, missing or extra.
             for place in 0..name.len() {
                 let mut other = name.as_bytes().to_vec();
                 other[place] = b'1';
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn resent_is_told_from_the_rest() {
+    fn resent_fields_are_recognised() {
         let mut seen = Seen::default();
         seen.note(FieldKind::From);
         assert!(!seen.is_resent());

@@ -1,16 +1,15 @@
-//! Owns the text of one field: as tables see it, where it is cut, and how a new one is written.
+//! Text of a field: the form that tables see, truncation, and the form of new fields.
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 
 use crate::message::header::{Field, find_crlf};
 
-/// Columns that addresses of one line fill at most, where more than one stands in it.
+/// Maximum width of a line with more than one address.
 const FOLD_COLUMN: usize = 70;
 
-/// The field as one text: name and colon without blanks between them, a line feed for each line end but the last, and
-/// of each line (or `line_size_max` octets of it) only what is before a NUL. Lines that begin behind `size_max` are
-/// left out.
+/// Returns the field as one text: no spaces between name and colon, a line feed for each line end but the last, and each
+/// line (or `line_size_max` bytes of it) cut at a NUL. Omits lines that begin after `size_max`.
 pub(super) fn logical<'a>(
     arena: &'a Bump,
     field: &Field<'a>,
@@ -54,7 +53,7 @@ pub(super) fn logical<'a>(
     }
 }
 
-/// `text` with a line feed for each line end.
+/// Replaces each line end in `text` by a line feed.
 fn with_line_feeds<'a>(arena: &'a Bump, text: &'a [u8]) -> &'a [u8] {
     let mut out = ArenaVec::with_capacity_in(text.len(), arena);
     let mut rest = text;
@@ -68,13 +67,13 @@ fn with_line_feeds<'a>(arena: &'a Bump, text: &'a [u8]) -> &'a [u8] {
     out.into_bump_slice()
 }
 
-/// A line in pieces of `size_max` octets; one piece if it is empty.
+/// Splits a line into pieces of `size_max` bytes; an empty line is one piece.
 fn records(line: &[u8], size_max: usize) -> impl Iterator<Item = &[u8]> {
     let empty = line.is_empty().then_some(line);
     empty.into_iter().chain(line.chunks(size_max.max(1)))
 }
 
-/// Joins lines with blanks where they fit into one line together.
+/// Joins lines with spaces where they fit into one line.
 pub(super) fn fold(text: &mut [u8]) {
     let mut line_start = 0;
     let mut at = 0;
@@ -94,8 +93,8 @@ pub(super) fn fold(text: &mut [u8]) {
     }
 }
 
-/// The field as it goes into the queue: lines end with CRLF, further ones begin with a blank or get a TAB, and it is
-/// cut like any other.
+/// Returns the field as stored in the queue: lines end with CRLF, continuation lines begin with white space or get a TAB,
+/// and the field is truncated like any other.
 pub(super) fn emitted<'a>(arena: &'a Bump, text: &[u8], size_max: usize) -> &'a [u8] {
     let mut out = ArenaVec::with_capacity_in(text.len() + text.len() / 32 + 8, arena);
     let mut start = 0;
@@ -118,13 +117,13 @@ pub(super) fn emitted<'a>(arena: &'a Bump, text: &[u8], size_max: usize) -> &'a 
     out.into_bump_slice()
 }
 
-/// Where a field is cut, as in Postfix: at `limit` octets with each line end counted as one, or at a line end in the
-/// last tenth before that. `None`: the field is not cut.
+/// Returns where a field is truncated, as in Postfix: at `limit` bytes with each line end counted as one, or at a line end
+/// in the last tenth before that. `None`: the field is not truncated.
 pub(super) fn cut_place(raw: &[u8], limit: usize) -> Option<usize> {
     if raw.len() <= limit {
         return None;
     }
-    // In octets of `raw`, and with line ends as one octet.
+    // `start` counts bytes of `raw`; `counted` counts each line end as one byte.
     let (mut start, mut counted) = (0, 0);
     let mut line_end = 0;
     loop {
@@ -145,7 +144,7 @@ pub(super) fn cut_place(raw: &[u8], limit: usize) -> Option<usize> {
     }
 }
 
-/// How much of a cut field's rest is at the front of the input.
+/// Bytes at the start of the input that belong to the rest of a truncated field.
 pub(super) struct Skipped {
     pub(super) octets: usize,
     pub(super) is_over: bool,
@@ -156,7 +155,7 @@ pub(super) fn rest_of_cut_field(input: &[u8], is_whole: bool) -> Skipped {
     loop {
         let rest = input.get(at..).unwrap_or_default();
         let Some(line_end) = find_crlf(rest) else {
-            // A CR at the end may be half of a line end: it stays.
+            // Leave a CR at the end unconsumed: it may be the first half of a line end.
             let kept = usize::from(rest.last() == Some(&b'\r') && !is_whole);
             let octets = if is_whole { input.len() } else { input.len() - kept };
             return Skipped { octets, is_over: is_whole };
@@ -166,7 +165,7 @@ pub(super) fn rest_of_cut_field(input: &[u8], is_whole: bool) -> Skipped {
             Some(b' ' | b'\t') => at = next,
             Some(_) => return Skipped { octets: next, is_over: true },
             None if is_whole => return Skipped { octets: next, is_over: true },
-            // The next octet tells whether the field goes on: the line end stays in front of it.
+            // The next byte decides whether the field continues, so leave the line end unconsumed.
             None => return Skipped { octets: next - 2, is_over: false },
         }
     }

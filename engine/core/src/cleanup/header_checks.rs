@@ -1,4 +1,4 @@
-//! The pass that looks fields up in tables of what is not wanted (header_checks(5)).
+//! Pass that looks up fields in check tables (header_checks(5)).
 
 use super::checks::{Act, Subject};
 use super::field::OneField;
@@ -10,7 +10,7 @@ use super::{Cleanup, Passes};
 use crate::message::header::{Item, next_item};
 
 impl Cleanup {
-    /// Does with a field of the input what its entry says; false if that is to drop it.
+    /// Applies the action of its entry to a field of the input. Returns false if the action drops the field.
     pub(super) fn header_checks<'a>(
         &mut self,
         surroundings: &mut Passes<'_, 'a>,
@@ -29,7 +29,7 @@ impl Cleanup {
         Ok(true)
     }
 
-    /// A field that is not of the input.
+    /// Checks and writes a field that is not part of the input.
     pub(super) fn own_field<'a>(
         &mut self,
         surroundings: &mut Passes<'_, 'a>,

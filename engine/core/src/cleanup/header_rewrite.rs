@@ -1,4 +1,4 @@
-//! The pass that rewrites the addresses of one field.
+//! Pass that rewrites the addresses of a field.
 
 use bumpalo::collections::Vec as ArenaVec;
 
@@ -12,7 +12,7 @@ use crate::address::{AddressList, Part, RewriteContext, plain_addresses, rewrite
 use crate::lookup::LookupError;
 
 impl Cleanup {
-    /// The field with its addresses rewritten, as it goes into the queue; `None` if it has none, or none changes.
+    /// Returns the field with its addresses rewritten, as stored in the queue, or `None` if no address changes.
     pub(super) fn header_rewrite<'a>(
         &self,
         surroundings: &Passes<'_, 'a>,
@@ -26,16 +26,16 @@ impl Cleanup {
         header_rewrite(surroundings, context, party, text, field.name().len())
     }
 
-    /// What addresses of this message's header section are completed with; `None`: they are left alone.
+    /// Returns the domains that complete the addresses in this message's header section, or `None` if they stay as they are.
     pub(super) fn context<'a>(&self, settings: &'a Settings) -> Option<&'a RewriteContext> {
         let rewriting = settings.rewriting.as_ref();
         if self.is_local_context { Some(&rewriting.local) } else { rewriting.remote.as_ref() }
     }
 }
 
-/// The field with all its addresses rewritten, as it goes into the queue; `None` if none of them changes.
+/// Returns the field with all its addresses rewritten, as stored in the queue, or `None` if none changes.
 ///
-/// `logical`: the field as one text; `name_size`: octets of it before the colon.
+/// `logical` is the field as one text; `name_size` is the number of bytes before the colon.
 fn header_rewrite<'a>(
     surroundings: &Passes<'_, 'a>,
     context: &'a RewriteContext,
@@ -50,11 +50,11 @@ fn header_rewrite<'a>(
     };
     let (name, body) = logical.split_at_checked(name_size).unwrap_or((logical, b""));
     let body = body.get(1..).unwrap_or_default();
-    // So short a field is within the limit for its tokens.
+    // A field this short cannot exceed the token limit.
     if body.len() <= settings.header_address_token_limit
         && let Some(addresses) = plain_addresses(arena, body)
     {
-        // The usual field: it has to be taken apart only if a table has one of its addresses.
+        // The common case: the field needs parsing only if a table has one of its addresses.
         let mut is_changed = false;
         for address in addresses {
             is_changed |= map_address(surroundings, class, address)? != address;
@@ -72,7 +72,7 @@ fn header_rewrite<'a>(
         let external: &'a [u8] = external.into_bump_slice();
         let complete = rewrite(arena, &settings.rewriting.rules, context, external);
         let mapped = map_address(surroundings, class, complete)?;
-        // Each step by itself: what one changes the next may spell as it was.
+        // Compare after each step, because the second may restore what the first has changed.
         is_changed |= complete != external || mapped != complete;
         tokens.clear();
         scan(arena, mapped, usize::MAX, tokens);

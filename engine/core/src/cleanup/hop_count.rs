@@ -1,4 +1,4 @@
-//! The pass that refuses a message that loops.
+//! Pass that refuses a looping message.
 
 use super::Cleanup;
 use super::field::OneField;
@@ -7,12 +7,12 @@ use super::rejection::{Halt, Rejection};
 use super::settings::Settings;
 
 impl Cleanup {
-    /// Counts a field as it came, whatever checks make of it, and in any section.
+    /// Counts a field as received, whatever checks do with it, in any header section.
     pub(super) fn count_hop(&mut self, field: &OneField<'_, '_>) {
         self.hops += u32::from(field.kind == FieldKind::Received);
     }
 
-    /// Refuses the message when a field of it is one too many.
+    /// Refuses the message if this field exceeds the hop count limit.
     pub(super) fn hop_count(&self, settings: &Settings, field: &OneField<'_, '_>) -> Result<(), Halt> {
         if field.kind == FieldKind::Received && self.hops >= settings.hopcount_limit {
             return Err(Rejection::TooManyHops.into());

@@ -1,4 +1,4 @@
-//! The pass that makes lines of a mailbox file fields.
+//! Pass that turns mailbox lines (`From `) into fields.
 
 use bumpalo::collections::Vec as ArenaVec;
 
@@ -9,7 +9,7 @@ use super::{Cleanup, Passes};
 use crate::message::header::find_crlf;
 
 impl Cleanup {
-    /// A line of a mailbox file becomes a field, which checks may see.
+    /// Turns a mailbox line into a field that checks may see.
     pub(super) fn mailbox_field<'a>(
         &mut self,
         surroundings: &mut Passes<'_, 'a>,
@@ -20,7 +20,7 @@ impl Cleanup {
         let mut raw = ArenaVec::with_capacity_in(name.len() + line.len(), surroundings.arena);
         raw.extend_from_slice_copy(name);
         raw.extend_from_slice_copy(line);
-        // As in any field, text ends at a NUL, and where there is too much of it.
+        // As in any field, text ends at a NUL and at the size limit.
         let end =
             memchr::memchr(0, &raw).or_else(|| cut_place(&raw, surroundings.settings.header_size_limit));
         if let Some(end) = end {
@@ -31,9 +31,9 @@ impl Cleanup {
     }
 }
 
-/// Whether the section begins with a line of a mailbox file, `From ` with any number of `>` before it.
+/// Whether the section begins with a mailbox line: `From `, preceded by any number of `>`.
 pub(super) enum MailboxLine {
-    /// Its size in octets, line end included.
+    /// A complete line; its size in bytes, including the line end.
     Whole(usize),
     Incomplete,
     No,

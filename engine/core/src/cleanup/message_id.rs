@@ -1,16 +1,16 @@
-//! The message-id of the content, for the log.
+//! Message-ID of the content, for the log.
 
 use super::field::OneField;
 use super::field_kind::FieldKind;
 use super::{Cleanup, Passes};
 
-/// Octets of a message-id that are kept.
+/// Maximum size of a kept message-id, in bytes.
 pub(super) const MESSAGE_ID_SIZE_MAX: usize = 160;
-/// Octets of `Message-Id:`.
+/// Size of `Message-Id:`, in bytes.
 const NAME_SIZE: usize = 11;
 
 impl Cleanup {
-    /// The body of the Message-Id field for the log, cut at 160 octets; empty if there was none.
+    /// Returns the body of the Message-Id field for the log, truncated at 160 bytes; empty without such a field.
     #[must_use]
     pub fn message_id(&self) -> &[u8] {
         self.message_id.get(..usize::from(self.message_id_size)).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! The pass that adds what a message should have and does not, in Postfix's order and form.
+//! Pass that adds missing header fields, in Postfix's order and form.
 
 use bumpalo::collections::Vec as ArenaVec;
 
@@ -15,7 +15,7 @@ use crate::message::mime::Place;
 use crate::queue_id::QueueId;
 
 impl Cleanup {
-    /// Adds at the end of the message's own header section what is missing.
+    /// Adds the missing fields at the end of the message header section.
     pub(super) fn missing_headers<'a>(
         &mut self,
         surroundings: &Passes<'_, 'a>,
@@ -36,7 +36,7 @@ impl Cleanup {
     }
 }
 
-/// The fields that are missing, each with its line end; empty when none is.
+/// Returns the missing fields, each with its line end; empty if none is missing.
 fn missing_headers<'a>(
     surroundings: &Passes<'_, 'a>,
     id: QueueId,
@@ -90,8 +90,8 @@ fn missing_headers<'a>(
     Ok(out.into_bump_slice())
 }
 
-/// The name before an address (`header_from_format` standard): as a quoted string if it has any special character,
-/// else word by word; a space after it unless there is none.
+/// Writes the display name before an address (`header_from_format` standard): as a quoted string if it contains a special
+/// character, otherwise word by word; followed by a space unless it is empty.
 fn write_full_name(name: &[u8], out: &mut ArenaVec<'_, u8>) {
     if name.iter().any(|octet| b"%!()<>@,;:\\\".[]".contains(octet)) {
         out.push(b'"');

@@ -1,34 +1,34 @@
-//! The cleanup passes: what every message goes through between its session and the queue.
+//! The cleanup passes, which every message goes through between its session and the queue.
 //!
-//! In order, as in Postfix; each is in the file of its name:
+//! The passes run in this order, as in Postfix. Each is in the file of its name.
 //!
 //! | pass | over | does |
 //! |---|---|---|
 //! | `received` | the beginning | adds our trace field |
-//! | `mailbox_line` | lines before the first field | makes fields of lines of a mailbox file |
-//! | `characters` | all content | takes octets out, or refuses the message for them |
-//! | `structure` | fields of MIME | finds parts, and refuses what is improper |
+//! | `mailbox_line` | lines before the first field | turns mailbox lines into fields |
+//! | `characters` | all content | removes bytes, or refuses the message because of them |
+//! | `structure` | MIME fields | finds parts, and refuses improper structure |
 //! | `hop_count` | each Received field | refuses a message that loops |
 //! | `header_checks` | each field | refuses, drops, replaces, or decides about the message |
-//! | `encoding` | each field | finds out whether content is beyond ASCII |
-//! | `message_id` | the Message-Id field | keeps it for the log |
-//! | `drop_headers` | each field | leaves out what must not enter the queue |
+//! | `encoding` | each field | detects non-ASCII content |
+//! | `message_id` | the Message-Id field | records it for the log |
+//! | `drop_headers` | each field | removes the fields of `message_drop_headers` |
 //! | `header_rewrite` | each field with addresses | completes and maps them |
-//! | `missing_headers` | end of the header section | adds what every message has |
-//! | `body` | each line of the body | looks it up (body_checks), finds parts |
+//! | `missing_headers` | end of the header section | adds missing fields |
+//! | `body` | each line of the body | applies body_checks, finds parts |
 //! | `envelope_sender` | reverse-path | completes and maps it |
 //! | `envelope_recipient` | each recipient | completes and maps it, keeps the original |
-//! | `virtual_alias` | each recipient | replaces it |
-//! | `recipient_dedupe` | all recipients | leaves out those that are there already |
-//! | `auto_bcc` | all recipients | adds recipients of copies |
+//! | `virtual_alias` | each recipient | expands aliases |
+//! | `recipient_dedupe` | all recipients | removes duplicates |
+//! | `auto_bcc` | all recipients | adds recipients of blind copies |
 //!
-//! `field_passes`, `end_passes` and `envelope_passes` are these lists as code, and `content` finds what comes next.
-//! `canonical` is what passes map an address with, `checks` what they do at a table's word.
+//! `field_passes`, `end_passes` and `envelope_passes` are these lists as code, and `content` finds the next item. Passes map
+//! addresses with `canonical` and apply the actions of tables with `checks`.
 //!
-//! The content is scanned once, field by field and then, if any pass asks for it, line by line. What is unchanged
-//! goes out as the slice of the input that it came as, neighbours as one slice; what a pass writes lies in the
-//! message's arena. Content may come in parts: memory is bounded by one field, whatever a client sends. The envelope
-//! comes last, when all is known; a pass that has nothing to do costs nothing.
+//! The content is scanned once, field by field and then, if a pass needs it, line by line. Unchanged content is output as
+//! slices of the input, with adjacent slices merged; text that a pass writes is in the message's arena. Content may arrive
+//! in parts, and memory is bounded by one field, whatever a client sends. The envelope comes last, when the whole content is
+//! known. A pass that has nothing to do costs nothing.
 
 mod auto_bcc;
 mod body;
@@ -79,22 +79,22 @@ pub use drop_headers::FieldNames;
 pub use rejection::{Halt, Rejection};
 pub use settings::{Bcc, Canonical, Checks, Classes, Masquerade, Mime, OctetSet, Settings, VirtualAlias};
 
-/// What each call of the passes needs from outside.
+/// Arguments of each call of the passes.
 pub struct Surroundings<'c, 'a> {
-    /// The message's arena: everything that comes out may lie in it.
+    /// Arena of the message. All output may refer to it.
     pub arena: &'a Bump,
-    /// What the passes are set to.
+    /// Settings of the passes.
     pub settings: &'a Settings,
-    /// Where the message came from.
+    /// Origin of the message.
     pub origin: &'c Origin,
-    /// What MAIL and RCPT said.
+    /// Envelope as given by MAIL and RCPT.
     pub envelope: &'a Envelope,
-    /// Receives what checks do, for the log.
+    /// Receives the actions of checks, for the log.
     pub observer: &'c mut dyn Observer,
 }
 
 impl Surroundings<'_, '_> {
-    /// The same for a shorter time.
+    /// Reborrows all fields for a shorter time.
     pub fn reborrow(&mut self) -> Surroundings<'_, '_> {
         Surroundings {
             arena: self.arena,
@@ -106,7 +106,7 @@ impl Surroundings<'_, '_> {
     }
 }
 
-/// What the passes work with during one call: the same, and the answers that the message has received.
+/// Arguments of the passes during one call: the surroundings, and the answers that the message has received.
 struct Passes<'c, 'a> {
     arena: &'a Bump,
     settings: &'a Settings,
@@ -122,28 +122,28 @@ impl<'c, 'a> Passes<'c, 'a> {
         Self { arena, settings, origin, envelope, observer: &mut **observer, answers }
     }
 
-    /// On whose behalf tables are asked.
+    /// Returns the party on whose behalf tables are searched.
     fn asker(&self) -> Asker<'c> {
         Asker::new(self.origin.sharer(), self.answers)
     }
 }
 
-/// Receives what checks do.
+/// Receives the actions of checks.
 pub trait Observer {
-    /// A check did something.
+    /// Called for each action of a check.
     fn noticed(&mut self, notice: &Notice<'_>);
 }
 
-/// One thing that a check did.
+/// An action of a check.
 #[derive(Clone, Copy, Debug)]
 pub struct Notice<'n> {
-    /// As Postfix's log says it: `reject`, `warning`, `hold` and so on.
+    /// Action as in Postfix's log: `reject`, `warning`, `hold` and so on.
     pub action: &'static str,
     /// `header` or `body`.
     pub subject: &'static str,
-    /// The field or line.
+    /// Field or line.
     pub text: &'n [u8],
-    /// What its entry says after the action.
+    /// Text of the entry after the action.
     pub argument: &'n [u8],
 }
 
@@ -152,13 +152,13 @@ pub struct Notice<'n> {
 pub struct Part<'a> {
     /// Number of input bytes consumed. Pass the remainder again, followed by more input.
     pub consumed: usize,
-    /// All that follows goes into the queue as it is.
+    /// The rest of the content enters the queue unchanged.
     pub is_done: bool,
-    /// What goes into the queue for the consumed octets.
+    /// Output for the consumed bytes.
     pub output: ArenaVec<'a, &'a [u8]>,
 }
 
-/// The state of one message's passes.
+/// State of the passes over one message.
 #[derive(Clone, Debug)]
 pub struct Cleanup {
     id: QueueId,
@@ -167,14 +167,14 @@ pub struct Cleanup {
     seen: Seen,
     hops: u32,
     structure: Structure,
-    /// Some pass wants to know the structure.
+    /// Some pass needs the MIME structure.
     is_structure_followed: bool,
-    /// The content says that it has octets above 127.
+    /// The content declares bytes above 127.
     is_eight_bit: bool,
-    /// A field has UTF-8, and that makes the message one for SMTPUTF8.
+    /// A field contains UTF-8, which makes the message require SMTPUTF8.
     is_utf8: bool,
     decisions: Decisions,
-    /// Changes while the envelope is asked for again and again; what is asked for does not.
+    /// Progress across repeated calls for the envelope, which return the same result.
     aliases: RefCell<virtual_alias::Progress>,
     body: body::Progress,
     answers: RefCell<Answers>,
@@ -183,8 +183,8 @@ pub struct Cleanup {
 }
 
 impl Cleanup {
-    /// For the message `id`. `is_local_context`: the client is one whose mail counts as this system's
-    /// (`local_header_rewrite_clients`), so that addresses are completed and missing fields added.
+    /// Creates the state for the message `id`. `is_local_context`: the client's mail counts as local
+    /// (`local_header_rewrite_clients`), so addresses are completed and missing fields added.
     #[must_use]
     pub fn new(id: QueueId, is_local_context: bool) -> Self {
         Self {
@@ -206,7 +206,7 @@ impl Cleanup {
         }
     }
 
-    /// What checks decided so far.
+    /// Returns the decisions of checks so far.
     #[must_use]
     pub const fn decisions(&self) -> &Decisions {
         &self.decisions
@@ -214,18 +214,18 @@ impl Cleanup {
 
     /// Cleans the next part of the content.
     ///
-    /// `input`: content with CRLF line ends, from where the last call stopped; `is_whole`: nothing follows it. The
-    /// first call adds the trace field.
+    /// `input` is content with CRLF line ends, from where the last call stopped; `is_whole`: it ends the content. The first
+    /// call adds the trace field.
     ///
     /// # Errors
-    /// [`Halt`]: the message may not enter; or a table has not answered, and nothing was consumed.
+    /// [`Halt`]: the message is rejected; or a table has not answered, and nothing was consumed.
     pub fn content<'a>(
         &mut self,
         surroundings: &mut Surroundings<'_, 'a>,
         input: &'a [u8],
         is_whole: bool,
     ) -> Result<Part<'a>, Halt> {
-        // A call that is undone leaves what it has asked.
+        // The answers of an undone call are kept.
         let answers = core::mem::take(&mut self.answers);
         let mut passes = Passes::new(surroundings, &answers);
         let result = if passes.settings.may_wait() {
@@ -237,13 +237,13 @@ impl Cleanup {
         result
     }
 
-    /// Bytes of memory that answers of tables hold.
+    /// Returns the memory that answers of tables take, in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
         self.answers.borrow().memory()
     }
 
-    /// The passes over one field, in their order.
+    /// Runs the passes over a field, in order.
     fn field_passes<'a>(
         &mut self,
         surroundings: &mut Passes<'_, 'a>,
@@ -275,7 +275,7 @@ impl Cleanup {
         Ok(())
     }
 
-    /// The passes over the end of a header section, in their order; `is_clean`: it ends with an empty line.
+    /// Runs the passes over the end of a header section, in order; `is_clean`: it ends with an empty line.
     fn end_passes<'a>(
         &mut self,
         surroundings: &mut Passes<'_, 'a>,
@@ -286,7 +286,7 @@ impl Cleanup {
         self.end_of_header_section(surroundings.settings, is_clean)
     }
 
-    /// The envelope as it goes into the queue; all content was cleaned.
+    /// Returns the envelope for the queue. Call it after all content has been cleaned.
     ///
     /// # Errors
     /// [`Halt`].
@@ -297,7 +297,7 @@ impl Cleanup {
         self.envelope_passes(&Passes::new(surroundings, &self.answers))
     }
 
-    /// The passes over the envelope, in their order.
+    /// Runs the passes over the envelope, in order.
     fn envelope_passes<'a>(&'a self, surroundings: &Passes<'_, 'a>) -> Result<QueuedEnvelope<'a>, Halt> {
         let given = surroundings.envelope;
         let sender = envelope_sender::envelope_sender(surroundings)?;

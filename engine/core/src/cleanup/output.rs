@@ -1,15 +1,15 @@
-//! The output of the passes, as slices.
+//! Output of the passes, as slices.
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 
 use super::Part;
 
-/// What goes into the queue, gathered so that neighbouring slices of the input become one.
+/// Content for the queue. Adjacent slices of the input are merged.
 pub(super) struct Output<'a> {
     slices: ArenaVec<'a, &'a [u8]>,
     input: &'a [u8],
-    /// Of the input, not yet in `slices`.
+    /// Range of the input that is not yet in `slices`.
     pending: core::ops::Range<usize>,
 }
 
@@ -18,7 +18,7 @@ impl<'a> Output<'a> {
         Self { slices: ArenaVec::with_capacity_in(8, arena), input, pending: 0..0 }
     }
 
-    /// Octets of the input as they are.
+    /// Keeps a range of the input unchanged.
     pub(super) fn keep(&mut self, start: usize, end: usize) {
         if self.pending.end == start {
             self.pending.end = end;
@@ -28,7 +28,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Octets that a pass wrote.
+    /// Appends bytes that a pass has produced.
     pub(super) fn write(&mut self, octets: &'a [u8]) {
         if !octets.is_empty() {
             self.settle();
@@ -45,7 +45,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// All of it, for `consumed` octets of the input.
+    /// Returns the output for `consumed` bytes of the input.
     pub(super) fn part(mut self, consumed: usize, is_done: bool) -> Part<'a> {
         self.settle();
         Part { consumed, is_done, output: self.slices }

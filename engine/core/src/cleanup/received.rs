@@ -1,4 +1,4 @@
-//! The pass that adds our trace field.
+//! Pass that adds our trace field.
 
 use bumpalo::collections::Vec as ArenaVec;
 
@@ -10,7 +10,7 @@ use crate::message::header::{Item, find_crlf, next_item};
 use crate::message::received::{Host, write_received};
 
 impl Cleanup {
-    /// Adds our trace field, which checks may see like any other; `continuation`: lines of the content that continue it.
+    /// Adds our trace field, which checks may see like any other. `continuation` are lines of the content that continue it.
     pub(super) fn received<'a>(
         &mut self,
         surroundings: &mut Passes<'_, 'a>,
@@ -34,15 +34,16 @@ impl Cleanup {
     }
 }
 
-/// Lines at the front of content that begin with a space or TAB.
+/// Lines at the start of the content that begin with a space or TAB.
 pub(super) struct Continuation {
-    /// Bytes of these lines; or all there is, if there is more than may be kept.
+    /// Size of these lines in bytes, or of the whole input if it exceeds the limit.
     pub(super) size: usize,
-    /// The last line is whole, and no further one follows.
+    /// The last line is complete, and no further one follows.
     pub(super) is_whole: bool,
 }
 
-/// `None`: more input has to tell. `size_max`: with more input than this, what there is has to do; 0: no line is one.
+/// Returns `None` if more input is needed to decide. Once the input exceeds `size_max`, decides with what is there; with 0,
+/// no line is a continuation.
 pub(super) fn continuation(input: &[u8], is_whole: bool, size_max: usize) -> Option<Continuation> {
     let mut size = 0;
     if size_max > 0 {
@@ -51,7 +52,7 @@ pub(super) fn continuation(input: &[u8], is_whole: bool, size_max: usize) -> Opt
                 Some(b' ' | b'\t') => {}
                 Some(_) => break,
                 None if is_whole => break,
-                // The line end stays in front of what tells whether the field goes on.
+                // Leave the line end unconsumed until the next byte decides whether the field continues.
                 None if input.len() > size_max => {
                     return Some(Continuation { size: size.saturating_sub(2), is_whole: false });
                 }
@@ -61,7 +62,7 @@ pub(super) fn continuation(input: &[u8], is_whole: bool, size_max: usize) -> Opt
                 Some(line) => size += line + 2,
                 None if is_whole => size = input.len(),
                 None if input.len() > size_max => {
-                    // A CR at the end may be half of a line end.
+                    // A CR at the end may be the first half of a line end.
                     let size = input.len() - usize::from(input.ends_with(b"\r"));
                     return Some(Continuation { size, is_whole: false });
                 }

@@ -1,4 +1,4 @@
-//! The pass that leaves out recipients who are there already.
+//! Pass that removes duplicate recipients.
 
 use alloc::borrow::Cow;
 
@@ -15,31 +15,32 @@ pub(super) struct Distinct<'a> {
     arena: &'a Bump,
     settings: &'a Settings,
     recipients: ArenaVec<'a, QueuedRecipient<'a>>,
-    /// Places in `recipients`, one more than it is, by hash; empty while there are few.
+    /// Hash table of indices into `recipients`, plus one; empty while there are few recipients.
     places: ArenaVec<'a, u32>,
 }
 
-/// Recipients that are compared one by one.
+/// Maximum number of recipients that are searched linearly.
 const LINEAR_SEARCH_MAX: usize = 8;
 
 impl<'a> Distinct<'a> {
-    /// None yet, with room for `expected`.
+    /// Creates an empty list with capacity for `expected` recipients.
     pub(super) fn new(arena: &'a Bump, settings: &'a Settings, expected: usize) -> Self {
         let recipients = ArenaVec::with_capacity_in(expected, arena);
         Self { arena, settings, recipients, places: ArenaVec::new_in(arena) }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no recipients.
     pub(super) fn is_empty(&self) -> bool {
         self.recipients.is_empty()
     }
 
-    /// All of them.
+    /// Returns all recipients.
     pub(super) fn into_all(self) -> ArenaVec<'a, QueuedRecipient<'a>> {
         self.recipients
     }
 
-    /// Postfix's `duplicate_filter_limit`: beyond it new recipients are not remembered.
+    /// Adds a recipient unless it is a duplicate. Beyond `duplicate_filter_limit` new recipients are not remembered, as in
+    /// Postfix.
     pub(super) fn add(&mut self, recipient: QueuedRecipient<'a>) {
         let settings = self.settings;
         let is_whole = settings.enable_original_recipient;
@@ -91,7 +92,8 @@ impl<'a> Distinct<'a> {
     }
 }
 
-/// Whether two recipients are one. `is_whole`: only if they were also given alike (`enable_original_recipient`).
+/// Returns whether two recipients are the same. `is_whole`: also compares the original recipients
+/// (`enable_original_recipient`).
 fn is_same(one: &QueuedRecipient<'_>, other: &QueuedRecipient<'_>, is_whole: bool) -> bool {
     eq_ignoring_case(one.address, other.address)
         && (!is_whole
@@ -100,7 +102,7 @@ fn is_same(one: &QueuedRecipient<'_>, other: &QueuedRecipient<'_>, is_whole: boo
                 && has_same_dsn_original(one, other))
 }
 
-/// Whether ORCPT is the same; none is what RCPT said, as in Postfix.
+/// Returns whether the ORCPT values are the same. Without ORCPT the address of RCPT counts, as in Postfix.
 fn has_same_dsn_original(one: &QueuedRecipient<'_>, other: &QueuedRecipient<'_>) -> bool {
     let is_given = |given: &[u8], recipient: &QueuedRecipient<'_>| {
         let arena = Bump::new();
@@ -117,7 +119,7 @@ fn has_same_dsn_original(one: &QueuedRecipient<'_>, other: &QueuedRecipient<'_>)
     }
 }
 
-/// FNV-1a over the addresses of what [`is_same`] compares, with their case folded.
+/// Hashes the case-folded addresses that [`is_same`] compares, with FNV-1a.
 fn hash(recipient: &QueuedRecipient<'_>, is_whole: bool) -> usize {
     let original: &[u8] = if is_whole { recipient.original } else { b"" };
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;

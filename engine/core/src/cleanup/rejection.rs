@@ -1,4 +1,4 @@
-//! Why a message may not enter, and the reply to its client.
+//! Reasons for rejecting a message, and the replies to its client.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -7,25 +7,25 @@ use alloc::vec::Vec;
 use crate::lookup::{LookupError, Ticket};
 use crate::smtp::reply::{self, Reply};
 
-/// Why a message may not enter the queue.
+/// Reason for rejecting a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// It has [`super::Settings::hopcount_limit`] Received fields, ours included.
+    /// The message has [`super::Settings::hopcount_limit`] Received fields, including ours.
     TooManyHops,
-    /// A check does not want its content: an enhanced status code and a text. 4.x.x is a 451 reply, 5.x.x a 550.
+    /// A check rejects the content, with an enhanced status code and a text. 4.x.x leads to a 451 reply, 5.x.x to a 550.
     Content(Box<[u8]>),
-    /// Its content is not as it has to be, which this reply says.
+    /// The content violates the rules that this reply names.
     Improper(&'static Reply),
-    /// An alias has no end, or becomes too many or too long addresses.
+    /// An alias loops, or expands to too many or too long addresses.
     AliasExpansion,
-    /// A table could not be asked.
+    /// A lookup failed.
     LookupFailed,
-    /// It has no recipient.
+    /// The message has no recipient.
     NoRecipients,
 }
 
 impl Rejection {
-    /// The reply without its line end.
+    /// Returns the reply without its line end.
     #[must_use]
     pub fn reply(&self) -> Cow<'static, [u8]> {
         match self {
@@ -44,7 +44,7 @@ impl Rejection {
         }
     }
 
-    /// A short fixed name, for metrics.
+    /// Returns a short fixed name for metrics.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
@@ -57,12 +57,12 @@ impl Rejection {
     }
 }
 
-/// Why the passes stopped.
+/// Reason why the passes stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Halt {
-    /// The message may not enter.
+    /// The message is rejected.
     Rejected(Rejection),
-    /// A table has not answered this question yet: the same call again when it has.
+    /// A table has not answered this lookup yet. Repeat the call when the answer is available.
     Pending(Ticket),
 }
 

@@ -1,4 +1,4 @@
-//! Settings of the passes; names and defaults are Postfix's.
+//! Settings of the passes, with Postfix's names and defaults.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -12,153 +12,154 @@ use crate::octet_table::OctetTable;
 
 use super::drop_headers::FieldNames;
 
-/// Settings of the cleanup passes, shared by all messages; replaced as a whole on reload.
+/// Settings of the cleanup passes. All messages share them; a reload replaces them as a whole.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// This host's name, in Received and Message-Id.
+    /// Name of this host, used in Received and Message-Id.
     pub myhostname: Vec<u8>,
-    /// The software's name, in Received.
+    /// Name of the software, used in Received.
     pub mail_name: Vec<u8>,
-    /// How addresses become complete.
+    /// Completion of addresses.
     pub rewriting: Arc<Rewriting>,
-    /// Whose mailboxes are looked up without their domain.
+    /// Domains whose mailboxes are looked up without their domain.
     pub destinations: Arc<Destinations>,
-    /// Octets that separate a mailbox from its extension.
+    /// Characters that separate a mailbox from its extension.
     pub recipient_delimiter: Vec<u8>,
-    /// Rewrites all addresses.
+    /// Canonical tables for all addresses.
     pub canonical: Canonical,
-    /// Rewrites addresses of senders.
+    /// Canonical tables for senders.
     pub sender_canonical: Canonical,
-    /// Rewrites addresses of recipients.
+    /// Canonical tables for recipients.
     pub recipient_canonical: Canonical,
-    /// Whether an extension that a canonical table did not ask for is kept (`propagate_unmatched_extensions`).
+    /// Whether results of canonical tables keep an extension that the matched key does not have
+    /// (`propagate_unmatched_extensions`).
     pub propagates_canonical_extension: bool,
-    /// Hides hosts behind their domain.
+    /// Masquerading of domains.
     pub masquerade: Masquerade,
-    /// Replaces recipients.
+    /// Virtual aliases.
     pub virtual_alias: VirtualAlias,
-    /// Copies of mail.
+    /// Blind copies.
     pub bcc: Bcc,
-    /// Recipients of one message that are compared to find duplicates; beyond, duplicates pass. 0: no limit.
+    /// Maximum number of recipients per message that are checked for duplicates; duplicates beyond it pass. 0: no limit.
     pub duplicate_filter_limit: usize,
-    /// Whether recipients with different original addresses are different.
+    /// Whether recipients with different original addresses are distinct.
     pub enable_original_recipient: bool,
-    /// What content must not have.
+    /// Header and body checks.
     pub checks: Checks,
-    /// How content is read.
+    /// MIME parsing.
     pub mime: Mime,
-    /// Number of Received fields, ours included, that is too many.
+    /// Number of Received fields, including ours, at which a message is refused.
     pub hopcount_limit: u32,
-    /// Octets of one field, folded lines included; the rest is cut off.
+    /// Maximum size of a field in bytes, including folded lines; the rest is cut off.
     pub header_size_limit: usize,
-    /// Tokens of one address field; the rest is left out when the field is written anew.
+    /// Maximum number of tokens per address field; the rest is dropped when the field is rewritten.
     pub header_address_token_limit: usize,
-    /// Octets of a line that are looked at as one.
+    /// Maximum length of a line that is processed as one record, in bytes.
     pub line_length_limit: usize,
-    /// Add missing fields also to mail from strangers.
+    /// Whether missing fields are also added to mail from remote clients.
     pub always_add_missing_headers: bool,
-    /// Added when no recipient field is there; empty: nothing is.
+    /// Field to add to a message without a recipient field; empty: none.
     pub undisclosed_recipients_header: Vec<u8>,
-    /// Names of fields that do not enter the queue.
+    /// Names of fields to remove.
     pub message_drop_headers: FieldNames,
-    /// Octets that are taken out of content; `None`: none are.
+    /// Bytes to remove from content; `None`: none.
     pub message_strip_characters: Option<Box<OctetSet>>,
-    /// Octets that content is refused for; `None`: none are.
+    /// Bytes that cause content to be refused; `None`: none.
     pub message_reject_characters: Option<Box<OctetSet>>,
-    /// Whether UTF-8 in mail from this system makes it mail for SMTPUTF8 (`smtputf8_autodetect_classes`).
+    /// Whether UTF-8 in local mail makes it require SMTPUTF8 (`smtputf8_autodetect_classes`).
     pub detects_smtputf8: bool,
-    /// For dates.
+    /// Time zone for dates.
     pub zone: Zone,
 }
 
-/// Tables that rewrite addresses one to one.
+/// Canonical tables, which rewrite one address to one address.
 #[derive(Clone, Debug, Default)]
 pub struct Canonical {
     /// The tables.
     pub maps: Maps,
-    /// Which addresses they rewrite.
+    /// Classes of addresses that the tables rewrite.
     pub classes: Classes,
 }
 
-/// Where an address stands.
+/// Classes of addresses, by where they occur.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Classes {
     /// MAIL.
     pub envelope_sender: bool,
     /// RCPT.
     pub envelope_recipient: bool,
-    /// From and the like.
+    /// Sender fields such as From.
     pub header_sender: bool,
-    /// To and the like.
+    /// Recipient fields such as To.
     pub header_recipient: bool,
 }
 
-/// What hides hosts behind their domain.
+/// Settings of masquerading.
 #[derive(Clone, Debug, Default)]
 pub struct Masquerade {
-    /// Domains in their order; with `true` one that is left alone.
+    /// Domains in order; `true` marks a domain that is excluded.
     pub domains: Vec<(bool, Vec<u8>)>,
-    /// Local-parts that are left alone, in lower case.
+    /// Local-parts that are not masqueraded, in lower case.
     pub exceptions: Vec<Vec<u8>>,
-    /// Which addresses are hidden.
+    /// Classes of addresses that are masqueraded.
     pub classes: Classes,
 }
 
-/// What replaces recipients.
+/// Settings of virtual aliases.
 #[derive(Clone, Debug)]
 pub struct VirtualAlias {
     /// The tables.
     pub maps: Maps,
-    /// Whether an extension that no table asked for is kept (`propagate_unmatched_extensions`).
+    /// Whether results keep an extension that the matched key does not have (`propagate_unmatched_extensions`).
     pub propagates_extension: bool,
-    /// Recipients that one becomes at most.
+    /// Maximum number of recipients that one recipient may expand to.
     pub expansion_limit: usize,
-    /// How often one may be replaced.
+    /// Maximum nesting depth.
     pub recursion_limit: usize,
-    /// Octets of a result at most.
+    /// Maximum length of a result, in bytes.
     pub address_length_limit: usize,
-    /// Questions that a message may put to tables that have to ask a server, beside 20 for each of its recipients.
+    /// Maximum number of lookups per message in tables on servers, in addition to 20 per recipient.
     pub question_limit: usize,
 }
 
-/// Who gets copies.
+/// Recipients of blind copies.
 #[derive(Clone, Debug, Default)]
 pub struct Bcc {
-    /// Of everything; empty: none.
+    /// Receives a copy of every message; empty: none.
     pub always: Vec<u8>,
-    /// By the reverse-path.
+    /// Tables by reverse-path.
     pub sender_maps: Maps,
-    /// By each recipient.
+    /// Tables by recipient.
     pub recipient_maps: Maps,
 }
 
-/// Tables of what content must not have, and what is done then.
+/// Tables of header and body checks.
 #[derive(Clone, Debug, Default)]
 pub struct Checks {
-    /// For the header section.
+    /// Tables for the message header section.
     pub header: Maps,
-    /// For fields of MIME there, and the header sections of parts.
+    /// Tables for MIME fields in it, and for the header sections of parts.
     pub mime_header: Maps,
-    /// For the header sections of attached messages.
+    /// Tables for the header sections of attached messages.
     pub nested_header: Maps,
-    /// For lines of the body.
+    /// Tables for body lines.
     pub body: Maps,
-    /// Octets of each part's body that are looked at; 0: all.
+    /// Number of bytes of each part's body that are checked; 0: all.
     pub body_size_limit: usize,
 }
 
 impl Settings {
-    /// Octets of a field that has no end, after which its front goes out.
+    /// Returns the size in bytes at which the front of an endless field is written.
     pub(super) const fn cut_field_size(&self) -> usize {
         self.header_size_limit + self.line_length_limit
     }
 
-    /// Whether any table may have to be waited for.
+    /// Returns whether any table may defer its answer.
     pub(super) fn may_wait(&self) -> bool {
         self.all_maps().into_iter().any(Maps::may_wait)
     }
 
-    /// The tables of all parameters. Every field is named, so that a new one cannot be forgotten.
+    /// Returns the tables of all parameters. The pattern names every field, so that a new one cannot be forgotten.
     fn all_maps(&self) -> [&Maps; 10] {
         let Self {
             myhostname: _,
@@ -217,31 +218,31 @@ impl Settings {
     }
 }
 
-/// How content is read as MIME (RFC 2045).
+/// Settings of MIME parsing (RFC 2045).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mime {
-    /// Content is a header section and lines.
+    /// Whether to treat content as a header section followed by lines.
     pub is_disabled: bool,
-    /// Multipart within multipart.
+    /// Maximum nesting depth of multiparts.
     pub nesting_limit: usize,
-    /// Octets of a boundary that are compared.
+    /// Number of bytes of a boundary that are compared.
     pub boundary_length_limit: usize,
-    /// Refuse multipart and message parts in base64 and the like.
+    /// Whether to refuse multipart and message types with an encoding such as base64.
     pub strict_encoding_domain: bool,
-    /// Refuse fields beyond ASCII.
+    /// Whether to refuse header fields with 8-bit characters.
     pub strict_7bit_headers: bool,
-    /// Refuse bodies beyond ASCII that do not say so.
+    /// Whether to refuse bodies with undeclared 8-bit characters.
     pub strict_8bit_body: bool,
-    /// Note content that says it is beyond ASCII.
+    /// Whether to detect content that declares an 8-bit encoding.
     pub detects_8bit: bool,
 }
 
-/// A set of octets.
+/// A set of byte values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OctetSet(OctetTable<bool>);
 
 impl OctetSet {
-    /// The set of these.
+    /// Creates the set of these bytes.
     #[must_use]
     pub fn of(octets: &[u8]) -> Self {
         let mut set = OctetTable::filled(false);
@@ -249,7 +250,7 @@ impl OctetSet {
         Self(set)
     }
 
-    /// Whether it is in it.
+    /// Returns whether the set contains `octet`.
     #[must_use]
     pub const fn contains(&self, octet: u8) -> bool {
         self.0.get(octet)

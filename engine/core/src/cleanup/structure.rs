@@ -1,4 +1,4 @@
-//! The pass that follows the structure of content (MIME, RFC 2045).
+//! Pass that tracks the MIME structure of content (RFC 2045).
 
 use super::field::OneField;
 use super::field_kind::FieldKind;
@@ -9,14 +9,14 @@ use crate::envelope::{BodyType, Envelope};
 use crate::smtp::reply;
 
 impl Settings {
-    /// Whether any pass wants to know the content's structure. Fields of parts are treated like any other, as in
-    /// Postfix; but binary content, which Postfix does not take, is left alone if nothing has to be found in it.
+    /// Returns whether any pass needs the structure of the content. Fields of parts are treated like any other, as in
+    /// Postfix. Binary content, which Postfix does not accept, is not parsed unless a pass searches it.
     pub(super) const fn follows_structure(&self, envelope: &Envelope) -> bool {
         let is_binary = matches!(envelope.body, BodyType::BinaryMime);
         !self.mime.is_disabled && (!is_binary || self.checks.is_any() || self.is_structure_judged())
     }
 
-    /// Whether content is refused for its structure.
+    /// Returns whether content may be refused because of its structure.
     const fn is_structure_judged(&self) -> bool {
         let mime = &self.mime;
         mime.strict_encoding_domain || mime.strict_7bit_headers || mime.strict_8bit_body
@@ -24,7 +24,7 @@ impl Settings {
 }
 
 impl Cleanup {
-    /// Takes what a field says about the structure.
+    /// Records what a field declares about the structure.
     pub(super) fn note_structure(
         &mut self,
         surroundings: &Passes<'_, '_>,
@@ -58,7 +58,7 @@ impl Cleanup {
         Ok(())
     }
 
-    /// A header section ends; `is_clean`: with an empty line.
+    /// Ends a header section; `is_clean`: with an empty line.
     pub(super) fn end_of_header_section(&mut self, settings: &Settings, is_clean: bool) -> Result<(), Halt> {
         if self.is_structure_followed
             && settings.mime.strict_encoding_domain

@@ -19,7 +19,7 @@ impl Observer for Nobody {
 fn rejected(halt: Halt) -> Rejection {
     match halt {
         Halt::Rejected(rejection) => rejection,
-        Halt::Pending(_) => panic!("no table here has to wait"),
+        Halt::Pending(_) => panic!("no table of these tests defers its answer"),
     }
 }
 
@@ -58,7 +58,7 @@ fn id() -> QueueId {
 }
 
 impl Case {
-    /// Cleans `input`, cut at `cuts`, and returns header section and body as one.
+    /// Cleans `input`, split at `cuts`, and returns header section and body in one text.
     fn clean(&mut self, input: &[u8], cuts: &[usize]) -> Result<Vec<u8>, Rejection> {
         let mut cleanup = Cleanup::new(id(), self.is_local);
         let (mut out, mut kept, mut is_done) = (Vec::new(), Vec::new(), false);
@@ -91,7 +91,7 @@ impl Case {
         Ok(out)
     }
 
-    /// The envelope as it comes out of the queue.
+    /// Returns the envelope as decoded from the queue.
     fn queued(&self, input: &str) -> Envelope {
         let arena = Bump::new();
         let mut surroundings = Surroundings {
@@ -113,7 +113,7 @@ impl Case {
         String::from_utf8(self.clean(input.as_bytes(), &[]).unwrap()).unwrap()
     }
 
-    /// The same without the Received field.
+    /// Does the same and strips the Received field.
     fn rest(&mut self, input: &str) -> String {
         let text = self.text(input);
         text.split_once("(UTC)\r\n").unwrap().1.into()
@@ -195,8 +195,8 @@ fn odd_tops() {
     assert_eq!(case().rest("A: b"), "A: b\r\n");
 }
 
-/// Postfix puts an empty line before content that begins with a blank, but not where it came by BDAT or where the blank
-/// was a CR or followed a stuffed dot.
+/// Postfix puts an empty line before content that begins with white space, but not if the content came by BDAT, or if the
+/// white space was a CR or followed a stuffed dot.
 #[test]
 fn a_raw_start_continues_the_trace_field() {
     let mut case = case();
@@ -217,7 +217,7 @@ fn a_raw_start_continues_the_trace_field() {
     }
 }
 
-/// As Postfix's duplicate filter: without ORCPT what RCPT said stands for it, and case is nothing.
+/// As in Postfix's duplicate filter, the address of RCPT replaces a missing ORCPT, and case is ignored.
 #[test]
 fn a_recipient_given_twice_is_one() {
     let queued = |given: &[(&str, &str)], is_whole: bool| {
@@ -263,9 +263,9 @@ fn a_recipient_given_twice_is_one() {
     assert_eq!(queued(&sigmas.repeat(5), true), 1);
 }
 
-/// However many there are, and wherever the table of them grows.
+/// For any number of recipients, and wherever their table grows.
 #[test]
-fn of_many_recipients_each_is_there_once() {
+fn many_recipients_are_each_kept_once() {
     let address = |number: usize| format!("user{number}@example.com").into_bytes();
     let queued = |numbers: &[usize], limit: usize| -> Vec<Vec<u8>> {
         let mut case = case();
@@ -279,7 +279,7 @@ fn of_many_recipients_each_is_there_once() {
     for count in 1..100 {
         let twice: Vec<usize> = (0..count).chain(0..count).collect();
         assert_eq!(queued(&twice, 0), (0..count).map(address).collect::<Vec<_>>());
-        // Beyond the limit none is remembered, and so may come again.
+        // Beyond the limit no recipient is remembered, so duplicates pass.
         for limit in [1, 3, 8, 9, 20] {
             let expected = (0..count).chain(limit.min(count)..count).map(address);
             assert_eq!(queued(&twice, limit), expected.collect::<Vec<_>>(), "{count}, {limit}");
@@ -307,7 +307,7 @@ fn an_endless_field_is_cut_and_the_rest_skipped() {
     let near = "y".repeat(46);
     for (field, kept) in [
         (alloc::format!("A: {long}\r\n more\r\n"), alloc::format!("A: {}\r\n", "x".repeat(97))),
-        // Octets count with line ends as one.
+        // Sizes are in bytes, with each line end counted as one.
         (
             alloc::format!("A: {line}\r\n {line}\r\n {line}\r\n {line}\r\n"),
             alloc::format!("A: {line}\r\n {line}\r\n {}\r\n", "y".repeat(13)),
@@ -316,7 +316,7 @@ fn an_endless_field_is_cut_and_the_rest_skipped() {
             alloc::format!("A: {line}\r\n {near}\r\n zzzzzzz\r\n q\r\n"),
             alloc::format!("A: {line}\r\n {near}\r\n zzzzzzz\r\n"),
         ),
-        // No stump of a line is left when there is a line end shortly before.
+        // A line end shortly before the limit is preferred to a partial line.
         (alloc::format!("A: {line}\r\n {near}\r\n zzzzzzzz\r\n"), alloc::format!("A: {line}\r\n {near}\r\n")),
     ] {
         let input = alloc::format!("{field}B: c\r\n\r\nbody\r\n");
@@ -352,7 +352,7 @@ proptest! {
     }
 
     #[test]
-    fn any_octets_end(input in prop::collection::vec(any::<u8>(), 0..300), cuts in prop::collection::vec(any::<usize>(), 0..3)) {
+    fn any_input_terminates(input in prop::collection::vec(any::<u8>(), 0..300), cuts in prop::collection::vec(any::<usize>(), 0..3)) {
         let _ = case().clean(&input, &cuts);
     }
 }

@@ -1,4 +1,4 @@
-//! The pass that replaces recipients: virtual aliases (virtual(5)).
+//! Pass that expands virtual aliases (virtual(5)).
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -11,25 +11,25 @@ use crate::address::quoted;
 use crate::envelope::Notify;
 use crate::lookup::{Extension, LookupError, Ticket};
 
-/// What is known of a message's aliases while its tables are asked: a chain of them is not walked again from its start
-/// with each answer, and it is seen how much was asked.
+/// Progress of alias expansion across calls, so that an answer does not restart the walk of an alias chain, and the number
+/// of lookups is bounded.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
-    /// The one address that an address stands for, or none if no table has it.
+    /// The single address that an address expands to, or `None` if no table has it.
     known: BTreeMap<Box<[u8]>, Option<Box<[u8]>>>,
     newest: Option<Ticket>,
     questions: usize,
 }
 
-/// Addresses that are remembered; the tables remember all.
+/// Maximum number of remembered addresses. Beyond it, the answers that the transaction keeps are used.
 const KNOWN_MAX: usize = 10_000;
-/// Questions for each recipient beside those for the message: its address, with and without extension and domain.
+/// Number of lookups per recipient, in addition to those per message: its address, with and without extension and domain.
 const QUESTIONS_EACH: usize = 20;
 
 type Results<'a> = Option<ArenaVec<'a, &'a [u8]>>;
 
 impl Progress {
-    /// What the tables have for an address.
+    /// Looks up an address in the tables.
     fn find<'a>(
         &mut self,
         surroundings: &Passes<'_, 'a>,
@@ -58,7 +58,7 @@ impl Progress {
         Ok(results)
     }
 
-    /// Counts a question that was asked, unless it was counted before.
+    /// Counts a lookup, unless it was counted before.
     fn count(&mut self, surroundings: &Passes<'_, '_>, ticket: Ticket) -> Result<(), Halt> {
         if self.newest.is_none_or(|newest| ticket > newest) {
             self.newest = Some(ticket);
@@ -73,10 +73,10 @@ impl Progress {
     }
 }
 
-/// The recipients that `address` (internal form) stands for: itself if no table has it.
+/// Returns the recipients that `address` (internal form) expands to, or the address itself if no table has it.
 ///
-/// Each result is asked for in its turn, in its place; further ones come after the others. An address that stands
-/// for itself among others is not asked for again. While a question has no answer, those about the others are asked.
+/// Expands each result in turn: the first replaces its alias, further ones are appended. An address that is among its own
+/// results is not expanded again. While a lookup is pending, the lookups for other addresses are started.
 pub(super) fn expand<'a>(
     surroundings: &Passes<'_, 'a>,
     progress: &mut Progress,
@@ -132,7 +132,7 @@ pub(super) fn expand<'a>(
     unanswered.map_or(Ok(addresses), |ticket| Err(Halt::Pending(ticket)))
 }
 
-/// An alias was delivered to when it was replaced: success is not reported again.
+/// Removes SUCCESS: expanding an alias counts as its delivery, so success must not be reported again.
 pub(super) fn without_success(notify: Notify) -> Notify {
     if notify == Notify::SUCCESS {
         return Notify::NEVER;

@@ -1,5 +1,4 @@
-//! Undoes a call of the passes when a table has not answered: the same call comes again, and what was noticed is
-//! reported once.
+//! Undoes a call of the passes if a table has not answered. The caller repeats the call, and each notice is reported once.
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
@@ -8,7 +7,7 @@ use super::rejection::Halt;
 use super::{Cleanup, Notice, Observer, Part, Passes};
 
 impl Cleanup {
-    /// [`Cleanup::content`] where tables may have to be waited for.
+    /// [`Cleanup::content`] for tables that may defer their answers.
     pub(super) fn content_with_waiting<'a>(
         &mut self,
         surroundings: &mut Passes<'_, 'a>,
@@ -29,7 +28,7 @@ impl Cleanup {
     }
 }
 
-/// What was noticed, until it is known that it counts.
+/// Notices of a call that may still be undone.
 struct Kept<'a> {
     arena: &'a Bump,
     notices: ArenaVec<'a, Notice<'a>>,
@@ -57,7 +56,7 @@ mod tests {
     use core::sync::atomic::{AtomicU64, Ordering};
     use std::sync::Mutex;
 
-    /// Counts how often it is asked each question, and forgets each at once when it has given its answer.
+    /// Table that counts the lookups of each key and forgets each lookup once it has answered it.
     #[derive(Debug, Default)]
     struct Counting {
         asked: Mutex<BTreeMap<Vec<u8>, usize>>,
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn each_question_is_asked_exactly_once_in_a_message() {
+    fn each_key_is_looked_up_exactly_once_per_message() {
         let table = Arc::new(Counting::default());
         let maps = || Maps::new(vec![Arc::<Counting>::clone(&table) as Arc<dyn LookupTable>]);
         let mut settings = Settings::default();
@@ -126,7 +125,7 @@ mod tests {
         let mut is_content_done = false;
         let recipients = loop {
             rounds += 1;
-            assert!(rounds < 100, "the passes end when all is answered");
+            assert!(rounds < 100, "the passes end once all lookups are answered");
             let arena = Bump::new();
             let mut surroundings = Surroundings {
                 arena: &arena,

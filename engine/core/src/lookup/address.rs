@@ -1,5 +1,5 @@
-//! How an address is looked up: which parts of it are asked for, in which order, and what is done with the
-//! answer (Postfix's canonical(5) and virtual(5)).
+//! Address lookups: the parts of an address that are searched, their order, and the use of the result (Postfix's
+//! canonical(5) and virtual(5)).
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
@@ -10,25 +10,25 @@ use crate::address::{
     write_tokens,
 };
 
-/// What a lookup of addresses needs besides its tables.
+/// Arguments of an address lookup besides its tables.
 #[derive(Clone, Copy, Debug)]
 pub struct AddressLookup<'q, 'a> {
-    /// Made here are keys and results.
+    /// Arena for keys and results.
     pub arena: &'a Bump,
-    /// Completes results.
+    /// Completion of results.
     pub rewriting: &'a Rewriting,
-    /// Whose mailboxes are asked for without their domain.
+    /// Domains whose mailboxes are searched without their domain.
     pub destinations: &'a Destinations,
-    /// Octets of which the first separates a mailbox from its extension; empty: there are none.
+    /// Characters, the first of which in a mailbox starts its extension; empty: no extensions.
     pub recipient_delimiter: &'a [u8],
-    /// On whose behalf tables are asked.
+    /// Party on whose behalf tables are searched.
     pub asker: Asker<'q>,
 }
 
 /// A value, and the extension that its key did not have, delimiter included.
 pub type Value<'a> = (&'a [u8], &'a [u8]);
 
-/// In which spelling a table is asked.
+/// Spelling of the keys that are searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyForm {
     /// Quoted where needed.
@@ -37,20 +37,21 @@ pub enum KeyForm {
     ExternalFirst,
 }
 
-/// What happens to an extension that no key had.
+/// Treatment of an extension that the matched key does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extension {
-    /// Each result gets it (`propagate_unmatched_extensions`).
+    /// Appended to each result (`propagate_unmatched_extensions`).
     Propagate,
-    /// It is dropped.
+    /// Dropped.
     Drop,
 }
 
 impl<'a> AddressLookup<'_, 'a> {
-    /// The addresses that stand for `address` in a table, in internal form as it is; `None` if it has none.
+    /// Returns the addresses that the tables have for `address`, in internal form like `address`, or `None` if they have
+    /// none.
     ///
     /// # Errors
-    /// [`LookupError`]; also when the table has a value without an address in it.
+    /// [`LookupError`]; also if a value contains no address.
     pub fn map(
         &self,
         maps: &'a Maps,
@@ -61,7 +62,7 @@ impl<'a> AddressLookup<'_, 'a> {
             return Ok(None);
         };
         if value.starts_with(b"@") {
-            // Another domain for the same mailbox.
+            // A result `@domain` replaces only the domain.
             let (mailbox, _) = split_domain(address);
             let kept = mailbox.len() - unmatched.len().min(mailbox.len());
             let mut moved = ArenaVec::with_capacity_in(kept + value.len(), self.arena);
@@ -82,9 +83,9 @@ impl<'a> AddressLookup<'_, 'a> {
         if results.is_empty() { Err(LookupError::Unavailable) } else { Ok(Some(results)) }
     }
 
-    /// The value for an address in internal form.
+    /// Returns the value for an address in internal form.
     ///
-    /// Asked for, each in all tables before the next: `user+extension@domain`, `user@domain`, for domains of ours
+    /// Searches these keys, each in all tables before the next: `user+extension@domain`, `user@domain`, for our own domains
     /// `user+extension` and `user`, and `@domain`.
     ///
     /// # Errors
@@ -155,7 +156,8 @@ impl<'a> AddressLookup<'_, 'a> {
 
 type Found<'a> = Result<Option<&'a [u8]>, LookupError>;
 
-/// A mailbox without its extension, and the extension with its delimiter; mailboxes of the mail system have none.
+/// Splits a mailbox into the mailbox without extension, and the extension with its delimiter. Mailboxes of the mail system
+/// have no extension.
 fn split_extension<'a>(mailbox: &'a [u8], delimiter: &[u8]) -> (&'a [u8], &'a [u8]) {
     let none = (mailbox, &b""[..]);
     let is_of_system = |name: &[u8]| mailbox.eq_ignore_ascii_case(name);
@@ -164,7 +166,7 @@ fn split_extension<'a>(mailbox: &'a [u8], delimiter: &[u8]) -> (&'a [u8], &'a [u
     {
         return none;
     }
-    // Lists: `owner-name` and `name-request` are one word where the hyphen delimits.
+    // Mailing list addresses `owner-name` and `name-request` are not split if the hyphen is a delimiter.
     let starts_with =
         |name: &[u8]| mailbox.get(..name.len()).is_some_and(|front| front.eq_ignore_ascii_case(name));
     let ends_with = |name: &[u8]| {
@@ -185,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn extensions_are_told_from_mailboxes() {
+    fn extensions_are_split_from_mailboxes() {
         for (mailbox, delimiter, user, extension) in [
             ("joe+a", "+", "joe", "+a"),
             ("joe+a-b", "-+", "joe", "+a-b"),

@@ -1,8 +1,8 @@
-//! The answers that one transaction has received.
+//! Answers of tables that a transaction has received.
 //!
-//! A table that has to ask a server says [`LookupError::Pending`], and the call that asked comes again when the answer
-//! is there. What was asked before must not be asked again then: a policy server counts, greylisting remembers. The
-//! transaction therefore keeps its questions with their tickets, and the answers, and forgets them when it ends.
+//! A table on a server returns [`LookupError::Pending`], and the caller repeats its call when the answer is available. The
+//! repeated call must not query the server again, because queries may have effects: policy servers count them, greylisting
+//! records them. The transaction therefore keeps its lookups with their tickets, and the answers, until it ends.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -11,41 +11,41 @@ use alloc::vec::Vec;
 
 use super::{LookupError, LookupTable, Ticket};
 
-/// Questions of one transaction to tables that may have to be waited for.
+/// Lookups of one transaction in tables that may defer their answers.
 #[derive(Clone, Debug, Default)]
 pub struct Answers {
-    /// By table; a transaction asks few.
+    /// By table; a transaction uses few tables.
     tables: Vec<(Arc<dyn LookupTable>, Known)>,
     memory: usize,
 }
 
-/// What one table was asked, and has said.
+/// Lookups in one table and their answers.
 type Known = BTreeMap<Box<[u8]>, State>;
 
-/// How far a question has come.
+/// State of a lookup.
 #[derive(Clone, Debug)]
 pub(super) enum State {
-    /// It has no answer yet.
+    /// Not answered yet.
     Asked(Ticket),
-    /// Its answer: a value, or that there is none.
+    /// Answered: a value, or none.
     Answered(Option<Box<[u8]>>),
 }
 
 impl Answers {
-    /// Bytes of memory that questions and answers hold.
+    /// Returns the memory that lookups and answers take, in bytes.
     #[must_use]
     pub const fn memory(&self) -> usize {
         self.memory
     }
 
-    /// What is known of a question.
+    /// Returns the state of a lookup, if known.
     pub(super) fn find(&self, table: &Arc<dyn LookupTable>, key: &[u8]) -> Option<&State> {
         let (_, known) = self.tables.iter().find(|(known, _)| Arc::ptr_eq(known, table))?;
         known.get(key)
     }
 
-    /// Keeps what a table has said to a question. That it cannot be asked is no answer. Beyond [`MEMORY_MAX`] nothing more
-    /// is kept, and the table is asked again.
+    /// Keeps the result of a lookup, unless the table was unavailable. Beyond [`MEMORY_MAX`] it keeps nothing more, and the
+    /// table is queried again.
     pub(super) fn keep(
         &mut self,
         table: &Arc<dyn LookupTable>,
@@ -83,9 +83,9 @@ impl State {
     }
 }
 
-/// Bytes that a question costs beside its key and value.
+/// Memory per lookup in addition to its key and value, in bytes.
 const ENTRY_SIZE: usize = 96;
-/// Bytes of questions and answers that a transaction keeps.
+/// Maximum memory for lookups and answers per transaction, in bytes.
 const MEMORY_MAX: usize = 1 << 20;
 
 #[cfg(test)]

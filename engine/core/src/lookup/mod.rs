@@ -1,8 +1,8 @@
-//! Lookup tables as the passes see them: a key in, a value out.
+//! Lookup tables as the passes see them: they map a key to a value.
 //!
-//! What kinds of tables there are, and where they come from, is the server's concern. A table answers at once from
-//! memory; one that has to ask a server says [`LookupError::Pending`], and the call that asked comes again when it
-//! knows. The transaction keeps what it has asked ([`Answers`]).
+//! The server crate implements the table types and loads the tables. A table in memory answers immediately. A table on a
+//! server returns [`LookupError::Pending`], and the caller repeats its call when the answer is available. The transaction
+//! keeps its lookups ([`Answers`]).
 
 mod address;
 mod answers;
@@ -22,8 +22,8 @@ pub use question::Asker;
 
 /// A lookup table.
 pub trait LookupTable: Debug + Send + Sync {
-    /// The value for `key`, from the table or made in `arena`; `None` if it has none. `sharer`: on whose behalf it is
-    /// asked, for tables that let those who ask take turns.
+    /// Returns the value for `key`, from the table or allocated in `arena`, or `None` if the table has none. `sharer`: the
+    /// party on whose behalf the table is searched, for tables that schedule lookups fairly.
     ///
     /// # Errors
     /// [`LookupError`].
@@ -34,22 +34,22 @@ pub trait LookupTable: Debug + Send + Sync {
         sharer: Sharer,
     ) -> Result<Option<&'a [u8]>, LookupError>;
 
-    /// Whether the table is asked for parts of an address too. Tables of patterns are not: a pattern for `user@`
-    /// would match where it was not meant to.
+    /// Returns whether the table is also searched for parts of an address. Pattern tables are not, because patterns written
+    /// for whole addresses could match a part by accident.
     fn is_asked_for_parts(&self) -> bool {
         true
     }
 
-    /// Whether it may say [`LookupError::Pending`].
+    /// Returns whether the table may return [`LookupError::Pending`].
     fn may_wait(&self) -> bool {
         false
     }
 
-    /// The value for `key`, which this table was asked before under `ticket`. A table whose questions have effects answers
-    /// that question; by default it is asked again.
+    /// Returns the value for `key`, which was looked up before under `ticket`. A table whose lookups have effects returns
+    /// the answer to that lookup; the default implementation looks the key up again.
     ///
     /// # Errors
-    /// [`LookupError`]: with the same ticket if the question is still under way.
+    /// [`LookupError`]: with the same ticket if the lookup is still in progress.
     fn resume<'a>(
         &'a self,
         _ticket: Ticket,
@@ -61,53 +61,53 @@ pub trait LookupTable: Debug + Send + Sync {
     }
 }
 
-/// Why a table has no answer.
+/// Reason why a table has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LookupError {
-    /// It cannot be asked, or its answer makes no sense (451 4.3.0).
+    /// The lookup failed, or its answer is invalid (451 4.3.0).
     Unavailable,
-    /// It was asked and has not answered yet.
+    /// The table has not answered yet.
     Pending(Ticket),
 }
 
-/// Names a question that a table was asked and has not answered; no two have the same.
+/// Unique identifier of a pending lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 
-/// The tables of one parameter, in the order in which they are asked.
+/// Tables of one parameter, in the order in which they are searched.
 #[derive(Clone, Debug, Default)]
 pub struct Maps {
     tables: Vec<Arc<dyn LookupTable>>,
-    /// Asked of them once, for it is asked about each message.
+    /// Cached, because it is needed for each message.
     may_wait: bool,
 }
 
 impl Maps {
-    /// These tables.
+    /// Creates a list of tables.
     #[must_use]
     pub fn new(tables: Vec<Arc<dyn LookupTable>>) -> Self {
         let may_wait = tables.iter().any(|table| table.may_wait());
         Self { tables, may_wait }
     }
 
-    /// Each of these tables alone, in their order.
+    /// Iterates over lists of one table each, in order.
     pub fn each(&self) -> impl Iterator<Item = Self> {
         self.tables.iter().map(|table| Self::new(alloc::vec![Arc::clone(table)]))
     }
 
-    /// Whether there is no table.
+    /// Returns whether there is no table.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.tables.is_empty()
     }
 
-    /// Whether any of them may say [`LookupError::Pending`].
+    /// Returns whether any table may return [`LookupError::Pending`].
     #[must_use]
     pub const fn may_wait(&self) -> bool {
         self.may_wait
     }
 
-    /// The first value that a table has for `key`. An empty key has none.
+    /// Returns the first value that a table has for `key`. An empty key has no value.
     ///
     /// # Errors
     /// [`LookupError`] of the first table that cannot answer.
@@ -120,7 +120,7 @@ impl Maps {
         self.find_among(arena, key, asker.into(), |_| true)
     }
 
-    /// The same for a part of an address.
+    /// Does the same for a part of an address.
     ///
     /// # Errors
     /// [`LookupError`] of the first table that cannot answer.

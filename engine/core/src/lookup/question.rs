@@ -1,4 +1,4 @@
-//! On whose behalf a table is asked, and what is known already.
+//! Party on whose behalf a table is searched, and the answers that it already has.
 
 use alloc::sync::Arc;
 use core::cell::RefCell;
@@ -9,7 +9,7 @@ use super::answers::State;
 use super::{Answers, LookupError, LookupTable};
 use crate::Sharer;
 
-/// On whose behalf a table is asked, and in which transaction.
+/// Party on whose behalf a table is searched, and its transaction.
 #[derive(Clone, Copy, Debug)]
 pub struct Asker<'q> {
     sharer: Sharer,
@@ -17,13 +17,13 @@ pub struct Asker<'q> {
 }
 
 impl<'q> Asker<'q> {
-    /// Asks in a transaction, which remembers the answers.
+    /// Creates an asker within a transaction, which keeps the answers.
     #[must_use]
     pub const fn new(sharer: Sharer, answers: &'q RefCell<Answers>) -> Self {
         Self { sharer, answers: Some(answers) }
     }
 
-    /// Asks a table, unless the transaction has asked it before.
+    /// Searches a table, unless the transaction already has the answer.
     pub(super) fn ask<'a>(
         self,
         arena: &'a Bump,
@@ -46,7 +46,7 @@ impl<'q> Asker<'q> {
 }
 
 impl From<Sharer> for Asker<'_> {
-    /// Asks outside a transaction.
+    /// Creates an asker without a transaction.
     fn from(sharer: Sharer) -> Self {
         Self { sharer, answers: None }
     }

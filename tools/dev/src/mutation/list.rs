@@ -38,7 +38,7 @@ const REMOTE: &str = "engine/server/src/tables/remote/mod.rs";
 const COPIES: Check = Test(&["-p", "mailrace-spool", "--lib", "copies"]);
 
 /// Of many recipients, and those that are given twice.
-const OF_MANY: Check = Test(&["-p", "mailrace-core", "--lib", "of_many_recipients"]);
+const OF_MANY: Check = Test(&["-p", "mailrace-core", "--lib", "many_recipients_are_each"]);
 /// Tables on servers.
 const TABLES: Check = Test(&["-p", "mailrace", "--lib", "tables::remote"]);
 
