@@ -1,4 +1,4 @@
-//! Errors of the start.
+//! Startup errors.
 
 use std::fmt;
 use std::io;
@@ -10,39 +10,39 @@ use mailrace_spool::OpenError;
 
 use crate::config::ConfigErrors;
 
-/// Why the engine does not start.
+/// Reason why the engine does not start.
 #[derive(Debug)]
 pub enum StartError {
-    /// The configuration is wrong.
+    /// The configuration is invalid.
     Configuration(ConfigErrors),
     /// The queue's directory cannot be used.
     Directory {
-        /// Which.
+        /// Queue directory.
         path: PathBuf,
-        /// What the system says.
+        /// System error.
         source: io::Error,
     },
     /// The queue cannot be opened.
     Queue {
-        /// Which.
+        /// Queue directory.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         source: OpenError,
     },
     /// An address cannot be listened on.
     Listen {
-        /// Which.
+        /// Address.
         address: SocketAddr,
-        /// What the system says.
+        /// System error.
         source: io::Error,
     },
-    /// The kernel does not give a worker what it needs.
+    /// The kernel denies a worker a resource.
     Io(IoError),
-    /// Another operation of the system failed.
+    /// Another system operation failed.
     System {
-        /// What was being done.
+        /// Operation that failed.
         operation: &'static str,
-        /// What the system says.
+        /// System error.
         source: io::Error,
     },
 }
@@ -72,7 +72,7 @@ impl fmt::Display for StartError {
                 };
                 write!(formatter, "cannot listen on {address}: {source}; {remedy}")
             }
-            // Locked memory: only a ring needs it.
+            // Only io_uring needs locked memory.
             Self::Io(error @ IoError::Limit { source, .. })
                 if source.kind() == io::ErrorKind::OutOfMemory =>
             {

@@ -1,4 +1,4 @@
-//! Limits of the system that the process raises for itself.
+//! System limits that the process raises for itself.
 
 use std::io;
 
@@ -9,8 +9,9 @@ use crate::worker::{SPARE_CONNECTIONS, WorkerSettings};
 use super::error::{StartError, system};
 use super::threads::Kernel;
 
-/// Raises the limit of open files (RLIMIT_NOFILE) to what `max_connections` needs. The connections of a ring are not
-/// descriptors, but the kernel limits its table as if they were; with epoll those of all workers are descriptors.
+/// Raises the limit of open files (RLIMIT_NOFILE) to what `max_connections` needs. A ring's connections are not file
+/// descriptors, but the kernel applies the limit to its connection table. With epoll the connections of all workers are file
+/// descriptors.
 pub(super) fn raise_open_files(
     kernel: Kernel,
     workers: u16,
@@ -41,5 +42,5 @@ pub(super) fn raise_open_files(
         .map_err(|error| system("raise the limit of open files")(error.into()))
 }
 
-/// Open files that are not connections: segments, listeners, rings, eventfds.
+/// Number of open files in addition to connections: segments, listeners, rings, eventfds.
 const OTHER_FILES: u64 = 1024;

@@ -1,4 +1,4 @@
-//! The listening sockets.
+//! Listening sockets.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -10,7 +10,7 @@ use crate::config::ConnectionParameters;
 
 use super::error::StartError;
 
-/// Opens a socket for each address, for each worker.
+/// Opens one socket per address and worker.
 pub(super) fn listen(
     parameters: &ConnectionParameters,
     workers: u16,
@@ -22,7 +22,7 @@ pub(super) fn listen(
         refuse_in_use(address).map_err(failed)?;
         for sockets in &mut sockets {
             let socket = socket(parameters, address).map_err(failed)?;
-            // All sockets share the port that the kernel chooses for port 0.
+            // With port 0, all sockets of an address share the port that the kernel chooses.
             address = socket.local_addr().map_err(failed)?;
             sockets.push(socket);
         }
@@ -48,7 +48,7 @@ fn socket(parameters: &ConnectionParameters, address: SocketAddr) -> io::Result<
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
-    // Connections inherit both.
+    // Connections inherit both options.
     socket.set_tcp_nodelay(true)?;
     if !parameters.congestion_control.is_empty() {
         rustix::net::sockopt::set_tcp_congestion(socket.as_fd(), &parameters.congestion_control)?;

@@ -1,4 +1,4 @@
-//! The running engine as a process: its threads, sockets and signals.
+//! The engine's process: threads, sockets and signals.
 
 mod error;
 mod limits;

@@ -1,4 +1,4 @@
-//! Settings that come into force while the engine runs: the configuration, tables whose files change, the time zone.
+//! Settings that change while the engine runs: the configuration, tables whose files change, the time zone.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::worker::{Control, Workers};
 
 use super::report::report_notes;
 
-/// Settings in force, and what reads them again.
+/// Current settings, and the sources to reload them from.
 pub(super) struct Current {
     pub(super) sources: Sources,
     pub(super) in_force: Mutex<InForce>,
@@ -22,29 +22,29 @@ pub(super) struct Current {
     pub(super) lookups: Lookups,
     pub(super) log: Log,
     pub(super) spool: Arc<Shared>,
-    /// The trouble that was last reported.
+    /// Queue trouble that was reported last.
     pub(super) trouble: Mutex<Option<String>>,
 }
 
-/// The settings that workers have.
+/// Settings that workers currently use.
 pub(super) struct InForce {
     configuration: Configuration,
     tables: Tables,
-    /// The files of tables as they were when they were last read, successfully or not.
+    /// Table files as they were when last read, successfully or not.
     seen: Files,
-    /// The same files when they were last found changed, and how often they were found so: they may still be being written.
+    /// Changed table files that may still be being written, and the number of checks that have found them in this state.
     changing: Option<(Files, u32)>,
     zone: Zone,
 }
 
 impl Current {
-    /// Reads the configuration and its tables again (SIGHUP). Waits for a text that is being written.
+    /// Reloads the configuration and its tables (SIGHUP). Waits for a text file that is being written.
     fn reload(&self) {
         let patience_ends = Instant::now() + WRITING_PATIENCE;
         let next = loop {
             let next = self.load();
             let is_being_written = match &next {
-                // A file that changed during the read may have been read in part.
+                // A file that changed during the reload may have been read only in part.
                 Ok((_, tables)) => {
                     let now = tables.files.now();
                     now != tables.files || now.are_being_written(WRITING_PAUSE)
@@ -82,8 +82,8 @@ impl Current {
         Ok((next, tables))
     }
 
-    /// Reads settings again on request, and checks once per period whether they have changed. This thread does nothing else,
-    /// since a file system may not answer.
+    /// Reloads settings on request, and checks once per period whether they have changed. This thread does nothing else,
+    /// because the file system may not answer.
     pub(super) fn keep_fresh(&self, reloads: &Receiver<()>, period: Duration) {
         loop {
             match reloads.recv_timeout(period) {
@@ -94,8 +94,8 @@ impl Current {
         }
     }
 
-    /// Checks whether files of tables or the time zone have changed, and puts changes into force. One invalid table leaves all
-    /// as they are, which is reported once per change.
+    /// Checks whether table files or the time zone have changed, and applies the changes. If a table is invalid, all tables
+    /// stay as they are, and the error is reported once per change.
     fn refresh(&self) {
         let mut in_force = self.in_force();
         if in_force.have_settled() {
@@ -119,7 +119,7 @@ impl Current {
         }
     }
 
-    /// Reports trouble of the queue once, and once when it is over.
+    /// Reports queue trouble once when it begins, and once when it ends.
     pub(super) fn say_trouble(&self) {
         let now = self.spool.trouble();
         let mut said = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
@@ -150,8 +150,8 @@ impl InForce {
         Self { configuration, seen: tables.files.clone(), changing: None, tables, zone: zone_now() }
     }
 
-    /// Whether files of tables have changed since they were read, and no longer change. A text whose last line has no line end
-    /// must stay as it is for more periods.
+    /// Returns whether table files have changed since they were read and are stable now. A text file whose last line has no
+    /// line end must be stable for more periods.
     fn have_settled(&mut self) -> bool {
         let now = self.seen.now();
         if now == self.seen {
@@ -174,11 +174,11 @@ impl InForce {
     }
 }
 
-/// Periods for which a text without a line end at its end must stay as it is before it is read.
+/// Number of periods for which a text file without a final line end must be stable before it is read.
 const UNFINISHED_PERIODS: u32 = 6;
-/// A reload takes a text without a line end at its end for complete after this time without a write.
+/// Time without a write after which a reload treats a text file without a final line end as complete.
 const WRITING_PAUSE: Duration = Duration::from_secs(2);
-/// Longest time that a reload waits for texts that are being written.
+/// Maximum time that a reload waits for text files that are being written.
 const WRITING_PATIENCE: Duration = Duration::from_secs(10);
-/// Period in which a reload checks for writes.
+/// Interval at which a reload checks for writes.
 const WRITING_CHECK_PERIOD: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! What the log says at the start: notes of the configuration, recovered messages, damage.
+//! Startup reports for the log: notes on the configuration, recovered messages, damage.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -41,7 +41,7 @@ pub(super) fn report_recovery(log: &Log, report: &RecoveryReport) {
     }
 }
 
-/// Message about damage.
+/// Returns the message about damage.
 pub(crate) fn damage_text(damage: &Damage) -> String {
     let known = if damage.is_known {
         " (an earlier start has said so; mailrace queue acknowledge ends this)"
@@ -51,12 +51,12 @@ pub(crate) fn damage_text(damage: &Damage) -> String {
     format!("{damage}; what is whole there is in the queue{known}")
 }
 
-/// Message about a file among the segments that does not belong to the queue.
+/// Returns the message about a file among the segments that does not belong to the queue.
 pub(crate) fn stranger_text(stranger: &Stranger) -> String {
     format!("{}: {}: it is left alone", stranger.path, stranger.what)
 }
 
-/// Reports that messages cannot be submitted on this machine.
+/// Reports that local submission is not available.
 pub(super) fn report_no_submission(log: &Log, maildrop: &Maildrop, error: &io::Error) {
     let path = maildrop.path();
     let message = format_args!("no local submission: cannot use {}: {error}", path.display());
@@ -81,7 +81,7 @@ pub(super) fn report_ready(log: &Log, addresses: &[String], workers: u16, queue:
         .number("messages", messages);
 }
 
-/// Reports that sessions end and the process stops when they have.
+/// Reports that the process stops after its sessions have ended.
 pub(super) fn report_stopping(log: &Log, signal: &'static str) {
     let message = format_args!("stopping after {signal}: sessions end within drain_timeout");
     log.info("stopping", message).text("signal", signal);

@@ -1,4 +1,4 @@
-//! The life of the process: start, signals, shutdown.
+//! Startup, signals and shutdown of the process.
 
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::Ordering;
@@ -27,12 +27,12 @@ use super::reload::{Current, InForce};
 use super::report::{report_no_submission, report_notes, report_ready, report_recovery, report_stopping};
 use super::threads::{Common, Kernel, WorkerThreads, join, spawn};
 
-/// Runs the engine until SIGTERM or SIGINT, and drains it. The log has all reports, [`StartError`] included.
+/// Runs the engine until SIGTERM or SIGINT, then drains it. Logs all reports, including a [`StartError`].
 ///
 /// # Errors
-/// [`StartError`] when it does not start.
+/// [`StartError`] if the engine does not start.
 pub fn serve(sources: Sources) -> Result<(), StartError> {
-    // A page of 2 MiB stays resident for one small block in it, which would exceed `memory_limit` several times over. A kernel
+    // A single small block keeps a page of 2 MiB resident, which would exceed `memory_limit` several times over. A kernel
     // without this call has no such pages.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let configuration = Configuration::load(&sources);
@@ -56,16 +56,16 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
     result
 }
 
-/// Bytes of waiting log lines, of all workers together.
+/// Returns the memory for waiting log lines of all workers together, in bytes.
 fn log_memory(configuration: &Configuration) -> usize {
     let of_each = configuration.log.log_memory.in_memory();
     of_each.saturating_mul(usize::from(configuration.workers(own_processors().len())))
 }
 
-/// The same where the configuration has errors: these are all that is logged.
+/// Memory for log lines if the configuration is invalid and only its errors are logged, in bytes.
 const LOG_MEMORY_OF_ERRORS: usize = 4 << 20;
 
-/// The life of an engine whose configuration is valid.
+/// Runs an engine with a valid configuration.
 fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(), StartError> {
     let lookups = Lookups::default();
     lookups.log_to(log.clone());
@@ -73,7 +73,7 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
         configuration.open_tables(&lookups, &Tables::default()).map_err(StartError::Configuration)?;
     report_notes(log, &configuration.notes);
     report_notes(log, &tables.notes);
-    // From here on a signal waits for its handling.
+    // From here on signals are queued until they are handled.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(system("handle signals"))?;
     let count = configuration.workers(own_processors().len());
     configuration.check_memory(count).map_err(StartError::Configuration)?;
@@ -83,7 +83,7 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
     let (disk, opened) = open_queue(configuration, count)?;
     let Opened { spools, mut keeper, mover, report, shared, lock } = opened;
     report_recovery(log, &report);
-    // A client that finds the engine listening may submit.
+    // A client that finds the engine listening may submit mail, so the maildrop must exist before.
     let maildrop = Maildrop::of(disk.root());
     let made = maildrop.make().and_then(|()| disk.note_place(maildrop::DIRECTORY));
     if made.is_ok() {
@@ -131,7 +131,7 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
 
     let signal = wait_for_end(&mut signals, &reload);
     report_stopping(log, signal);
-    // It leaves what it has in hand for the next start, or finishes it with the workers.
+    // The pickup thread leaves its current messages for the next start, or finishes them with the workers.
     pickup.iter().for_each(Pickup::stop);
     workers.tell(|| Control::Drain);
     join(threads, log);
@@ -139,7 +139,7 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
     keeper_stop.store(true, Ordering::Relaxed);
     keeper.thread().unpark();
     let _ = keeper.join();
-    // It may be gone already, and the next start replaces it.
+    // The socket may be gone already, and the next start replaces it.
     let _ = std::fs::remove_file(disk.root().join(services::CONTROL_SOCKET));
     drop(lock);
     Ok(())
@@ -153,7 +153,7 @@ fn open_queue(configuration: &Configuration, workers: u16) -> Result<(OsDisk, Op
     Ok((disk, opened))
 }
 
-/// Notes in which queue `sendmail -C FILE` finds this engine.
+/// Registers the engine, so that `sendmail -C FILE` finds its queue.
 fn register(sources: &Sources, queue: &OsDisk, log: &Log) {
     if let Some(config) = &sources.file
         && let Err(error) = registration::publish(config, queue.root())
@@ -165,7 +165,7 @@ fn register(sources: &Sources, queue: &OsDisk, log: &Log) {
     }
 }
 
-/// Starts the threads that answer requests from outside and that keep settings fresh; the channel asks for a reload.
+/// Starts the threads that answer external requests and refresh settings. The channel requests a reload.
 fn start_services(
     kernel: Kernel,
     metrics: Metrics,
@@ -194,11 +194,11 @@ fn start_services(
     Ok(reload)
 }
 
-/// Waits for SIGTERM or SIGINT, returns its name, and passes on SIGHUP until then.
+/// Waits for SIGTERM or SIGINT and returns its name. Until then forwards SIGHUP.
 fn wait_for_end(signals: &mut Signals, reload: &Sender<()>) -> &'static str {
     for signal in signals.forever() {
         match signal {
-            // A reload that already waits will read what is newest.
+            // A reload that is already waiting will read the newest settings.
             SIGHUP => drop(reload.try_send(())),
             SIGINT => return "SIGINT",
             _ => break,

@@ -1,4 +1,4 @@
-//! The threads of the workers: what each is given, and how they end.
+//! Worker threads: startup and end.
 
 use std::io;
 use std::net::TcpListener;
@@ -19,16 +19,16 @@ use crate::worker::{Control, SPARE_CONNECTIONS, Telemetry, Worker, WorkerSetting
 
 use super::error::{StartError, system};
 
-/// The running workers.
+/// Running workers.
 pub(super) struct WorkerThreads {
     pub(super) threads: Vec<JoinHandle<()>>,
-    /// The workers as other threads reach them.
+    /// Handles through which other threads reach the workers.
     pub(super) workers: Workers,
     pub(super) numbers: Vec<Arc<WorkerNumbers>>,
 }
 
 impl WorkerThreads {
-    /// Starts a worker for each of `spools`, with one of the lists of `listeners`, and waits until all of them run.
+    /// Starts one worker per spool, each with one of the lists of `listeners`, and waits until all of them run.
     pub(super) fn start(
         common: &Common,
         spools: Vec<SegmentSpool<OsDisk>>,
@@ -81,7 +81,7 @@ pub(super) fn join(threads: Vec<JoinHandle<()>>, log: &Log) {
     }
 }
 
-/// Ends the process because a worker failed. What it had accepted is durable; the next start recovers it.
+/// Ends the process because a worker failed. Accepted messages are durable, and the next start recovers them.
 fn give_up(log: &Log) -> ! {
     log.stop();
     std::process::exit(EXIT_SOFTWARE);
@@ -90,7 +90,7 @@ fn give_up(log: &Log) -> ! {
 /// EX_SOFTWARE of sysexits.h.
 const EXIT_SOFTWARE: i32 = 70;
 
-/// How this process's workers reach the kernel.
+/// Kernel interface of this process's workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kernel {
     Ring,
@@ -98,10 +98,11 @@ pub(super) enum Kernel {
 }
 
 impl Kernel {
-    /// Chooses what `io` asks for; with `auto` the ring where it is available, and otherwise epoll, with a warning.
+    /// Chooses the kernel interface that `io` names. With `auto` chooses the ring where it is available, and otherwise
+    /// epoll, with a warning.
     ///
-    /// Only a ring that is forbidden or missing is a reason for epoll. If a limit prevents it, the start fails and names the
-    /// limit, since an operator can raise it and a slower engine would hide it.
+    /// Falls back to epoll only if io_uring is forbidden or missing. If a limit prevents the ring, startup fails and names
+    /// the limit: an operator can raise it, and a slower engine would hide it.
     pub(super) fn choose(choice: IoChoice, log: &Log) -> Self {
         match choice {
             IoChoice::Ring => Self::Ring,
@@ -115,7 +116,7 @@ impl Kernel {
                     log.warning("epoll", message).text("reason", error.to_string());
                     Self::Epoll
                 }
-                // The ring of a worker meets any other error too.
+                // The ring of a worker will report any other error.
                 _ => Self::Ring,
             },
         }
@@ -129,7 +130,7 @@ impl Kernel {
     }
 }
 
-/// The smallest ring, which shows whether one can be made, and is gone before the workers start.
+/// Settings of a minimal ring that tests whether rings can be created. It is closed before the workers start.
 const TRIAL: RingSettings = RingSettings {
     connections: 2,
     receive_buffers: 1,
@@ -138,18 +139,18 @@ const TRIAL: RingSettings = RingSettings {
     completion_entries: 16,
 };
 
-/// What all workers have in common.
+/// Data that all workers share.
 #[derive(Clone)]
 pub(super) struct Common {
     pub(super) kernel: Kernel,
-    /// Writes of a spool in progress at once.
+    /// Maximum number of writes in progress per spool.
     pub(super) writers: usize,
     pub(super) shared: Arc<Shared>,
     pub(super) settings: Arc<WorkerSettings>,
     pub(super) log: Log,
 }
 
-/// What the thread of one worker is given.
+/// Arguments of a worker thread.
 struct Seat {
     common: Common,
     processor: Option<usize>,
@@ -161,7 +162,7 @@ struct Seat {
 
 type Started = Sender<(usize, Result<Waker, IoError>)>;
 
-/// A worker's thread: its `Io` belongs to the thread that makes it.
+/// Runs a worker thread. The `Io` belongs to the thread that creates it.
 fn work(index: usize, seat: Seat, started: &Started) {
     if let Some(processor) = seat.processor {
         let mut set = CpuSet::new();
@@ -184,7 +185,7 @@ fn work(index: usize, seat: Seat, started: &Started) {
     }
 }
 
-/// The same on an `Io` of any kind; `slots`: places of its connection table.
+/// Runs a worker on any kind of `Io`; `slots` is the size of its connection table.
 fn work_on<I: Io<Disk = OsDisk>>(
     io: Result<I, IoError>,
     index: usize,
@@ -226,7 +227,7 @@ fn work_on<I: Io<Disk = OsDisk>>(
                 .text("reason", error.to_string());
             give_up(&seat.common.log);
         }
-        // The hook has reported it.
+        // The panic hook has reported the panic.
         Err(_) => give_up(&seat.common.log),
     }
 }
