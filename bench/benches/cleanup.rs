@@ -1,4 +1,4 @@
-//! Cleanup of a message with 20 fields and 2 recipients, as a stranger's and as our own client's.
+//! Cleanup of a message with 20 fields and 2 recipients, from a remote client and from a local one.
 
 use std::hint::black_box;
 
@@ -17,7 +17,7 @@ impl Observer for Nobody {
     fn noticed(&mut self, _notice: &Notice<'_>) {}
 }
 
-/// Canonical and virtual tables of ten thousand entries, and ten header checks of the kind that operators write.
+/// Returns settings with canonical and virtual tables of ten thousand entries, and ten typical header checks.
 fn with_tables() -> Settings {
     let directory = std::env::temp_dir().join(format!("mailrace-bench-{}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("there is a place for temporary files");

@@ -1,4 +1,4 @@
-//! Content and tables made to be expensive, at doubling sizes: time is to double with them, or to stay.
+//! Content and tables designed to be expensive, at doubling sizes. Time must at most double with the size.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -18,10 +18,10 @@ impl Observer for Nobody {
     fn noticed(&mut self, _notice: &Notice<'_>) {}
 }
 
-/// Octets of content in one call of the passes, as a worker gives them.
+/// Size of a piece of content per call of the passes, in bytes, as in a worker.
 const PIECE_SIZE: usize = 64 * 1024;
 
-/// A message, and what it goes through.
+/// A message and its settings.
 struct Case {
     settings: Settings,
     recipients: Vec<Vec<u8>>,
@@ -39,7 +39,7 @@ fn settings() -> Settings {
     Settings { rewriting: Arc::new(Rewriting { local, ..Rewriting::default() }), ..Settings::default() }
 }
 
-/// All of the message through the passes, in pieces; how often its end was reached.
+/// Runs the passes over the whole message, in pieces. Returns how often its end was reached.
 fn clean(case: &Case, arena: &mut Bump) -> usize {
     let id = QueueId::new(Timestamp::from_unix_microseconds(1_795_507_200_000_000), 0);
     let origin = Origin::default();
@@ -112,7 +112,7 @@ fn nested_parts(depth: usize) -> Case {
 
 fn body_line(size: usize) -> Case {
     let mut case = Case::with_content(format!("Subject: x\r\n\r\n{}\r\n", "x".repeat(size)));
-    // So that somebody looks at it.
+    // A check that examines each body line.
     case.settings.checks.body = tables::open("inline:{ {never = REJECT} }", Path::new("/")).expect("right");
     case.settings.checks.body_size_limit = 0;
     case
@@ -155,7 +155,7 @@ fn expression(pattern: &str, size: usize) -> Case {
     case
 }
 
-/// What is made of a size.
+/// Creates a case of a size.
 type Make<'m> = &'m dyn Fn(usize) -> Case;
 
 fn hostile(criterion: &mut Criterion) {

@@ -14,7 +14,7 @@ impl Observer for NobodyCares {
     fn rejected(&mut self, _origin: &Origin, _reject: &Reject<'_>) {}
 }
 
-/// A session behind EHLO.
+/// A session after EHLO.
 struct Client {
     session: Session,
     settings: Settings,
@@ -24,7 +24,7 @@ struct Client {
 impl Client {
     fn new() -> Self {
         let session = Session::new(Origin::default(), true);
-        // A client that only resets is junk before long.
+        // A client that only sends RSET would soon exceed the limit.
         let settings = Settings { smtpd_junk_command_limit: u32::MAX, ..Settings::default() };
         let mut client = Self { session, settings, replies: Vec::new() };
         let mut observer = NobodyCares;
@@ -34,7 +34,7 @@ impl Client {
         client
     }
 
-    /// Gives the session all of `input`; the octets of content that it handed out.
+    /// Passes all of `input` to the session. Returns the number of content bytes that it handed out.
     fn send(&mut self, mut input: &[u8]) -> usize {
         let mut observer = NobodyCares;
         let mut context = context(&self.settings, &mut observer);
@@ -99,10 +99,10 @@ fn transaction(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Content that is nothing like mail: each of its lines is a step of the session.
+/// Measures content unlike mail, each line of which is one step of the session.
 fn odd_content(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("odd_content");
-    // What is repeated, and how many bytes of content the session hands out for it.
+    // Name, repeated unit, and the number of content bytes that the session hands out for the unit.
     for (name, unit, handed_out) in [
         ("bare_lf", &b"\n"[..], 2),
         ("short_lines_bare_lf", b"a\n", 3),

@@ -1,4 +1,4 @@
-//! Lookup tables of a million entries: how long they take to load, what they cost in memory, how long a lookup takes.
+//! Lookup tables of a million entries: load time, memory, lookup time.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -11,7 +11,7 @@ use mailrace_core::Sharer;
 
 const ENTRIES: usize = 1_000_000;
 
-/// Octets of memory that this process has.
+/// Returns the resident memory of this process, in bytes.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/statm").expect("there is a /proc");
     let pages: usize = status.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number");

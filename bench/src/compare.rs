@@ -1,7 +1,7 @@
-//! Owns the comparison: the same load on each server in turn, round after round.
+//! Compares servers: the same load on each in turn, round after round.
 //!
-//! All servers run from start to end, on one processor; while one is measured the others are idle. Ratios
-//! are taken within a round, since a shared machine is faster at some times than at others.
+//! All servers run throughout, on one processor; while one is measured the others are idle. Ratios are computed within a
+//! round, because the speed of a shared machine varies.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,28 +18,28 @@ use crate::process::cpu_time;
 use crate::summary::Range;
 use crate::workload::{Target, Workload};
 
-/// How a comparison is made.
+/// Settings of a comparison.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What is sent.
+    /// Loads to send.
     pub workloads: Vec<Workload>,
-    /// How often each.
+    /// Number of rounds.
     pub rounds: u32,
     /// Length of one run.
     pub seconds: Duration,
     /// The load generator's processor.
     pub load_cpu: Option<usize>,
-    /// How the servers are started.
+    /// Setting in which servers are started.
     pub setting: Setting,
     /// Names of servers to leave out.
     pub without: Vec<String>,
-    /// Where the programs of another commit are, to be compared too.
+    /// Directory with the programs of another commit, to compare with.
     pub against: Option<PathBuf>,
     /// Whether to print the project's targets.
     pub has_targets: bool,
 }
 
-/// The names of all servers that can be compared.
+/// Names of all servers that can be compared.
 pub const CONTENDERS: [&str; 5] = [CANNED_ONLY, CANNED, Kernel::Ring.name(), Kernel::Epoll.name(), POSTFIX];
 
 /// One run of one server.
@@ -49,7 +49,7 @@ pub struct Run {
     round: u32,
     messages: u64,
     messages_per_second: f64,
-    /// Server processor time a message.
+    /// Server processor time per message.
     cpu_us: f64,
     /// Share of one processor that the server used.
     server_load: f64,
@@ -59,18 +59,18 @@ pub struct Run {
     end_of_data_p99_us: Option<f64>,
 }
 
-/// All of one workload.
+/// Results of one workload.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
     workload: String,
     title: String,
     runs: Vec<Run>,
-    /// Medians of the file system's durable write, one a round.
+    /// Median latency of a durable write, one per round.
     probe_p50_us: Vec<f64>,
     ratios: Ratios,
 }
 
-/// Mailrace beside the others, each ratio taken within a round.
+/// Ratios of Mailrace to the others, each computed within a round.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ratios {
     cpu_over_canned: Option<Range>,
@@ -109,7 +109,7 @@ pub fn compare(plan: &Plan, stop: &AtomicBool) -> Result<Vec<Outcome>, BenchErro
                 let directory = plan.setting.directory.join("probe");
                 probes.push(probe::durable_writes(directory, plan.seconds / 2, plan.setting.cpu)?.p50_us);
             }
-            // Nobody is always first.
+            // Rotate, so that no server is always first.
             let count = contenders.len();
             for at in 0..count {
                 if stop.load(Ordering::Relaxed) {
@@ -167,7 +167,7 @@ fn measure(
     let load_cpu = if workload.same_cpu { plan.setting.cpu } else { plan.load_cpu };
     let report = load::run(contender.address(), &workload.load, plan.seconds, load_cpu)?;
     let cpu = (cpu_time(contender.pid()) - cpu_before).as_secs_f64();
-    // A server that answers 250 and keeps nothing must not win.
+    // A server that answers 250 without keeping the message must not win.
     if let (Some(before), Some(after)) = (held_before, contender.held()?)
         && after - before != report.messages
     {
@@ -190,7 +190,7 @@ fn measure(
     })
 }
 
-/// Waits until what the last run left to do is done: dirty pages, files to zero or remove.
+/// Waits for background work of the last run: dirty pages, files to zero or remove.
 fn settle(pid: u32, directory: &Path) -> Result<(), BenchError> {
     let file = std::fs::File::open(directory).map_err(BenchError::on(directory))?;
     rustix::fs::syncfs(&file).map_err(|error| BenchError::at("syncfs")(error.into()))?;

@@ -1,4 +1,4 @@
-//! Owns how a measurement fails.
+//! Errors of measurements.
 
 use std::fmt;
 use std::io;
@@ -10,57 +10,57 @@ use mailrace_peers::PeerError;
 
 use crate::canned::LogError;
 
-/// Why there is no figure.
+/// Reason why a measurement failed.
 #[derive(Debug)]
 pub enum BenchError {
     /// A file could not be read or written.
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// System error.
         source: io::Error,
     },
     /// A program could not be run.
     Start {
-        /// Which.
+        /// Program.
         program: PathBuf,
-        /// What the system said.
+        /// System error.
         source: io::Error,
     },
-    /// A program ended or answered otherwise than it should.
+    /// A program ended or answered unexpectedly.
     Failed {
-        /// Which.
+        /// Program.
         program: String,
-        /// What it said.
+        /// Message of the program.
         message: String,
     },
-    /// The file system for the measurement.
+    /// The file system for the measurement could not be created.
     FileSystem(JournalFsError),
-    /// A server to compare with.
+    /// A server to compare with could not be started.
     Peer(PeerError),
     /// The ring.
     Io(IoError),
-    /// The file of a probe or of the canned responder.
+    /// The file of a probe or of the canned responder could not be created.
     Log(LogError),
-    /// A system call.
+    /// A system call failed.
     System {
-        /// Which.
+        /// Operation that failed.
         operation: &'static str,
-        /// What the system said.
+        /// System error.
         source: io::Error,
     },
-    /// A signal came.
+    /// A signal arrived.
     Stopped,
 }
 
 impl BenchError {
-    /// For `map_err` where a file's path is known.
+    /// Returns a function for `map_err` that adds the path of a file.
     pub fn on(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
         |source| Self::File { path, source }
     }
 
-    /// For `map_err` at a system call.
+    /// Returns a function for `map_err` that adds the failed operation.
     pub fn at(operation: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System { operation, source }
     }

@@ -1,4 +1,4 @@
-//! Owns what bad clients take from good ones: the same load without and with them beside it.
+//! Measures how misbehaving clients affect honest ones: the same load without and with them.
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -15,56 +15,56 @@ use crate::load::{self, LoadReport};
 use crate::process::cpu_time;
 use crate::summary::Range;
 
-/// What is sent.
+/// Settings of the measurement.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Bad clients' connections.
+    /// Number of connections of misbehaving clients.
     pub hostile: u32,
-    /// Only these kinds of them, as mailrace-load names them; all if empty.
+    /// Kinds of misbehaving clients, with the names of mailrace-load; empty: all.
     pub kinds: Vec<String>,
-    /// Connections of good clients.
+    /// Number of connections of honest clients.
     pub connections: u32,
-    /// Runs without and with bad clients.
+    /// Number of runs without and with misbehaving clients.
     pub rounds: u32,
     /// Length of each run.
     pub seconds: Duration,
-    /// How long bad clients are there before the run with them begins.
+    /// Time that misbehaving clients run before the run with them begins.
     pub settle: Duration,
-    /// How the server is started.
+    /// Setting in which the server is started.
     pub setting: Setting,
     /// The load generators' processor.
     pub load_cpu: Option<usize>,
 }
 
-/// One run of the good clients.
+/// One run of the honest clients.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Run {
-    /// Accepted messages each second.
+    /// Accepted messages per second.
     pub messages_per_second: f64,
     /// End of data to 250, 99th percentile.
     pub p99_us: f64,
-    /// The server's processor time, as a share of one.
+    /// The server's processor time, as a share of one processor.
     pub server_cpu: f64,
-    /// The good clients' processor time, as a share of one.
+    /// The honest clients' processor time, as a share of one processor.
     pub client_cpu: f64,
 }
 
 /// All runs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Without bad clients.
+    /// Without misbehaving clients.
     pub without: Vec<Run>,
     /// With them.
     pub with: Vec<Run>,
-    /// Messages each second with them over those without, a ratio for each round.
+    /// Messages per second with them over those without, one ratio per round.
     pub rate: Range,
-    /// The same of the 99th percentile.
+    /// 99th percentile with them over that without, one ratio per round.
     pub p99: Range,
-    /// What bad clients alone took of the server, as a share of one processor.
+    /// The server's processor time for misbehaving clients alone, as a share of one processor.
     pub hostile_cpu: Range,
 }
 
-/// Measures in turns: without, with.
+/// Measures alternately without and with misbehaving clients.
 ///
 /// # Errors
 /// [`BenchError`].
@@ -112,10 +112,10 @@ fn run(server: &mut Mailrace, plan: &Plan) -> Result<Run, BenchError> {
     })
 }
 
-/// Where good clients come from: they are charged as anybody is, while this machine's own address is not.
+/// Addresses of honest clients. They are charged like any client, unlike this machine's own address.
 const STRANGERS: &str = "127.65.0.0/24";
 
-/// Bad clients, until dropped. They give way to the good ones where both want the processor.
+/// Misbehaving clients, ended on drop. They run with lower priority than the honest ones.
 struct Hostile(Child);
 
 impl Hostile {
@@ -131,7 +131,7 @@ impl Hostile {
 }
 
 impl Hostile {
-    /// Fails when they have ended by themselves: what was measured meanwhile was measured without them.
+    /// Fails if they have ended by themselves, because the measurement then ran without them.
     fn are_there(&mut self) -> Result<(), BenchError> {
         match self.0.try_wait().map_err(BenchError::at("waiting for mailrace-load"))? {
             None => Ok(()),

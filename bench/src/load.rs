@@ -1,4 +1,4 @@
-//! Owns running `mailrace-load` beside a server.
+//! Runs `mailrace-load` against a server.
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -9,18 +9,18 @@ use serde::Deserialize;
 
 use crate::error::BenchError;
 
-/// What one run of the load generator found.
+/// Report of one run of the load generator.
 #[derive(Clone, Debug, Deserialize)]
 pub struct LoadReport {
     /// Accepted messages.
     pub messages: u64,
     /// Messages not accepted.
     pub failed: u64,
-    /// Accepted messages each second.
+    /// Accepted messages per second.
     pub messages_per_second: f64,
-    /// Processor time of the generator: near the run's length, it was the bottleneck.
+    /// Processor time of the generator. If it is close to the length of the run, the generator was the bottleneck.
     pub client_cpu_seconds: f64,
-    /// How long it ran.
+    /// Length of the run in seconds.
     pub seconds: f64,
     latency_us: Latencies,
 }
@@ -37,13 +37,13 @@ struct Percentiles {
 }
 
 impl LoadReport {
-    /// End of data to 250 in microseconds: median and 99th percentile.
+    /// Returns the time from end of data to 250 in microseconds: median and 99th percentile.
     pub fn end_of_data_us(&self) -> Option<(f64, f64)> {
         self.latency_us.end_of_data.as_ref().map(|it| (it.p50, it.p99))
     }
 }
 
-/// Sends one load, to its end.
+/// Sends a load and waits for its end.
 ///
 /// # Errors
 /// [`BenchError::Failed`] also when a message was not accepted.
@@ -70,7 +70,7 @@ pub fn run(
     serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))
 }
 
-/// Starts a load that goes on until it is killed or done; for looking at the server meanwhile.
+/// Starts a load without waiting for it, so that the server can be observed meanwhile.
 ///
 /// # Errors
 /// [`BenchError::Start`].

@@ -251,7 +251,7 @@ fn setting(options: &PlaceOptions, directory: &Path) -> Setting {
     }
 }
 
-/// Under `cargo run`, builds what is measured, so that it is never stale.
+/// Under `cargo run`, builds the programs to measure, so that they are never stale.
 fn build_programs() -> Result<(), BenchError> {
     let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
     let mut command = Command::new(&cargo);
@@ -277,13 +277,15 @@ fn write_json(path: Option<&Path>, value: &impl serde::Serialize) -> Result<(), 
     Ok(())
 }
 
-/// Each connection takes a descriptor; where the limit stays, the ring says what is missing.
+/// Raises the limit of open files, since each connection takes a descriptor. If this fails, the ring reports the missing
+/// resource.
 fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-/// Set by a signal, so that servers are ended and file systems unmounted; a second signal ends all at once.
+/// Returns a flag that a signal sets, so that servers are stopped and file systems unmounted. A second signal ends the
+/// process immediately.
 fn stop_on_signal() -> Result<Arc<AtomicBool>, BenchError> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {

@@ -1,4 +1,4 @@
-//! Owns user-space memory of the server: with idle connections, and with big messages on slow connections.
+//! Measures user-space memory of the server with idle connections, and with large messages on slow connections.
 
 use std::net::SocketAddr;
 use std::process::Child;
@@ -14,33 +14,33 @@ use crate::error::BenchError;
 use crate::load;
 use crate::process::anonymous_memory;
 
-/// What is opened and sent.
+/// Settings of the measurement.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Idle connections.
     pub idle: u32,
-    /// Slow connections, a message each.
+    /// Slow connections, with one message each.
     pub slow: u32,
-    /// Octets of each of their messages, as mailrace-load takes them.
+    /// Size of each of their messages, in the syntax of mailrace-load.
     pub slow_size: String,
-    /// Octets a second on each of them.
+    /// Rate on each of them in bytes per second, in the syntax of mailrace-load.
     pub slow_rate: String,
-    /// How the server is started.
+    /// Setting in which the server is started.
     pub setting: Setting,
     /// The load generator's processor.
     pub load_cpu: Option<usize>,
 }
 
-/// Anonymous resident memory in octets.
+/// Anonymous resident memory in bytes.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Before any connection.
     pub base: u64,
     /// With the idle connections open.
     pub idle: u64,
-    /// (idle - base) for each connection.
+    /// (idle - base) per connection.
     pub per_idle_connection: f64,
-    /// With slow messages under way: the most that was seen.
+    /// Maximum with slow messages in progress.
     pub slow_peak: u64,
 }
 
@@ -50,7 +50,7 @@ pub struct Report {
 /// [`BenchError`].
 pub fn measure(plan: &Plan, stop: &AtomicBool) -> Result<Report, BenchError> {
     let server = Mailrace::start(&plan.setting, Kernel::Ring)?;
-    // The first clients make it touch what it uses anyway.
+    // The first clients make the server touch the memory that it uses in any case.
     let first = ["--connections", "64", "--messages", "2000"].map(str::to_owned);
     load::run(server.address(), &first, Duration::from_secs(10), plan.load_cpu)?;
     sleep(SETTLE_TIME);
@@ -74,7 +74,7 @@ fn with_idle(server: &Mailrace, plan: &Plan, stop: &AtomicBool) -> Result<u64, B
         }
         sleep(STEP);
     }
-    // EHLO and its reply are still under way on the last ones.
+    // EHLO and its reply are still in progress on the last connections.
     sleep(SETTLE_TIME);
     memory(server.pid())
 }
@@ -107,7 +107,7 @@ fn memory(pid: u32) -> Result<u64, BenchError> {
     })
 }
 
-/// Established connections at the server's end, as the kernel counts them.
+/// Returns the number of established connections at the server's end.
 fn established(server: SocketAddr) -> Result<usize, BenchError> {
     let path = std::path::Path::new("/proc/net/tcp");
     let table = std::fs::read_to_string(path).map_err(BenchError::on(path))?;
@@ -120,7 +120,7 @@ fn established(server: SocketAddr) -> Result<usize, BenchError> {
     Ok(table.lines().filter(is_established).count())
 }
 
-/// A load generator that is told to end when dropped.
+/// A load generator that is stopped on drop.
 struct Load(Child);
 
 impl Load {

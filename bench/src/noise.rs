@@ -1,4 +1,4 @@
-//! Whether the machine is busy with something else: figures taken on a busy machine mislead.
+//! Detects other load on the machine, which makes figures misleading.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,23 +8,23 @@ use std::time::Duration;
 
 use crate::process::{Usage, usages};
 
-/// What else the machine does.
+/// Other load on the machine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Noise {
     processors: usize,
-    /// Share of all processors that was used, by whatever.
+    /// Share of all processors in use.
     busy: f64,
-    /// Share of all processors that the hypervisor gave to others.
+    /// Share of all processors that the hypervisor gave to other machines.
     steal: f64,
-    /// Processes that ran or could have run, this one apart; the mean of some looks.
+    /// Mean number of runnable processes over several samples, without this one.
     running: f64,
-    /// Of the last minute.
+    /// Load average of the last minute.
     load_average: f64,
-    /// The processes that used most, each with its share of one processor.
+    /// Processes that used the most processor time, each with its share of one processor.
     greediest: Vec<(String, f64)>,
 }
 
-/// Processor time of the whole machine in ticks, since it was started.
+/// Processor time of the whole machine since boot, in ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ticks {
     busy: u64,
@@ -35,13 +35,13 @@ pub struct Ticks {
 }
 
 impl Ticks {
-    /// As the kernel counts them now; nothing where it does not tell.
+    /// Reads the current counters; zero if the kernel does not provide them.
     #[must_use]
     pub fn now() -> Self {
         fs::read_to_string("/proc/stat").map(|text| Self::parse(&text)).unwrap_or_default()
     }
 
-    /// The share of all processors that the hypervisor gave to others since `earlier`.
+    /// Returns the share of all processors that the hypervisor gave to other machines since `earlier`.
     #[must_use]
     pub fn steal_since(&self, earlier: &Self) -> f64 {
         share(self.steal.saturating_sub(earlier.steal), self.total.saturating_sub(earlier.total))
@@ -73,7 +73,7 @@ impl Ticks {
 }
 
 impl Noise {
-    /// Looks at the machine for half a second, while this program does nothing.
+    /// Observes the machine for half a second, while this program is idle.
     #[must_use]
     pub fn listen() -> Self {
         let processes = usages();
@@ -138,7 +138,7 @@ pub fn warn_if_busy() {
     }
 }
 
-/// Warns when the hypervisor took processors away since `before`.
+/// Warns if the hypervisor has taken processor time away since `before`.
 pub fn warn_if_stolen(before: &Ticks) {
     let steal = Ticks::now().steal_since(before);
     if steal > STEAL_MAX {
@@ -176,13 +176,13 @@ fn greediest(
 
 const LOOK: Duration = Duration::from_millis(50);
 const LOOKS: u32 = 10;
-/// Share of all processors that may be in use.
+/// Maximum share of all processors in use.
 const BUSY_MAX: f64 = 0.05;
 const RUNNING_MAX: f64 = 0.5;
 const STEAL_MAX: f64 = 0.01;
-/// For each processor.
+/// Maximum load average per processor.
 const LOAD_AVERAGE_MAX: f64 = 0.5;
-/// Processes that are named.
+/// Number of processes that warnings name.
 const SHOWN: usize = 3;
 const SHOWN_MIN: f64 = 0.02;
 

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use mailrace_bench::compare::CONTENDERS;
 use mailrace_quantity::time;
 
-/// Measures Mailrace beside what bounds it and what it replaces.
+/// Measures Mailrace, and compares it with Postfix and with the limits of the machine.
 #[derive(Debug, Parser)]
 #[command(name = "mailrace-bench", version)]
 pub(crate) struct CommandLine {
@@ -21,15 +21,16 @@ pub(crate) struct CommandLine {
 pub(crate) enum Action {
     /// Send the same load to Mailrace on the ring and on epoll, Postfix and the canned responders in turn
     Compare(CompareOptions),
-    /// Mailrace's memory with idle connections, and with big messages on slow ones
+    /// Measure Mailrace's memory with idle connections, and with large messages on slow ones
     Memory(MemoryOptions),
-    /// What bad clients take from good ones
+    /// Measure how misbehaving clients slow down others
     Hostile(HostileOptions),
-    /// What honest clients notice of strangers that fill memory, places, spool or log; takes root and iproute2
+    /// Measure what honest clients notice of attackers that exhaust memory, connection slots, the spool or the log; requires
+    /// root and iproute2
     Fair(FairOptions),
     /// Time the file system's own durable 4 KiB write
     Probe(ProbeOptions),
-    /// Answer fixed replies without parsing: the most that any server can reach here
+    /// Serve fixed replies without parsing: the most that any server can reach on this machine
     Canned(CannedOptions),
 }
 
@@ -65,13 +66,13 @@ pub(crate) struct MemoryOptions {
     /// Number of idle connections
     #[arg(long, value_name = "N", default_value_t = 15_000)]
     pub(crate) idle: u32,
-    /// Number of slow connections, with a message each
+    /// Number of slow connections, with one message each
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub(crate) slow: u32,
     /// Bytes of a slow message; units K, M, G
     #[arg(long, value_name = "BYTES", default_value = "49M")]
     pub(crate) slow_size: String,
-    /// Bytes a second on each slow connection; units K, M, G
+    /// Bytes per second on each slow connection; units K, M, G
     #[arg(long, value_name = "BYTES", default_value = "1M")]
     pub(crate) slow_rate: String,
     /// Write the figures to FILE
@@ -83,22 +84,22 @@ pub(crate) struct MemoryOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct HostileOptions {
-    /// Number of bad clients' connections
+    /// Number of connections of misbehaving clients
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=65_000))]
     pub(crate) hostile: u32,
-    /// Only these kinds of bad clients
+    /// Only these kinds of misbehaving clients
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) kinds: Vec<String>,
-    /// Number of connections of good clients
+    /// Number of connections of honest clients
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=5_000))]
     pub(crate) connections: u32,
-    /// Number of runs without and with bad clients
+    /// Number of runs without and with misbehaving clients
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: u32,
     /// Length of each run: 500ms, 2s, 1m; seconds without a unit
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time)]
     pub(crate) seconds: Duration,
-    /// How long bad clients are there before the run with them: 500ms, 2s, 1m; seconds without a unit
+    /// Time that misbehaving clients run before the run with them begins: 500ms, 2s, 1m; seconds without a unit
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = time)]
     pub(crate) settle: Duration,
     /// Write every run and the ratios to FILE
@@ -110,29 +111,29 @@ pub(crate) struct HostileOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct FairOptions {
-    /// Only these ways of filling something
+    /// Only these kinds of attacks
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) kinds: Vec<String>,
-    /// Numbers of strangers; several are of one network
+    /// Numbers of attackers; several attackers are in one network
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,50", value_parser = clap::value_parser!(u8).range(1..=254))]
     pub(crate) strangers: Vec<u8>,
-    /// Connections of each stranger
+    /// Number of connections per attacker
     #[arg(long, value_name = "N", default_value_t = 80)]
     pub(crate) connections: usize,
-    /// Honest clients
+    /// Number of honest clients
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub(crate) clients: usize,
-    /// Messages per second that each honest client sends; at rates that the machine cannot reach beside the strangers'
-    /// own work, the figures tell of its processors rather than of the server
+    /// Messages per second that each honest client sends. If the machine cannot reach the rate while it also runs the
+    /// attackers, the figures measure its processors rather than the server
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) rate: u32,
-    /// Runs without and with strangers
+    /// Number of runs without and with attackers
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: u32,
     /// Length of each run: 500ms, 3s, 1m; seconds without a unit
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = time)]
     pub(crate) seconds: Duration,
-    /// How long strangers are there before the run with them
+    /// Time that attackers run before the run with them begins
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = time)]
     pub(crate) settle: Duration,
     /// A parameter of the server (can be repeated)
@@ -147,7 +148,7 @@ pub(crate) struct FairOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct ProbeOptions {
-    /// How long: 500ms, 2s, 1m; seconds without a unit
+    /// Length of the measurement: 500ms, 2s, 1m; seconds without a unit
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time)]
     pub(crate) seconds: Duration,
     #[command(flatten)]
@@ -156,13 +157,13 @@ pub(crate) struct ProbeOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct PlaceOptions {
-    /// Where queues are made, in a directory that is removed afterwards [default: the temporary directory]
+    /// Create queues in a temporary directory below DIR [default: the temporary directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
-    /// Make no loop file system, even where DIR's own has no journal
+    /// Do not create a loop file system, even if that of DIR has no journal
     #[arg(long)]
     no_loop: bool,
-    /// Servers and load generator run on any processor, instead of servers on 0 and the generator on 1
+    /// Run servers and load generator on any processor, instead of servers on 0 and the generator on 1
     #[arg(long)]
     no_pin: bool,
     /// Congestion control of the listeners of Mailrace and the canned responders; "system" for the system's
@@ -190,7 +191,7 @@ impl PlaceOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct CannedOptions {
-    /// Where to listen
+    /// Address to listen on
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:2526")]
     pub(crate) listen: SocketAddr,
     /// Copy content to a log in DIR, and answer when it is durable

@@ -1,4 +1,4 @@
-//! Owns where measurements write: a directory on a journalled file system, removed afterwards.
+//! Temporary directory for measurements, on a journalled file system.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use mailrace_dev::journal_fs;
 
 use crate::error::BenchError;
 
-/// A directory of our own; removed when dropped, with the file system that was made for it.
+/// A temporary directory, removed on drop together with the file system that was created for it.
 #[derive(Debug)]
 pub struct Place {
     directory: PathBuf,
@@ -15,7 +15,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// A new directory in `parent`; on a loop file system where `parent`'s has no journal and we may make one.
+    /// Creates a directory in `parent`, on a loop file system if that of `parent` has no journal and creating one is
+    /// allowed.
     ///
     /// # Errors
     /// [`BenchError`].
@@ -49,7 +50,7 @@ impl Place {
         Ok(Self { directory, is_own_file_system: false })
     }
 
-    /// The directory.
+    /// Returns the path of the directory.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -69,5 +70,5 @@ impl Drop for Place {
     }
 }
 
-/// Of the image, which is sparse.
+/// Size of the sparse image, in bytes.
 const SIZE: u64 = 12 << 30;

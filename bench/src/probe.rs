@@ -1,4 +1,4 @@
-//! Owns what the file system alone takes: one durable overwrite of 4 KiB after the other, over the same `Io`.
+//! Measures the file system alone: successive durable overwrites of 4 KiB, over the same `Io`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::error::BenchError;
 
-/// Microseconds of one durable write.
+/// Latency of a durable write, in microseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct ProbeReport {
     /// Median.
@@ -18,13 +18,13 @@ pub struct ProbeReport {
     pub p99_us: f64,
 }
 
-/// Writes for so long in `directory`, from a thread of its own on processor `cpu`.
+/// Writes in `directory` for a time, from a separate thread on processor `cpu`.
 ///
-/// The file is written with zeros first and then overwritten in a circle, as the queue's segments are: what
-/// is timed changes no metadata.
+/// The file is zero-filled first and then overwritten circularly, like the queue's segments, so that the timed writes change
+/// no metadata.
 ///
 /// # Errors
-/// [`BenchError`] when the file system refuses.
+/// [`BenchError`] if the file system fails.
 pub fn durable_writes(
     directory: PathBuf,
     time: Duration,
@@ -44,7 +44,7 @@ pub fn durable_writes(
 
 fn measure(disk: &OsDisk, time: Duration) -> Result<ProbeReport, BenchError> {
     let path = disk.root().join(FILE_NAME);
-    // A file of an earlier run; there need not be one.
+    // Remove the file of an earlier run, if there is one.
     let _ = disk.remove(FILE_NAME);
     let file = disk.create(FILE_NAME, FILE_SIZE, FileKind::Direct).map_err(BenchError::on(&path))?;
     let mut zeros = Block::new(ZERO_SIZE);

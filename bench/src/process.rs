@@ -1,12 +1,12 @@
-//! Owns what a server's processes have used: processor time and memory, from /proc.
+//! Processor time and memory of a server's processes, from /proc.
 
 use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
-/// Processor time of a process and all below it, the ended ones too, since they were started.
+/// Returns the processor time of a process and its descendants, including those that have ended.
 ///
-/// Nanoseconds where the scheduler's own sums tell; the time of threads that ended is known in ticks only.
+/// The precision is nanoseconds where the scheduler provides exact sums; the time of ended threads is known only in ticks.
 pub fn cpu_time(root: u32) -> Duration {
     let tick =
         Duration::from_secs(1) / u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100).max(1);
@@ -19,16 +19,16 @@ pub fn cpu_time(root: u32) -> Duration {
     sum
 }
 
-/// A process's name and the processor time that it has used itself.
+/// Name of a process and its own processor time.
 #[derive(Clone, Debug)]
 pub struct Usage {
-    /// As the kernel has it: at most 15 bytes.
+    /// Name in the kernel, at most 15 bytes.
     pub name: String,
-    /// Of all its threads.
+    /// Processor time of all its threads.
     pub time: Duration,
 }
 
-/// All processes that this one may see.
+/// Returns all processes that are visible to this one.
 pub fn usages() -> HashMap<u32, Usage> {
     let usage = |pid: u32| {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned();
@@ -37,7 +37,7 @@ pub fn usages() -> HashMap<u32, Usage> {
     all().into_keys().filter_map(usage).collect()
 }
 
-/// Anonymous resident memory of a process in bytes: what it allocated, without its program and files.
+/// Returns the anonymous resident memory of a process in bytes, without its program and mapped files.
 pub fn anonymous_memory(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status_field(&status, "RssAnon:")
@@ -53,7 +53,7 @@ fn status_field(status: &str, name: &str) -> Option<u64> {
 struct Stat {
     parent: u32,
     own_ticks: u64,
-    /// Of children that ended and were waited for.
+    /// Time of children that have ended and been waited for.
     children_ticks: u64,
 }
 
@@ -77,11 +77,11 @@ fn all() -> HashMap<u32, Stat> {
         .collect()
 }
 
-/// `pid (name) state ppid ...`; the name may hold anything.
+/// Parses `pid (name) state ppid ...`; the name may contain any character.
 fn parse_stat(text: &str) -> Option<Stat> {
     let (_, rest) = text.rsplit_once(") ")?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    // Numbers as in proc(5), less the three fields up to the state and one for counting from zero.
+    // Fields are numbered as in proc(5); `fields` starts at field 3.
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
     Some(Stat {
         parent: fields.get(1)?.parse().ok()?,

@@ -1,7 +1,7 @@
-//! Owns the messages that the criterion benches work on.
+//! Sample messages for the criterion benches.
 
-/// A message as mailing lists and web mailers send it: 20 fields, some folded, then lines of text up to `size`
-/// octets, CRLF line ends, no line that begins with a dot.
+/// Returns a message like those of mailing lists and web mailers: 20 fields, some folded, then lines of text up to `size`
+/// bytes, with CRLF line ends and no line that begins with a dot.
 #[must_use]
 pub fn message(size: usize) -> Vec<u8> {
     let mut content = HEADER_SECTION.replace('\n', "\r\n").into_bytes();
@@ -13,7 +13,7 @@ pub fn message(size: usize) -> Vec<u8> {
     content
 }
 
-/// What a client sends after 354: the message and the end of data.
+/// Returns what a client sends after 354: the message and the end of data.
 #[must_use]
 pub fn data(size: usize) -> Vec<u8> {
     let mut octets = message(size);

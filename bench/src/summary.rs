@@ -1,4 +1,4 @@
-//! Owns medians, ratios and how they are shown.
+//! Medians, ratios and their formatting.
 
 use std::fmt;
 
@@ -7,16 +7,16 @@ use serde::Serialize;
 /// Median and range of some figures.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Range {
-    /// The middle one, or the mean of the two in the middle.
+    /// Median; the mean of the two middle figures if their number is even.
     pub median: f64,
-    /// The least.
+    /// Minimum.
     pub min: f64,
-    /// The greatest.
+    /// Maximum.
     pub max: f64,
 }
 
 impl Range {
-    /// Of at least one figure.
+    /// Returns the range of at least one figure.
     pub fn of(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut figures: Vec<f64> = figures.into_iter().collect();
         figures.sort_unstable_by(f64::total_cmp);

@@ -1,14 +1,14 @@
-//! Owns what is measured: `workloads.toml`.
+//! Workloads of `workloads.toml`.
 
 use serde::Deserialize;
 
-/// One kind of load.
+/// A kind of load.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Workload {
-    /// For the command line.
+    /// Name on the command line.
     pub name: String,
-    /// For people.
+    /// Title in reports.
     pub title: String,
     /// Options of mailrace-load.
     pub load: Vec<String>,
@@ -18,29 +18,29 @@ pub struct Workload {
     /// Run the load generator on the servers' processor.
     #[serde(default)]
     pub same_cpu: bool,
-    /// What is to be reached.
+    /// Targets.
     #[serde(default)]
     pub target: Target,
 }
 
-/// Figures to reach.
+/// Target figures.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
-    /// Server CPU a message over the durable canned responder's.
+    /// Server CPU per message over the durable canned responder's.
     pub cpu_over_canned_max: Option<f64>,
     /// Messages/s over Postfix's.
     pub rate_over_postfix_min: Option<f64>,
-    /// Postfix's server CPU a message over Mailrace's.
+    /// Postfix's server CPU per message over Mailrace's.
     pub cpu_under_postfix_min: Option<f64>,
     /// Median time from end of data to 250 over the probe's median.
     pub latency_over_probe_max: Option<f64>,
 }
 
-/// All workloads, in the order of the file.
+/// Returns all workloads, in the order of the file.
 ///
 /// # Panics
-/// When the file that was built in is wrong, which a test rules out.
+/// Panics if the embedded file is invalid, which a test rules out.
 #[must_use]
 pub fn all() -> Vec<Workload> {
     #[derive(Deserialize)]

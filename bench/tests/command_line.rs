@@ -1,4 +1,4 @@
-//! What the command line refuses before anything is built or started.
+//! The command line refuses invalid options before anything is built or started.
 #![expect(clippy::unwrap_used, reason = "a test that fails")]
 
 use std::process::Command;
@@ -9,7 +9,7 @@ fn refusal(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_server_that_there_is_not_cannot_be_left_out() {
+fn an_unknown_server_cannot_be_left_out() {
     let (status, text) = refusal(&["compare", "--without", "posfix"]);
     assert_eq!(status, Some(2), "{text}");
     for name in ["posfix", "canned", "canned-durable", "mailrace", "mailrace-epoll", "postfix"] {

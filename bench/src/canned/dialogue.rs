@@ -1,11 +1,11 @@
-//! Owns staying in step: which fixed reply comes next.
+//! Tracks the dialogue to choose the next fixed reply.
 
 use memchr::memmem;
 
-/// Where one client is.
+/// Dialogue with one client.
 #[derive(Debug, Default)]
 pub struct Dialogue {
-    /// The end of the last piece, as much as may be part of the end of content.
+    /// End of the last piece that may be part of the end of content.
     tail: Vec<u8>,
     state: State,
 }
@@ -14,15 +14,15 @@ pub struct Dialogue {
 enum State {
     #[default]
     Command,
-    /// A command line's first octet was seen, its end was not.
+    /// Inside a command line with this first byte.
     InLine(u8),
     Content,
     Over,
 }
 
 impl Dialogue {
-    /// Appends the replies to what is in `octets`; `content` gets slices of content, and whether it is the last
-    /// slice. The dot that ends the content may be in them.
+    /// Appends the replies to `octets`. Passes slices of content to `content`, with a flag for the last slice. The slices
+    /// may include the final dot.
     pub fn feed(&mut self, mut octets: &[u8], replies: &mut Vec<u8>, mut content: impl FnMut(&[u8], bool)) {
         while !octets.is_empty() {
             octets = match self.state {
@@ -33,7 +33,7 @@ impl Dialogue {
         }
     }
 
-    /// The client said QUIT.
+    /// Returns whether the client has sent QUIT.
     pub fn is_over(&self) -> bool {
         self.state == State::Over
     }
@@ -55,7 +55,7 @@ impl Dialogue {
         };
         replies.extend_from_slice(reply);
         self.state = state;
-        // Content that begins with its end has the command's line end before it.
+        // Content may begin with its final dot, after the line end of the command.
         self.tail.clear();
         self.tail.extend_from_slice(b"\r\n");
         &octets[at + 1..]
@@ -81,7 +81,7 @@ impl Dialogue {
         &octets[end..]
     }
 
-    /// Where content ends in `octets`: behind the dot's line end.
+    /// Returns the end of content in `octets`, after the line end of the final dot.
     fn content_end(&self, octets: &[u8]) -> Option<usize> {
         let mut seam = [0; 2 * (END.len() - 1)];
         let head = octets.len().min(END.len() - 1);
@@ -94,7 +94,7 @@ impl Dialogue {
     }
 }
 
-/// Sent to a new client.
+/// Greeting.
 pub(super) const GREETING: &[u8] = b"220 mx.example.com ESMTP\r\n";
 const EHLO: &[u8] = b"250-mx.example.com\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n250-VRFY\r\n250-ETRN\r\n\
 250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250-DSN\r\n250-SMTPUTF8\r\n250 CHUNKING\r\n";
@@ -108,7 +108,7 @@ const END: &[u8] = b"\r\n.\r\n";
 mod tests {
     use super::*;
 
-    /// The replies' codes, the octets of content, and the number of contents.
+    /// Returns the codes of the replies, the bytes of content, and the number of messages.
     fn play(pieces: &[&[u8]]) -> (Vec<String>, Vec<u8>, usize) {
         let mut dialogue = Dialogue::default();
         let (mut replies, mut octets, mut ends) = (Vec::new(), Vec::new(), 0);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn stays_in_step_however_the_octets_are_cut() {
+    fn stays_in_step_however_the_input_is_split() {
         let group = b"EHLO a\r\nMAIL FROM:<>\r\nRCPT TO:<b@c>\r\nDATA\r\nA: b\r\n\r\n.x\r\n..\r\n\r\n.\r\nMAIL FROM:<>\r\nRCPT TO:<d@e>\r\n\
             DATA\r\n.\r\nQUIT\r\n";
         let codes: Vec<String> =

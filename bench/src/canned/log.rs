@@ -1,4 +1,4 @@
-//! Owns the durable canned responder's log: batches of content, written in a circle.
+//! Log of the durable canned responder: batches of content in a circular file.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -8,18 +8,18 @@ use mailrace_io::{
     BLOCK_ALIGNMENT, Block, ConnectionId, Disk, FileId, FileKind, Io, Operation, OsDisk, Token,
 };
 
-/// A preallocated, zero-filled file that is overwritten in a circle, and the batches on their way to it.
+/// A preallocated, zero-filled circular file, and the batches that are being written to it.
 #[derive(Debug)]
 pub struct Log {
     file: FileId,
     offset: u64,
-    /// Number of the batch that gathers now; earlier ones are closed or in flight.
+    /// Number of the batch that is being filled; earlier ones are closed or in flight.
     current: u64,
     gathering: Batch,
-    /// Full, waiting for a write to complete.
+    /// Full batches that wait for a write to complete.
     closed: VecDeque<Batch>,
     in_flight: Vec<(u64, Vec<Waiter>)>,
-    /// Waiters whose content began in an earlier batch that was not complete.
+    /// Waiters whose content began in an earlier, incomplete batch.
     late: Vec<Waiter>,
     spare_blocks: Vec<Block>,
     spare_waiters: Vec<Vec<Waiter>>,
@@ -35,13 +35,13 @@ struct Batch {
 #[derive(Clone, Copy, Debug)]
 struct Waiter {
     connection: ConnectionId,
-    /// The batches that hold the content.
+    /// Batches that hold the content.
     first: u64,
     last: u64,
 }
 
 impl Log {
-    /// Makes the file anew.
+    /// Creates the file.
     ///
     /// # Errors
     /// [`LogError`] when the file system refuses.
@@ -72,12 +72,12 @@ impl Log {
         })
     }
 
-    /// The number of the batch that the next octets go to.
+    /// Returns the number of the batch that receives the next bytes.
     pub fn current_batch(&self) -> u64 {
         self.current + u64::from(self.gathering.block.room() == 0)
     }
 
-    /// Copies octets of content.
+    /// Appends content to the current batch.
     pub fn append(&mut self, mut octets: &[u8]) {
         while !octets.is_empty() {
             if self.gathering.block.room() == 0 {
@@ -89,12 +89,12 @@ impl Log {
         }
     }
 
-    /// The content that began in batch `first` is whole: its client is released when all of it is durable.
+    /// Ends the content that began in batch `first`. Its client is released when all of it is durable.
     pub fn wait_for(&mut self, connection: ConnectionId, first: u64) {
         self.gathering.waiters.push(Waiter { connection, first, last: self.current });
     }
 
-    /// Starts writes, as many as may be in flight.
+    /// Starts writes, up to the number that may be in flight.
     pub fn advance(&mut self, io: &mut impl Io) {
         while self.in_flight.len() < IN_FLIGHT_MAX {
             if self.closed.is_empty() {
@@ -116,14 +116,14 @@ impl Log {
         }
     }
 
-    /// A write is durable: `released` gets those that wait for nothing more.
+    /// Handles a completed write. `released` receives the clients whose content is now durable.
     pub fn written(&mut self, token: Token, mut block: Block, released: &mut Vec<ConnectionId>) {
         block.clear();
         self.spare_blocks.push(block);
         let Some(at) = self.in_flight.iter().position(|(number, _)| *number == token.0) else { return };
         let (_, mut waiters) = self.in_flight.swap_remove(at);
         let oldest = self.in_flight.iter().map(|(number, _)| *number).min().unwrap_or(u64::MAX);
-        // What waits in `late` has its last batch complete; only earlier ones can be missing.
+        // The last batches of all waiters in `late` are complete; only earlier ones can be missing.
         self.late.append(&mut waiters);
         self.late.retain(|waiter| {
             let is_released = waiter.first == waiter.last || waiter.last < oldest;
@@ -143,7 +143,7 @@ impl Log {
     }
 }
 
-/// Why there is no log.
+/// Reason why the log could not be created.
 #[derive(Debug)]
 pub struct LogError {
     operation: &'static str,

@@ -1,12 +1,11 @@
-//! Owns the canned responder: the most that any server can reach on this machine over the same `Io`.
+//! Canned responder: the most that any server can reach on this machine over the same `Io`.
 //!
-//! It answers fixed replies and looks at no more than the first octet of a command line and at the end of
-//! content, to stay in step. Its loop is the engine's: all completions of a turn are acted on, then each
-//! client gets one send. Without a log it answers content at once; with one, the content's octets are
-//! copied once into the current block, blocks are written durably with several writes in flight, and the
-//! reply leaves when its write is complete.
+//! It sends fixed replies, and examines only the first byte of a command line and the end of content. Its loop is that of
+//! the engine: it handles all completions of a turn, then starts one send per client. Without a log it answers content
+//! immediately. With a log it copies content once into the current block, writes blocks durably with several writes in
+//! flight, and sends each reply when its write is complete.
 //!
-//! What Mailrace spends beyond it is what Mailrace does: parse, clean, queue, count.
+//! The time that Mailrace takes beyond this goes to its own work: parsing, cleaning, queueing, counting.
 
 mod dialogue;
 mod log;
@@ -23,9 +22,9 @@ pub struct Canned<I: Io> {
     io: I,
     log: Option<Log>,
     clients: Vec<Option<Client>>,
-    /// Clients that got replies in this turn.
+    /// Clients with new replies in this turn.
     touched: Vec<u32>,
-    /// Memory of sends, to be used again.
+    /// Send buffers for reuse.
     spare: Vec<Vec<u8>>,
     released: Vec<ConnectionId>,
 }
@@ -36,25 +35,25 @@ struct Client {
     replies: Vec<u8>,
     is_touched: bool,
     is_sending: bool,
-    /// Content waits for its write, and the replies with it.
+    /// The content waits for its write, and the replies wait with it.
     is_held: bool,
     is_closing: bool,
-    /// The batch in which the content under way began.
+    /// Batch in which the current content began.
     content_batch: Option<u64>,
 }
 
 impl<I: Io<Disk = OsDisk>> Canned<I> {
-    /// A responder on `listener` for at most `connections` clients.
+    /// Creates a responder on `listener` for at most `connections` clients.
     pub fn new(mut io: I, listener: TcpListener, log: Option<Log>, connections: u32) -> Self {
         io.submit(Token::default(), Operation::Accept(listener));
         let clients = (0..connections).map(|_| None).collect();
         Self { io, log, clients, touched: Vec::new(), spare: Vec::new(), released: Vec::new() }
     }
 
-    /// Serves for ever.
+    /// Serves until an error.
     ///
     /// # Errors
-    /// When the ring or a write failed.
+    /// The ring or a write failed.
     pub fn run(mut self) -> Result<std::convert::Infallible, CannedError> {
         let mut completions = Vec::new();
         loop {
@@ -155,7 +154,7 @@ impl<I: Io<Disk = OsDisk>> Canned<I> {
         }
     }
 
-    /// One send to each client with replies that wait for nothing.
+    /// Starts one send to each client whose replies are not held.
     fn send_replies(&mut self) {
         for slot in self.touched.drain(..) {
             let Some(client) = self.clients.get_mut(slot as usize).and_then(Option::as_mut) else { continue };
@@ -191,7 +190,7 @@ fn touch(client: &mut Client, touched: &mut Vec<u32>) {
     }
 }
 
-/// Why a responder ended.
+/// Reason why a responder ended.
 #[derive(Debug)]
 pub enum CannedError {
     /// The ring.

@@ -7,35 +7,35 @@ use std::time::{Duration, Instant};
 
 use mailrace_peers::Client;
 
-/// What honest clients were told.
+/// Results of honest clients.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
     /// Messages accepted.
     pub accepted: u64,
-    /// What they were told or met instead.
+    /// Replies or errors received instead.
     pub refused: Vec<String>,
-    /// The longest time that a message took, connecting included.
+    /// Longest time that a message took, including connecting.
     pub slowest: Duration,
 }
 
-/// When clients end.
+/// Condition on which clients end.
 #[derive(Clone, Copy, Debug)]
 pub enum Until {
-    /// When together they have sent this number of messages.
+    /// After all clients together have sent this number of messages.
     Messages(u64),
-    /// When some time is over.
+    /// After some time.
     Time {
-        /// How long they go on.
+        /// Duration.
         time: Duration,
-        /// From one message to the next of a client; one that is late goes on as soon as it can.
+        /// Interval between messages of a client; a late client continues as soon as it can.
         every: Duration,
     },
 }
 
-/// Lets `clients` send messages, three a connection.
+/// Runs `clients` that send messages, three per connection.
 ///
 /// # Panics
-/// When one of the threads does.
+/// Panics if one of the threads does.
 pub fn send(server: SocketAddr, clients: usize, until: Until) -> Told {
     let begun = AtomicU64::new(0);
     let start = Instant::now();
@@ -61,7 +61,7 @@ pub fn send(server: SocketAddr, clients: usize, until: Until) -> Told {
                         if let Err(refusal) = session(server, &mut || may_go_on(&mut number), &mut told) {
                             told.refused.push(refusal);
                         }
-                        // What follows would say the same.
+                        // Further refusals would add nothing.
                         if told.refused.len() >= REFUSALS_MAX {
                             is_over.store(true, Ordering::Relaxed);
                         }
@@ -81,7 +81,7 @@ pub fn send(server: SocketAddr, clients: usize, until: Until) -> Told {
     })
 }
 
-/// One connection; its first message was allowed by the caller.
+/// Runs one connection, whose first message the caller has already allowed.
 fn session(server: SocketAddr, may_go_on: &mut dyn FnMut() -> bool, told: &mut Told) -> Result<(), String> {
     let mut start = Instant::now();
     let mut client = Client::connect(server, PATIENCE).map_err(at("connecting"))?;
@@ -91,7 +91,7 @@ fn session(server: SocketAddr, may_go_on: &mut dyn FnMut() -> bool, told: &mut T
         if number > 0 && !may_go_on() {
             break;
         }
-        // Each message has a recipient of its own, so that a table is asked about each.
+        // Each message has a distinct recipient, so that a table is searched for each.
         let recipient = RECIPIENTS.fetch_add(1, Ordering::Relaxed);
         let envelope = format!(
             "MAIL FROM:<honest@honest.example>\r\nRCPT TO:<someone{recipient}@example.com>\r\nDATA\r\n"
@@ -127,6 +127,6 @@ fn at(doing: &'static str) -> impl Fn(std::io::Error) -> String {
 
 static RECIPIENTS: AtomicU64 = AtomicU64::new(0);
 
-/// How long a client waits for a reply.
+/// Maximum wait for a reply.
 const PATIENCE: Duration = Duration::from_secs(30);
 const REFUSALS_MAX: usize = 10;

@@ -1,17 +1,17 @@
-//! The ways in which strangers fill what a server holds for its clients.
+//! Kinds of attacks: ways to exhaust a shared resource of a server.
 
 use super::stranger::Step;
 
-/// One of the ways.
+/// A kind of attack.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
-    /// What it is called on the command line.
+    /// Name on the command line.
     pub name: &'static str,
-    /// What each connection does.
+    /// Steps of each connection.
     pub steps: fn() -> Vec<Step>,
 }
 
-/// All of them.
+/// All kinds.
 pub const KINDS: [Kind; 21] = [
     Kind { name: "recipients", steps: || envelope("RCPT TO:<{}.{n}@example.com>\r\n") },
     Kind { name: "orcpt", steps: || envelope("RCPT TO:<postmaster> ORCPT=rfc822;{}.{n}\r\n") },
@@ -89,7 +89,7 @@ fn content(size: usize) -> Vec<u8> {
     [b"Subject: s\r\n\r\n", &line.repeat(size / line.len())[..]].concat()
 }
 
-/// As many recipients as a message may have, of nearly the length that a line may have.
+/// Returns an envelope with the maximum number of recipients, of nearly the maximum length.
 fn envelope(recipient: &str) -> Vec<Step> {
     let mut steps = vec![Step::Read(1), say(EHLO), Step::Read(1), say(MAIL), Step::Read(1)];
     for group in 0..10 {
@@ -103,9 +103,9 @@ fn envelope(recipient: &str) -> Vec<Step> {
     steps
 }
 
-/// The same after a message that is accepted.
+/// Returns the steps preceded by a message that is accepted.
 fn after_mail(steps: Vec<Step>) -> Vec<Step> {
-    // Greeting, EHLO and its reply are not repeated.
+    // Do not repeat the greeting, EHLO and its reply.
     let before = steps.iter().take(3).cloned();
     let mail = [say([MAIL, RCPT, b"BDAT 14 LAST\r\nSubject: s\r\n\r\n"].concat()), Step::Read(3)];
     before.chain(mail).chain(steps.iter().skip(3).cloned()).collect()
@@ -116,7 +116,7 @@ fn data(content: &[u8]) -> Vec<Step> {
     vec![Step::Read(1), say(EHLO), Step::Read(1), say(begin), Step::Read(3), say(content), Step::Hold]
 }
 
-/// Whole chunks, and the beginning of one more.
+/// Returns complete chunks and the beginning of one more.
 fn chunks(size: usize, whole: usize) -> Vec<Step> {
     let chunk = [format!("BDAT {size}\r\n").as_bytes(), &vec![b'x'; size][..]].concat();
     let mut steps = vec![Step::Read(1), say(EHLO), Step::Read(1), say([MAIL, RCPT].concat()), Step::Read(2)];
@@ -127,7 +127,7 @@ fn chunks(size: usize, whole: usize) -> Vec<Step> {
     steps
 }
 
-/// Commands without end, of whose replies none is read.
+/// Sends endless commands without reading a reply.
 fn unread(command: &[u8]) -> Vec<Step> {
     let first = [say(EHLO), Step::Read(1), say(MAIL), Step::Read(1), Step::StopReading];
     [Step::Read(1)].into_iter().chain(first).chain([Step::Flood(command.repeat(100).into())]).collect()

@@ -1,5 +1,5 @@
-//! What honest clients notice of strangers that fill what the server holds for its clients: the same honest load without
-//! them and beside them, on a network of its own.
+//! Measures how attackers that exhaust a shared resource affect honest clients: the same honest load without and with
+//! attackers, on a separate network.
 
 pub mod honest;
 pub mod kinds;
@@ -22,49 +22,49 @@ use kinds::Kind;
 use network::{Network, SERVER, STRANGER, Side, strangers};
 use stranger::Seen;
 
-/// What is measured.
+/// Settings of the measurement.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The ways in which strangers fill something.
+    /// Kinds of attacks.
     pub kinds: Vec<Kind>,
-    /// Numbers of strangers; those of a number above one are of one network.
+    /// Numbers of attackers. Several attackers are in one network.
     pub strangers: Vec<u8>,
-    /// Connections of each stranger.
+    /// Number of connections per attacker.
     pub connections: usize,
     /// Honest clients.
     pub clients: usize,
     /// Messages per second that each of them sends.
     pub rate: u32,
-    /// Runs without and with strangers.
+    /// Number of runs without and with attackers.
     pub rounds: u32,
     /// Length of each run.
     pub seconds: Duration,
-    /// How long strangers are there before the run with them begins.
+    /// Time that attackers run before the run with them begins.
     pub settle: Duration,
     /// Parameters of the server, as `--set` takes them.
     pub set: Vec<String>,
-    /// Where the server's queue is made.
+    /// Setting in which the server's queue is created.
     pub setting: Setting,
 }
 
-/// What came of one way.
+/// Results of one kind of attack.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
-    /// The way.
+    /// Kind of attack.
     pub kind: &'static str,
-    /// Number of strangers.
+    /// Number of attackers.
     pub strangers: u8,
-    /// Messages of honest clients per second, without strangers.
+    /// Messages of honest clients per second, without attackers.
     pub without: Range,
-    /// The same beside them.
+    /// Messages of honest clients per second, with attackers.
     pub with: Range,
     /// With over without, a ratio for each round.
     pub ratio: Range,
     /// Messages that were refused or lost their connection.
     pub refused: u64,
-    /// The longest that a message took beside strangers.
+    /// Longest time that a message took with attackers, in milliseconds.
     pub slowest_ms: f64,
-    /// Connections that the strangers made.
+    /// Connections that the attackers made.
     pub connections: u64,
     /// Those of them that the server ended.
     pub ended: u64,
@@ -72,7 +72,7 @@ pub struct Outcome {
     pub bytes: u64,
 }
 
-/// Measures in turns, and tells each outcome when it is there.
+/// Measures each kind in turn, and reports each outcome to `tell`.
 ///
 /// # Errors
 /// [`BenchError`].
@@ -101,7 +101,7 @@ fn measure_one(
         if stop.load(Ordering::Relaxed) {
             return Err(BenchError::Stopped);
         }
-        // What strangers have left in the queue, and what they owe, is not the next round's.
+        // Start a new server per round, so that queued messages and client accounts do not carry over.
         let server = Server::start(network, plan)?;
         let run = || network.within(Side::Honest, || honest::send(server.address, plan.clients, until));
         without.push(run()?);
@@ -131,10 +131,10 @@ fn measure_one(
     })
 }
 
-/// Does `work` while strangers at `sources` attack, on `connections` connections each; also returns what they saw.
+/// Runs `work` while attackers at `sources` attack, on `connections` connections each. Also returns what the attackers saw.
 ///
 /// # Errors
-/// [`BenchError`] when the strangers cannot begin.
+/// [`BenchError`] if the attackers cannot start.
 ///
 /// # Panics
 /// When `work` or the strangers' thread does.

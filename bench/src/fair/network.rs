@@ -1,5 +1,5 @@
-//! A server, strangers and honest clients on a network of their own, so that each has its addresses: three network
-//! namespaces on a bridge, removed when dropped.
+//! A separate network for a server, attackers and honest clients, each with its own addresses: three network namespaces on a
+//! bridge, removed on drop.
 
 use std::fs::File;
 use std::net::Ipv4Addr;
@@ -13,18 +13,18 @@ use crate::error::BenchError;
 
 /// The server's address.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 1);
-/// The address of a stranger that is alone. The honest client's network has it too.
+/// Address of a single attacker, in the honest client's network.
 pub const STRANGER: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 2);
 /// The honest client's address.
 pub const HONEST: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 3);
 
-/// Addresses of strangers of one network, 254 at most.
+/// Returns the addresses of attackers in one network, at most 254.
 #[must_use]
 pub fn strangers(count: u8) -> Vec<Ipv4Addr> {
     (1..=count).map(|number| Ipv4Addr::new(10, 66, 1, number)).collect()
 }
 
-/// Connections of a namespace that may stay in TIME-WAIT.
+/// Maximum number of connections in TIME-WAIT per namespace.
 const CLOSED_KEPT: u32 = 1000;
 
 /// One of the namespaces.
@@ -41,15 +41,15 @@ pub enum Side {
 /// The three namespaces.
 #[derive(Debug)]
 pub struct Network {
-    /// What their names begin with.
+    /// Prefix of their names.
     prefix: String,
 }
 
 impl Network {
-    /// Makes them; takes root and iproute2.
+    /// Creates the namespaces. Requires root and iproute2.
     ///
     /// # Errors
-    /// [`BenchError`] when a command fails, with what it said.
+    /// [`BenchError`] with the output of a failed command.
     pub fn make() -> Result<Self, BenchError> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -59,8 +59,8 @@ impl Network {
         for name in [&server, &strangers, &honest] {
             ip(&["netns", "add", name])?;
             ip(&["-n", name, "link", "set", "lo", "up"])?;
-            // Thousands of closed connections that wait would take most ports of a client, and the search for one that is
-            // free would then cost more than the mail.
+            // Thousands of connections in TIME-WAIT would occupy most ports of a client, and the search for a free port
+            // would then cost more than the mail.
             let few = format!("echo {CLOSED_KEPT} >/proc/sys/net/ipv4/tcp_max_tw_buckets");
             ip(&["netns", "exec", name, "sh", "-c", &few])?;
         }
@@ -74,7 +74,7 @@ impl Network {
             ip(&["-n", name, "addr", "add", &format!("{address}/16"), "dev", "eth0"])?;
             ip(&["-n", name, "link", "set", "eth0", "up"])?;
         }
-        // All of its addresses are this host's.
+        // All addresses of the network belong to this namespace.
         ip(&["-n", &strangers, "route", "add", "local", "10.66.1.0/24", "dev", "lo"])?;
         Ok(network)
     }
@@ -112,7 +112,7 @@ impl Network {
 impl Drop for Network {
     fn drop(&mut self) {
         for side in [Side::Honest, Side::Strangers, Side::Server] {
-            // One that was not made is not there.
+            // A namespace that was not created cannot be deleted.
             let _ = Command::new("ip").args(["netns", "delete", &self.name(side)]).output();
         }
     }

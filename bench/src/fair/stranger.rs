@@ -1,6 +1,6 @@
-//! Strangers that fill what a server holds for its clients, each in one way, and keep it for as long as they may.
+//! Attackers that exhaust a shared resource of a server, each in one way, for as long as they can.
 //!
-//! All connections are served by one thread in turn. One that the server ends comes again.
+//! One thread serves all connections in turn. A connection that the server ends is opened again.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -13,14 +13,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::BenchError;
 
-/// A part of what a stranger does on a connection.
+/// A step of an attacker on a connection.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// Waits for this number of replies.
     Read(u32),
-    /// Sends, and reads meanwhile what comes.
+    /// Sends bytes, and reads meanwhile.
     Say(Arc<[u8]>),
-    /// Sends the same again and again, as fast as the server takes it.
+    /// Sends the same bytes repeatedly, as fast as the server takes them.
     Flood(Arc<[u8]>),
     /// Sends one byte every 100 ms.
     Crumbs(Arc<[u8]>),
@@ -30,11 +30,11 @@ pub enum Step {
     ReadSlowly,
     /// Does nothing more.
     Hold,
-    /// Ends the connection and comes again.
+    /// Closes the connection and opens another.
     Leave,
 }
 
-/// What strangers did and were told.
+/// Counters of the attackers.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// Connections that were made.
@@ -51,13 +51,13 @@ struct Stranger {
     source: Ipv4Addr,
     socket: Option<TcpStream>,
     step: usize,
-    /// Bytes of the step that are sent.
+    /// Bytes of the step that have been sent.
     sent: usize,
-    /// Replies that came and that no step has waited for yet: the greeting may be there before the step that reads it.
+    /// Replies that have arrived before the step that waits for them, such as the greeting.
     replies: u32,
     reader: ReplyReader,
     reads: Reads,
-    /// Does nothing before that time.
+    /// Time of the next action.
     next: Instant,
 }
 
@@ -68,10 +68,10 @@ enum Reads {
     Nothing,
 }
 
-/// Lets strangers at `sources` follow `steps` on `connections` connections in all until `stop` is set.
+/// Runs attackers at `sources` that follow `steps` on `connections` connections in total, until `stop` is set.
 ///
 /// # Errors
-/// [`BenchError`] when not even a socket can be had.
+/// [`BenchError`] if no socket can be created.
 pub fn attack(
     server: SocketAddr,
     steps: &[Step],
@@ -107,7 +107,7 @@ impl Stranger {
         Self { source, socket: None, step: 0, sent: 0, replies: 0, reader, reads: Reads::All, next: now }
     }
 
-    /// Does what can be done without waiting; returns whether that was anything.
+    /// Makes progress without waiting. Returns whether it did anything.
     fn go_on(&mut self, server: SocketAddr, steps: &[Step], now: Instant, seen: &mut Seen) -> bool {
         if self.socket.is_none() {
             self.socket = connect(self.source, server).ok();
