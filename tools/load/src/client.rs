@@ -1,81 +1,81 @@
-//! What is known of one connection: what it is in the middle of, and what comes next.
+//! State of a connection: its current action and its next one.
 
 use mailrace_core::smtp::client::{Awaited, ReplyReader, Session};
 use mailrace_io::{ConnectionId, Instant};
 
-/// One of the connections; after QUIT its place is used for the next one.
+/// A client with its current connection; after QUIT it opens the next one.
 #[derive(Debug, Default)]
 pub(crate) struct Client {
-    /// Where it is between two connections.
+    /// Stage between two connections.
     pub(crate) stage: Stage,
-    /// The connection, once made.
+    /// The connection, once established.
     pub(crate) connection: Option<ConnectionId>,
-    /// Finds replies.
+    /// Parser of replies.
     pub(crate) reader: ReplyReader,
-    /// The dialogue: what may be sent, and what replies answer.
+    /// Dialogue: the commands that may be sent, and the command that each reply answers.
     pub(crate) session: Session,
-    /// It was connected to send a message that it has not begun.
+    /// Connected to send a message that it has not started yet.
     pub(crate) is_promised: bool,
-    /// What is to be sent as soon as nothing is being sent.
+    /// Next action once the current send is complete.
     pub(crate) next: Option<Action>,
-    /// A send is under way.
+    /// A send is in progress.
     pub(crate) is_sending: bool,
-    /// What is used of what the server offers.
+    /// Extensions in use.
     pub(crate) uses: Uses,
-    /// The transaction that is being spoken of.
+    /// Current transaction.
     pub(crate) current: Option<Transaction>,
-    /// With pipelining: the one whose commands went after the current one's content.
+    /// With pipelining: the transaction whose commands followed the content of the current one.
     pub(crate) upcoming: Option<Transaction>,
-    /// Bytes of the current content that were handed over.
+    /// Number of content bytes handed to the kernel.
     pub(crate) content_sent: usize,
-    /// When something is to be done that no completion tells: more content with `--rate`, a new attempt.
+    /// Time of the next action that no completion triggers: more content with `--rate`, a retry.
     pub(crate) due: Option<Instant>,
     /// Messages still to be sent on this connection.
     pub(crate) messages_left: u64,
-    /// When connecting started.
+    /// Start of connecting.
     pub(crate) connect_started: Instant,
-    /// When the end of content was handed over.
+    /// Time at which the end of content was handed to the kernel.
     pub(crate) content_ended: Instant,
-    /// When the send under way started.
+    /// Start of the current send.
     pub(crate) send_started: Instant,
-    /// Since when the next reply has been awaited.
+    /// Time since which the next reply has been awaited.
     pub(crate) waiting_since: Instant,
     /// EHLO or HELO was accepted.
     pub(crate) is_proven: bool,
-    /// A message was accepted on this connection, or it is being left in good order.
+    /// A message was accepted on this connection, or it is being closed with QUIT.
     pub(crate) is_of_use: bool,
-    /// Connections in a row that were of no use.
+    /// Number of consecutive connections without an accepted message.
     pub(crate) failures: u32,
 }
 
-/// Where a client is between two connections.
+/// Stage of a client between two connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// It waits for its turn to connect.
+    /// Waits for its turn to connect.
     #[default]
     Queued,
-    /// It connects.
+    /// Connecting.
     Connecting,
     /// Connecting takes too long and counts as failed, but has not ended.
     Overdue,
-    /// It pauses after a connection that failed.
+    /// Pauses after a failed connection.
     Resting,
-    /// It is connected.
+    /// Connected.
     Open,
-    /// It has nothing left to do.
+    /// Finished.
     Done,
 }
 
-/// One message on its way.
+/// A message in progress.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Transaction {
     /// Its number.
     pub(crate) number: u64,
     /// When MAIL was sent.
     pub(crate) started: Instant,
-    /// MAIL was sent after another message's content, so that its latency says nothing.
+    /// MAIL was sent after another message's content, so its latency is meaningless.
     pub(crate) is_behind_content: bool,
-    /// Recipients asked for.
+    /// Number of RCPT commands sent.
     pub(crate) recipients_asked: u32,
 }
 
@@ -88,7 +88,7 @@ pub(crate) struct Uses {
     pub(crate) chunking: bool,
 }
 
-/// What can be sent next.
+/// What a client sends next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// EHLO.
@@ -106,7 +106,7 @@ pub(crate) enum Action {
 }
 
 impl Client {
-    /// Forgets the connection and all that was under way on it.
+    /// Resets all state of the connection.
     pub(crate) fn reset(&mut self) {
         self.connection = None;
         self.reader.reset();
@@ -122,7 +122,7 @@ impl Client {
         self.is_of_use = false;
     }
 
-    /// Since when the client has waited for the server; `None` while it is the client's turn.
+    /// Returns the time since which the client has waited for the server; `None` while it is the client's turn.
     pub(crate) fn waits_since(&self) -> Option<Instant> {
         match self.stage {
             Stage::Connecting => Some(self.connect_started),
@@ -136,13 +136,13 @@ impl Client {
         }
     }
 
-    /// The phase of the dialogue that the next reply belongs to.
+    /// Returns the phase of the dialogue that the next reply belongs to.
     pub(crate) fn phase(&self) -> &'static str {
         phase(self.session.awaited())
     }
 }
 
-/// The name of a phase of the dialogue in reports.
+/// Returns the name of a phase of the dialogue in reports.
 pub(crate) const fn phase(awaited: Option<Awaited>) -> &'static str {
     match awaited {
         None => "idle",

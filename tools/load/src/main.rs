@@ -1,7 +1,7 @@
-//! `mailrace-load`: sends mail to an SMTP server, and says how fast it was taken.
+//! `mailrace-load`: sends mail to an SMTP server and reports the rate.
 //!
-//! One thread and one ring; the octets are built once and only numbered, so that one core of it saturates a
-//! server's worker.
+//! It has one thread and one ring. Messages are built once and then only numbered, so that one core can saturate a server's
+//! worker.
 #![forbid(unsafe_code)]
 
 mod client;
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all went well.
+/// Runs a test. Returns whether it succeeded.
 fn run(options: Options) -> Result<bool, Box<dyn std::error::Error>> {
     let Some(server) = options.server() else { return Err("which server? (ADDR:PORT)".into()) };
     if let Some(cpu) = options.cpu {
@@ -63,7 +63,7 @@ fn send(
     options: Options,
     stop: Arc<AtomicBool>,
 ) -> Result<bool, Box<dyn std::error::Error>> {
-    // Replies are short: the buffers are for idle connections' greetings to come all at once.
+    // Replies are short; the buffers are for the greetings of idle connections, which may arrive all at once.
     let io = Uring::new(Settings { connections: options.connections, ..Settings::default() })?;
     let is_json = options.json;
     let is_idle = options.idle.is_some();
@@ -122,7 +122,7 @@ fn be_hostile(
     Ok(is_complete && report.connections > 0)
 }
 
-/// Each connection takes a descriptor; the hard limit is what may be had without asking.
+/// Raises the limit of open files to the hard limit, since each connection takes a descriptor.
 fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

@@ -10,16 +10,16 @@ use mailrace_quantity::{size, time};
 
 use crate::hostile::Kind;
 
-/// Sends mail to an SMTP server in a closed loop from one thread, and says how fast it was taken.
+/// Sends mail to an SMTP server in a closed loop from one thread, and reports the rate.
 ///
-/// Each connection sends its messages one after the other: the next one starts when the last was answered. PIPELINING and
-/// CHUNKING are used where they are asked for and the server offers them; a server that refuses EHLO gets HELO.
+/// Each connection sends one message after the other, the next after the reply to the last. It uses PIPELINING and CHUNKING
+/// if they are requested and the server offers them; if a server refuses EHLO, it sends HELO.
 ///
-/// Times are written as 500ms, 5s, 2m or 1h, and count seconds without a unit. Sizes count bytes, and take the units K, M
-/// and G (1024 of the one before).
+/// Times are written as 500ms, 5s, 2m or 1h; without a unit they are in seconds. Sizes are in bytes, with the optional units
+/// K, M and G (powers of 1024).
 ///
-/// It ends by itself, and prints its report however it ends. Exit status: 0; 1 when a message or a recipient was not
-/// accepted, when messages were not sent, or when the server could not be reached; 2 for an invalid command line.
+/// It always terminates and prints its report. Exit status: 0; 1 when a message or a recipient was not accepted, when
+/// messages were not sent, or when the server could not be reached; 2 for an invalid command line.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "mailrace-load", version)]
 pub(crate) struct Options {
@@ -36,13 +36,13 @@ pub(crate) struct Options {
     #[arg(short, long, value_name = "N")]
     pub(crate) messages: Option<u64>,
     /// Start no message later than TIME after the start (of counting, with --warmup): 500ms, 5s, 2m, 1h; seconds without a
-    /// unit. Messages under way may end within --timeout
+    /// unit. Messages in progress may finish within --timeout
     #[arg(short, long, value_name = "TIME", value_parser = time)]
     pub(crate) duration: Option<Duration>,
     /// Number of messages on each connection before QUIT; 0: no limit
     #[arg(short, long, value_name = "N", default_value_t = 1)]
     pub(crate) per_connection: u64,
-    /// Send MAIL, RCPT and DATA in one go, together with the end of the message before (RFC 2920), where the server offers
+    /// Send MAIL, RCPT and DATA at once, together with the end of the previous message (RFC 2920), if the server offers
     /// PIPELINING
     #[arg(long)]
     pub(crate) pipelining: bool,
@@ -80,25 +80,25 @@ pub(crate) struct Options {
     /// Send no mail: open N connections, say EHLO, and hold them until --duration or a signal
     #[arg(long, value_name = "N", conflicts_with_all = ["messages", "warmup"], value_parser = clap::value_parser!(u32).range(1..=65_000))]
     pub(crate) idle: Option<u32>,
-    /// Be N bad clients of all kinds in turn, 40 to an address of 127.66.0.0/16 each, until --duration or a signal: they
-    /// send crumbs, floods, lies and resets, never read, and come back a second after they were thrown out
+    /// Run N misbehaving clients of all kinds in turn, 40 per address of 127.66.0.0/16, until --duration or a signal: they
+    /// send single bytes, floods, incorrect sizes and resets, never read, and return a second after they were disconnected
     #[arg(long, value_name = "N", conflicts_with_all = ["messages", "warmup", "idle", "slow"], value_parser = clap::value_parser!(u32).range(1..=65_000))]
     pub(crate) hostile: Option<u32>,
-    /// Only these kinds of bad clients
+    /// Only these kinds of misbehaving clients
     #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "hostile")]
     pub(crate) kinds: Vec<Kind>,
     /// Connect from these addresses of this machine, one connection from each in turn, so that the server sees as many
-    /// clients; on loopback all of 127.0.0.0/8 works as it is (Linux 6.11 or newer)
+    /// clients; on loopback all of 127.0.0.0/8 works without configuration (Linux 6.11 or newer)
     #[arg(long, value_name = "ADDR[/BITS]", value_parser = network, conflicts_with = "hostile")]
     pub(crate) source: Option<Network>,
     /// Number of messages sent before counting starts
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) warmup: u64,
-    /// The longest wait for a connection, for a reply, and for the server to read what was sent; the connection is given up
-    /// then. 500ms, 5s, 2m, 1h; seconds without a unit
+    /// Maximum wait for a connection, for a reply, and for the server to read what was sent, after which the connection is
+    /// closed. 500ms, 5s, 2m, 1h; seconds without a unit
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
     pub(crate) timeout: Duration,
-    /// End when for so long every connection was refused, or lost before a message was accepted on it. 500ms, 5s, 2m, 1h;
+    /// End after TIME in which every connection was refused, or lost before a message was accepted on it. 500ms, 5s, 2m, 1h;
     /// seconds without a unit
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = time)]
     pub(crate) patience: Duration,
@@ -110,12 +110,12 @@ pub(crate) struct Options {
     pub(crate) json: bool,
 }
 
-/// A help text in which clap keeps `{n}`, which it would otherwise replace by a line end.
+/// Returns a help text in which clap keeps `{n}`, which it would otherwise replace by a line end.
 fn literal(text: &str) -> String {
     text.replace("{n}", &format!("{{{KEEPER}n}}"))
 }
 
-/// The help as it is to be shown.
+/// Returns the help text for display.
 fn shown(help: &str) -> String {
     help.replace(KEEPER, "")
 }
@@ -155,24 +155,24 @@ impl Options {
         self
     }
 
-    /// Where to connect to.
+    /// Returns the address to connect to.
     pub(crate) fn server(&self) -> Option<SocketAddr> {
         self.server.or(self.to)
     }
 }
 
-/// Addresses that share their first bits, one after the other.
+/// Addresses with a common prefix, in sequence.
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
-    /// As of IPv6, into which those of IPv4 are mapped.
+    /// First address, with IPv4 mapped to IPv6.
     first: u128,
-    /// The bits that differ.
+    /// Mask of the bits that differ.
     rest: u128,
     next: u128,
 }
 
 impl Network {
-    /// The next address; after the last one the first one again.
+    /// Returns the next address; after the last one, the first one again.
     pub(crate) fn next_address(&mut self) -> IpAddr {
         let address = self.first | (self.next & self.rest);
         self.next = self.next.wrapping_add(1);
@@ -207,7 +207,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     found.next().ok_or_else(|| "no address by that name".to_owned())
 }
 
-/// Stands between the characters of `{n}` in help texts, and is not shown (U+2060, word joiner).
+/// Separates the characters of `{n}` in help texts, and is removed for display (U+2060, word joiner).
 const KEEPER: char = '\u{2060}';
 const MESSAGES_DEFAULT: u64 = 10_000;
 const SLOW_RATE: usize = 64 << 10;

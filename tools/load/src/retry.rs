@@ -1,8 +1,8 @@
-//! Decides when a client whose connection failed may try again, and when the server is given up on.
+//! Decides when a client may retry after a failed connection, and when to give up on the server.
 //!
 //! A failure is a connection that could not be made, or that the server ended before it accepted a message. Each client
-//! pauses after a failure, longer each time. While no connection at all is of use, the clients share one pace on top,
-//! so that a server that refuses is asked a bounded number of times a second by however many clients.
+//! pauses after a failure, longer each time. While no connection at all succeeds, all clients also share one backoff, so
+//! that a refusing server sees a bounded number of attempts per second from any number of clients.
 
 use std::time::Duration;
 
@@ -12,21 +12,21 @@ use mailrace_io::Instant;
 #[derive(Debug)]
 pub(crate) struct Retry {
     patience: Duration,
-    /// When the first attempt began that failed and after which no connection was of use.
+    /// Start of the first failed attempt since the last success.
     failing_since: Option<Instant>,
-    /// While failing: when the next attempt may be made.
+    /// While failing: time of the next permitted attempt.
     next_attempt: Instant,
     /// While failing: attempts since the first failure.
     attempts: u32,
 }
 
 impl Retry {
-    /// Gives up after `patience` without a connection of use.
+    /// Creates a state that gives up after `patience` without a success.
     pub(crate) const fn new(patience: Duration) -> Self {
         Self { patience, failing_since: None, next_attempt: Instant::from_nanoseconds(0), attempts: 0 }
     }
 
-    /// When an attempt may be made; `None`: at any time.
+    /// Returns when the next attempt may be made; `None`: at any time.
     pub(crate) fn next_attempt(&self) -> Option<Instant> {
         self.failing_since.map(|_| self.next_attempt)
     }
@@ -39,7 +39,7 @@ impl Retry {
         }
     }
 
-    /// Counts an attempt that began at `began` and was of no use; true when it is time to give up.
+    /// Counts a failed attempt that began at `began`. Returns true when it is time to give up.
     pub(crate) fn failed(&mut self, began: Instant, now: Instant, random: u64) -> bool {
         let since = *self.failing_since.get_or_insert_with(|| {
             self.attempts = 0;
@@ -49,19 +49,19 @@ impl Retry {
         now.since(since) >= self.patience
     }
 
-    /// A connection was of use.
+    /// Records a success.
     pub(crate) const fn succeeded(&mut self) {
         self.failing_since = None;
     }
 
-    /// For how long no connection has been of use.
+    /// Returns the time since the last success.
     pub(crate) fn failing_for(&self, now: Instant) -> Duration {
         self.failing_since.map_or(Duration::ZERO, |since| now.since(since))
     }
 }
 
-/// The pause of a client after its failure number `failures` in a row, 1 for the first, while `failing` clients fail
-/// (which may be because a server takes no more connections than it has from the other ones).
+/// Returns the pause of a client after `failures` consecutive failures, 1 for the first, while `failing` clients fail
+/// (perhaps because the server has reached its connection limit with the others).
 pub(crate) fn pause(failures: u32, failing: usize, random: u64) -> Duration {
     let failing = u32::try_from(failing).unwrap_or(u32::MAX);
     jittered(
@@ -74,7 +74,8 @@ fn doubled(times: u32, max: Duration) -> Duration {
     PAUSE_MIN.saturating_mul(2u32.saturating_pow(times)).min(max)
 }
 
-/// Three quarters of a pause to all of it, so that clients that failed together do not come back together.
+/// Returns a random time between three quarters of a pause and all of it, so that clients that failed together do not retry
+/// together.
 fn jittered(pause: Duration, random: u64) -> Duration {
     let quarter = pause / 4;
     let share = f64::from((random >> 32) as u32) / f64::from(u32::MAX);
@@ -83,7 +84,7 @@ fn jittered(pause: Duration, random: u64) -> Duration {
 
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Time between two retries in the long run, of however many clients that fail.
+/// Mean interval between retries, for any number of failing clients.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 #[cfg(test)]

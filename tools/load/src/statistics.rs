@@ -1,4 +1,4 @@
-//! What is counted, and how it is reported.
+//! Statistics and their report.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,22 +31,22 @@ pub(crate) struct Statistics {
     pub(crate) connections_failed: u64,
     /// Connections that ended otherwise than by our QUIT.
     pub(crate) connections_lost: u64,
-    /// Connections on which something that was wanted had to be done without.
+    /// Connections on which a requested extension was not used.
     pub(crate) without: Without,
     replies: [u64; 6],
     unexpected: BTreeMap<u16, Unexpected>,
     errors: Errors,
     /// Connect to 220.
     pub(crate) connect: Latency,
-    /// MAIL to its 250, where it was not sent behind content.
+    /// MAIL to its 250, if it was not sent after content.
     pub(crate) mail: Latency,
-    /// The last octets of content to their 250.
+    /// The last bytes of content to their 250.
     pub(crate) end_of_data: Latency,
     /// MAIL to the 250 of the content.
     pub(crate) transaction: Latency,
 }
 
-/// Connections on which something that was wanted had to be done without, as the server does not offer it.
+/// Connections on which a requested extension was not used, because the server does not offer it.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Without {
     /// EHLO: HELO was sent instead.
@@ -202,7 +202,7 @@ pub(crate) struct Report {
     pub(crate) recipients: Recipients,
     /// From the start of counting to the last message's answer.
     pub(crate) seconds: f64,
-    /// Accepted messages each second.
+    /// Accepted messages per second.
     pub(crate) messages_per_second: f64,
     /// Bytes of content.
     pub(crate) octets: u64,
@@ -230,7 +230,7 @@ pub(crate) struct End {
     /// Why.
     #[serde(rename = "end")]
     pub(crate) cause: Cause,
-    /// What went wrong, where that is the cause.
+    /// Error, if that is the cause.
     pub(crate) reason: Option<String>,
     /// Messages of `--messages` that were not begun.
     pub(crate) not_begun: u64,

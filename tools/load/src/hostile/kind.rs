@@ -1,42 +1,41 @@
-//! Owns the ways to be a bad client: what each sends, and when.
+//! Kinds of misbehaving clients: what each sends, and when.
 
 use std::time::Duration;
 
 use clap::ValueEnum;
 
-/// A way to be a bad client.
+/// A kind of misbehaving client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
-    /// A whole transaction, an octet each second.
+    /// A complete transaction, one byte per second.
     Crumbs,
-    /// Commands without end behind EHLO, and no reply to them is ever read.
+    /// Endless commands after EHLO, without reading a reply.
     NeverReads,
     /// Half a command, then nothing.
     HalfOpen,
-    /// Connects, is greeted, resets, and again.
+    /// Connects, reads the greeting and resets, repeatedly.
     Storm,
-    /// 100,000 commands without mail, each when the one before was answered.
+    /// 100,000 commands without mail, each after the reply to the previous one.
     Commands,
-    /// A command line without end.
+    /// An endless command line.
     EndlessLine,
-    /// A header section without end.
+    /// An endless header section.
     EndlessHeader,
-    /// Ten megabytes of commands in one go, as PIPELINING allows.
+    /// Ten megabytes of commands at once, as PIPELINING allows.
     Pipeline,
-    /// BDAT with fewer octets than it says, or more, with more than there may be, with a size that is none, and without any.
+    /// BDAT with fewer bytes than announced, with more, with more than allowed, with an invalid size, and without a size.
     BdatLies,
     /// Resets the connection in each state of a transaction in turn, with DATA and with BDAT.
     Resets,
 }
 
 impl Kind {
-    /// Whether what comes is read when so many steps are done.
+    /// Returns whether the client reads replies after this number of steps.
     pub(super) const fn reads(self, step: u64) -> bool {
         !matches!(self, Self::NeverReads) || step <= 1
     }
 
-    /// Appends what is sent as the step with this number of the connection that is its client's `life`th. The first one
-    /// comes when the greeting was read.
+    /// Appends the bytes of a step of the client's `life`th connection. The first step follows the greeting.
     pub(super) fn append(self, step: u64, life: u64, out: &mut Vec<u8>) -> Next {
         let opening = self.opening(life);
         let step = usize::try_from(step).unwrap_or(usize::MAX);
@@ -92,7 +91,7 @@ impl Kind {
         Next::Sent
     }
 
-    /// The commands that a connection begins with, each sent when the one before was answered.
+    /// Returns the commands that start a connection, each sent after the reply to the previous one.
     const fn opening(self, life: u64) -> &'static [&'static [u8]] {
         let count = match self {
             Self::Crumbs | Self::HalfOpen | Self::Storm | Self::EndlessLine => 0,
@@ -105,29 +104,29 @@ impl Kind {
     }
 }
 
-/// What follows a step.
+/// Action after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Octets are to be sent, and at once more.
+    /// Send the bytes, and more immediately.
     Sent,
-    /// Octets are to be sent, and more after so long.
+    /// Send the bytes, and more after a pause.
     Rested(Duration),
-    /// Octets are to be sent, and more when there is a reply.
+    /// Send the bytes, and more after a reply.
     Asked,
-    /// Nothing more is sent; the connection stays.
+    /// Send nothing more, and keep the connection.
     Idle,
-    /// The connection is reset.
+    /// Reset the connection.
     Reset,
 }
 
-/// The place of life after life in a list that begins anew at its end.
+/// Returns an index that cycles through a list from one connection to the next.
 #[expect(clippy::cast_possible_truncation, reason = "the rest is less than the length")]
 const fn in_turn(life: u64, length: usize) -> usize {
     (life % length as u64) as usize
 }
 
-/// The command with this number of a group, from 0 on: MAIL, as many RCPT as servers commonly take, RSET. Servers end
-/// sessions with many commands that do nothing, of which there is only one here.
+/// Returns the command at an index of a group, from 0: MAIL, as many RCPT as servers commonly accept, RSET. Servers end
+/// sessions with many commands that do nothing; the group has only one.
 const fn command(number: usize) -> &'static [u8] {
     match number {
         0 => MAIL,
@@ -136,7 +135,7 @@ const fn command(number: usize) -> &'static [u8] {
     }
 }
 
-/// Octets that are sent at once.
+/// Size of a send, in bytes.
 const PIECE_SIZE: usize = 64 * 1024;
 const PIPELINE_SIZE: usize = 10_000_000;
 const COMMANDS: usize = 100_000;
@@ -147,7 +146,7 @@ const RCPT_LONG: &[u8] =
     b"RCPT TO:<a.name.that.is.as.long.as.a.local.part.may.be.which.is.64.octets@example.com>\r\n";
 const TRANSACTION: &[u8] = b"EHLO bad.example\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\n\
     DATA\r\nSubject: slowly\r\n\r\nslowly\r\n.\r\nQUIT\r\n";
-/// What is sent first, and what again and again behind it.
+/// Bytes that are sent first, and bytes that are sent repeatedly after them.
 const LIES: [(&[u8], &[u8]); 5] = [
     (b"BDAT 1000000\r\nnever all of it", b""),
     (b"BDAT 10\r\nmore than ten octets", b"\n\n\n\n\n\n\n\n"),
@@ -155,7 +154,7 @@ const LIES: [(&[u8], &[u8]); 5] = [
     (b"BDAT 99999999999999999999\r\n", &[b'x'; 1000]),
     (b"BDAT 0\r\n", b"BDAT 0\r\nBDAT 0\r\nBDAT 0\r\nBDAT 0\r\nBDAT 0\r\nBDAT 0\r\nBDAT 0\r\n"),
 ];
-/// How much of the opening comes before, and what is sent behind it.
+/// Number of opening commands, and what is sent after them.
 const RESETS: [(usize, &[&[u8]]); 10] = [
     (0, &[]),
     (1, &[]),

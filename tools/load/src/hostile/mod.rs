@@ -1,6 +1,6 @@
-//! Bad clients: as many connections as asked for, of all kinds in turn, from addresses of their own.
+//! Misbehaving clients: a given number of connections, of all kinds in turn, from separate addresses.
 //!
-//! Unlike the load test this is about what a server bears, so it has an event loop of its own over plain sockets: those
+//! Unlike the load test, this module tests what a server withstands. It has a separate event loop over plain sockets, which
 //! can be bound to an address, left unread and reset.
 
 mod kind;
@@ -24,7 +24,7 @@ use kind::Next;
 use crate::retry::Retry;
 use crate::statistics::{Cause, UNINTELLIGIBLE};
 
-/// What came of it.
+/// Results.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
     /// Connections that were made.
@@ -37,15 +37,15 @@ pub(crate) struct Report {
     pub(crate) resets: u64,
     /// Replies that were read, by their codes.
     pub(crate) replies: BTreeMap<u16, u64>,
-    /// Bytes that the server took.
+    /// Bytes that the server accepted.
     pub(crate) octets: u64,
     /// Connections that are open at the end.
     pub(crate) open: u64,
-    /// How long it ran.
+    /// Length of the run in seconds.
     pub(crate) seconds: f64,
-    /// Why it ended.
+    /// Reason for the end.
     pub(crate) end: Cause,
-    /// What went wrong, where that is why.
+    /// Error, if that is the reason.
     pub(crate) reason: Option<String>,
 }
 
@@ -53,18 +53,18 @@ struct Client {
     kind: Kind,
     source: IpAddr,
     stream: Option<TcpStream>,
-    /// When connecting started, until the connection is made.
+    /// Start of connecting, until the connection is established.
     connecting_since: Option<Instant>,
     /// Steps of this connection so far.
     step: u64,
-    /// A number that each connection has one more of than the one before.
+    /// Number of the connection, counted per client.
     life: u64,
-    /// Not sent yet.
+    /// Bytes not sent yet.
     rest: Vec<u8>,
-    /// What follows when that was sent.
+    /// Action after they have been sent.
     next: Next,
     reader: ReplyReader,
-    /// When it acts without an event.
+    /// Time of the next action without an event.
     due: Option<Instant>,
 }
 
@@ -135,7 +135,7 @@ pub(crate) fn run(server: SocketAddr, plan: &Plan<'_>, stop: &AtomicBool) -> io:
             stream: None,
             connecting_since: None,
             step: 0,
-            // All states and lies are there from the start.
+            // All variants occur from the start.
             life: index as u64,
             rest: Vec::new(),
             next: Next::Asked,
@@ -166,8 +166,7 @@ pub(crate) fn run(server: SocketAddr, plan: &Plan<'_>, stop: &AtomicBool) -> io:
     Ok(Report { open, seconds, end: cause, reason, ..hostile.report })
 }
 
-/// An address of the client with this number: of the loopback network, where the server is there, else the system's
-/// choice.
+/// Returns the source address of a client: in the loopback network if the server is there, else the system's choice.
 fn source(server: SocketAddr, client: usize) -> IpAddr {
     let [high, low, ..] = u16::try_from(client % 60_000).unwrap_or(0).to_be_bytes();
     match server.ip() {
@@ -228,7 +227,7 @@ impl Hostile {
         self.due.push(Reverse((due, index)));
     }
 
-    /// The clock of [`Retry`].
+    /// Returns a time on the clock of [`Retry`].
     fn clock(&self, time: Instant) -> mailrace_io::Instant {
         mailrace_io::Instant::default().after(time.saturating_duration_since(self.started))
     }
@@ -255,21 +254,21 @@ impl Hostile {
                 client.step = 0;
                 client.rest.clear();
                 client.reader.reset();
-                // The greeting is waited for.
+                // Wait for the greeting.
                 client.next = Next::Asked;
             }
             Err(error) => self.not_connected(index, began, &error),
         }
     }
 
-    /// Whether the connection is made; it may have failed, may need more time, or may have ended already.
+    /// Returns whether the connection is established. It may have failed, may need more time, or may have ended already.
     fn is_connected(&mut self, index: usize, flags: EventFlags) -> bool {
         let client = &mut self.clients[index];
         let (Some(stream), Some(began)) = (&client.stream, client.connecting_since) else { return false };
         let error = stream.take_error().unwrap_or_else(Some);
         let is_made = stream.peer_addr().is_ok();
         match error {
-            // It was made, and was reset before this was seen.
+            // The connection was established, and reset before this program noticed.
             Some(error) if error.kind() != ErrorKind::ConnectionReset => {
                 client.stream = None;
                 client.connecting_since = None;
@@ -301,7 +300,7 @@ impl Hostile {
         self.call_back(index, REST);
     }
 
-    /// Reads what is there, within reason; the server may have ended the connection.
+    /// Reads the available input, up to a limit. The server may have ended the connection.
     fn readable(&mut self, index: usize) {
         let client = &mut self.clients[index];
         if !client.kind.reads(client.step) {
@@ -327,7 +326,7 @@ impl Hostile {
                         let is_invalid = received.is_err();
                         *self.report.replies.entry(code).or_default() += 1;
                         has_reply = true;
-                        // Bad clients go on all the same.
+                        // Misbehaving clients continue after an invalid reply.
                         if is_invalid {
                             client.reader.reset();
                         }
@@ -372,7 +371,7 @@ impl Hostile {
                     self.report.octets += count as u64;
                     client.rest.drain(..count);
                 }
-                // An event tells when there is room again.
+                // An event reports when the socket is writable again.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => {
                     // The server may have given its reason before it ended the connection.
@@ -389,13 +388,13 @@ impl Hostile {
                 _ => {}
             }
         }
-        // The others are to have their turn.
+        // Let other clients have their turn.
         self.call_back(index, Duration::ZERO);
     }
 
     fn reset(&mut self, index: usize) {
         if let Some(stream) = self.clients[index].stream.take() {
-            // Unread octets or not: the server is to see a reset.
+            // The server must see a reset, whether or not there is unread input.
             let _ = Socket::from(stream).set_linger(Some(Duration::ZERO));
             self.report.resets += 1;
         }
@@ -411,15 +410,15 @@ impl Hostile {
     }
 }
 
-/// For pauses that are not to be equal.
+/// Returns a random number that varies pauses.
 fn random() -> u64 {
     let mut bytes = [0; 8];
-    // Without it the pauses are equal, which only makes the pace less even.
+    // Without randomness the pauses are equal, which only makes the pace less even.
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK);
     u64::from_ne_bytes(bytes)
 }
 
-/// A connection that is being made.
+/// Starts a connection.
 fn open(source: IpAddr, server: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Protocol::TCP))?;
     socket.bind(&SocketAddr::new(source, 0).into())?;
@@ -433,16 +432,16 @@ fn open(source: IpAddr, server: SocketAddr) -> io::Result<Socket> {
     }
 }
 
-/// Connections from one address: fewer than a server commonly allows.
+/// Number of connections per address, fewer than a server commonly allows.
 const CONNECTIONS_OF_ONE: usize = 40;
-/// Between the first connections of two clients.
+/// Interval between the first connections of two clients.
 const RAMP: Duration = Duration::from_micros(200);
-/// A client whose connection has ended comes back after this.
+/// Pause before a client whose connection has ended reconnects.
 const REST: Duration = Duration::from_secs(1);
-/// How late the end may be seen.
+/// Maximum delay before the end is noticed.
 const TICK: Duration = Duration::from_millis(20);
 const EVENTS_AT_ONCE: usize = 1024;
-/// Reads of a client before others have their turn.
+/// Maximum number of reads of a client per turn.
 const READS_AT_ONCE: usize = 16;
-/// Steps of a client before others have their turn.
+/// Maximum number of steps of a client per turn.
 const STEPS_AT_ONCE: usize = 16;

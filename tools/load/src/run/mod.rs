@@ -187,7 +187,7 @@ impl<I: Io> Load<I> {
         {
             self.due.pop();
             let client = &mut self.clients[index as usize];
-            // A connection that ended meanwhile left its entry behind.
+            // The entry may belong to a connection that has ended meanwhile.
             if client.due == Some(due) {
                 client.due = None;
                 if client.connection.is_some() {

@@ -9,7 +9,7 @@ use super::{Load, token};
 use crate::client::{Action, Transaction};
 
 impl<I: Io> Load<I> {
-    /// Sends what is to be sent next, unless a send is under way.
+    /// Starts the next send, unless one is in progress.
     pub(super) fn proceed(&mut self, index: u32) {
         let client = &mut self.clients[index as usize];
         if client.is_sending {
@@ -43,7 +43,7 @@ impl<I: Io> Load<I> {
         self.send(index, memory);
     }
 
-    /// MAIL and, with pipelining, all up to DATA; QUIT when there is no more to send here.
+    /// Appends MAIL and, with pipelining, all commands up to DATA; QUIT if nothing is left to send on this connection.
     fn append_transaction(&mut self, index: u32, is_behind_content: bool, memory: &mut Vec<u8>) {
         let has_more = self.has_more();
         self.redeem(index);
@@ -98,14 +98,14 @@ impl<I: Io> Load<I> {
         self.send_content(index, memory);
     }
 
-    /// Leaves out all of the content but its end.
+    /// Skips all of the content but its end.
     pub(super) fn skip_content(&mut self, index: u32) {
         if let Some(length) = self.content_length(index) {
             self.clients[index as usize].content_sent = length;
         }
     }
 
-    /// Bytes of the current message's content.
+    /// Returns the content size of the current message, in bytes.
     fn content_length(&self, index: u32) -> Option<usize> {
         let transaction = self.clients[index as usize].current?;
         Some(self.messages[self.size_index(transaction.number)].content().len())
@@ -154,8 +154,8 @@ impl<I: Io> Load<I> {
         }
     }
 
-    /// A send starts or is over: replies are waited for from now on. Not so where content is sent slowly, which takes its
-    /// time whatever the server does.
+    /// Restarts the wait for replies when a send starts or ends, except for slow content, whose duration does not depend on
+    /// the server.
     pub(super) fn touch(&mut self, index: u32) {
         let client = &mut self.clients[index as usize];
         if !(client.session.is_in_content() && self.options.rate.is_some()) {
