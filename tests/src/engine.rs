@@ -1,4 +1,4 @@
-//! Owns the program under test: built once, started on ports that the kernel picks.
+//! The program under test: built once, started on ports that the kernel picks.
 
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
@@ -12,19 +12,19 @@ use serde_json::Value;
 
 use crate::{Client, Directory};
 
-/// The path of `mailrace`, built now unless it is up to date.
+/// Returns the path of `mailrace`, built now unless it is up to date.
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| built("mailrace"))
 }
 
-/// The path of `mailrace-load`, built now unless it is up to date.
+/// Returns the path of `mailrace-load`, built now unless it is up to date.
 pub fn load_generator() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| built("mailrace-load"))
 }
 
-/// Builds the program of the package of this name.
+/// Builds the program of a package.
 fn built(name: &str) -> PathBuf {
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "--quiet", "--package", name, "--bin", name]);
@@ -33,15 +33,15 @@ fn built(name: &str) -> PathBuf {
         build.arg("--release");
     }
     assert!(build.status().unwrap().success(), "{name} does not build");
-    // A test's own program lies in deps/ beside it.
+    // The test's own executable is in deps/ beside it.
     let own = std::env::current_exe().unwrap();
     own.parent().and_then(Path::parent).unwrap().join(name)
 }
 
-/// What a command that has ended said.
+/// Result of a finished command.
 #[derive(Debug)]
 pub struct Finished {
-    /// How it ended.
+    /// Exit status.
     pub status: ExitStatus,
     /// Standard output.
     pub output: String,
@@ -90,7 +90,7 @@ impl DerefMut for Engine {
     }
 }
 
-/// A small queue is made quickly.
+/// Options for a small queue, which is created quickly.
 const SMALL: [&str; 6] = [
     "--set",
     "queue.segment_size=1MiB",
@@ -119,24 +119,24 @@ impl Engine {
         Self { server, directory: directory.to_path_buf() }
     }
 
-    /// The next line of its standard error that holds `text`.
+    /// Returns the next line of its standard error that contains `text`.
     pub fn line_with(&mut self, text: &str) -> String {
         self.server.line_with(text).unwrap()
     }
 
-    /// Where its metrics are, which it must have been told to serve.
+    /// Returns the address of its metrics, which must be enabled.
     #[must_use]
     pub fn metrics_address(&self) -> &str {
         self.server.metrics_address().unwrap()
     }
 
-    /// What its metrics are, which it must have been told to serve.
+    /// Returns its metrics, which must be enabled.
     #[must_use]
     pub fn metrics(&self) -> String {
         self.server.metrics().unwrap()
     }
 
-    /// A client, greeted and introduced.
+    /// Returns a client after greeting and EHLO.
     #[must_use]
     pub fn client(&self) -> Client {
         Client::introduced(self.addresses[0])
@@ -152,22 +152,22 @@ impl Engine {
         self.server.wait().unwrap()
     }
 
-    /// Waits for its end and reads nothing of its standard error; `None` if it goes on for longer than `limit`.
+    /// Waits for its end without reading its standard error. Returns `None` if it runs for longer than `limit`.
     pub fn wait_unread(&mut self, limit: Duration) -> Option<ExitStatus> {
         self.server.wait_unread(limit).unwrap()
     }
 
-    /// Closes the pipe that is its standard error.
+    /// Closes the pipe of its standard error.
     pub fn close_errors(&mut self) {
         drop(self.server.take_errors());
     }
 
-    /// Ends it as an operator does.
+    /// Stops it with SIGTERM.
     pub fn stop(mut self) {
         self.server.stop().unwrap();
     }
 
-    /// Ends it as a crash does.
+    /// Kills it with SIGKILL.
     pub fn kill(mut self) {
         self.server.kill();
     }
@@ -180,7 +180,7 @@ impl Engine {
 }
 
 impl Engine {
-    /// What `mailrace queue ACTION` writes, octet for octet.
+    /// Returns the exact output of `mailrace queue ACTION`.
     #[must_use]
     pub fn queue_octets(&self, arguments: &[&str]) -> Vec<u8> {
         let mut command = Command::new(program());
@@ -206,7 +206,7 @@ impl Directory {
         queue(self.path(), arguments)
     }
 
-    /// What `mailrace queue list --json` says.
+    /// Returns the output of `mailrace queue list --json`.
     #[must_use]
     pub fn messages(&self) -> Vec<Value> {
         let listed = self.queue(&["list", "--json"]);

@@ -16,12 +16,12 @@ pub use smtp::Client;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A directory that is removed with its content when the value is dropped.
+/// Temporary directory, removed with its content on drop.
 #[derive(Debug)]
 pub struct Directory(PathBuf);
 
 impl Directory {
-    /// A new one, in the temporary directory.
+    /// Creates a directory below the system's temporary directory.
     #[must_use]
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -78,7 +78,7 @@ mod tests {
 
     use super::*;
 
-    /// While one thread makes children without end, another installs a program and runs it at once.
+    /// While one thread forks continuously, another installs a program and runs it immediately.
     #[test]
     fn an_installed_program_can_be_run_at_once() {
         let directory = Directory::new();

@@ -1,14 +1,14 @@
-//! What becomes of a test that cannot run here: it is skipped, and a plain `cargo test` shows that and why.
+//! Skips tests that cannot run on this machine. A plain `cargo test` shows each skipped test and the reason.
 
 use std::io::Write as _;
 
 use mailrace_dev::error::ProofError;
 use mailrace_peers::Postfix;
 
-/// What was set up; `None`, said loudly, where this machine does not have what it takes.
+/// Returns the value, or `None` with a report if this machine lacks a requirement.
 ///
-/// In CI that is a failure, as everywhere else in the tests, but for one case: a container may have no loop devices
-/// or no FUSE whatever is installed in it.
+/// In CI a missing requirement is a failure, except loop devices and FUSE, which a container may lack whatever is installed
+/// in it.
 pub fn available<T>(made: Result<T, ProofError>) -> Option<T> {
     match made {
         Ok(made) => Some(made),
@@ -24,7 +24,7 @@ pub fn available<T>(made: Result<T, ProofError>) -> Option<T> {
     }
 }
 
-/// Whether Postfix can be started here; where it cannot, the test is skipped.
+/// Returns whether Postfix can be started on this machine. If not, reports that the test is skipped.
 #[must_use]
 pub fn has_postfix() -> bool {
     let obstacle = Postfix::obstacle();
@@ -34,15 +34,16 @@ pub fn has_postfix() -> bool {
     obstacle.is_none()
 }
 
-/// Says that this test is skipped for want of something that can be installed; fails in CI, which has it installed.
+/// Reports that this test is skipped because something is not installed. Fails in CI, which has everything installed.
 pub fn skip(obstacle: &str) {
     assert!(std::env::var_os("CI").is_none(), "{obstacle}");
     skip_on_this_machine(obstacle);
 }
 
-/// Says that this test is skipped, also in CI: whatever is installed, this machine cannot run it.
+/// Reports that this test is skipped, also in CI, because this machine cannot run it whatever is installed.
 pub fn skip_on_this_machine(obstacle: &str) {
     let thread = std::thread::current();
-    // Written to standard error itself: what `eprintln!` writes in a test that passes is captured and dropped.
+    // Write to standard error directly, because the test harness captures the output of `eprintln!` and drops it if the test
+    // passes.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {}: {obstacle}", thread.name().unwrap_or("a test"));
 }

@@ -1,4 +1,4 @@
-//! Owns what holds for whatever message goes through the cleanup passes; for property tests and fuzzers.
+//! Properties of the cleanup passes for arbitrary messages, for property tests and fuzzers.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -18,10 +18,10 @@ use mailrace_core::message::header::{Item, next_item};
 use mailrace_core::record::envelope::{decode, encode};
 use mailrace_core::{Envelope, Origin, QueueId, Recipient, Timestamp};
 
-/// A message, and where its content is cut.
+/// A message, and where its content is split.
 #[derive(Clone, Debug, Default)]
 pub struct Given {
-    /// The client is one of ours.
+    /// The client is local.
     pub is_local: bool,
     /// Small limits, which short messages reach.
     pub is_narrow: bool,
@@ -31,12 +31,12 @@ pub struct Given {
     pub recipients: Vec<Vec<u8>>,
     /// With CRLF line ends.
     pub content: Vec<u8>,
-    /// Where it is cut, modulo its length.
+    /// Split points, modulo its length.
     pub cuts: Vec<usize>,
 }
 
 impl Given {
-    /// What a fuzzer's octets stand for: flags and cuts, a line of addresses, content with LF line ends.
+    /// Decodes fuzzer input: flags and split points, a line of addresses, content with LF line ends.
     #[must_use]
     pub fn of(octets: &[u8]) -> Self {
         let (front, rest) = octets.split_at_checked(4).unwrap_or((&[0; 4], octets));
@@ -56,7 +56,7 @@ impl Given {
     }
 }
 
-/// Line ends as a session leaves them: CRLF, and no CR or LF apart.
+/// Normalises line ends as a session does: CRLF, and no bare CR or LF.
 fn with_crlf(text: &[u8]) -> Vec<u8> {
     let lines = text.split_inclusive(|octet| *octet == b'\n');
     let mut out = Vec::with_capacity(text.len() + text.len() / 16 + 2);
@@ -68,7 +68,7 @@ fn with_crlf(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What came of it.
+/// Result of cleaning.
 type Outcome = Result<Cleaned, Rejection>;
 
 #[derive(PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl std::fmt::Debug for Cleaned {
     }
 }
 
-/// Cleans the message as `given` and in other ways, and panics if what has to hold does not.
+/// Cleans the message as `given` and in other ways, and panics if a property does not hold.
 pub fn check(given: &Given) {
     // Where a field has NULs, and comes in pieces, and is too long, more of it is left out than were it in one.
     let is_narrow = given.is_narrow && !given.content.contains(&0);
@@ -111,7 +111,7 @@ fn check_again(given: &Given, settings: &Settings) {
     }
 }
 
-/// Cleaning twice is cleaning once, where lists of addresses are such.
+/// Checks that cleaning is idempotent for well-formed address lists.
 pub fn check_twice(given: &Given) {
     let Some(once) = cleaned(given, &settings(false)) else { return };
     let Some(twice) = cleaned(&Given { content: once.clone(), ..given.clone() }, &settings(false)) else {
@@ -122,7 +122,7 @@ pub fn check_twice(given: &Given) {
     assert_eq!(twice.to_string(), once.to_string(), "cleaning twice is cleaning once");
 }
 
-/// Mail without our trace field; `None` if it was not taken.
+/// Returns the cleaned mail without our trace field; `None` if it was rejected.
 fn cleaned(given: &Given, settings: &Settings) -> Option<Vec<u8>> {
     match clean(given, settings, &[]) {
         Ok(cleaned) => {
@@ -136,7 +136,7 @@ fn cleaned(given: &Given, settings: &Settings) -> Option<Vec<u8>> {
     }
 }
 
-/// A header section is fields and an empty line.
+/// Asserts that the header section consists of fields and an empty line.
 fn assert_parses(content: &[u8]) {
     let mut rest = content;
     loop {
@@ -149,7 +149,7 @@ fn assert_parses(content: &[u8]) {
     }
 }
 
-/// The content without our trace field, which is the first.
+/// Returns the content without our trace field, which comes first.
 fn without_received(content: &[u8]) -> &[u8] {
     match next_item(content, true) {
         Item::Field(field) if field.is(b"received") => &content[field.raw.len()..],
@@ -197,7 +197,7 @@ fn open(table: &str) -> Maps {
     tables::open(table, Path::new("/")).expect("the table is right")
 }
 
-/// `plain`, with tables and checks.
+/// Returns `plain` with tables and checks added.
 fn with_tables(plain: &Settings, is_slow: bool) -> Settings {
     let maps = |maps: &Maps| if is_slow { Maps::new(vec![Arc::new(Slow::new(maps))]) } else { maps.clone() };
     let classes = Classes {
@@ -227,7 +227,7 @@ fn with_tables(plain: &Settings, is_slow: bool) -> Settings {
     }
 }
 
-/// A table that has to be asked twice.
+/// A table that answers each lookup only the second time.
 #[derive(Debug)]
 struct Slow {
     maps: Maps,

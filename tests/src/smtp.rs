@@ -1,4 +1,4 @@
-//! Owns a client that says what a test wants it to say.
+//! SMTP client for tests.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -14,14 +14,14 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects; the greeting is not read yet.
+    /// Connects without reading the greeting.
     #[must_use]
     pub fn connect(address: SocketAddr) -> Self {
-        // A test that hangs is to fail.
+        // Fail instead of hanging.
         Self { client: peers::Client::connect(address, Duration::from_secs(60)).unwrap() }
     }
 
-    /// Connects and says EHLO.
+    /// Connects and sends EHLO.
     #[must_use]
     pub fn introduced(address: SocketAddr) -> Self {
         let mut client = Self::connect(address);
@@ -30,12 +30,12 @@ impl Client {
         client
     }
 
-    /// Sends octets.
+    /// Sends bytes.
     pub fn send(&mut self, octets: &[u8]) {
         self.client.send(octets).unwrap();
     }
 
-    /// A whole reply, lines joined by LF; empty when the server has closed.
+    /// Returns a complete reply, lines joined by LF; empty if the server has closed the connection.
     pub fn reply(&mut self) -> String {
         match self.client.reply() {
             Ok(answer) => answer.text.trim_end().to_owned(),
@@ -59,7 +59,7 @@ impl Client {
         reply
     }
 
-    /// Sends a message; its queue id.
+    /// Sends a message and returns its queue id.
     pub fn queue(&mut self, sender: &str, recipient: &str, content: &str) -> String {
         self.say(&format!("MAIL FROM:<{sender}>"), "250 ");
         self.say(&format!("RCPT TO:<{recipient}>"), "250 ");
@@ -68,7 +68,7 @@ impl Client {
         self.say(".", "250 2.0.0 Ok: queued as ").rsplit(' ').next().unwrap().to_owned()
     }
 
-    /// Sends a message whose content is what a client wrote, dots not stuffed yet; the reply to its end.
+    /// Sends a message with dot-stuffing and returns the reply to its end.
     pub fn offer(&mut self, sender: &str, recipient: &str, content: &[u8]) -> String {
         self.say(&format!("MAIL FROM:<{sender}>"), "250 ");
         self.say(&format!("RCPT TO:<{recipient}>"), "250 ");
@@ -80,7 +80,7 @@ impl Client {
         self.reply()
     }
 
-    /// All that still comes until the server closes.
+    /// Returns all input until the server closes the connection.
     #[must_use]
     pub fn rest(self) -> String {
         String::from_utf8_lossy(&self.client.rest()).into_owned()

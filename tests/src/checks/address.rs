@@ -1,5 +1,5 @@
-//! Owns what holds for whatever is read as an address, a path or a list of addresses: what is written reads back, and
-//! the short ways come to what the long ways come to.
+//! Properties of addresses, paths and address lists: written text parses back to the same value, and fast paths give the
+//! same results as the general code.
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
@@ -11,10 +11,10 @@ use mailrace_core::address::{
 
 use super::front;
 
-/// Checks text as a path, as an address in both spellings, and as a list. The first octet has flags.
+/// Checks text as a path, as an address in both forms, and as a list. The first byte has flags.
 ///
 /// # Panics
-/// When something does not hold.
+/// A property does not hold.
 pub fn check(octets: &[u8]) {
     let ([flags], text) = front(octets);
     check_path(text);
@@ -24,9 +24,9 @@ pub fn check(octets: &[u8]) {
     check_rewrite(text, flags);
 }
 
-/// A path that was taken reads back from how it is written.
+/// Checks that an accepted path parses back from its written form.
 fn check_path(text: &[u8]) {
-    // As a session does before it looks for a path.
+    // A session refuses control characters before it parses a path.
     if text.iter().any(u8::is_ascii_control) {
         let _ = split_path(text, false);
         return;
@@ -55,7 +55,7 @@ fn check_path(text: &[u8]) {
     assert_eq!(split_path(&written, true), Ok((path.clone(), &b""[..])), "{}", written.escape_ascii());
 }
 
-/// `<local@domain>` of letters, digits and few signs, alone or with a blank behind it.
+/// Returns whether the text is `<local@domain>` of letters, digits and few other characters, optionally followed by a space.
 fn is_plain(text: &[u8]) -> bool {
     let Some(close) = text.iter().position(|octet| *octet == b'>') else { return false };
     let (path, rest) = text.split_at(close + 1);
@@ -73,7 +73,7 @@ fn is_plain(text: &[u8]) -> bool {
         && local.iter().chain(&domain[1..]).all(is_atom)
 }
 
-/// What is quoted means the same.
+/// Checks that quoting does not change the meaning.
 fn check_spellings(text: &[u8]) {
     let arena = Bump::new();
     let external = quoted(&arena, text);
@@ -85,7 +85,7 @@ fn check_spellings(text: &[u8]) {
     let (local, domain) = split_domain(text);
     let quoted_local = quoted_local_part(&arena, local);
     assert_eq!(unquoted(&arena, quoted_local), local, "{}", quoted_local.escape_ascii());
-    // A source route is not quoted, and a quote in a domain is none.
+    // Source routes are not quoted, and a quote in a domain has no meaning.
     let has_quotes = domain.is_some_and(|domain| domain.iter().any(|octet| b"\"\\".contains(octet)));
     if !text.starts_with(b"@") && !has_quotes {
         assert_eq!(unquoted(&arena, external), text, "{}", external.escape_ascii());
@@ -126,7 +126,7 @@ fn check_domain(text: &[u8]) {
     }
 }
 
-/// A list is bounded by its text, and one of nothing but addresses and commas reads back.
+/// Checks that a list is bounded by its text, and that a list of only addresses and commas parses back.
 fn check_list(text: &[u8], limit: usize) {
     let arena = Bump::new();
     let mut tokens = ArenaVec::new_in(&arena);
@@ -136,7 +136,7 @@ fn check_list(text: &[u8], limit: usize) {
     scan(&arena, text, limit, &mut first);
     assert_eq!(*first, tokens[..limit.min(tokens.len())], "a limit leaves out what is behind it");
     let list = AddressList::parse(&arena, text, usize::MAX);
-    // A comma may come between any two.
+    // A comma may be between any two tokens.
     assert!(list.parts.len() <= 2 * tokens.len() + 2, "{} parts", list.parts.len());
     let mut out = ArenaVec::new_in(&arena);
     list.write(&arena, &mut out);
@@ -152,7 +152,7 @@ fn check_list(text: &[u8], limit: usize) {
     assert_eq!(*twice, *out, "{}", out.escape_ascii());
 }
 
-/// Addresses with a comma between each two.
+/// Returns whether the list consists of addresses separated by commas.
 fn is_simple(list: &AddressList<'_>) -> bool {
     list.parts.iter().enumerate().all(|(index, part)| match part {
         Part::Address(_) => index % 2 == 0,
@@ -163,7 +163,7 @@ fn is_simple(list: &AddressList<'_>) -> bool {
     })
 }
 
-/// The addresses of a list, each as it is written alone.
+/// Returns the addresses of a list, each in its written form.
 fn addresses_of(list: &AddressList<'_>) -> Vec<Vec<u8>> {
     let arena = Bump::new();
     let alone = |tokens: &[mailrace_core::address::Token<'_>]| {
@@ -178,14 +178,15 @@ fn addresses_of(list: &AddressList<'_>) -> Vec<Vec<u8>> {
     list.addresses().map(|tokens| alone(tokens)).collect()
 }
 
-/// Whether an address (external form) is a local-part at a domain, and no more.
+/// Returns whether an address (external form) consists of only a local-part and a domain.
 fn is_mailbox(address: &[u8]) -> bool {
     let arena = Bump::new();
     let (local, domain) = split_domain(unquoted(&arena, address));
     !local.is_empty() && !address.starts_with(b"@") && domain.is_some_and(is_domain)
 }
 
-/// An address comes to the same whether steps are told or not, and a complete one stays.
+/// Checks that rewriting gives the same result with and without reporting its steps, and leaves a complete address
+/// unchanged.
 fn check_rewrite(text: &[u8], flags: u8) {
     let arena = Bump::new();
     let rules = RewriteRules {
@@ -203,7 +204,7 @@ fn check_rewrite(text: &[u8], flags: u8) {
         "the short way is the long way"
     );
     assert!(once.len() <= 3 * text.len() + 64, "{} octets become {}", text.len(), once.len());
-    // A comment that became part of a word keeps its line ends the first time.
+    // The first rewriting keeps the line ends of a comment that became part of a word.
     if is_mailbox(once) && !text.iter().any(u8::is_ascii_control) {
         let twice = rewrite(&arena, &rules, &context, once);
         if !(rules.append_dot_mydomain || rules.swap_bangpath || rules.allow_percent_hack) {

@@ -1,12 +1,11 @@
-//! Owns what holds for whatever is read as a configuration: it is refused with its place, or what it asks for can be
-//! done.
+//! Properties of configurations: each is refused with the place of the error, or is consistent.
 
 use mailrace::config::{ConfigErrors, Configuration, Fault, Place, Sources, Tables};
 
-/// Checks text as a configuration; a line of `%%` ends the file, what follows are arguments of `--set`, one a line.
+/// Checks text as a configuration. A line `%%` ends the file; arguments of `--set` follow, one per line.
 ///
 /// # Panics
-/// When something does not hold.
+/// A property does not hold.
 pub fn check(octets: &[u8]) {
     let text = String::from_utf8_lossy(octets);
     let (file, arguments) = text.split_once("%%\n").unwrap_or((&text, ""));
@@ -26,7 +25,7 @@ pub fn check(octets: &[u8]) {
     }
 }
 
-/// What is in force fits together.
+/// Checks that a valid configuration is consistent.
 fn check_right(configuration: &Configuration) {
     let Configuration { domains, connections, engine, queue, .. } = configuration;
     for workers in [1, 7] {
@@ -45,14 +44,14 @@ fn check_right(configuration: &Configuration) {
     assert!(!domains.myhostname.0.is_empty());
 }
 
-/// Each error has a place, and says what is wrong and what to do.
+/// Checks that each error has a place, a reason and a remedy.
 fn check_wrong(ConfigErrors(errors): &ConfigErrors, lines: usize) {
     assert!(!errors.is_empty(), "what is wrong is said");
     for error in errors {
         match &error.place {
             Place::File { line, .. } => assert!((1..=lines).contains(line), "line {line} of {lines}"),
             Place::Argument(option) => assert_eq!(*option, "--set"),
-            // A value that follows from another one.
+            // The value refers to another parameter.
             Place::Default => assert!(!error.name.is_empty()),
         }
         match &error.fault {

@@ -1,5 +1,5 @@
-//! Owns what holds for whatever is read as a header section: fields are its lines, and what is read of a front of it
-//! is what is read of the whole.
+//! Properties of header sections: fields consist of whole lines, and parsing a prefix gives the same items as parsing the
+//! whole.
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
@@ -10,10 +10,10 @@ use mailrace_core::{Envelope, Origin, Protocol, QueueId, Recipient, Timestamp};
 
 use super::front;
 
-/// Checks text, its LFs as CRLF or as they are; the first octet has flags.
+/// Checks text, with LFs as CRLF or unchanged. The first byte has flags.
 ///
 /// # Panics
-/// When something does not hold.
+/// A property does not hold.
 pub fn check(octets: &[u8]) {
     let ([flags], text) = front(octets);
     check_received(text, flags);
@@ -24,7 +24,7 @@ pub fn check(octets: &[u8]) {
     }
 }
 
-/// Items are what a look at one line after the other says, and their octets are those of the section.
+/// Checks that items match a line-by-line reference, and that their bytes are those of the section.
 fn check_section(section: &[u8]) {
     let crlf = section.windows(2).position(|pair| pair == b"\r\n");
     assert_eq!(find_crlf(section), crlf);
@@ -49,7 +49,7 @@ fn check_section(section: &[u8]) {
     }
 }
 
-/// Of a front of the octets the same item is read, or it is not whole yet.
+/// Checks that a prefix gives the same item, or an incomplete one.
 fn check_fronts(octets: &[u8], item: Item<'_>) {
     const FRONTS_MAX: usize = 64;
     let size = octets.len().min(4096);
@@ -63,7 +63,7 @@ fn check_fronts(octets: &[u8], item: Item<'_>) {
     }
 }
 
-/// The first item, from whole lines (RFC 5322 §2.2).
+/// Returns the first item, parsed from whole lines (RFC 5322 §2.2).
 fn reference(octets: &[u8]) -> Item<'_> {
     let mut lines = Vec::new();
     let mut start = 0;
@@ -91,9 +91,9 @@ fn reference(octets: &[u8]) -> Item<'_> {
     Item::Field(mailrace_core::message::header::Field { raw, name_size, colon, is_folded, has_nul })
 }
 
-/// Our trace field is one field, whatever the client said it was called and to whom it wrote.
+/// Checks that our trace field is a single field, whatever HELO name and recipient the client specified.
 fn check_received(text: &[u8], flags: u8) {
-    // What a command line can hold.
+    // Characters that a command line can contain.
     let said: Vec<u8> = text.iter().copied().filter(|octet| !octet.is_ascii_control()).collect();
     let (helo, address) = said.split_at(said.len() / 2);
     let arena = Bump::new();

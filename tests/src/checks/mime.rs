@@ -1,15 +1,15 @@
-//! Owns what holds for whatever is read as MIME: a look at the front of a line is enough, and what is kept is bounded.
+//! Properties of MIME parsing: the start of a line is enough, and the state is bounded.
 
 use mailrace_core::message::header::{Item, next_item};
 use mailrace_core::message::mime::{Place, Structure, TooDeep};
 
 use super::front;
 
-/// Checks a message whose lines end in LF. The first octet says how many multiparts may be open, the second how much
-/// of a boundary counts.
+/// Checks a message whose lines end in LF. The first byte is the limit of open multiparts, the second the compared length of
+/// a boundary.
 ///
 /// # Panics
-/// When something does not hold.
+/// A property does not hold.
 pub fn check(octets: &[u8]) {
     let ([depth_max, boundary_size_max], text) = front(octets);
     let (depth_max, boundary_size_max) =
@@ -25,7 +25,7 @@ pub fn check(octets: &[u8]) {
             let (line, behind) = rest.split_at(size);
             rest = behind;
             let is_boundary = whole.line(line);
-            // The hyphens on both sides, and what may be between them.
+            // The hyphens on both sides, and the text that may be between them.
             let front = &line[..line.len().min(boundary_size_max + 4)];
             assert_eq!(fronts.line(front), is_boundary, "the front of a line is enough");
             assert!(line.starts_with(b"--") || !is_boundary);
@@ -49,7 +49,7 @@ pub fn check(octets: &[u8]) {
         }
         let (state, other) = (format!("{whole:?}"), format!("{fronts:?}"));
         assert_eq!(state, other);
-        // As many as may be open, one more, and each `boundary=` of that one field counts until then.
+        // At most one more than may be open, and each `boundary=` of the current field counts.
         let open = state.matches("Boundary {").count();
         assert!(open <= depth_max + 1, "{open} multiparts are open where {depth_max} may be");
         let is_nested = matches!(whole.place(), Place::Body) == (whole.place() == Place::Body);

@@ -1,5 +1,5 @@
-//! What holds for whatever octets come in: one check for each fuzz target, called by `fuzz/targets` and, with the
-//! seeds and regression inputs of the tree, by `tests/tests/regressions.rs`.
+//! Properties for arbitrary input: one check per fuzz target. `fuzz/targets` calls the checks, and
+//! `tests/tests/regressions.rs` calls them with the seeds and regression inputs of the tree.
 
 pub mod address;
 pub mod configuration;
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use crate::{Directory, passes};
 
-/// The name of a fuzz target, and its check: it panics if something does not hold.
+/// Name of a fuzz target, and its check, which panics if a property does not hold.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All fuzz targets.
@@ -30,7 +30,7 @@ pub const TARGETS: &[Target] = &[
     ("tables", tables::check),
 ];
 
-/// The first octets of an input, which say how the rest is looked at; zeros where it is shorter.
+/// Splits off the first bytes of an input, which select how to check the rest; padded with zeros.
 fn front<const SIZE: usize>(octets: &[u8]) -> ([u8; SIZE], &[u8]) {
     match octets.split_first_chunk() {
         Some((front, rest)) => (*front, rest),
@@ -38,7 +38,7 @@ fn front<const SIZE: usize>(octets: &[u8]) -> ([u8; SIZE], &[u8]) {
     }
 }
 
-/// A file of this thread's own in the temporary directory, with this content.
+/// Writes a file in the temporary directory that only this thread uses.
 fn file(name: &str, content: &[u8]) -> PathBuf {
     thread_local! {
         static DIRECTORY: Directory = Directory::new();

@@ -1,4 +1,4 @@
-//! Owns what holds for the formats of the queue: what is written reads back, and what was changed since does not.
+//! Properties of the queue formats: written values decode to the same values, and changed ones do not decode.
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
@@ -9,10 +9,10 @@ use mailrace_core::record::spool::{
 };
 use mailrace_core::{Envelope, QueueId, QueuedEnvelope, Timestamp};
 
-/// Checks octets as what stands in a queue, and as what values are made from.
+/// Checks bytes as queue data, and as a source of values to encode.
 ///
 /// # Panics
-/// When something does not hold.
+/// A property does not hold.
 pub fn check(octets: &[u8]) {
     check_decoded(octets);
     let mut source = Source(octets);
@@ -21,7 +21,7 @@ pub fn check(octets: &[u8]) {
     check_id(octets);
 }
 
-/// Values out of octets; zeros when there are no more.
+/// Makes values from bytes, and zeros after their end.
 struct Source<'a>(&'a [u8]);
 
 impl Source<'_> {
@@ -52,11 +52,11 @@ impl Source<'_> {
     }
 }
 
-/// What is read out of any octets reads back.
+/// Checks that a value decoded from arbitrary bytes survives encoding and decoding.
 fn check_decoded(octets: &[u8]) {
     if let Some((origin, mut envelope)) = decode(octets) {
         let again = decode(&encoded(&origin, &envelope));
-        // Where it is the same as the address it is not written, and means the same.
+        // An original recipient that equals the address is not written, which has the same meaning.
         for recipient in &mut envelope.recipients {
             recipient.original =
                 recipient.original.take().filter(|original| **original != *recipient.address);
@@ -76,7 +76,7 @@ fn check_decoded(octets: &[u8]) {
     }
 }
 
-/// A header is whole only where it was written, in that use of the segment, with all of its bits.
+/// Checks that a header is valid only where it was written, in the same use of the segment, with all of its bits.
 fn check_headers(source: &mut Source<'_>) {
     let (salt, offset, bit) = (source.number(), source.number(), usize::from(source.octet()) * 2);
     let segment = SegmentHeader { sequence: source.number(), salt, size: source.number() };
@@ -148,7 +148,7 @@ fn flipped(mut header: [u8; 64], bit: usize) -> [u8; 64] {
     header
 }
 
-/// An envelope is read as it was written, and no part of it is one that is cut in a field.
+/// Checks that an envelope decodes as it was written, and that no prefix cut within a field decodes.
 fn check_envelope(source: &mut Source<'_>) {
     let mut origin = Origin::default();
     if let Some(number) = source.some(Source::number) {
@@ -209,7 +209,7 @@ fn encoded(origin: &Origin, envelope: &Envelope) -> Vec<u8> {
     out.to_vec()
 }
 
-/// A queue id's text is its number.
+/// Checks that the text of a queue id matches its number.
 fn check_id(octets: &[u8]) {
     let number = octets.iter().fold(0_u64, |number, octet| number.rotate_left(8) ^ u64::from(*octet));
     let id = QueueId::from_number(number);

@@ -1,5 +1,5 @@
-//! Owns what holds for a queue that was damaged in any way: what is shown is what was put, whatever was not touched
-//! is there, what was lost is reported, and a second look shows the same.
+//! Properties of a damaged queue: every message shown was put, undamaged messages are present, losses are reported, and a
+//! second recovery shows the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -21,7 +21,7 @@ use mailrace_spool::{
 
 use super::front;
 
-/// Small enough that a few messages fill it.
+/// Settings small enough that a few messages fill a segment.
 const SETTINGS: Settings = Settings {
     segment_size: SEGMENT_SIZE as u64,
     spare_segments: 2,
@@ -34,16 +34,16 @@ const SETTINGS: Settings = Settings {
 };
 const SEGMENT_SIZE: usize = 64 << 10;
 const SECTOR_SIZE: usize = 512;
-/// Octets of content in one record: an envelope fits beside it.
+/// Maximum size of content per record, in bytes, which leaves space for an envelope.
 const PIECE_SIZE_MAX: usize = 7000;
-/// Octets of an input that say what is changed: kind, file, place, and how far it goes.
+/// Number of input bytes that describe a change: kind, file, offset, extent.
 const CHANGE_SIZE: usize = 6;
 const CHANGES_MAX: usize = 24;
 
-/// Checks a queue: the first octet says which, the rest how it is damaged.
+/// Checks a queue. The first byte selects the queue, the rest its damage.
 ///
 /// # Panics
-/// When something does not hold.
+/// A property does not hold.
 pub fn check(octets: &[u8]) {
     let ([which], changes) = front(octets);
     let original = &ORIGINALS[usize::from(which) % ORIGINALS.len()];
@@ -57,7 +57,7 @@ pub fn check(octets: &[u8]) {
     let count = headers.len();
     headers.sort_unstable();
     headers.dedup();
-    // The manifest says which of them counts.
+    // The manifest decides which copy counts.
     let is_copied = headers.len() < count && !has_manifest;
     let disk = disk_of(&files, &manifest);
     let shown = match recovered(&disk) {
@@ -67,7 +67,7 @@ pub fn check(octets: &[u8]) {
     };
     original.check_shown(&files, &shown, is_copied, has_manifest);
     let again = recovered(&disk).unwrap_or_else(|error| panic!("a second time: {error}"));
-    // Of a segment that is there twice only one is emptied, and then the other one counts.
+    // If a segment exists twice, only one is emptied, and then the other one counts.
     if !is_copied {
         assert!(again.messages == shown.messages, "a second look shows the same");
         let is_new = |damage: &&Damage| !damage.is_known && !shown.damage.contains(damage);
@@ -75,13 +75,13 @@ pub fn check(octets: &[u8]) {
     }
 }
 
-/// What a queue shows.
+/// Content of a queue after recovery.
 struct Shown {
     messages: BTreeMap<QueueId, (State, Vec<u8>)>,
     damage: Vec<Damage>,
 }
 
-/// Looks into the queue from outside, and opens it as an engine does: both see the same.
+/// Reads the queue from outside and opens it as an engine does. Checks that both see the same.
 fn recovered(disk: &MemoryDisk) -> Result<Shown, OpenError> {
     let messages = contents(disk)?;
     let Opened { spools, report, .. } = open(disk, &SETTINGS, 1)?;
@@ -118,12 +118,12 @@ fn files_of(disk: &MemoryDisk) -> Files {
     files
 }
 
-/// Changes files as some octets of the input say.
+/// Changes files as the input describes.
 fn damage(files: &mut Files, manifest: &mut Vec<u8>, original: &Original, change: &[u8]) {
     let &[kind, which, low, high, by, more] = change else { return };
     let place = usize::from(u16::from_le_bytes([low, high]));
     if kind % KINDS == 9 {
-        // Mostly where something is.
+        // Mostly within the used part.
         let size = manifest.len().clamp(1, 4096);
         match by % 3 {
             0 => manifest.clear(),
@@ -145,7 +145,7 @@ fn damage(files: &mut Files, manifest: &mut Vec<u8>, original: &Original, change
         3 => content.truncate(at),
         4 => content.resize(content.len() + usize::from(by) * 16, more),
         5 => {
-            // A sector that was written to another place, of the same file or another.
+            // A sector was written to another place, in the same file or in another.
             let start = at / SECTOR_SIZE * SECTOR_SIZE;
             let sector = content.get(start..start + SECTOR_SIZE).unwrap_or_default().to_vec();
             let target = files.get_mut(&other).expect("a name of a file");
@@ -159,26 +159,26 @@ fn damage(files: &mut Files, manifest: &mut Vec<u8>, original: &Original, change
             files.insert(format!("{:010}.seg", 1000 + usize::from(more)), content);
         }
         7 => {
-            // Names say nothing.
+            // File names have no meaning.
             let content = files.remove(name).expect("a name of a file");
             files.insert(format!("{:010}.seg", 2000 + usize::from(more)), content);
         }
         10 => drop(files.remove(name)),
         11 => content.iter_mut().take(4096).for_each(|byte| *byte = 0),
         12 => {
-            // An older copy comes back.
+            // An older copy returns.
             if let Some(older) = original.older.get(name) {
                 content.clone_from(older);
             }
         }
         13 => {
-            // A file that no engine made.
+            // A file that no engine created.
             let names = ["junk.seg", "0000000000.seg", "-1.seg", "18446744073709551615.seg"];
             let junk = content.get(..at).unwrap_or_default().to_vec();
             files.insert(names[usize::from(more) % names.len()].to_owned(), junk);
         }
         _ => {
-            // Two files change places.
+            // Two files are swapped.
             let content = std::mem::take(content);
             let before = files.insert(other, content).expect("a name of a file");
             files.insert(name.clone(), before);
@@ -188,7 +188,7 @@ fn damage(files: &mut Files, manifest: &mut Vec<u8>, original: &Original, change
 
 /// Number of kinds of changes.
 const KINDS: u8 = 14;
-/// Bytes of a segment's header that say something.
+/// Number of meaningful bytes in a segment's header.
 const HEADER_SIZE: usize = 64;
 
 fn disk_of(files: &Files, manifest: &[u8]) -> MemoryDisk {
@@ -205,7 +205,7 @@ fn disk_of(files: &Files, manifest: &[u8]) -> MemoryDisk {
     disk
 }
 
-/// Octets of a file that one thing needs.
+/// Range of a file that an item needs.
 #[derive(Clone, Debug)]
 struct Span {
     file: String,
@@ -213,26 +213,26 @@ struct Span {
     end: usize,
 }
 
-/// A queue as it was left, and where what is in it.
+/// An undamaged queue, and the places of its items.
 struct Original {
     files: Files,
     manifest: Vec<u8>,
-    /// The files as the life before had left them.
+    /// Files at the end of the previous run.
     older: Files,
     messages: BTreeMap<QueueId, (State, Vec<u8>)>,
-    /// Also those that are done.
+    /// All messages that were put, including those that are done.
     put: BTreeMap<QueueId, Vec<u8>>,
     records: BTreeMap<QueueId, Vec<Span>>,
     marks: BTreeMap<QueueId, Vec<Span>>,
     batches: Vec<(Span, BatchHeader)>,
-    /// Its last life ended, and noted how.
+    /// The last run ended properly.
     is_closed: bool,
 }
 
 static ORIGINALS: LazyLock<Vec<Original>> = LazyLock::new(|| (0..6).map(Original::new).collect());
 
 impl Original {
-    /// A life of an engine, or two, as `plan` has it.
+    /// Creates a queue by one or two runs of an engine, as `plan` selects.
     fn new(plan: u8) -> Self {
         let disk = MemoryDisk::new();
         let mut put = BTreeMap::new();
@@ -258,7 +258,7 @@ impl Original {
                     life.mark(id, Mark::Done);
                 }
             }
-            // The next one finds its end, or the manifest says it.
+            // The next run finds the end by itself or in the manifest.
             if !plan.is_multiple_of(3) {
                 life.end();
             }
@@ -286,7 +286,7 @@ impl Original {
         Self { files, ..original }
     }
 
-    /// Notes what is where in a segment.
+    /// Records the places of the items in a segment.
     fn note_places(&mut self, name: &str, content: &[u8]) {
         let Ok(SegmentHeader { salt, .. }) = SegmentHeader::decode(content) else { return };
         for start in (SEGMENT_HEADER_SIZE..content.len()).step_by(RECORD_ALIGNMENT) {
@@ -309,7 +309,7 @@ impl Original {
             .iter()
             .filter_map(|(name, content)| Some((content.get(..HEADER_SIZE)?, content, name)))
             .collect();
-        // Of a segment that is there twice one is read: all of them have to be as they were.
+        // If a segment exists twice, one copy is read, so all copies must be unchanged.
         let is_intact = |span: &Span| {
             let before = &self.files[&span.file];
             let mut same = intact.iter().filter(|(header, ..)| **header == before[..HEADER_SIZE]).peekable();
@@ -347,7 +347,7 @@ impl Original {
         }
     }
 
-    /// The manifest knows all that there was: whatever is lost, has come back or has another state, it is said.
+    /// Checks that with an intact manifest every lost, returned or changed message is reported.
     fn check_all_reported(&self, shown: &Shown) {
         let states = |messages: &BTreeMap<QueueId, (State, Vec<u8>)>| -> BTreeMap<QueueId, State> {
             messages.iter().map(|(id, (state, _))| (*id, *state)).collect()
@@ -358,7 +358,7 @@ impl Original {
         }
     }
 
-    /// What was lost is reported, in the file that it was in, if it can be seen there that it was durable.
+    /// Checks that a loss is reported for its file, if the file shows that the message was durable.
     fn check_reported(
         &self,
         id: QueueId,
@@ -379,7 +379,7 @@ impl Original {
             else {
                 continue;
             };
-            // Its own header, or that of a later one in the same file, has to be there to see that it was.
+            // Only its own header, or that of a later batch in the same file, shows that the batch was durable.
             let later = |(other, header): &&(Span, BatchHeader)| {
                 is_intact(other) && header.worker == batch.worker && header.number > batch.number
             };
@@ -402,7 +402,7 @@ impl Original {
     }
 }
 
-/// One worker's life on a disk.
+/// A run of one worker on a disk.
 struct Life {
     io: MemoryIo,
     spool: SegmentSpool<MemoryDisk>,
@@ -424,14 +424,14 @@ impl Life {
         }
     }
 
-    /// The engine ends, as it does when it is asked to.
+    /// Ends the engine gracefully.
     fn end(self) {
         let Self { spool, mut keeper, .. } = self;
         drop(spool);
         keeper.finish();
     }
 
-    /// Puts a message whose content comes in these pieces, and waits until it is durable.
+    /// Puts a message with these pieces of content, and waits until it is durable.
     fn put(&mut self, pieces: &[&[u8]]) -> QueueId {
         self.time += 1;
         let id = self.spool.next_id(Timestamp::from_unix_microseconds(self.time));
@@ -471,7 +471,7 @@ impl Life {
         }
     }
 
-    /// Submits what gathered, takes what completed, and does what the other threads would.
+    /// Submits pending writes, handles completions, and does the work of the other threads.
     fn step(&mut self) {
         self.spool.advance(&mut self.io);
         let mut completions = Vec::new();

@@ -1,5 +1,5 @@
-//! Owns what holds for whatever a client sends: where its octets are cut makes no difference, replies are lines,
-//! content is what the rules of the wire make of it, and it ends nowhere else.
+//! Properties of sessions for arbitrary input: results do not depend on how the input is split, replies are lines, and
+//! content ends and decodes as a reference implementation says.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -18,26 +18,25 @@ use mailrace_core::{BodyType, Envelope, Origin, QueueId, Timestamp};
 
 use super::front;
 
-/// What an input stands for: flags, cuts, and what the client sends.
+/// A decoded input: flags, split points, and the bytes that the client sends.
 struct Given<'a> {
     flags: u8,
     cuts: [u8; 3],
     octets: &'a [u8],
 }
 
-/// Octets of content at most: few enough that inputs reach it.
+/// Maximum size of content in bytes, small enough that inputs exceed it.
 const MESSAGE_SIZE_LIMIT: u64 = 600;
 const RECIPIENT_LIMIT: u32 = 3;
-/// Octets that a session holds at most: part of a line of 100 octets, and an envelope of four addresses and an id.
+/// Maximum memory of a session, in bytes: part of a line of 100 bytes, and an envelope of four addresses and an id.
 const MEMORY_MAX: usize = 2000;
 /// RFC 5321 §4.5.3.1.5.
 const REPLY_LINE_SIZE_MAX: usize = 512;
 
-/// Checks a dialogue: the first octet has flags, the next three say where it is cut, the rest is what the client
-/// sends.
+/// Checks a dialogue. The first byte has flags, the next three are split points, the client sends the rest.
 ///
 /// # Panics
-/// When something does not hold.
+/// A property does not hold.
 pub fn check(octets: &[u8]) {
     let ([flags, one, two, three], octets) = front(octets);
     let cuts = [one, two, three];
@@ -54,7 +53,7 @@ pub fn check(octets: &[u8]) {
     let waiting = Maps::new(vec![Arc::new(Slow::default())]);
     let slow = given.play(&given.settings(&waiting, false), &cuts);
     assert_eq!(slow, whole, "waiting for a table changes nothing");
-    // What a client may send before it has a reply depends on what is there when: only the rest is looked at.
+    // Unauthorised pipelining depends on how the input is split, so this run checks only the other properties.
     given.play(&given.settings(&DOMAINS, true), &cuts);
 }
 
@@ -62,7 +61,7 @@ static DOMAINS: LazyLock<Maps> = LazyLock::new(|| {
     tables::open("inline:{ example.com=x, {example.net=x} }", Path::new("/")).expect("the table is right")
 });
 
-/// The same table, but each question has to be put twice.
+/// A table that answers each lookup only the second time.
 #[derive(Debug, Default)]
 struct Slow(Mutex<HashSet<Vec<u8>>>);
 
@@ -85,7 +84,7 @@ impl LookupTable for Slow {
     }
 }
 
-/// What came of a dialogue.
+/// Results of a dialogue.
 #[derive(Default, PartialEq, Eq)]
 struct Outcome {
     replies: Vec<u8>,
@@ -124,10 +123,10 @@ impl Observer for Notes {
     }
 }
 
-/// Content that is coming in.
+/// Content in progress.
 struct Incoming {
     content: Vec<u8>,
-    /// After DATA, not BDAT: the octets that it was read from.
+    /// After DATA (not BDAT): the bytes on the wire.
     wire: Option<Vec<u8>>,
 }
 
@@ -176,7 +175,7 @@ impl Given<'_> {
         }
     }
 
-    /// Plays the dialogue, cut at `cuts`, and checks what holds at each step.
+    /// Plays the dialogue, split at `cuts`, and checks the properties of each step.
     fn play(&self, settings: &Settings, cuts: &[usize]) -> Outcome {
         let mut cuts: Vec<usize> = cuts.iter().copied().chain([0, self.octets.len()]).collect();
         cuts.sort_unstable();
@@ -276,13 +275,13 @@ impl Given<'_> {
         Outcome { codes: notes.codes, rejects: notes.rejects, ..outcome }
     }
 
-    /// What a bare newline means to this client.
+    /// Returns the treatment of bare newlines from this client.
     const fn mode(&self, settings: &Settings) -> BareNewline {
         if self.is_trusted() { BareNewline::Accept } else { settings.smtpd_forbid_bare_newline }
     }
 }
 
-/// Each line ends in CRLF, and CR and LF are nowhere else.
+/// Asserts that each line ends in CRLF, and that CR and LF occur nowhere else.
 fn assert_lines(content: &[u8]) {
     assert!(content.is_empty() || content.ends_with(b"\r\n"), "the last line is whole");
     let odd = content.windows(2).find(|pair| (pair[0] == b'\r') != (pair[1] == b'\n'));
@@ -290,8 +289,8 @@ fn assert_lines(content: &[u8]) {
     assert_ne!(content.first(), Some(&b'\n'));
 }
 
-/// Replies are lines of printable text with a code, an enhanced status code of the same class, and the same code in
-/// all lines of one reply.
+/// Asserts that replies are lines of printable text with a code, an enhanced status code of the same class, and the same
+/// code in all lines of a reply.
 fn assert_replies(replies: &[u8]) {
     let text = replies.escape_ascii();
     assert!(replies.is_empty() || replies.ends_with(b"\r\n"), "replies are whole: {text}");
@@ -320,8 +319,8 @@ fn assert_replies(replies: &[u8]) {
     assert_eq!(code_before, None, "the last reply is whole: {text}");
 }
 
-/// What the octets after DATA up to the end of content mean, a line after the other (RFC 5321 §4.1.1.4, §4.5.2);
-/// `None`: the content ends earlier than they do, or not at all.
+/// Decodes the bytes after DATA line by line up to the end of content (RFC 5321 §4.1.1.4, §4.5.2). Returns `None` if the
+/// content ends before the last byte, or not at all.
 fn reference(wire: &[u8], mode: BareNewline) -> Option<Vec<u8>> {
     let mut content = Vec::new();
     let mut is_after_bare = false;
@@ -336,11 +335,11 @@ fn reference(wire: &[u8], mode: BareNewline) -> Option<Vec<u8>> {
             if mode == BareNewline::Accept || !(is_bare || was_after_bare) {
                 return rest.is_empty().then_some(content);
             }
-            // A dot that ends nothing is no text either.
+            // A leading dot that does not end the content is removed.
             continue;
         }
         let line = line.strip_prefix(b".").unwrap_or(line);
-        // One CR is of the line end; where bare newlines are accepted, all before an LF are.
+        // One CR belongs to the line end; where bare newlines are accepted, all CRs before an LF do.
         let is_cut = !is_bare && mode == BareNewline::Accept;
         let text = if is_cut {
             &line[..line.iter().rposition(|octet| *octet != b'\r').map_or(0, |last| last + 1)]

@@ -1,5 +1,5 @@
-//! Owns what holds for whatever is read as a lookup table: it is refused with its line, or it answers each key, and
-//! the same the second time; a table of patterns answers as its patterns do one by one.
+//! Properties of lookup tables: each is refused with the line of the error, or answers each key consistently; a pattern
+//! table gives the same answers as its patterns one by one.
 
 use std::collections::HashMap;
 
@@ -8,17 +8,17 @@ use mailrace::tables::{self, TableErrors};
 use mailrace_core::Sharer;
 use mailrace_core::lookup::{LookupError, Maps};
 
-/// Keys of one input at most.
+/// Maximum number of keys per input.
 const KEYS_MAX: usize = 16;
-/// Rules of a table that are looked at one by one at most.
+/// Maximum number of rules that are checked one by one.
 const RULES_MAX: usize = 12;
-/// In front of the keys, each on a line of its own, at the end of an input.
+/// Separator before the keys at the end of an input, one per line.
 const KEYS: &[u8] = b"\n%%\n";
 
 /// Checks a table: a line with its type, its text, `%%`, and keys.
 ///
 /// # Panics
-/// When something does not hold.
+/// A property does not hold.
 pub fn check(octets: &[u8]) {
     let Some(end) = octets.iter().position(|octet| *octet == b'\n') else { return };
     let (kind, rest) = (&octets[..end], &octets[end + 1..]);
@@ -45,7 +45,7 @@ pub fn check(octets: &[u8]) {
 
 /// A table without a file.
 fn check_name(name: &str, keys: &[&[u8]]) {
-    // Members are tables too: none is to open a file or a connection of this machine.
+    // Members are tables too; none may open a file or a connection of this machine.
     let is_alone =
         ["/", ".", "tcp", "socketmap", "sqlite", "pgsql", "ldap"].iter().all(|word| !name.contains(word));
     if !is_alone {
@@ -109,7 +109,7 @@ fn find(maps: &Maps, key: &[u8]) -> Found {
     maps.find(&arena, key, Sharer::default()).map(|value| value.map(<[u8]>::to_vec))
 }
 
-/// Whatever the key, there is an answer, and the same the second time.
+/// Checks that every key has an answer, and the same answer the second time.
 fn check_answers(maps: &Maps, keys: &[&[u8]]) {
     for key in keys {
         let answer = find(maps, key);
@@ -121,7 +121,7 @@ fn check_answers(maps: &Maps, keys: &[&[u8]]) {
     }
 }
 
-/// Where each line is a word and words behind it, the first entry of a key in any case counts.
+/// Checks that the first entry of a key counts, without regard to case, if each line is a word followed by words.
 fn check_entries(maps: &Maps, text: &[u8]) {
     let mut entries = HashMap::new();
     for line in text.split(|octet| *octet == b'\n').filter(|line| !line.is_empty()) {
@@ -139,17 +139,17 @@ fn check_entries(maps: &Maps, text: &[u8]) {
     }
 }
 
-/// A table of patterns has ways to see quickly that none matches: they come to what each rule says alone, the other
-/// way round, where none of these ways is open.
+/// Checks that the prefilters of a pattern table do not change its answers: compares it with each rule alone, negated, which
+/// prevents prefilters.
 fn check_rules(kind: &str, maps: &Maps, text: &[u8], keys: &[&[u8]]) {
     let mut rules = Vec::new();
     for line in text.split(|octet| *octet == b'\n').filter(|line| !line.is_empty()) {
-        // One rule a line, its value without groups; everything else has its cases elsewhere.
+        // Checks only tables with one rule per line and values without groups; other tests cover the rest.
         let Some(blank) = line.iter().rposition(|octet| matches!(octet, b' ' | b'\t')) else { return };
         let (rule, value) = (&line[..blank], &line[blank + 1..]);
         let is_plain =
             rule.starts_with(b"/") && !rule.contains(&b'\r') && !value.is_empty() && !value.contains(&b'$');
-        // Blanks of all kinds are no part of a value at its end.
+        // White space at the end is not part of a value.
         if !is_plain
             || value.iter().any(u8::is_ascii_control)
             || rule.contains(&0)
@@ -161,7 +161,7 @@ fn check_rules(kind: &str, maps: &Maps, text: &[u8], keys: &[&[u8]]) {
     }
     let mut alone = Vec::new();
     for (rule, value) in rules {
-        // The pattern ends at the last slash, or the value was one of several words.
+        // The pattern must end at the last slash; otherwise the value had several words.
         let Some(slash) = rule.iter().rposition(|octet| *octet == b'/').filter(|slash| *slash > 0) else {
             return;
         };
@@ -182,7 +182,7 @@ fn check_rules(kind: &str, maps: &Maps, text: &[u8], keys: &[&[u8]]) {
             match (find(negated, key), find(itself, key)) {
                 (Ok(Some(_)), Ok(None)) => continue,
                 (Ok(None), Ok(Some(_))) => expected = Ok(Some(value.to_vec())),
-                // Given up, in both directions: a later rule may count, or there is no answer.
+                // Both searches exceeded a limit: a later rule may count, or there is no answer.
                 (Ok(None), Ok(None)) => return,
                 (negated, itself) => {
                     panic!("{negated:?} and {itself:?} for {} in {}", key.escape_ascii(), text.escape_ascii())
@@ -194,7 +194,7 @@ fn check_rules(kind: &str, maps: &Maps, text: &[u8], keys: &[&[u8]]) {
     }
 }
 
-/// A slash that no backslash makes text.
+/// Returns whether the pattern contains an unescaped slash.
 fn has_delimiter(pattern: &[u8]) -> bool {
     let mut octets = pattern.iter();
     while let Some(octet) = octets.next() {
