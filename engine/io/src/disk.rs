@@ -302,7 +302,7 @@ impl OsDisk {
     /// The file to lock, made if it is missing.
     fn open_lock(&self, path: &str) -> io::Result<File> {
         match self.open_with(path, FileKind::Buffered, true) {
-            // Only what was just made is given away: what is there already may be anything.
+            // Change the owner only of a file that was just created: an existing one may be anything.
             Ok(made) => self.owner.settle(&made.file, false).map(|()| made.file),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Ok(self.open_with(path, FileKind::Buffered, false)?.file)

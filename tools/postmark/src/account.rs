@@ -18,7 +18,7 @@ pub struct Found {
     pub is_held: bool,
 }
 
-/// What came of it.
+/// Result.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Account {
     /// Accepted messages that had to be there.

@@ -256,17 +256,17 @@ struct Reader<'t, 'a> {
     tokens: &'t [Token<'a>],
     /// The parts found, last first.
     parts: ArenaVec<'a, Part<'a>>,
-    /// The tokens of the address at hand, last first.
+    /// The tokens of the current address, last first.
     pending: ArenaVec<'a, Token<'a>>,
 }
 
 impl<'a> Reader<'_, 'a> {
     fn read(&mut self) {
         let mut left = self.tokens.len();
-        // A word may begin the address at hand, or belong to it after an operator.
+        // A word may begin the current address, or belong to it after an operator.
         let mut may_take_word = true;
         let mut is_in_group = false;
-        // The token at hand ends what was skipped: it is no part of an address.
+        // The current token ends the skipped text and is not part of an address.
         let mut is_border = false;
         while let Some(token) = left.checked_sub(1).and_then(|last| self.tokens.get(last)).copied() {
             left -= 1;
@@ -318,7 +318,7 @@ impl<'a> Reader<'_, 'a> {
         self.end_address(false);
     }
 
-    /// The tokens at hand are an address. `with_comma`: whatever comes before them is not separated from them.
+    /// Takes the current tokens as an address. `with_comma`: no comma separates them from what comes before.
     fn end_address(&mut self, with_comma: bool) {
         if self.pending.is_empty() {
             return;

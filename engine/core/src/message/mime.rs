@@ -109,7 +109,7 @@ impl Structure {
         matches!(self.place, Place::Body) && self.boundaries.is_empty()
     }
 
-    /// Whether the body at hand has to be ASCII.
+    /// Whether the current body has to be ASCII.
     #[must_use]
     pub fn is_seven_bit(&self) -> bool {
         self.encoding == Encoding::SevenBit
@@ -188,7 +188,7 @@ impl Structure {
         }
     }
 
-    /// Whether the part at hand is encoded though it must not be (RFC 2045 §6.4).
+    /// Whether the current part is encoded though it must not be (RFC 2045 §6.4).
     #[must_use]
     pub fn is_encoding_improper(&self) -> bool {
         match self.content_type {

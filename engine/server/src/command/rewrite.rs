@@ -23,7 +23,7 @@ pub(super) struct Arguments {
     /// Print each step with its parameter, and what the address becomes as the sender and as a recipient of a message
     #[arg(long)]
     explain: bool,
-    /// As for a stranger's header section (remote_header_rewrite_domain), not as for an envelope
+    /// As for the header section of a remote client (remote_header_rewrite_domain), not as for an envelope
     #[arg(long)]
     remote: bool,
     /// Addresses as written in a header section, quoted where needed
@@ -51,7 +51,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         };
         if arguments.explain {
             explain(&mut output, address, &steps, rewritten);
-            // What tables do to the header section of a stranger, other parameters decide.
+            // Other parameters decide what tables do to the header section of a remote client.
             if !arguments.remote {
                 for place in [Place::Sender, Place::Recipient] {
                     explain_mapping(&mut output, place, settings, &answers, rewritten)?;

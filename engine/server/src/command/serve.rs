@@ -36,7 +36,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
 
 /// Executes the program again with the allocator's purge delay in its environment, unless it is there. By default the
 /// allocator keeps free memory for a second, more than the clients hold, and it reads its options from the environment
-/// before `main`. If the call fails, the program goes on with the default.
+/// before `main`. If the call fails, the program continues with the default.
 fn set_purge_delay() {
     if std::env::var_os(PURGE_DELAY).is_some() {
         return;

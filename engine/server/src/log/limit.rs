@@ -1,4 +1,4 @@
-//! Bounds how many lines of a kind the log gets: what a stranger can cause without end must not fill it.
+//! Bounds the number of log lines of a kind, so that events that a remote client can cause endlessly do not fill the log.
 //!
 //! The first lines of a kind in each period are written, further ones are counted, and the count is logged when the period
 //! is over. Time comes in as an argument.

@@ -91,7 +91,7 @@ pub(crate) struct Plan<'p> {
     pub(crate) kinds: &'p [Kind],
     /// How long, unless a signal comes before.
     pub(crate) duration: Option<Duration>,
-    /// All ends when for so long no connection could be made.
+    /// The run ends when no connection could be made for this time.
     pub(crate) patience: Duration,
 }
 

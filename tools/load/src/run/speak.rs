@@ -120,7 +120,7 @@ impl<I: Io> Load<I> {
         let at_once = self.options.rate.map_or(CHUNK, |rate| (rate / TICKS_PER_SECOND).clamp(1, CHUNK));
         let start = memory.len();
         if client.content_sent == 0 && !left.is_empty() {
-            // The first bytes hold the number, which is written in one go.
+            // The first bytes hold the number, which is sent in one piece.
             let count = left.len().min(at_once.max(message.head_length()));
             client.session.content(&left[..count], &mut memory);
             message.set_number(&mut memory, start, transaction.number);

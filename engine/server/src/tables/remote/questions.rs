@@ -69,7 +69,7 @@ impl Questions {
     ) -> Option<Ticket> {
         let places = places_of(key);
         if let Some(asked) = self.asked.get(key).copied() {
-            // A stranger must not make others wait by having asked before them.
+            // A client must not make others wait merely by having asked first.
             if asked.is_waiting && self.is_greedier(asked.sharer, sharer, places) {
                 let question = self.take(asked.sharer, |questions| {
                     let index = questions.iter().position(|question| question.ticket == asked.ticket)?;
