@@ -1,6 +1,6 @@
-//! Every keyword of the reply to EHLO (RFC 5321 §4.1.1.1), once, with the parameters of MAIL and RCPT that it brings.
+//! Declares every keyword of the EHLO reply (RFC 5321 §4.1.1.1) with the MAIL and RCPT parameters that it adds.
 
-/// One service extension.
+/// A service extension.
 #[derive(Debug)]
 pub(super) struct Extension {
     pub(super) keyword: &'static str,
@@ -10,7 +10,7 @@ pub(super) struct Extension {
     pub(super) rcpt: &'static [(&'static str, RcptParameter)],
 }
 
-/// What follows the keyword.
+/// Argument of the keyword.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Argument {
     None,
@@ -20,13 +20,13 @@ pub(super) enum Argument {
     RecipientLimit,
 }
 
-/// When the keyword is there.
+/// Condition for offering the keyword.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
     Always,
     /// Unless `disable_vrfy_command`.
     Vrfy,
-    /// Where bare newlines are not refused: a binary body is full of them.
+    /// Offered unless bare newlines are refused, because binary bodies contain them.
     BinaryMime,
     /// Not offered, but its parameters are understood.
     Never,
@@ -93,12 +93,12 @@ pub(super) const EXTENSIONS: &[Extension] = &[
     },
 ];
 
-/// The parameter of MAIL with this name, in any case.
+/// Returns the MAIL parameter with this name, without regard to case.
 pub(super) fn mail_parameter(name: &[u8]) -> Option<MailParameter> {
     EXTENSIONS.iter().find_map(|extension| named(extension.mail, name))
 }
 
-/// The parameter of RCPT with this name, in any case.
+/// Returns the RCPT parameter with this name, without regard to case.
 pub(super) fn rcpt_parameter(name: &[u8]) -> Option<RcptParameter> {
     EXTENSIONS.iter().find_map(|extension| named(extension.rcpt, name))
 }

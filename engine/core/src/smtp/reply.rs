@@ -1,8 +1,8 @@
-//! Every reply of the server (RFC 5321 §4.2), once: code, enhanced status code (RFC 3463) and text, and how they are
-//! written.
+//! Declares every reply of the server (RFC 5321 §4.2) with code, enhanced status code (RFC 3463) and text, and writes them.
 //!
-//! A reply is one line, shorter than [`Session`](super::Session) leaves room for: an argument, which may be text of the
-//! client, is cut at [`ARGUMENT_SIZE_MAX`] bytes, and controls in it become `?`, so that it cannot end the line.
+//! A reply is one line and fits into the space that [`Session`](super::Session) reserves. An argument may be text from the
+//! client, so it is truncated at [`ARGUMENT_SIZE_MAX`] bytes, and `?` replaces its control characters, which could otherwise
+//! end the line.
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
@@ -37,34 +37,34 @@ pub enum Piece {
 #[derive(Clone, Copy, Debug)]
 pub struct Filled<'a> {
     pub(super) reply: &'static Reply,
-    /// A reply has two at most.
+    /// A reply has at most two arguments.
     arguments: [&'a [u8]; 2],
 }
 
 impl Reply {
-    /// The reply with its argument.
+    /// Returns the reply with its argument.
     #[must_use]
     pub const fn with<'a>(&'static self, argument: &'a [u8]) -> Filled<'a> {
         self.with_both(argument, b"")
     }
 
-    /// The reply with its two arguments.
+    /// Returns the reply with its two arguments.
     #[must_use]
     pub const fn with_both<'a>(&'static self, first: &'a [u8], second: &'a [u8]) -> Filled<'a> {
         Filled { reply: self, arguments: [first, second] }
     }
 
-    /// The line of a reply in which nothing varies, without its line end.
+    /// Returns the line of a reply without variable pieces, without its line end.
     ///
     /// # Panics
-    /// When the reply has variable pieces.
+    /// The reply has variable pieces.
     #[must_use]
     pub fn line(&self) -> Cow<'static, [u8]> {
         assert!(self.rest.is_empty(), "a reply with variable pieces has to be written");
         Cow::Borrowed(self.front.as_bytes())
     }
 
-    /// Appends a reply that has no arguments, with its line end; `host`: the name of this host.
+    /// Appends a reply without arguments, with its line end; `host` is the name of this host.
     pub fn write(&'static self, out: &mut Vec<u8>, host: &[u8]) {
         Filled::from(self).write(out, host);
     }
@@ -114,7 +114,7 @@ const fn printable(octet: &u8) -> u8 {
     if octet.is_ascii_control() { b'?' } else { *octet }
 }
 
-/// Bytes of an argument that a reply repeats.
+/// Maximum size of an argument in a reply, in bytes.
 const ARGUMENT_SIZE_MAX: usize = 400;
 
 /// Declares replies as constants, and the list of them.
@@ -139,7 +139,7 @@ macro_rules! catalogue {
 }
 
 catalogue! {
-    /// What a session says by itself.
+    /// Replies of the session.
     SESSION:
     /// To a client that connects; the argument is the software's name.
     GREETING = 220 none "" Host, Text(" ESMTP "), Argument;
@@ -168,7 +168,7 @@ catalogue! {
 
     /// A command of another protocol, or a header field; the session ends.
     FORBIDDEN_COMMAND = 221 "2.7.0" "Error: I can break rules, too. Goodbye.";
-    /// A command that came before the client could know that it may send it; the session ends.
+    /// A command sent before the client was allowed to send it; the session ends.
     UNAUTHORIZED_PIPELINING = 554 "5.5.0" "Error: SMTP protocol synchronization";
     /// `smtpd_hard_error_limit`; the session ends.
     TOO_MANY_ERRORS = 421 "4.7.0" "" Host, Text(" Error: too many errors");
@@ -210,7 +210,7 @@ catalogue! {
     MAIL_AFTER_BDAT = 503 "5.5.1" "Error: MAIL after BDAT";
     /// MAIL without a path.
     MAIL_SYNTAX = 501 "5.5.4" "Syntax: MAIL FROM:<address>";
-    /// The reverse-path is not one.
+    /// Invalid reverse-path.
     BAD_SENDER = 501 "5.1.7" "Bad sender address syntax";
     /// RCPT outside a transaction.
     NEED_MAIL = 503 "5.5.1" "Error: need MAIL command";
@@ -218,13 +218,13 @@ catalogue! {
     RCPT_AFTER_BDAT = 503 "5.5.1" "Error: RCPT after BDAT";
     /// RCPT without a path.
     RCPT_SYNTAX = 501 "5.5.4" "Syntax: RCPT TO:<address>";
-    /// The forward-path is not one.
+    /// Invalid forward-path.
     BAD_RECIPIENT = 501 "5.1.3" "Bad recipient address syntax";
     /// `smtpd_recipient_limit`.
     TOO_MANY_RECIPIENTS = 452 "4.5.3" "Error: too many recipients";
     /// The client may not send to the argument.
     RELAY_DENIED = 554 "5.7.1" "<" Argument, Text(">: Relay access denied");
-    /// Whether it may, a table cannot say now.
+    /// A table cannot answer whether the client may send to the argument.
     LOOKUP_FAILED = 451 "4.3.0" "<" Argument, Text(">: Temporary lookup failure");
 
     /// DATA among chunks.
@@ -237,7 +237,7 @@ catalogue! {
     DATA_SYNTAX = 501 "5.5.4" "Syntax: DATA";
     /// DATA after BODY=BINARYMIME (RFC 3030 §3).
     BINARYMIME_NEEDS_BDAT = 503 "5.5.1" "Error: BODY=BINARYMIME needs BDAT";
-    /// BDAT without a size: what follows it cannot be told from commands, so the session ends.
+    /// BDAT without a size: chunk data could not be distinguished from commands, so the session ends.
     BDAT_SYNTAX = 521 "5.5.4" "Syntax: BDAT count [LAST]";
     /// A chunk after one that was refused; the argument is its size.
     CHUNK_DISCARDED = 551 "5.0.0" "Discarded " Argument, Text(" bytes after earlier error");
@@ -252,7 +252,7 @@ catalogue! {
     /// The queue could not take the message, or a table of cleanup did not answer.
     QUEUE_WRITE_ERROR = 451 "4.3.0" "Error: queue file write error";
 
-    /// A parameter of MAIL or RCPT, which is the argument, that is not known, or not with such a value.
+    /// A parameter of MAIL or RCPT (the argument) that is unknown or has an unsupported value.
     UNSUPPORTED_OPTION = 555 "5.5.4" "Unsupported option: " Argument;
     /// SIZE of more than a file can have.
     SIZE_OVERFLOW = 552 "5.3.4" "Message size exceeds file system imposed limit";
@@ -273,11 +273,11 @@ catalogue! {
 }
 
 catalogue! {
-    /// What cleanup refuses a message with, beside what its checks are configured to say.
+    /// Rejections by cleanup, except those with texts that checks configure.
     CONTENT:
     /// `hopcount_limit`.
     TOO_MANY_HOPS = 554 "5.4.0" "Error: too many hops";
-    /// An alias has no end, or too many addresses.
+    /// An alias loops, or expands to too many addresses.
     ALIAS_EXPANSION = 451 "4.6.0" "Alias expansion error";
     /// `strict_7bit_headers`.
     EIGHT_BIT_HEADER = 550 "5.6.0" "improper use of 8-bit data in message header";
@@ -292,15 +292,15 @@ catalogue! {
 }
 
 catalogue! {
-    /// What is said beside a dialogue: to connections that are closed for want of room, and of submitted mail.
+    /// Replies outside a dialogue: to connections that are closed to make room, and for submitted mail.
     OUTSIDE:
-    /// There is no place for the connection, or the server stops.
+    /// There is no slot for the connection, or the server stops.
     ALL_PORTS_BUSY = 421 "4.3.2" "" Host, Text(" All server ports are busy");
     /// `smtpd_client_connection_count_limit`.
     TOO_MANY_CONNECTIONS = 421 "4.7.0" "" Host, Text(" Error: too many connections");
-    /// The connection makes room for another client's: congestion, RFC 3463.
+    /// The connection makes room for one of another client (congestion, RFC 3463).
     PLACE_GIVEN_UP = 421 "4.4.5" "" Host, Text(" Error: all server ports are busy");
-    /// The connection gives back the memory that it holds.
+    /// The connection is closed to free its memory.
     SHORT_OF_MEMORY = 421 "4.3.1" "" Host, Text(" Error: server is short of memory");
     /// The envelope is larger than a batch of the queue.
     ENVELOPE_TOO_LARGE = 552 "5.3.4" "Error: more recipients than a batch holds (block_size)";

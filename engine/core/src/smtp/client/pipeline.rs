@@ -1,8 +1,8 @@
-//! The replies that a client waits for, in the order of what they answer.
+//! Queue of the replies that a client awaits, in the order of its commands.
 
 use alloc::collections::VecDeque;
 
-/// What a reply answers.
+/// Command or event that a reply answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Awaited {
     /// The connection.
@@ -30,7 +30,7 @@ pub enum Awaited {
 }
 
 impl Awaited {
-    /// Whether `code` means success.
+    /// Returns whether `code` means success.
     #[must_use]
     pub const fn is_answered_by(self, code: u16) -> bool {
         match self {
@@ -39,7 +39,7 @@ impl Awaited {
         }
     }
 
-    /// Whether PIPELINING allows another command before the reply (RFC 2920 §3.1).
+    /// Returns whether PIPELINING allows another command before the reply (RFC 2920 §3.1).
     const fn may_be_followed(self) -> bool {
         matches!(self, Self::Mail | Self::Recipient | Self::Chunk | Self::Content | Self::Reset)
     }
@@ -50,7 +50,7 @@ impl Awaited {
 pub(super) struct Pipeline(VecDeque<Awaited>);
 
 impl Pipeline {
-    /// That of a new connection.
+    /// Creates the queue of a new connection.
     pub(super) fn new() -> Self {
         Self(VecDeque::from([Awaited::Greeting]))
     }
@@ -77,7 +77,7 @@ impl Pipeline {
         self.0.contains(&awaited)
     }
 
-    /// Whether a command may follow what was sent.
+    /// Returns whether another command may be sent now.
     pub(super) fn is_open(&self, is_pipelining: bool) -> bool {
         self.0.back().is_none_or(|last| is_pipelining && last.may_be_followed())
     }
