@@ -107,7 +107,7 @@ impl Block {
     /// Appends bytes.
     ///
     /// # Panics
-    /// When they do not fit: the caller asks [`Block::room`] first.
+    /// The bytes do not fit: the caller checks [`Block::room`] first.
     pub fn extend(&mut self, octets: &[u8]) {
         assert!(octets.len() <= self.room(), "block overflow");
         let at = self.start + self.filled;

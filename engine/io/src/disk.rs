@@ -100,7 +100,7 @@ pub trait Disk: Clone + Send + 'static {
     /// The file system's error.
     fn is_locked(&self, path: &str) -> io::Result<bool>;
 
-    /// Bits that cannot be guessed and do not repeat.
+    /// Returns random bits that cannot be guessed.
     ///
     /// # Errors
     /// The system's error.
@@ -135,7 +135,7 @@ pub trait Disk: Clone + Send + 'static {
     /// The file system's error.
     fn read_at(&self, file: &Self::File, octets: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Says that all of a file is going to be read, so that the system may begin before it is asked.
+    /// Announces that the whole file will be read, so that the system may read ahead.
     fn read_ahead(&self, _file: &Self::File) {}
 
     /// Writes all bytes at an offset, with the same rule for alignment.
@@ -360,7 +360,7 @@ impl Disk for OsDisk {
     fn create(&self, path: &str, size: u64, kind: FileKind) -> io::Result<OsFile> {
         let file = self.open_with(path, kind, true)?;
         let reserved = rustix::fs::fallocate(&file.file, FallocateFlags::empty(), 0, size).or_else(|error| {
-            // A file system without fallocate gets a sparse file: space is then found missing at the write.
+            // A file system without fallocate gets a sparse file; a lack of space then shows only at the write.
             if error == Errno::OPNOTSUPP {
                 return file.file.set_len(size);
             }
@@ -430,7 +430,7 @@ impl Disk for OsDisk {
 
     fn random(&self) -> io::Result<u64> {
         let mut bits = [0; 8];
-        // The kernel gives as few bytes as this at once, or none.
+        // The kernel returns this few bytes all at once, or none.
         let count = rustix::rand::getrandom(&mut bits, GetRandomFlags::empty())?;
         if count < bits.len() {
             return Err(io::ErrorKind::Interrupted.into());
@@ -460,7 +460,7 @@ impl Disk for OsDisk {
     }
 
     fn read_ahead(&self, file: &OsFile) {
-        // An advice: without it reading is only slower.
+        // This is only advice: without it reading is slower.
         let _ = rustix::fs::fadvise(&file.file, 0, None, rustix::fs::Advice::WillNeed);
     }
 
