@@ -171,10 +171,8 @@ fn measure(
     if let (Some(before), Some(after)) = (held_before, contender.held()?)
         && after - before != report.messages
     {
-        return Err(BenchError::Failed {
-            program: contender.name().to_owned(),
-            message: format!("accepted {} messages, holds {}", report.messages, after - before),
-        });
+        let message = format!("accepted {} messages, holds {}", report.messages, after - before);
+        return Err(BenchError::failed(contender.name(), message));
     }
     let latency = report.end_of_data_us();
     Ok(Run {

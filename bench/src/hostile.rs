@@ -135,10 +135,10 @@ impl Hostile {
     fn are_there(&mut self) -> Result<(), BenchError> {
         match self.0.try_wait().map_err(BenchError::at("waiting for mailrace-load"))? {
             None => Ok(()),
-            Some(status) => Err(BenchError::Failed {
-                program: "mailrace-load --hostile".to_owned(),
-                message: format!("ended before its time: {status}"),
-            }),
+            Some(status) => {
+                let message = format!("ended before its time: {status}");
+                Err(BenchError::failed("mailrace-load --hostile", message))
+            }
         }
     }
 }

@@ -46,7 +46,7 @@ impl LoadReport {
 /// Sends a load and waits for its end.
 ///
 /// # Errors
-/// [`BenchError::Failed`] also when a message was not accepted.
+/// [`BenchError::Peer`] also when a message was not accepted.
 pub fn run(
     server: SocketAddr,
     arguments: &[String],
@@ -61,7 +61,7 @@ pub fn run(
     ]);
     let child = spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()), cpu)?;
     let output = child.wait_with_output().map_err(BenchError::at("waiting for mailrace-load"))?;
-    let failed = |message: String| BenchError::Failed { program: "mailrace-load".to_owned(), message };
+    let failed = |message: String| BenchError::failed("mailrace-load", message);
     if !output.status.success() {
         let message =
             [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).join("");
@@ -73,7 +73,7 @@ pub fn run(
 /// Starts a load without waiting for it, so that the server can be observed meanwhile.
 ///
 /// # Errors
-/// [`BenchError::Start`].
+/// [`BenchError::Peer`].
 pub fn start(server: SocketAddr, arguments: &[&str], cpu: Option<usize>) -> Result<Child, BenchError> {
     let mut command = Command::new(sibling("mailrace-load")?);
     command.arg(server.to_string()).args(arguments).stdin(Stdio::null()).stdout(Stdio::null());

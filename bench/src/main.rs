@@ -18,7 +18,7 @@ use mailrace_bench::place::Place;
 use mailrace_bench::{compare, fair, hostile, memory, noise, probe, workload};
 use mailrace_io::OsDisk;
 use mailrace_io::uring::{Settings, Uring};
-use mailrace_peers::Setting;
+use mailrace_peers::{PeerError, Setting};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -262,10 +262,8 @@ fn build_programs() -> Result<(), BenchError> {
     let program = PathBuf::from(cargo);
     match command.status() {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => {
-            Err(BenchError::Failed { program: program.display().to_string(), message: status.to_string() })
-        }
-        Err(source) => Err(BenchError::Start { program, source }),
+        Ok(status) => Err(BenchError::failed(program.display().to_string(), status.to_string())),
+        Err(source) => Err(PeerError::Start { program, source }.into()),
     }
 }
 

@@ -70,7 +70,7 @@ fn with_idle(server: &Mailrace, plan: &Plan, stop: &AtomicBool) -> Result<u64, B
         }
         if Instant::now() > give_up {
             let message = format!("{} of {} connections came", established(server.address())?, plan.idle);
-            return Err(BenchError::Failed { program: "mailrace-load".to_owned(), message });
+            return Err(BenchError::failed("mailrace-load", message));
         }
         sleep(STEP);
     }
@@ -91,7 +91,7 @@ fn with_slow(server: &Mailrace, plan: &Plan, stop: &AtomicBool) -> Result<u64, B
                 return Ok(peak);
             }
             let message = "slow messages were not accepted".to_owned();
-            return Err(BenchError::Failed { program: "mailrace-load".to_owned(), message });
+            return Err(BenchError::failed("mailrace-load", message));
         }
         if stop.load(Ordering::Relaxed) {
             return Err(BenchError::Stopped);
@@ -101,10 +101,8 @@ fn with_slow(server: &Mailrace, plan: &Plan, stop: &AtomicBool) -> Result<u64, B
 }
 
 fn memory(pid: u32) -> Result<u64, BenchError> {
-    anonymous_memory(pid).ok_or_else(|| BenchError::Failed {
-        program: format!("process {pid}"),
-        message: "has no memory: it ended".to_owned(),
-    })
+    anonymous_memory(pid)
+        .ok_or_else(|| BenchError::failed(format!("process {pid}"), "has no memory: it ended"))
 }
 
 /// Returns the number of established connections at the server's end.

@@ -125,5 +125,5 @@ fn ip(arguments: &[&str]) -> Result<(), BenchError> {
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     let message = format!("{} failed: {said}", arguments.join(" "));
-    Err(BenchError::Failed { program: "ip".to_owned(), message })
+    Err(BenchError::failed("ip", message))
 }
