@@ -7,6 +7,7 @@ pub mod header;
 pub mod mime;
 pub mod record;
 pub mod recovery;
+pub mod replies;
 pub mod session;
 pub mod tables;
 
@@ -26,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     ("passes", |octets| passes::check(&passes::Given::of(octets))),
     ("record", record::check),
     ("recovery", recovery::check),
+    ("replies", replies::check),
     ("session", session::check),
     ("tables", tables::check),
 ];

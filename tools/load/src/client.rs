@@ -155,5 +155,6 @@ pub(crate) const fn phase(awaited: Option<Awaited>) -> &'static str {
         Some(Awaited::Chunk | Awaited::Content) => "end_of_data",
         Some(Awaited::Reset) => "rset",
         Some(Awaited::Quit) => "quit",
+        Some(Awaited::Other) => "other",
     }
 }

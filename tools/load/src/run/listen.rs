@@ -71,8 +71,9 @@ impl<I: Io> Load<I> {
             Awaited::Recipient => self.recipient_replied(index, is_good),
             // 354 although no recipient was accepted: nothing but the end may be sent (RFC 2920 3.1).
             Awaited::Data if is_good && client.session.recipients_accepted() == 0 => self.skip_content(index),
-            // Content is next.
+            // Content is next. No other command is sent.
             Awaited::Data if is_good => {}
+            Awaited::Other => {}
             Awaited::Data => {
                 self.failed(index);
                 self.clients[index as usize].next = Some(Action::Reset);

@@ -27,6 +27,8 @@ pub enum Awaited {
     Reset,
     /// QUIT.
     Quit,
+    /// Another command, whose reply changes nothing.
+    Other,
 }
 
 impl Awaited {

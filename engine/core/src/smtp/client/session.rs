@@ -175,6 +175,14 @@ impl Session {
         self.fixed_command(Awaited::Quit, b"QUIT\r\n", out);
     }
 
+    /// Appends a command that changes nothing, such as NOOP: its line without the line end.
+    ///
+    /// # Errors
+    /// [`LineBreak`]; nothing was appended then.
+    pub fn other(&mut self, line: &[u8], out: &mut Vec<u8>) -> Result<(), LineBreak> {
+        self.command(Awaited::Other, &[line], out)
+    }
+
     fn command(&mut self, awaited: Awaited, pieces: &[&[u8]], out: &mut Vec<u8>) -> Result<(), LineBreak> {
         if pieces.iter().any(|piece| memchr::memchr2(b'\r', b'\n', piece).is_some()) {
             return Err(LineBreak);

@@ -256,6 +256,19 @@ fn pipelined_groups_end_with_data_and_follow_content() {
 }
 
 #[test]
+fn another_command_changes_nothing_and_is_the_last_of_its_group() {
+    let mut it = Dialogue::default().greeted(&PIPELINED);
+    it.envelope(1);
+    it.session.other(b"NOOP", &mut it.sent).unwrap();
+    assert!(!it.session.may_send());
+    assert_eq!(it.session.other(b"NOOP\r\nQUIT", &mut it.sent), Err(LineBreak));
+    it.received("250 ok\r\n250 ok\r\n");
+    assert_eq!(it.received("250 ok\r\n"), [Event::Answer(Awaited::Other)]);
+    assert_eq!((it.session.is_mail_accepted(), it.session.recipients_accepted()), (true, 1));
+    assert!(it.session.may_send() && it.sent().ends_with("RCPT TO:<b@example.com>\r\nNOOP\r\n"));
+}
+
+#[test]
 fn chunks_are_as_long_as_they_say() {
     let mut it = Dialogue::default().greeted(&["PIPELINING", "CHUNKING"]);
     assert!(it.session.extensions().chunking);
