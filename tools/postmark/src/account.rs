@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::{Fate, Identity, Letter, Order, Snapshot};
+use crate::{Fate, Identity, Letter, Presence, Snapshot};
 
 /// A message that was found in the queue.
 #[derive(Clone, Debug)]
@@ -102,20 +102,20 @@ impl Account {
             (None, Fate::Accepted(id)) => format!("{identity} ({id})"),
             (None, _) => identity.to_string(),
         };
-        let (first_fate, first_order) =
-            first.map_or((&Fate::Begun, Order::None), |first| (&first.fate, first.order));
-        if *first_fate == Fate::Settled {
+        let unknown = Letter::new();
+        let first = first.unwrap_or(&unknown);
+        let is_accepted = matches!(first.fate, Fate::Accepted(_));
+        // Deleted before the cut, by itself or with all others.
+        if first.standing.presence() == Presence::Never && (is_accepted || first.fate == Fate::Settled) {
+            self.deleted += u64::from(is_accepted);
             if found.is_some() {
                 self.fault(Fault::Returned, name());
             }
             return;
         }
-        let is_gone = first_order == Order::Delete(true);
-        // Asked to be deleted, and no answer was read in time: both are right.
-        let may_be_gone = matches!(last.order, Order::Delete(_));
-        match (first_fate, &last.fate) {
-            (Fate::Accepted(_), _) if is_gone => self.deleted += 1,
-            (Fate::Accepted(_), _) if may_be_gone => {}
+        match (&first.fate, &last.fate) {
+            // Asked to be deleted, and no answer was read in time: both are right.
+            (Fate::Accepted(_), _) if last.standing.presence() != Presence::Once => {}
             (Fate::Accepted(_), _) => {
                 self.expected += 1;
                 if found.is_none() {
@@ -124,7 +124,7 @@ impl Account {
             }
             // What was refused after the cut had begun may be there: its client knows no more than that it failed.
             (Fate::Refused, _) | (_, Fate::Begun) => {
-                if found.is_some() && !is_gone {
+                if found.is_some() {
                     self.fault(Fault::Unknown, name());
                 }
             }
@@ -132,17 +132,10 @@ impl Account {
             _ => self.doubtful_absent += 1,
         }
         let Some(found) = found else { return };
-        if is_gone {
-            self.fault(Fault::Returned, name());
-            return;
-        }
         if matches!(&last.fate, Fate::Accepted(id) if *id != found.id) {
             self.fault(Fault::Damaged, name());
         }
-        let must_be_held = first_order == Order::Hold(true);
-        // What is being deleted may have been held before.
-        let may_be_held = matches!(last.order, Order::Hold(_) | Order::Delete(_));
-        if (found.is_held && !may_be_held) || (!found.is_held && must_be_held) {
+        if ![first, last].iter().any(|letter| letter.standing.states().allow(found.is_held)) {
             self.fault(Fault::Misplaced, name());
         }
     }
@@ -201,16 +194,28 @@ const NAMED_MAX: usize = 5;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::add_promises;
+    use mailrace_spool::Mark;
+
+    use crate::{Outcome, add_promises};
 
     const RUN: u32 = 7;
 
-    fn letter(fate: Fate, order: Order) -> Letter {
-        Letter { fate, order }
+    fn letter(fate: Fate) -> Letter {
+        let mut letter = Letter::new();
+        letter.note(fate);
+        letter
     }
 
-    fn accepted(order: Order) -> Letter {
-        letter(Fate::Accepted("id".to_owned()), order)
+    /// An accepted message for which these were asked, each answered or not.
+    fn accepted(marks: &[(Mark, bool)]) -> Letter {
+        let mut letter = letter(Fate::Accepted("id".to_owned()));
+        for (mark, is_answered) in marks {
+            let place = letter.standing.begin_mark(*mark);
+            if *is_answered {
+                letter.standing.settle(place, Outcome::Durable);
+            }
+        }
+        letter
     }
 
     fn found(number: u32) -> Found {
@@ -226,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_was_accepted_must_be_there_once_and_whole() {
-        let it = accepted(Order::None);
+        let it = accepted(&[]);
         assert_eq!(faults(&it, &it, &[found(0)]), []);
         assert_eq!(faults(&it, &it, &[]), [Fault::Lost]);
         assert_eq!(faults(&it, &it, &[found(0), found(0)]), [Fault::Doubled]);
@@ -237,8 +242,8 @@ mod tests {
 
     #[test]
     fn what_nobody_sent_must_not_be_there() {
-        let begun = letter(Fate::Begun, Order::None);
-        let refused = letter(Fate::Refused, Order::None);
+        let begun = letter(Fate::Begun);
+        let refused = letter(Fate::Refused);
         assert_eq!(faults(&begun, &begun, &[found(0)]), [Fault::Unknown]);
         assert_eq!(faults(&refused, &refused, &[found(0)]), [Fault::Unknown]);
         assert_eq!(faults(&begun, &begun, &[found(1)]), [Fault::Unknown]);
@@ -250,15 +255,15 @@ mod tests {
 
     #[test]
     fn what_happened_during_the_cut_is_in_doubt() {
-        let begun = letter(Fate::Begun, Order::None);
-        let offered = letter(Fate::Offered, Order::None);
-        let refused = letter(Fate::Refused, Order::None);
-        for (first, last) in [(&begun, &offered), (&offered, &accepted(Order::None)), (&offered, &refused)] {
+        let begun = letter(Fate::Begun);
+        let offered = letter(Fate::Offered);
+        let refused = letter(Fate::Refused);
+        for (first, last) in [(&begun, &offered), (&offered, &accepted(&[])), (&offered, &refused)] {
             assert_eq!(faults(first, last, &[]), []);
             assert_eq!(faults(first, last, &[found(0)]), []);
         }
-        let asked = accepted(Order::Delete(false));
-        for (first, last) in [(&accepted(Order::None), &asked), (&asked, &accepted(Order::Delete(true)))] {
+        let asked = accepted(&[(Mark::Done, false)]);
+        for (first, last) in [(&accepted(&[]), &asked), (&asked, &accepted(&[(Mark::Done, true)]))] {
             assert_eq!(faults(first, last, &[]), []);
             assert_eq!(faults(first, last, &[found(0)]), []);
         }
@@ -269,27 +274,27 @@ mod tests {
 
     #[test]
     fn orders_that_were_answered_hold() {
-        let deleted = accepted(Order::Delete(true));
+        let deleted = accepted(&[(Mark::Done, true)]);
         assert_eq!(faults(&deleted, &deleted, &[]), []);
         assert_eq!(faults(&deleted, &deleted, &[found(0)]), [Fault::Returned]);
-        let held = accepted(Order::Hold(true));
+        let held = accepted(&[(Mark::Hold, true)]);
         assert_eq!(faults(&held, &held, &[Found { is_held: true, ..found(0) }]), []);
         assert_eq!(faults(&held, &held, &[found(0)]), [Fault::Misplaced]);
         assert_eq!(faults(&held, &held, &[]), [Fault::Lost]);
-        let asked = accepted(Order::Hold(false));
+        let asked = accepted(&[(Mark::Hold, false)]);
         assert_eq!(faults(&asked, &asked, &[found(0)]), []);
         assert_eq!(faults(&asked, &asked, &[Found { is_held: true, ..found(0) }]), []);
-        let swept = accepted(Order::Delete(false));
+        let swept = accepted(&[(Mark::Hold, true), (Mark::Done, false)]);
         assert_eq!(faults(&held, &swept, &[Found { is_held: true, ..found(0) }]), []);
         assert_eq!(faults(&held, &swept, &[found(0)]), [Fault::Misplaced]);
     }
 
     #[test]
     fn promises_of_a_disk_that_is_gone_were_true_before() {
-        let begun = letter(Fate::Begun, Order::None);
-        let mut before = vec![begun.clone(), accepted(Order::Delete(false)), begun];
-        let refused = letter(Fate::Refused, Order::None);
-        let after = vec![accepted(Order::None), accepted(Order::Delete(true)), refused.clone(), refused];
+        let begun = letter(Fate::Begun);
+        let mut before = vec![begun.clone(), accepted(&[(Mark::Done, false)]), begun];
+        let refused = letter(Fate::Refused);
+        let after = vec![accepted(&[]), accepted(&[(Mark::Done, true)]), refused.clone(), refused];
         add_promises(&mut before, &after);
         let account = Account::new(&before, &after, RUN, &[found(1), found(2), found(3)]);
         assert_eq!((account.count(Fault::Lost), account.count(Fault::Returned)), (1, 1));

@@ -24,8 +24,7 @@ impl Identity {
     /// Of the message that came from this sender.
     #[must_use]
     pub fn of_sender(address: &str) -> Option<Self> {
-        let (run, number) = address.strip_suffix(DOMAIN)?.split_once('-')?;
-        Some(Self { run: u32::from_str_radix(run, 16).ok()?, number: number.parse().ok()? })
+        Self::parse(address.strip_suffix(DOMAIN)?)
     }
 
     /// The reverse-path.
@@ -40,6 +39,25 @@ impl Identity {
         format!("{self}@localhost")
     }
 
+    /// Of the message with this content, which begins with a field that tells it.
+    #[must_use]
+    pub fn of_content(content: &[u8]) -> Option<Self> {
+        let rest = content.strip_prefix(FIELD.as_bytes())?;
+        let end = rest.iter().position(|byte| *byte == b'\r')?;
+        Self::parse(std::str::from_utf8(rest.get(..end)?).ok()?)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (run, number) = text.split_once('-')?;
+        Some(Self { run: u32::from_str_radix(run, 16).ok()?, number: number.parse().ok()? })
+    }
+
+    /// The field that content may begin with to tell whose it is.
+    #[must_use]
+    pub fn field(self) -> String {
+        format!("{FIELD}{self}\r\n")
+    }
+
     /// The content, with CRLF: a header section that needs nothing added to it, and a body whose lines all say whose
     /// they are. No line begins with a dot.
     #[must_use]
@@ -47,8 +65,9 @@ impl Identity {
         let mut random = self.random();
         let size = usize::try_from(size(&mut random)).unwrap_or(0);
         let mut content = format!(
-            "From: {self}@example.org\r\nTo: {self}@localhost\r\nSubject: {self}\r\nX-Identity: {self}\r\n\
-             Date: Wed, 25 Nov 2026 12:00:00 +0000\r\nMessage-Id: <{self}@example.org>\r\n\r\n"
+            "{}From: {self}@example.org\r\nTo: {self}@localhost\r\nSubject: {self}\r\n\
+             Date: Wed, 25 Nov 2026 12:00:00 +0000\r\nMessage-Id: <{self}@example.org>\r\n\r\n",
+            self.field()
         );
         let filler = "abcdefghijklmnopqrstuvwxyz0123456789";
         let mut lines: u32 = 0;
@@ -80,6 +99,8 @@ fn size(random: &mut Random) -> u64 {
     low + random.below(high - low)
 }
 
+/// The name of the field that tells an identity.
+const FIELD: &str = "X-Identity: ";
 const DOMAIN: &str = "@example.org";
 /// Bytes of the smallest message, about.
 const SIZE_MIN: u64 = 300;
@@ -97,6 +118,8 @@ mod tests {
         for other in ["someone@example.org", "0ab12cd3-000042@localhost", ""] {
             assert_eq!(Identity::of_sender(other), None, "{other}");
         }
+        assert_eq!(Identity::of_content(&identity.content()), Some(identity));
+        assert_eq!(Identity::of_content(b"Subject: X-Identity: 0ab12cd3-000042\r\n\r\n"), None);
         let content = String::from_utf8(identity.content()).unwrap();
         let (_, body) = content.split_once("\r\n\r\n").unwrap();
         assert!(body.lines().all(|line| line.starts_with("0ab12cd3-000042 ")));

@@ -3,8 +3,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mailrace_io::sim::Random;
+use mailrace_spool::Mark;
 
-use crate::Identity;
+use crate::{Identity, Presence, Standing, States};
 
 /// How far a message has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,26 +22,53 @@ pub enum Fate {
     Settled,
 }
 
-/// What was asked of `mailrace queue` for a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Nothing.
-    None,
-    /// `delete`; whether it was answered.
-    Delete(bool),
-    /// `hold`; whether it was answered.
-    Hold(bool),
-    /// Nothing, and nothing will be.
-    Keep,
-}
-
 /// One message.
 #[derive(Clone, Debug)]
 pub struct Letter {
     /// How far it has come.
     pub fate: Fate,
-    /// What was asked.
-    pub order: Order,
+    /// What may be found of it.
+    pub standing: Standing,
+    /// Nothing is asked of `mailrace queue` for it but to delete it with all others.
+    is_kept: bool,
+}
+
+impl Letter {
+    /// One of which not all was sent.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { fate: Fate::Begun, standing: Standing::default(), is_kept: false }
+    }
+
+    /// Notes how far it has come.
+    pub fn note(&mut self, fate: Fate) {
+        match fate {
+            Fate::Begun => {}
+            Fate::Offered => self.standing.offered(),
+            Fate::Accepted(_) => self.standing.accepted(),
+            Fate::Refused => self.standing.refused(false),
+            Fate::Settled => self.standing.found(None),
+        }
+        self.fate = fate;
+    }
+
+    /// Whether it was asked to be deleted, answered or not.
+    fn is_ordered_away(&self) -> bool {
+        let is_gone = matches!(self.fate, Fate::Accepted(_)) && self.standing.presence() == Presence::Never;
+        is_gone || self.standing.open_marks().any(|mark| mark == Mark::Done)
+    }
+
+    /// Whether anything was asked for it, or will never be.
+    fn is_spoken_for(&self) -> bool {
+        let States { incoming, .. } = self.standing.states();
+        self.is_kept || self.is_ordered_away() || self.standing.open_marks().next().is_some() || !incoming
+    }
+}
+
+impl Default for Letter {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// What is known of all messages of a run at one moment, by their number.
@@ -75,15 +103,18 @@ impl Ledger {
     /// A new message.
     pub fn begin(&self) -> Identity {
         let mut letters = self.letters();
-        let order = if letters.is_swept { Order::Delete(false) } else { Order::None };
-        letters.all.push(Letter { fate: Fate::Begun, order });
+        let mut letter = Letter::new();
+        if letters.is_swept {
+            letter.standing.begin_mark(Mark::Done);
+        }
+        letters.all.push(letter);
         Identity { run: self.run, number: u32::try_from(letters.all.len() - 1).unwrap_or(u32::MAX) }
     }
 
     /// Notes how far it has come.
     pub fn note(&self, identity: Identity, fate: Fate) {
         if let Some(letter) = self.letters().all.get_mut(identity.number as usize) {
-            letter.fate = fate;
+            letter.note(fate);
         }
     }
 
@@ -91,18 +122,21 @@ impl Ledger {
     pub fn choose(&self, random: &mut Random) -> (Chosen, Chosen) {
         let (mut deletes, mut holds) = (Vec::new(), Vec::new());
         for (number, letter) in self.letters().all.iter_mut().enumerate() {
-            let (Fate::Accepted(id), Order::None) = (&letter.fate, letter.order) else { continue };
+            let Fate::Accepted(id) = &letter.fate else { continue };
+            if letter.is_spoken_for() {
+                continue;
+            }
             let identity = Identity { run: self.run, number: u32::try_from(number).unwrap_or(u32::MAX) };
             match random.below(100) {
                 0..DELETED_PERCENT => {
                     deletes.push((identity, id.clone()));
-                    letter.order = Order::Delete(false);
+                    letter.standing.begin_mark(Mark::Done);
                 }
                 DELETED_PERCENT..ORDERED_PERCENT => {
                     holds.push((identity, id.clone()));
-                    letter.order = Order::Hold(false);
+                    letter.standing.begin_mark(Mark::Hold);
                 }
-                _ => letter.order = Order::Keep,
+                _ => letter.is_kept = true,
             }
             if deletes.len() + holds.len() >= CHOSEN_MAX {
                 break;
@@ -115,12 +149,9 @@ impl Ledger {
     pub fn answered(&self, messages: &Chosen) {
         let mut letters = self.letters();
         for (identity, _) in messages {
-            let Some(letter) = letters.all.get_mut(identity.number as usize) else { continue };
-            letter.order = match letter.order {
-                Order::Delete(_) => Order::Delete(true),
-                Order::Hold(_) => Order::Hold(true),
-                other => other,
-            };
+            if let Some(letter) = letters.all.get_mut(identity.number as usize) {
+                letter.standing.settle_all();
+            }
         }
     }
 
@@ -130,10 +161,10 @@ impl Ledger {
         letters.is_swept = true;
         let mut chosen = Vec::new();
         for (number, letter) in letters.all.iter_mut().enumerate() {
-            if matches!(letter.order, Order::Delete(_)) {
+            if letter.is_ordered_away() {
                 continue;
             }
-            letter.order = Order::Delete(false);
+            letter.standing.begin_mark(Mark::Done);
             if let Fate::Accepted(id) = &letter.fate {
                 let number = u32::try_from(number).unwrap_or(u32::MAX);
                 chosen.push((Identity { run: self.run, number }, id.clone()));
@@ -150,7 +181,7 @@ impl Ledger {
 
     /// Notes that the queue was emptied while no engine used it.
     pub fn all_deleted(&self) {
-        self.letters().all.iter_mut().for_each(|letter| letter.fate = Fate::Settled);
+        self.letters().all.iter_mut().for_each(|letter| letter.note(Fate::Settled));
     }
 
     /// All that is known now.
@@ -167,13 +198,15 @@ impl Ledger {
 /// Adds to what was known before a cut what was promised until `after`, where a promise that was read later must have
 /// been true before. What was refused later stays in doubt: the engine that refuses knows only that a write failed.
 pub fn add_promises(before: &mut Snapshot, after: &Snapshot) {
-    before.resize(after.len(), Letter { fate: Fate::Begun, order: Order::None });
+    before.resize_with(after.len(), Letter::new);
     for (first, last) in before.iter_mut().zip(after) {
-        if matches!(last.fate, Fate::Accepted(_)) {
-            first.fate = last.fate.clone();
+        if !matches!(last.fate, Fate::Accepted(_)) {
+            continue;
         }
-        if matches!(last.order, Order::Delete(true) | Order::Hold(true)) {
-            first.order = last.order;
+        if last.standing.open_marks().next().is_none() {
+            *first = last.clone();
+        } else if !matches!(first.fate, Fate::Accepted(_)) {
+            first.note(last.fate.clone());
         }
     }
 }
@@ -210,22 +243,25 @@ mod tests {
         assert!(deletes.len() > 150 && holds.len() > 2, "{} {}", deletes.len(), holds.len());
         let letters = ledger.snapshot();
         assert_eq!(letters[0].fate, Fate::Begun);
-        assert_eq!(letters[0].order, Order::None);
+        assert_eq!(letters[0].standing.open_marks().next(), None);
         for (identity, id) in &deletes {
             let letter = &letters[identity.number as usize];
             assert_eq!(*id, identity.to_string());
-            assert_eq!(letter.order, Order::Delete(true));
+            assert_eq!(letter.standing.presence(), Presence::Never);
         }
-        assert!(holds.iter().all(|(it, _)| letters[it.number as usize].order == Order::Hold(false)));
+        let is_being_done = |letter: &Letter| letter.standing.open_marks().eq([Mark::Done]);
+        assert!(
+            holds.iter().all(|(it, _)| letters[it.number as usize].standing.open_marks().eq([Mark::Hold]))
+        );
         let chosen = ledger.sweep_begins();
         let late = ledger.begin();
         ledger.sweep_ends(&chosen);
         let letters = ledger.snapshot();
-        assert_eq!(letters[0].order, Order::Delete(false), "it may have been on its way");
-        assert_eq!(letters[holds[0].0.number as usize].order, Order::Delete(true));
-        assert_eq!(letters[late.number as usize].order, Order::Delete(false));
+        assert!(is_being_done(&letters[0]), "it may have been on its way");
+        assert_eq!(letters[holds[0].0.number as usize].standing.presence(), Presence::Never);
+        assert!(is_being_done(&letters[late.number as usize]));
         let later = ledger.begin();
-        assert_eq!(ledger.snapshot()[later.number as usize].order, Order::None);
+        assert!(!is_being_done(&ledger.snapshot()[later.number as usize]));
         ledger.all_deleted();
         let letters = ledger.snapshot();
         assert!(Account::new(&letters, &letters, RUN, &[]).is_right());

@@ -85,8 +85,7 @@ pub fn look(directory: &Path) -> Result<Vec<Found>, ProofError> {
             block.get(place..place + 4).and_then(|it| it.try_into().ok()).map_or(0, u32::from_le_bytes)
         };
         let identity = Identity { run: number(0), number: number(4) };
-        if block.get(HEAD_SIZE..).is_some_and(|rest| rest.starts_with(format!("From: {identity}").as_bytes()))
-        {
+        if block.get(HEAD_SIZE..).and_then(Identity::of_content) == Some(identity) {
             let is_whole = block.get(HEAD_SIZE..).is_some_and(|rest| rest.starts_with(&identity.content()));
             found.push(Found {
                 id: identity.to_string(),
