@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mailrace_core::QueueId;
 use mailrace_io::sim::{Corruption, SimDisk};
+use mailrace_postmark::{Outcome, Presence, Standing};
 use mailrace_spool::reader::Queue;
 use mailrace_spool::{Holding, Mark, State};
 
@@ -12,84 +13,17 @@ use super::message::Message;
 use super::onlooker::Onlooker;
 use crate::queue_reader::{self, Counted, Damage, Gone, Marked, Reading, id_text};
 
-/// Whether a message is in the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Presence {
-    /// It must not be: its content never ended, it was refused, it is done, or it was not there at a start.
-    Never,
-    /// It may be, once: nobody was told.
-    Perhaps,
-    /// It must be, once: its 250 was sent, or it was there at a start.
-    Once,
-}
-
 /// All that is known of a message.
 #[derive(Debug)]
 struct Record {
     message: Message,
-    presence: Presence,
+    /// What may be found of it.
+    standing: Standing,
     id: Option<u64>,
     /// Generation of tables when it was answered.
     generation: Option<u64>,
     /// Life of the engine in which it was in the queue last.
     life: u64,
-    /// What its state may be before the marks.
-    states: States,
-    /// Marks in the order in which they were asked for; none when all are settled.
-    marks: Vec<Marking>,
-}
-
-/// Which states a message may have.
-#[derive(Clone, Copy, Debug)]
-struct States {
-    incoming: bool,
-    held: bool,
-}
-
-/// A mark that was asked for.
-#[derive(Clone, Copy, Debug)]
-struct Marking {
-    mark: Mark,
-    outcome: Outcome,
-}
-
-/// What became of a mark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    /// It is not settled.
-    Open,
-    /// It holds.
-    Durable,
-    /// It may be there or not.
-    Failed,
-    /// There was no such message any more.
-    Unfound,
-}
-
-impl Record {
-    /// What its state may be. Of marks that hold the one that was asked for last counts, however they became durable.
-    fn states(&self) -> States {
-        self.marks.iter().fold(self.states, |states, Marking { mark, outcome }| {
-            let is_certain = *outcome == Outcome::Durable;
-            match (mark, outcome) {
-                (Mark::Done, _) | (_, Outcome::Unfound) => states,
-                (Mark::Hold, _) => States { incoming: states.incoming && !is_certain, held: true },
-                (Mark::Release, _) => States { incoming: true, held: states.held && !is_certain },
-            }
-        })
-    }
-
-    fn open_marks(&self) -> impl Iterator<Item = Mark> + '_ {
-        self.marks.iter().filter(|marking| marking.outcome == Outcome::Open).map(|marking| marking.mark)
-    }
-
-    fn settle(&mut self, place: usize, outcome: Outcome) {
-        self.marks[place].outcome = outcome;
-        if self.open_marks().next().is_none() {
-            self.states = self.states();
-            self.marks.clear();
-        }
-    }
 }
 
 /// Marks of a message that are under way at once at most.
@@ -130,12 +64,10 @@ impl Ledger {
         let number = self.records.len();
         self.records.push(Record {
             message: message(number),
-            presence: Presence::Never,
+            standing: Standing::default(),
             id: None,
             generation: None,
             life: 0,
-            states: States { incoming: true, held: false },
-            marks: Vec::new(),
         });
         number
     }
@@ -150,26 +82,25 @@ impl Ledger {
 
     /// All of the message has left its client.
     pub(super) fn sent(&mut self, number: usize) {
-        self.records[number].presence = Presence::Perhaps;
+        self.records[number].standing.offered();
     }
 
     /// The server's kernel has taken the reply to the message. `failures`: so many operations of the disk have failed in this
     /// world.
     pub(super) fn told(&mut self, number: usize, reply: &str, failures: u64) -> Result<(), String> {
         let record = &mut self.records[number];
-        if record.presence == Presence::Never {
+        if record.standing.presence() == Presence::Never {
             return Err(format!("message {number} was answered before its end: {reply}"));
         }
         if !reply.starts_with("250 ") {
-            self.refused += 1;
-            self.records[number].presence = self.presence_after(reply, failures);
+            self.put_off(number, reply, failures);
             return Ok(());
         }
-        let id = reply.trim_end().rsplit_once(" queued as ").and_then(|(_, id)| queue_reader::id_number(id));
+        let id = reply.rsplit_once(" queued as ").and_then(|(_, id)| queue_reader::id_number(id));
         let id = id.ok_or_else(|| format!("message {number} was accepted without an id: {reply}"))?;
         // One of which nothing is left is free again, should the clock have gone back.
         if let Some(other) = self.by_id.insert(id, number)
-            && self.records[other].presence != Presence::Never
+            && self.records[other].standing.presence() != Presence::Never
         {
             return Err(format!("message {number} was given the id of message {other}, {}", id_text(id)));
         }
@@ -177,7 +108,7 @@ impl Ledger {
         let record = &mut self.records[number];
         record.generation = Some(self.generation);
         (record.id, record.life) = (Some(id), self.life);
-        record.presence = Presence::Once;
+        record.standing.accepted();
         Ok(())
     }
 
@@ -193,42 +124,39 @@ impl Ledger {
 
     pub(super) fn is_markable(&self, number: usize) -> bool {
         let record = &self.records[number];
+        let standing = &record.standing;
         let is_there =
-            record.presence == Presence::Once || record.open_marks().any(|mark| mark == Mark::Done);
-        is_there && record.open_marks().count() < MARKS_MAX && record.id.is_some()
+            standing.presence() == Presence::Once || standing.open_marks().any(|mark| mark == Mark::Done);
+        is_there && standing.open_marks().count() < MARKS_MAX && record.id.is_some()
     }
 
     /// A message that was submitted on this machine is in the queue; under which id is not told.
     pub(super) fn submitted(&mut self, number: usize) {
         self.accepted += 1;
         let record = &mut self.records[number];
-        (record.presence, record.generation) = (Presence::Once, Some(self.generation));
+        record.standing.accepted();
+        record.generation = Some(self.generation);
     }
 
-    /// One that was submitted here was not taken.
+    /// One was not taken. What a refusal leaves in the queue: the write that held a message failed, and some of it may be
+    /// on the disk. A mark that takes it out was durable before this was said, unless something else failed too.
     pub(super) fn put_off(&mut self, number: usize, reply: &str, failures: u64) {
         self.refused += 1;
-        self.records[number].presence = self.presence_after(reply, failures);
+        let may_be_there = reply.starts_with("451 4.3.0 ") && failures > self.failures_before + 1;
+        self.records[number].standing.refused(may_be_there);
     }
 
     /// Whether nothing of it can be in the queue.
     pub(super) fn is_gone(&self, number: usize) -> bool {
-        self.records[number].presence == Presence::Never
-    }
-
-    /// What a refusal leaves in the queue. The write that held a message failed, and some of it may be on the disk. A mark
-    /// that takes it out was durable before this was said, unless something else failed too.
-    fn presence_after(&self, reply: &str, failures: u64) -> Presence {
-        let is_excused = reply.starts_with("451 4.3.0 ") && failures > self.failures_before + 1;
-        if is_excused { Presence::Perhaps } else { Presence::Never }
+        self.records[number].standing.presence() == Presence::Never
     }
 
     /// Those to which a mark would make a difference, as the last look at the queue had it.
     pub(super) fn markable_by(&self, mark: Mark) -> Vec<usize> {
         let makes_difference = |number: &usize| match mark {
             Mark::Done => true,
-            Mark::Hold => self.records[*number].states.incoming,
-            Mark::Release => self.records[*number].states.held,
+            Mark::Hold => self.records[*number].standing.states_before_marks().incoming,
+            Mark::Release => self.records[*number].standing.states_before_marks().held,
         };
         self.markable().into_iter().filter(makes_difference).collect()
     }
@@ -256,11 +184,7 @@ impl Ledger {
     pub(super) fn begin_mark(&mut self, number: usize, mark: Mark) -> Option<(QueueId, usize)> {
         let record = &mut self.records[number];
         let id = record.id?;
-        if mark == Mark::Done {
-            record.presence = Presence::Perhaps;
-        }
-        record.marks.push(Marking { mark, outcome: Outcome::Open });
-        Some((QueueId::from_number(id), record.marks.len() - 1))
+        Some((QueueId::from_number(id), record.standing.begin_mark(mark)))
     }
 
     /// A mark is settled: durable, failed, or there was no such message.
@@ -274,32 +198,26 @@ impl Ledger {
         if marked + failed > 1 {
             return Err(format!("message {number} was marked in {} places", marked + failed));
         }
-        let is_done = record.marks[..place].iter().any(|before| before.mark == Mark::Done);
+        let is_done = record.standing.is_done_before(place);
         let is_affected = record.id.is_some_and(|id| self.affected.contains(&id));
         if marked + failed == 0 && !is_done && !is_affected {
             return Err(format!(
                 "message {number} is in the queue, but was not found when it was to be marked"
             ));
         }
-        if marked == 1 && record.marks[place].mark == Mark::Done && record.presence != Presence::Never {
-            record.presence = Presence::Never;
-            self.done += 1;
-        }
-        record.settle(
-            place,
-            match (marked, failed) {
-                (0, 0) => Outcome::Unfound,
-                (0, _) => Outcome::Failed,
-                _ => Outcome::Durable,
-            },
-        );
+        let outcome = match (marked, failed) {
+            (0, 0) => Outcome::Unfound,
+            (0, _) => Outcome::Failed,
+            _ => Outcome::Durable,
+        };
+        self.done += u64::from(record.standing.settle(place, outcome));
         Ok(())
     }
 
     /// Whether a later message may have this one's id: it has gone in an earlier life, and the clock may have gone back.
     fn is_id_free(&self, number: usize) -> bool {
         let record = &self.records[number];
-        record.presence == Presence::Never && record.life < self.life
+        record.standing.presence() == Presence::Never && record.life < self.life
     }
 
     /// Compares what workers have in memory with what was told, when nothing is under way.
@@ -316,13 +234,7 @@ impl Ledger {
                 continue;
             }
             let is_held = seen.get(&id).copied();
-            let is_right = match (record.presence, is_held) {
-                (Presence::Perhaps, _) | (Presence::Never, None) => true,
-                (Presence::Once, Some(true)) => record.states().held,
-                (Presence::Once, Some(false)) => record.states().incoming,
-                (Presence::Once, None) | (Presence::Never, Some(_)) => false,
-            };
-            if !is_right {
+            if !record.standing.allows(is_held) {
                 return Err(format!(
                     "the engine's memory has message {number}, {}, as {}, and it must be there {:?}, as {:?}",
                     id_text(id),
@@ -331,8 +243,8 @@ impl Ledger {
                         Some(true) => "held",
                         Some(false) => "not held",
                     },
-                    record.presence,
-                    record.states(),
+                    record.standing.presence(),
+                    record.standing.states(),
                 ));
             }
         }
@@ -459,14 +371,8 @@ impl Ledger {
             if id.map_or(self.is_damaged, |id| self.affected.contains(&id)) {
                 continue;
             }
-            let is_right = match (record.presence, seen) {
-                (Presence::Perhaps, _) | (Presence::Never, None) => true,
-                (Presence::Once, Some((_, true))) => record.states().held,
-                (Presence::Once, Some((_, false))) => record.states().incoming,
-                (Presence::Once, None) | (Presence::Never, Some(_)) => false,
-            };
-            if !is_right {
-                let presence = record.presence;
+            if !record.standing.allows(seen.map(|(_, is_held)| is_held)) {
+                let presence = record.standing.presence();
                 return Err(format!(
                     "a reader beside the engine sees message {number} as {seen:?}, which is to be there {presence:?}"
                 ));
@@ -527,14 +433,13 @@ impl Ledger {
         // Of one that was submitted here the id may not be known.
         let is_affected = known.map_or(self.is_damaged, |id| self.affected.contains(&id));
         let Some((id, is_held)) = found else {
-            if record.presence == Presence::Once && !is_affected {
+            if record.standing.presence() == Presence::Once && !is_affected {
                 return Err(format!(
                     "message {number} is lost: it was accepted as {:?}",
                     record.id.map(id_text)
                 ));
             }
-            record.presence = Presence::Never;
-            record.marks.clear();
+            record.standing.found(None);
             return Ok(());
         };
         let text = id_text(id);
@@ -544,20 +449,16 @@ impl Ledger {
                 record.id.map(id_text)
             ));
         }
-        if record.presence == Presence::Never && !is_affected {
+        if record.standing.presence() == Presence::Never && !is_affected {
             return Err(format!(
                 "message {number} is there as {text}, and must not be: it was refused, done, not finished, or gone"
             ));
         }
-        let states = record.states();
-        let may_be = if is_held { states.held } else { states.incoming };
-        if !may_be && !is_affected {
+        if !record.standing.states().allow(is_held) && !is_affected {
             let state = if is_held { "held" } else { "not held" };
             return Err(format!("message {number}, {text}, has the wrong state: it is {state}"));
         }
-        record.states = States { incoming: !is_held, held: is_held };
-        record.presence = Presence::Once;
-        record.marks.clear();
+        record.standing.found(Some(is_held));
         (record.id, record.life) = (Some(id), self.life);
         self.by_id.insert(id, number);
         Ok(())

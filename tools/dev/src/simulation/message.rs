@@ -1,8 +1,10 @@
-//! Owns the messages that simulated clients send: each tells its number in its header section and in every line.
+//! Owns the messages that simulated clients send: each tells its identity in its first field, and its number in every line.
 
 use std::net::IpAddr;
 
+use mailrace_core::smtp::client::DotStuffing;
 use mailrace_io::sim::Random;
+use mailrace_postmark::Identity;
 
 use super::plan::Manner;
 
@@ -97,32 +99,32 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    /// How its reply begins.
+    /// Its reply, or how it begins.
     pub(super) const fn reply(self) -> &'static str {
         match self {
-            Self::Taken => "250 2.1.5 Ok\r\n",
-            Self::Surplus => "452 4.5.3 Error: too many recipients\r\n",
+            Self::Taken => "250 2.1.5 Ok",
+            Self::Surplus => "452 4.5.3 Error: too many recipients",
             Self::Denied => "554 5.7.1 <",
         }
     }
 }
 
 impl Recipient {
-    /// Its command.
-    pub(super) fn command(&self) -> String {
-        let mut command = format!("RCPT TO:<{}>", self.address);
+    /// The parameters of RCPT.
+    pub(super) fn parameters(&self) -> String {
+        let mut parameters = String::new();
         if self.notify == 1 {
-            command.push_str(" NOTIFY=NEVER");
+            parameters.push_str(" NOTIFY=NEVER");
         } else if self.notify > 1 {
             let words = [(2, "SUCCESS"), (4, "FAILURE"), (8, "DELAY")];
             let words: Vec<&str> =
                 words.iter().filter(|(bit, _)| self.notify & bit != 0).map(|(_, word)| *word).collect();
-            command = format!("{command} NOTIFY={}", words.join(","));
+            parameters = format!(" NOTIFY={}", words.join(","));
         }
         if let Some(original) = &self.original {
-            command = format!("{command} ORCPT=rfc822;{}", xtext(original));
+            parameters = format!("{parameters} ORCPT=rfc822;{}", xtext(original));
         }
-        command + "\r\n"
+        parameters
     }
 
     /// The addresses that take its place, by its domain and by the generation of tables; without one it stays.
@@ -261,7 +263,8 @@ impl Message {
     }
 
     fn begin(&mut self, number: usize) {
-        self.content = format!("{NUMBER_FIELD}{number}\r\nSubject: message {number}\r\n").into_bytes();
+        let identity = Identity { run: RUN, number: u32::try_from(number).unwrap_or(u32::MAX) };
+        self.content = format!("{}Subject: message {number}\r\n", identity.field()).into_bytes();
     }
 
     fn end_header_section(&mut self) {
@@ -338,48 +341,37 @@ impl Message {
         self.kept.as_deref().unwrap_or(&self.content)
     }
 
-    /// MAIL.
-    pub(super) fn mail(&self) -> String {
-        let mut command = format!("MAIL FROM:<{}>", self.sender);
+    /// The parameters of MAIL.
+    pub(super) fn parameters(&self) -> String {
+        let mut parameters = String::new();
         if let Some(size) = self.declared_size {
-            command = format!("{command} SIZE={size}");
+            parameters = format!("{parameters} SIZE={size}");
         }
         if let Some(body) = self.body {
-            command = format!("{command} BODY={}", body.word());
+            parameters = format!("{parameters} BODY={}", body.word());
         }
         if self.smtputf8 {
-            command.push_str(" SMTPUTF8");
+            parameters.push_str(" SMTPUTF8");
         }
         if let Some(ret) = self.ret {
-            command = format!("{command} RET={ret}");
+            parameters = format!("{parameters} RET={ret}");
         }
         if let Some(id) = &self.envelope_id {
-            command = format!("{command} ENVID={}", xtext(id));
+            parameters = format!("{parameters} ENVID={}", xtext(id));
         }
-        command + "\r\n"
+        parameters
     }
 
-    /// The content as it goes over the wire with DATA, its end included.
+    /// The content as it goes over the wire with DATA, without its end.
     pub(super) fn stuffed(&self) -> Vec<u8> {
-        let mut wire = Vec::with_capacity(self.content.len() + 64);
-        for (index, line) in self.content.split_inclusive(|octet| *octet == b'\n').enumerate() {
-            if line.starts_with(b".") {
-                wire.push(b'.');
-            }
-            match line.strip_suffix(b"\r\n") {
-                Some(line) if self.is_bare(index) => {
-                    wire.extend_from_slice(line);
-                    wire.push(b'\n');
-                }
-                _ => wire.extend_from_slice(line),
-            }
-        }
+        let mut plain = self.chunked();
         // After a bare LF the dot would be none.
-        if wire.ends_with(b"\n") && !wire.ends_with(b"\r\n") {
-            wire.pop();
-            wire.extend_from_slice(b"\r\n");
+        if plain.ends_with(b"\n") && !plain.ends_with(b"\r\n") {
+            plain.pop();
+            plain.extend_from_slice(b"\r\n");
         }
-        wire.extend_from_slice(b".\r\n");
+        let mut wire = Vec::with_capacity(plain.len() + 64);
+        DotStuffing::new().append(&plain, &mut wire);
         wire
     }
 
@@ -435,9 +427,8 @@ impl Message {
 
     /// The number of the message whose content this is, after the trace field.
     pub(super) fn number_of(content: &[u8]) -> Option<usize> {
-        let digits = content.strip_prefix(NUMBER_FIELD.as_bytes())?;
-        let end = digits.iter().position(|octet| *octet == b'\r')?;
-        std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
+        let identity = Identity::of_content(content).filter(|identity| identity.run == RUN)?;
+        usize::try_from(identity.number).ok()
     }
 }
 
@@ -539,8 +530,8 @@ fn cut(field: &[u8], limit: usize) -> Vec<u8> {
     (kept.join("\r\n") + "\r\n").into_bytes()
 }
 
-/// The first field, up to the number.
-const NUMBER_FIELD: &str = "X-Number: ";
+/// All messages of a world are of one run.
+const RUN: u32 = 1;
 const TEXT: &[u8; 120] =
     b"The quick brown fox jumps over the lazy dog, and the dog does not mind; it has seen foxes before, as many as \
 there are..";
@@ -553,7 +544,7 @@ mod tests {
     fn unstuffed_dots_lose_one_or_end_it() {
         let mut message = Message::plain(7, 0, &mut Random::new(1, "message"));
         message.content = b"..a\r\n.b\r\n.\r\nrest\r\n".to_vec();
-        assert_eq!(message.stuffed(), b"...a\r\n..b\r\n..\r\nrest\r\n.\r\n");
+        assert_eq!(message.stuffed(), b"...a\r\n..b\r\n..\r\nrest\r\n");
         assert_eq!(message.leave_unstuffed(), (b"..a\r\n.b\r\n.\r\nrest\r\n.\r\n".to_vec(), 12));
         assert_eq!(message.content, b".a\r\nb\r\n");
     }

@@ -5,6 +5,7 @@ mod script;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use mailrace_core::smtp::client::{Event, Reply, ReplyReader, Session};
 use mailrace_io::Instant;
 use mailrace_io::sim::{Fault, Peer, Random, World};
 
@@ -18,20 +19,20 @@ const PATIENCE: Duration = Duration::from_secs(1000);
 /// What a client does next.
 #[derive(Debug)]
 enum Act {
-    /// Sends, and expects these replies.
-    Say(Vec<u8>, Vec<Expected>),
+    /// Sends these together, as far as each may follow the one before without its reply.
+    Say(Words),
     /// Sends content if its DATA was permitted; falls silent in the middle.
     Content(Content, Option<(usize, Duration)>),
     /// Sends the rest of it.
-    Rest(Content),
+    Rest(Wire),
     /// Goes on only when all replies have come.
     Await,
     /// The next transaction begins; one that failed is reset first.
     Next,
     /// Does nothing.
     Pause(Duration),
-    /// Sends EHLO or HELO, whatever became of what was before.
-    Greet(Vec<u8>),
+    /// Sends EHLO or HELO with this name, whatever became of what was before.
+    Greet(String, bool),
     /// Does nothing ever again: the server has to end it.
     Silence,
     /// Goes away.
@@ -40,24 +41,84 @@ enum Act {
     StopReading,
 }
 
-/// Content of DATA as it goes over the wire.
+/// Something to say.
+#[derive(Debug)]
+enum Word {
+    /// MAIL of this message.
+    Mail(usize),
+    /// RCPT of this message.
+    Recipient(usize, usize),
+    Data,
+    /// BDAT of this message.
+    Chunk(Chunk),
+    /// RSET.
+    Reset,
+    /// QUIT.
+    Quit,
+    /// A command that changes nothing, and its reply.
+    Other(&'static str, Expected),
+    /// Nothing that makes sense; the message that ends in it all the same.
+    Nonsense(Vec<u8>, Option<End>),
+}
+
+/// What a client says at once.
+type Words = VecDeque<Word>;
+
+/// A chunk of a message.
+#[derive(Debug)]
+struct Chunk {
+    number: usize,
+    octets: Vec<u8>,
+    /// It is the last one, of so many bytes together.
+    total: Option<usize>,
+}
+
+/// Where a server has to take a message for ended.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    number: usize,
+    /// The place behind it in what is sent.
+    place: usize,
+    /// Its bytes if it came in chunks.
+    total: Option<usize>,
+}
+
+/// Content of DATA.
 #[derive(Debug)]
 struct Content {
     number: usize,
+    /// With its dots as they are sent.
     wire: Vec<u8>,
-    /// The octet behind the message's end, if it has one.
-    end: Option<usize>,
+    ending: Ending,
 }
 
-/// A reply that is to come. What begins otherwise is an error, unless the server is in trouble or has refused what came
-/// before.
+/// How content of DATA ends.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    /// Not at all.
+    None,
+    /// With a line of its own.
+    Dot,
+    /// In the middle, behind so many bytes, because a dot was not stuffed.
+    Within(usize),
+}
+
+/// Bytes to send, and the message that ends in them.
+#[derive(Debug)]
+struct Wire {
+    octets: Vec<u8>,
+    end: Option<End>,
+}
+
+/// A reply that is to come. Another one is an error, unless the server is in trouble or has refused what came before. A text
+/// that ends with a space is how the reply begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expected {
-    /// One that begins so, and refuses nothing.
+    /// This one, which refuses nothing.
     Positive(&'static str),
     /// The same, without which nothing that follows will do.
     Needed(&'static str),
-    /// A refusal that begins so; what follows is as good as before.
+    /// This refusal; what follows is as good as before.
     Refusal(&'static str),
     /// Of MAIL.
     Mail(usize),
@@ -80,9 +141,11 @@ pub(super) struct Client {
     worker: usize,
     peer: Option<Peer>,
     acts: VecDeque<Act>,
-    /// Each with the transaction that it belongs to.
+    /// The dialogue, as long as the client keeps to it.
+    session: Session,
+    reader: ReplyReader,
+    /// What the replies have to say that the dialogue waits for, each with the transaction that it belongs to.
     expected: VecDeque<(Expected, u32)>,
-    input: Vec<u8>,
     /// When it does something of its own accord.
     wakes: Instant,
     /// When it gives up.
@@ -96,7 +159,6 @@ pub(super) struct Client {
     transaction: u32,
     /// The last transaction that came to nothing.
     failed: Option<u32>,
-    is_permitted: bool,
     /// Goes away after so many octets.
     octets_left: Option<usize>,
     is_over: bool,
@@ -170,8 +232,9 @@ impl Client {
             worker,
             peer: None,
             acts: VecDeque::new(),
+            session: Session::default(),
+            reader: ReplyReader::default(),
             expected: VecDeque::from([(Expected::Positive("220 "), 0)]),
-            input: Vec::new(),
             wakes: start,
             gives_up: start.after(PATIENCE),
             is_awaiting: true,
@@ -180,7 +243,6 @@ impl Client {
             is_deaf: false,
             transaction: 0,
             failed: None,
-            is_permitted: false,
             octets_left: None,
             is_over: false,
             is_prompt: manner.is_prompt,
@@ -221,9 +283,7 @@ impl Client {
             self.gives_up = now.after(PATIENCE);
             return Ok(());
         };
-        let octets = peer.take();
-        self.input.extend(octets);
-        self.read_replies(world, ledger)?;
+        self.read_replies(&peer.take(), world, ledger)?;
         if self.is_over {
             return Ok(());
         }
@@ -262,15 +322,20 @@ impl Client {
             Some(Act::Await) => self.wait_for_replies(now),
             Some(Act::Next) => {
                 if self.failed == Some(self.transaction) {
-                    self.say(peer, ledger, b"RSET\r\n", &[Expected::Positive(OK)]);
+                    self.say(peer, ledger, Words::from([Word::Reset]));
                     self.wait_for_replies(now);
                 }
                 self.transaction += 1;
             }
             Some(Act::Pause(time)) => self.wakes = now.after(time),
-            Some(Act::Greet(line)) => {
+            Some(Act::Greet(name, is_extended)) => {
                 self.failed = None;
-                self.say(peer, ledger, &line, &[Expected::Positive("250 ")]);
+                let mut octets = Vec::new();
+                let name = name.as_bytes();
+                let hello = if is_extended { Session::hello } else { Session::helo };
+                hello(&mut self.session, name, &mut octets).expect(ONE_LINE);
+                self.expect(Expected::Positive("250 "));
+                self.send(peer, &octets);
                 self.wait_for_replies(now);
             }
             Some(Act::Silence) => {
@@ -287,19 +352,19 @@ impl Client {
                 self.is_deaf = true;
                 peer.stop_reading();
             }
-            Some(Act::Say(octets, expected)) => {
+            Some(Act::Say(words)) => {
                 if self.failed != Some(self.transaction) {
-                    self.say(peer, ledger, &octets, &expected);
+                    self.say(peer, ledger, words);
                 }
             }
             Some(Act::Content(content, silence)) => {
-                if std::mem::take(&mut self.is_permitted) {
+                if self.session.is_in_content() {
                     self.begin_content(peer, ledger, content, silence);
                 } else {
                     self.failed = Some(self.transaction);
                 }
             }
-            Some(Act::Rest(content)) => self.send_content(peer, ledger, &content),
+            Some(Act::Rest(wire)) => self.send_ending(peer, ledger, &wire),
         }
     }
 
@@ -316,56 +381,142 @@ impl Client {
     /// It has gone away: whatever comes now is of no use to it.
     fn expect_the_end(&mut self) {
         self.is_awaiting = true;
-        self.expected.push_back((Expected::Anything, self.transaction));
+        self.expect(Expected::Anything);
         self.is_loose = true;
+    }
+
+    fn expect(&mut self, expected: Expected) {
+        self.expected.push_back((expected, self.transaction));
     }
 
     fn begin_content(
         &mut self,
         peer: &Peer,
         ledger: &mut Ledger,
-        mut content: Content,
+        content: Content,
         silence: Option<(usize, Duration)>,
     ) {
+        let mut octets = Vec::new();
+        self.session.content(&content.wire, &mut octets);
+        let place = match content.ending {
+            Ending::None => None,
+            Ending::Dot => {
+                self.session.end_of_data(&mut octets);
+                Some(octets.len())
+            }
+            Ending::Within(place) => Some(place),
+        };
+        let mut wire =
+            Wire { octets, end: place.map(|place| End { number: content.number, place, total: None }) };
         if let Some((place, time)) = silence
-            && content.end.is_none_or(|end| end > place)
+            && wire.end.is_none_or(|end| end.place > place)
         {
-            let wire = content.wire.split_off(place);
-            let end = content.end.take().map(|end| end - place);
-            self.acts.push_front(Act::Rest(Content { number: content.number, wire, end }));
+            let octets = wire.octets.split_off(place);
+            let end = wire.end.take().map(|end| End { place: end.place - place, ..end });
+            self.acts.push_front(Act::Rest(Wire { octets, end }));
             self.acts.push_front(Act::Pause(time));
         }
-        self.send_content(peer, ledger, &content);
+        self.send_ending(peer, ledger, &wire);
     }
 
-    fn send_content(&mut self, peer: &Peer, ledger: &mut Ledger, content: &Content) {
-        if let Some(end) = content.end {
-            self.expected.push_back((Expected::Verdict(content.number, None), self.transaction));
-            self.is_loose |= end < content.wire.len();
+    /// Sends bytes in which a message may end.
+    fn send_ending(&mut self, peer: &Peer, ledger: &mut Ledger, Wire { octets, end }: &Wire) {
+        if let Some(End { number, total, .. }) = *end {
+            self.expect(Expected::Verdict(number, total));
         }
-        let sent = self.send(peer, &content.wire);
-        if content.end.is_some_and(|end| sent >= end) {
-            ledger.sent(content.number);
-        }
-    }
-
-    /// Sends commands and chunks; messages end with the last octets of what is said about them.
-    fn say(&mut self, peer: &Peer, ledger: &mut Ledger, octets: &[u8], expected: &[Expected]) {
-        self.expected.extend(expected.iter().map(|expected| (*expected, self.transaction)));
         let sent = self.send(peer, octets);
-        for expected in expected {
-            if let Expected::Verdict(number, _) = *expected {
-                // Where the count is less than what follows, the end is before the end of this.
-                let end = end_of_chunk(octets);
-                if sent >= end {
-                    ledger.sent(number);
+        if let Some(End { number, place, .. }) = *end {
+            if sent >= place {
+                ledger.sent(number);
+            }
+            self.is_loose |= place < octets.len();
+        }
+    }
+
+    /// Says these; one that may not follow those before it waits for their replies, with all after it.
+    fn say(&mut self, peer: &Peer, ledger: &mut Ledger, mut words: Words) {
+        let mut octets = Vec::new();
+        let mut ends = Vec::new();
+        while let Some(word) = words.pop_front() {
+            let is_nonsense = matches!(word, Word::Nonsense(..));
+            if !is_nonsense && !self.session.may_send() {
+                if self.is_loose {
+                    // After a lie the dialogue is out of step.
+                    self.acts.clear();
+                    break;
                 }
-                self.is_loose |= end < octets.len();
+                words.push_front(word);
+                self.acts.push_front(Act::Say(words));
+                self.acts.push_front(Act::Await);
+                break;
+            }
+            ends.extend(self.append(word, ledger, &mut octets));
+        }
+        let sent = self.send(peer, &octets);
+        for End { number, place, .. } in ends {
+            if sent >= place {
+                ledger.sent(number);
             }
         }
-        if expected.is_empty() {
-            self.is_loose = true;
+    }
+
+    /// Appends a word to what is sent, and expects its reply; where a message ends in it.
+    fn append(&mut self, word: Word, ledger: &Ledger, octets: &mut Vec<u8>) -> Option<End> {
+        match word {
+            Word::Mail(number) => {
+                let message = ledger.message(number);
+                let (path, parameters) = (message.sender.as_bytes(), message.parameters());
+                self.session.mail(path, parameters.as_bytes(), octets).expect(ONE_LINE);
+                self.expect(Expected::Mail(number));
+            }
+            Word::Recipient(number, index) => {
+                let recipient = &ledger.message(number).recipients[index];
+                let (path, parameters) = (recipient.address.as_bytes(), recipient.parameters());
+                self.session.rcpt(path, parameters.as_bytes(), octets).expect(ONE_LINE);
+                self.expect(Expected::Recipient(number, index));
+            }
+            Word::Data => {
+                self.session.data(octets);
+                self.expect(Expected::Permission);
+            }
+            Word::Chunk(chunk) => return self.append_chunk(&chunk, octets),
+            Word::Reset => {
+                self.session.reset(octets);
+                self.expect(Expected::Positive(OK));
+            }
+            Word::Quit => {
+                self.session.quit(octets);
+                self.expect(Expected::Positive("221 2.0.0 Bye"));
+            }
+            Word::Other(line, expected) => {
+                self.session.other(line.as_bytes(), octets).expect(ONE_LINE);
+                self.expect(expected);
+            }
+            Word::Nonsense(nonsense, end) => {
+                self.is_loose |= end.is_none_or(|end| end.place < nonsense.len());
+                let start = octets.len();
+                octets.extend_from_slice(&nonsense);
+                let end = end.map(|end| End { place: start + end.place, ..end })?;
+                self.expect(Expected::Verdict(end.number, end.total));
+                return Some(end);
+            }
         }
+        None
+    }
+
+    fn append_chunk(
+        &mut self,
+        Chunk { number, octets: chunk, total }: &Chunk,
+        octets: &mut Vec<u8>,
+    ) -> Option<End> {
+        self.session.bdat(chunk.len() as u64, total.is_some(), octets);
+        self.session.content(chunk, octets);
+        let (number, total) = (*number, *total);
+        self.expect(match total {
+            Some(_) => Expected::Verdict(number, total),
+            None => Expected::Chunk(number, chunk.len()),
+        });
+        total.map(|_| End { number, place: octets.len(), total })
     }
 
     /// Sends, unless it goes away at one of these octets; returns how many were sent.
@@ -393,25 +544,36 @@ impl Client {
     /// The engine is gone, or done with this client: reads the last that its kernel had taken.
     pub(super) fn finish(&mut self, world: &World, ledger: &mut Ledger) -> Result<(), String> {
         if let Some(peer) = &self.peer {
-            self.input.extend(peer.take_all());
-            self.read_replies(world, ledger)?;
+            self.read_replies(&peer.take_all(), world, ledger)?;
         }
         self.is_over = true;
         Ok(())
     }
 
-    fn read_replies(&mut self, world: &World, ledger: &mut Ledger) -> Result<(), String> {
-        while let Some(end) = self.input.iter().position(|octet| *octet == b'\n') {
-            let line: Vec<u8> = self.input.drain(..=end).collect();
-            let line = String::from_utf8_lossy(&line).into_owned();
-            if line.as_bytes().get(3) != Some(&b'-') {
-                self.reply(&line, world, ledger)?;
+    fn read_replies(&mut self, mut input: &[u8], world: &World, ledger: &mut Ledger) -> Result<(), String> {
+        let mut reader = std::mem::take(&mut self.reader);
+        while let Some(received) = reader.read(&mut input) {
+            let event = self.session.reply_received(&received);
+            match received {
+                Ok(reply) => self.reply(&reply, event, world, ledger)?,
+                Err(invalid) => {
+                    let got = String::from_utf8_lossy(invalid.got);
+                    return Err(format!("a client was told {got:?}: {}", invalid.violation));
+                }
             }
         }
+        self.reader = reader;
         Ok(())
     }
 
-    fn reply(&mut self, line: &str, world: &World, ledger: &mut Ledger) -> Result<(), String> {
+    fn reply(
+        &mut self,
+        reply: &Reply<'_>,
+        event: Event,
+        world: &World,
+        ledger: &mut Ledger,
+    ) -> Result<(), String> {
+        let line = &*String::from_utf8_lossy(reply.line());
         if line.starts_with("421 4.3.2 ")
             && line.contains("shutting down")
             && !self.is_loose
@@ -421,7 +583,7 @@ impl Client {
         {
             return Err(format!("a drain ended a session in the middle of message {number}"));
         }
-        if line.starts_with("421 ") {
+        if matches!(event, Event::Closing(_)) {
             // Whatever was expected: it is the end.
             self.acts.clear();
             self.is_loose = true;
@@ -434,15 +596,13 @@ impl Client {
             }
             return Err(format!("a client was told what it had not asked: {line}"));
         };
-        let is_positive = line.starts_with(['2', '3']);
+        let is_positive = matches!(reply.code() / 100, 2 | 3);
         match expected {
             Expected::Verdict(number, _) => {
-                let code = line.get(..3).and_then(|code| code.parse().ok()).unwrap_or(0);
-                world.note("message {} is told {}", [number as u64, code, 0]);
+                world.note("message {} is told {}", [number as u64, u64::from(reply.code()), 0]);
                 ledger.told(number, line, world.disk_failures())?;
                 self.accepted += usize::from(is_positive);
             }
-            Expected::Permission => self.is_permitted = line.starts_with("354 "),
             Expected::Recipient(number, index) => {
                 ledger.message_mut(number).recipients[index].is_accepted = Some(is_positive);
             }
@@ -450,6 +610,9 @@ impl Client {
         }
         // What was sent together with a command that was refused makes no sense then.
         let is_checked = !self.is_loose && self.failed != Some(transaction);
+        if !self.is_loose && !matches!(event, Event::Answer(_)) {
+            return Err(format!("a client was told {line:?} out of step: {event:?}"));
+        }
         if is_checked && !is_right(expected, line, ledger) {
             return Err(format!(
                 "a client that does all right was told {line:?} where {expected:?} was to come"
@@ -474,12 +637,12 @@ fn is_right(expected: Expected, line: &str, ledger: &Ledger) -> bool {
     let is_temporary = line.starts_with('4');
     let refusal = |number: usize| ledger.message(number).refusal.filter(|refusal| line.starts_with(refusal));
     match expected {
-        Expected::Positive(text) | Expected::Needed(text) => line.starts_with(text) || is_temporary,
+        Expected::Positive(text) | Expected::Needed(text) => is_said(line, text) || is_temporary,
         // A refusal for good stays one, whatever trouble the server is in.
-        Expected::Refusal(text) => line.starts_with(text),
+        Expected::Refusal(text) => is_said(line, text),
         Expected::Mail(number) => {
             let is_refused = refusal(number).is_some() && ledger.message(number).declared_size.is_some();
-            line == "250 2.1.0 Ok\r\n" || is_refused || is_temporary
+            line == "250 2.1.0 Ok" || is_refused || is_temporary
         }
         Expected::Recipient(number, index) => match ledger.message(number).recipients[index].answer {
             Answer::Taken => line == Answer::Taken.reply() || is_temporary,
@@ -488,7 +651,7 @@ fn is_right(expected: Expected, line: &str, ledger: &Ledger) -> bool {
         },
         Expected::Permission => line.starts_with("354 ") || is_temporary,
         Expected::Chunk(number, size) => {
-            line == format!("250 2.0.0 Ok: {size} bytes\r\n") || refusal(number).is_some() || is_temporary
+            line == format!("250 2.0.0 Ok: {size} bytes") || refusal(number).is_some() || is_temporary
         }
         Expected::Verdict(number, size) => {
             let queued = match size {
@@ -503,23 +666,12 @@ fn is_right(expected: Expected, line: &str, ledger: &Ledger) -> bool {
     }
 }
 
-/// The reply to RSET.
-const OK: &str = "250 2.0.0 Ok\r\n";
-
-/// Where the last chunk of BDAT ends in `octets`, by what is said of it; their end where none is said.
-fn end_of_chunk(octets: &[u8]) -> usize {
-    let mut place = 0;
-    while let Some(rest) = octets.get(place..).filter(|rest| !rest.is_empty()) {
-        let Some(line) = rest.iter().position(|octet| *octet == b'\n') else { break };
-        let text = String::from_utf8_lossy(&rest[..line]);
-        place += line + 1;
-        if let Some(argument) = text.strip_prefix("BDAT ") {
-            let digits = argument.split(' ').next().unwrap_or_default().trim_end();
-            place += digits.parse::<usize>().unwrap_or(0);
-            if argument.contains("LAST") {
-                return place;
-            }
-        }
-    }
-    octets.len()
+/// Whether a reply is this text, or begins with it if it ends with a space.
+fn is_said(line: &str, text: &str) -> bool {
+    if text.ends_with(' ') { line.starts_with(text) } else { line == text }
 }
+
+/// The reply to RSET and NOOP.
+const OK: &str = "250 2.0.0 Ok";
+/// Why no command of a script is taken for two.
+const ONE_LINE: &str = "names and addresses of clients have no line end";

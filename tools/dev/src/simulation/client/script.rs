@@ -2,16 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Act, Client, Content, Expected, OK};
+use super::{Act, Chunk, Client, Content, End, Ending, Expected, OK, Word, Words};
 use crate::simulation::ledger::Ledger;
 use crate::simulation::message::{Message, Origin};
 use crate::simulation::plan::Manner;
 
 /// More than a client ever sends after a lie.
 const OCTETS_NEVER_SENT: usize = 200_000;
-
-/// A script's words, and what they are answered.
-type Words = (Vec<u8>, Vec<Expected>);
 
 impl Client {
     pub(super) fn script(&mut self, ledger: &mut Ledger, manner: &Manner, lies: bool, floods: bool) {
@@ -46,39 +43,44 @@ impl Client {
                 self.acts.push_back(Act::Await);
                 self.acts.push_back(Act::Silence);
             }
+            // What a dialogue that is out of step has to say in the end.
+            _ if lies || floods => {
+                self.acts.push_back(Act::Await);
+                self.add([Word::Nonsense(b"QUIT\r\n".to_vec(), None)]);
+            }
             _ => self.quit(),
         }
+    }
+
+    fn add<const COUNT: usize>(&mut self, words: [Word; COUNT]) {
+        self.acts.push_back(Act::Say(words.into()));
     }
 
     pub(super) fn hello(&mut self, is_extended: bool) {
         // HELO after EHLO changes the name only.
         self.is_extended |= is_extended;
         self.helo = format!("host{}.example", self.random.below(1000));
-        let verb = if is_extended { "EHLO" } else { "HELO" };
-        let line = format!("{verb} {}\r\n", self.helo).into_bytes();
-        self.acts.push_back(Act::Greet(line));
+        self.acts.push_back(Act::Greet(self.helo.clone(), is_extended));
     }
 
     pub(super) fn quit(&mut self) {
         self.acts.push_back(Act::Await);
-        self.acts.push_back(Act::Say(b"QUIT\r\n".to_vec(), vec![Expected::Positive("221 2.0.0 Bye\r\n")]));
+        self.add([Word::Quit]);
         self.acts.push_back(Act::Await);
     }
 
     /// A transaction that is given up before its content. Whether the script goes on.
     fn reset(&mut self) -> bool {
         self.acts.push_back(Act::Next);
-        let ok = [Expected::Needed("250 2.1.0 Ok\r\n"), Expected::Needed("250 2.1.5 Ok\r\n")];
-        for (line, expected) in
-            [&b"MAIL FROM:<never@client.example>\r\n"[..], b"RCPT TO:<never@example.com>\r\n"]
-                .into_iter()
-                .zip(ok)
-        {
-            self.acts.push_back(Act::Say(line.to_vec(), vec![expected]));
+        for (line, reply) in [
+            ("MAIL FROM:<never@client.example>", "250 2.1.0 Ok"),
+            ("RCPT TO:<never@example.com>", "250 2.1.5 Ok"),
+        ] {
+            self.add([Word::Other(line, Expected::Needed(reply))]);
             self.acts.push_back(Act::Await);
         }
         if self.random.one_in(4) {
-            self.err("MAIL FROM:<again@client.example>\r\n", "503 5.5.1 Error: nested MAIL command\r\n");
+            self.err("MAIL FROM:<again@client.example>", "503 5.5.1 Error: nested MAIL command");
         }
         self.break_off()
     }
@@ -108,7 +110,7 @@ impl Client {
                 if !self.random.one_in(3) {
                     self.acts.push_back(Act::Await);
                 }
-                self.acts.push_back(Act::Say(b"RSET\r\n".to_vec(), vec![Expected::Positive(OK)]));
+                self.add([Word::Reset]);
                 self.acts.push_back(Act::Await);
             }
         }
@@ -116,28 +118,28 @@ impl Client {
     }
 
     /// Says what makes no sense there; it changes nothing.
-    fn err(&mut self, line: &str, reply: &'static str) {
+    fn err(&mut self, line: &'static str, reply: &'static str) {
         if self.errors_left == 0 {
             return;
         }
         self.errors_left -= 1;
         self.acts.push_back(Act::Await);
-        self.acts.push_back(Act::Say(line.into(), vec![Expected::Refusal(reply)]));
+        self.add([Word::Other(line, Expected::Refusal(reply))]);
         self.acts.push_back(Act::Await);
     }
 
     /// Says something between two chunks that changes nothing.
     fn interrupt(&mut self) {
         match self.random.below(8) {
-            0 => self.err("MAIL FROM:<other@client.example>\r\n", "503 5.5.1 Error: nested MAIL command\r\n"),
-            1 => self.err("RCPT TO:<other@example.com>\r\n", "503 5.5.1 Error: RCPT after BDAT\r\n"),
-            2 => self.err("DATA\r\n", "503 5.5.1 Error: DATA after BDAT\r\n"),
-            3 => self.err("STARTTLS\r\n", "502 5.5.1 Error: command not implemented\r\n"),
-            4 => self.err("XYZZY\r\n", "500 5.5.2 Error: command not recognized\r\n"),
-            5 => self.err("RSET now\r\n", "501 5.5.4 Syntax: RSET\r\n"),
+            0 => self.err("MAIL FROM:<other@client.example>", "503 5.5.1 Error: nested MAIL command"),
+            1 => self.err("RCPT TO:<other@example.com>", "503 5.5.1 Error: RCPT after BDAT"),
+            2 => self.err("DATA", "503 5.5.1 Error: DATA after BDAT"),
+            3 => self.err("STARTTLS", "502 5.5.1 Error: command not implemented"),
+            4 => self.err("XYZZY", "500 5.5.2 Error: command not recognized"),
+            5 => self.err("RSET now", "501 5.5.4 Syntax: RSET"),
             _ => {
                 self.acts.push_back(Act::Await);
-                self.acts.push_back(Act::Say(b"NOOP\r\n".to_vec(), vec![Expected::Positive(OK)]));
+                self.add([Word::Other("NOOP", Expected::Positive(OK))]);
                 self.acts.push_back(Act::Await);
             }
         }
@@ -154,22 +156,21 @@ impl Client {
     }
 
     /// MAIL and RCPT, together with `rest` if commands may be sent together.
-    fn envelope(&mut self, number: usize, message: &Message, is_pipelining: bool, rest: Option<Words>) {
+    fn envelope(&mut self, number: usize, ledger: &Ledger, is_pipelining: bool, rest: Words) {
         self.acts.push_back(Act::Next);
-        let mail = (message.mail().into_bytes(), vec![Expected::Mail(number)]);
-        let recipients = message.recipients.iter().enumerate().map(|(index, recipient)| {
-            (recipient.command().into_bytes(), vec![Expected::Recipient(number, index)])
-        });
-        let commands = std::iter::once(mail).chain(recipients);
+        let recipients = 0..ledger.message(number).recipients.len();
+        let commands = recipients.map(|index| Word::Recipient(number, index));
+        let commands = std::iter::once(Word::Mail(number)).chain(commands);
         if is_pipelining {
-            let (octets, replies) = together(commands.chain(rest));
-            self.acts.push_back(Act::Say(octets, replies));
+            self.acts.push_back(Act::Say(commands.chain(rest).collect()));
         } else {
-            for (octets, replies) in commands {
-                self.acts.push_back(Act::Say(octets, replies));
+            for command in commands {
+                self.add([command]);
                 self.acts.push_back(Act::Await);
             }
-            self.acts.extend(rest.map(|(octets, replies)| Act::Say(octets, replies)));
+            if !rest.is_empty() {
+                self.acts.push_back(Act::Say(rest));
+            }
         }
     }
 
@@ -178,25 +179,18 @@ impl Client {
         let number = self.begin(ledger, |number, client| {
             Message::new(number, size, manner, (client.is_extended, false), &mut client.random)
         });
-        let message = ledger.message(number);
-        let mut wire = message.stuffed();
+        let mut wire = ledger.message(number).stuffed();
         let is_pipelining = self.is_extended && self.random.one_in(2);
-        self.envelope(
-            number,
-            message,
-            is_pipelining,
-            Some((b"DATA\r\n".to_vec(), vec![Expected::Permission])),
-        );
+        self.envelope(number, ledger, is_pipelining, [Word::Data].into());
         self.acts.push_back(Act::Await);
         if self.random.one_in(40) {
-            wire.truncate(self.random.index(wire.len() - 3));
-            self.acts.push_back(Act::Content(Content { number, wire, end: None }, None));
+            wire.truncate(self.random.index(wire.len()));
+            self.acts.push_back(Act::Content(Content { number, wire, ending: Ending::None }, None));
             let end = if self.random.one_in(2) { Act::Silence } else { Act::Leave };
             self.acts.push_back(end);
             return false;
         }
-        let end = Some(wire.len());
-        self.content(Content { number, wire, end });
+        self.content(Content { number, wire, ending: Ending::Dot });
         if !is_pipelining || self.random.one_in(2) {
             self.acts.push_back(Act::Await);
         }
@@ -206,18 +200,18 @@ impl Client {
     /// A small message with DATA of which nothing is out of the ordinary.
     pub(super) fn plain_data(&mut self, ledger: &mut Ledger, size: usize) {
         let number = self.begin(ledger, |number, client| Message::plain(number, size, &mut client.random));
-        let message = ledger.message(number);
-        let wire = message.stuffed();
-        self.envelope(number, message, true, Some((b"DATA\r\n".to_vec(), vec![Expected::Permission])));
+        let wire = ledger.message(number).stuffed();
+        self.envelope(number, ledger, true, [Word::Data].into());
         self.acts.push_back(Act::Await);
-        let end = Some(wire.len());
-        self.acts.push_back(Act::Content(Content { number, wire, end }, None));
+        self.acts.push_back(Act::Content(Content { number, wire, ending: Ending::Dot }, None));
     }
 
     fn content(&mut self, content: Content) {
         let silence = self.random.one_in(10).then(|| {
             let pause = Duration::from_millis(self.random.magnitude(1, 4000));
-            (self.random.index(content.wire.len()), pause)
+            // It may be in the middle of the end, too.
+            let end = if matches!(content.ending, Ending::Dot) { ".\r\n".len() } else { 0 };
+            (self.random.index(content.wire.len() + end), pause)
         });
         self.acts.push_back(Act::Content(content, silence));
     }
@@ -227,25 +221,24 @@ impl Client {
         let number = self.begin(ledger, |number, client| {
             Message::new(number, size, manner, (client.is_extended, true), &mut client.random)
         });
-        let message = ledger.message(number).clone();
         let is_pipelining = self.random.one_in(2);
-        let wire = message.chunked();
+        let wire = ledger.message(number).chunked();
         let mut chunks = self.cut(number, &wire);
         // Where it is given up, if it is.
         let end = self.random.one_in(8).then(|| self.random.index(chunks.len()));
         chunks.truncate(end.unwrap_or(chunks.len()));
         if is_pipelining && self.random.one_in(2) {
-            self.envelope(number, &message, true, Some(together(chunks.into_iter())));
+            self.envelope(number, ledger, true, chunks.into());
         } else {
-            self.envelope(number, &message, is_pipelining, None);
-            for (index, (octets, replies)) in chunks.into_iter().enumerate() {
+            self.envelope(number, ledger, is_pipelining, Words::new());
+            for (index, chunk) in chunks.into_iter().enumerate() {
                 if index > 0 && self.random.one_in(12) {
                     self.interrupt();
                 }
                 if !is_pipelining || self.random.one_in(2) {
                     self.acts.push_back(Act::Await);
                 }
-                self.acts.push_back(Act::Say(octets, replies));
+                self.add([chunk]);
             }
         }
         if end.is_some() {
@@ -258,7 +251,7 @@ impl Client {
     }
 
     /// Cuts content into chunks.
-    fn cut(&mut self, number: usize, wire: &[u8]) -> Vec<Words> {
+    fn cut(&mut self, number: usize, wire: &[u8]) -> Vec<Word> {
         let count = if self.random.one_in(3) { 1 + self.random.index(6) } else { 1 };
         let mut rest = wire;
         let mut chunks = Vec::new();
@@ -269,14 +262,8 @@ impl Client {
             if chunk.is_empty() && !is_last {
                 continue;
             }
-            let mut octets = format!("BDAT {size}{}\r\n", if is_last { " LAST" } else { "" }).into_bytes();
-            octets.extend_from_slice(chunk);
-            let reply = if is_last {
-                Expected::Verdict(number, Some(wire.len()))
-            } else {
-                Expected::Chunk(number, size)
-            };
-            chunks.push((octets, vec![reply]));
+            let total = is_last.then_some(wire.len());
+            chunks.push(Word::Chunk(Chunk { number, octets: chunk.to_vec(), total }));
             rest = behind;
         }
         chunks
@@ -296,30 +283,31 @@ impl Client {
                 octets.len() + OCTETS_NEVER_SENT
             };
             let mut wire = format!("BDAT {said} LAST\r\n").into_bytes();
-            let reply = if is_short {
+            // One that has less than it says never ends.
+            let end = is_short.then(|| {
                 message.cut(said);
-                vec![Expected::Verdict(number, Some(said))]
-            } else {
-                // It never ends.
-                vec![]
-            };
-            let message = message.clone();
+                End { number, place: wire.len() + said, total: Some(said) }
+            });
             wire.extend(octets);
-            self.envelope(number, &message, true, None);
+            self.envelope(number, ledger, true, Words::new());
             self.acts.push_back(Act::Await);
-            self.acts.push_back(Act::Say(wire, reply));
+            self.add([Word::Nonsense(wire, end)]);
         } else {
             let message = ledger.message_mut(number);
             if self.random.one_in(3) {
                 let place = message.header_size;
                 message.content.splice(place..place, *b"before\r\n.\r\nRSET\r\n");
             }
-            let (wire, end) = message.leave_unstuffed();
-            let message = message.clone();
-            self.envelope(number, &message, false, None);
-            self.acts.push_back(Act::Say(b"DATA\r\n".to_vec(), vec![Expected::Permission]));
+            let (mut wire, end) = message.leave_unstuffed();
+            let ending = if end < wire.len() {
+                Ending::Within(end)
+            } else {
+                wire.truncate(end - ".\r\n".len());
+                Ending::Dot
+            };
+            self.envelope(number, ledger, false, [Word::Data].into());
             self.acts.push_back(Act::Await);
-            self.content(Content { number, wire, end: Some(end) });
+            self.content(Content { number, wire, ending });
         }
         self.acts.push_back(Act::Pause(Duration::from_millis(self.random.magnitude(1, 60_000))));
         self.garbage(3);
@@ -332,7 +320,7 @@ impl Client {
             octets.extend((0..length).map(|_| u8::try_from(self.random.below(256)).unwrap_or(0)));
             octets.extend_from_slice(b"\r\n");
         }
-        self.acts.push_back(Act::Say(octets, vec![]));
+        self.add([Word::Nonsense(octets, None)]);
     }
 
     /// More of something than anybody needs.
@@ -340,29 +328,18 @@ impl Client {
         self.acts.push_back(Act::Await);
         let size = usize::try_from(self.random.magnitude(1000, 60_000)).unwrap_or(usize::MAX);
         match self.random.below(4) {
-            0 => self.acts.push_back(Act::Say(b"NOOP\r\n".repeat(size / 6), vec![])),
-            1 => self.acts.push_back(Act::Say(vec![b'x'; size], vec![])),
+            0 => self.add([Word::Nonsense(b"NOOP\r\n".repeat(size / 6), None)]),
+            1 => self.add([Word::Nonsense(vec![b'x'; size], None)]),
             2 => self.garbage(size / 40),
             _ => {
                 let number =
                     self.begin(ledger, |number, client| Message::plain(number, 100, &mut client.random));
-                let message = ledger.message(number).clone();
-                self.envelope(number, &message, false, None);
-                self.acts.push_back(Act::Say(b"DATA\r\n".to_vec(), vec![Expected::Permission]));
+                self.envelope(number, ledger, false, [Word::Data].into());
                 self.acts.push_back(Act::Await);
                 let wire = [b"X-Endless: ", vec![b'x'; size].as_slice()].concat();
-                self.content(Content { number, wire, end: None });
+                self.content(Content { number, wire, ending: Ending::None });
             }
         }
         self.acts.push_back(Act::Pause(Duration::from_millis(self.random.magnitude(1, 60_000))));
     }
-}
-
-/// All words at once.
-fn together(words: impl Iterator<Item = Words>) -> Words {
-    words.fold((Vec::new(), Vec::new()), |mut all, (octets, replies)| {
-        all.0.extend(octets);
-        all.1.extend(replies);
-        all
-    })
 }
