@@ -1,4 +1,9 @@
-//! What every [`Io`] over the operating system does alike: one suite, run for each by [`conformance`].
+//! What every [`Io`] does alike: one suite, run by [`conformance`] for those over the operating system, and as far as it
+//! goes without that by [`conformance_anywhere`] for the simulated one.
+//!
+//! A simulated kernel has no sockets of the system, and time that only its caller lets pass: [`Subject`] says how a test
+//! reaches it. What is for the system alone is what it does not simulate (connecting, urgent bytes, files of other kinds) and
+//! what it takes for a breach of the contract, where the system's kernels are lenient (names of the past).
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -33,28 +38,44 @@ macro_rules! conformance {
             with_buffers(8, 65_536)
         }
 
-        $crate::conformance::conformance! { roomy: some_octets_are_received_and_then_no_more }
+        impl $crate::conformance::Subject for $io {
+            type Client = std::net::TcpStream;
+            type Place = $crate::conformance::Directory;
+
+            fn listen(&mut self, address: std::net::IpAddr) -> std::io::Result<std::net::SocketAddr> {
+                $crate::conformance::listen_on_the_system(self, address)
+            }
+
+            fn connect(&self, target: std::net::SocketAddr) -> std::io::Result<std::net::TcpStream> {
+                std::net::TcpStream::connect(target)
+            }
+
+            fn wait_for(
+                &mut self,
+                deadline: $crate::Instant,
+                completions: &mut Vec<$crate::Completion>,
+            ) {
+                $crate::Io::wait(self, Some(deadline), completions).unwrap();
+            }
+
+            fn place(&self) -> (OsDisk, $crate::conformance::Directory) {
+                $crate::conformance::Directory::new()
+            }
+        }
+
+        $crate::conformance::conformance_anywhere!();
         $crate::conformance::conformance! { small:
-            an_echo_goes_round_over_both_families
-            receiving_ends_when_buffers_run_out_and_goes_on_when_asked
-            receiving_stops_and_goes_on_with_what_came_meanwhile
-            the_end_of_a_stream_comes_behind_its_octets
             urgent_octets_hold_nothing_up
             a_send_without_room_goes_on_when_there_is_some
-            closing_ends_a_send_that_waits
             nothing_names_a_closed_connection
             a_full_table_takes_the_next_client_after_a_close
             nobody_is_taken_any_more_after_accepting_stopped
             two_of_them_talk_through_connect
             a_connection_comes_from_the_address_that_is_wanted
             connecting_to_nobody_fails
-            durable_writes_are_on_the_file
-            blocks_of_this_kernel_and_of_others_are_written
             a_write_that_fails_says_why_and_the_next_one_is_done
-            pieces_and_files_of_another_are_not_taken
             connections_of_another_are_names_of_the_past
             another_thread_wakes_a_wait
-            a_deadline_ends_a_wait
         }
     };
     ($make:path: $($name:ident)*) => {
@@ -62,6 +83,82 @@ macro_rules! conformance {
     };
 }
 pub(crate) use conformance;
+
+/// Runs what of the suite needs no system, for a [`Subject`] that `small` and `roomy` make.
+macro_rules! conformance_anywhere {
+    () => {
+        $crate::conformance::conformance! { roomy: some_octets_are_received_and_then_no_more }
+        $crate::conformance::conformance! { small:
+            an_echo_goes_round_over_both_families
+            receiving_ends_when_buffers_run_out_and_goes_on_when_asked
+            receiving_stops_and_goes_on_with_what_came_meanwhile
+            the_end_of_a_stream_comes_behind_its_octets
+            closing_ends_a_send_that_waits
+            durable_writes_are_on_the_file
+            blocks_of_this_kernel_and_of_others_are_written
+            pieces_and_files_of_another_are_not_taken
+            a_deadline_ends_a_wait
+        }
+    };
+}
+pub(crate) use conformance_anywhere;
+
+/// An [`Io`] under test, and how a test reaches it.
+pub(crate) trait Subject: Io {
+    /// A client's end of a connection.
+    type Client: Client;
+    /// Keeps the files of [`Subject::place`] for as long as it lives.
+    type Place;
+
+    /// Accepts connections at an address; returns it with its port.
+    fn listen(&mut self, address: IpAddr) -> std::io::Result<SocketAddr>;
+
+    /// Connects a client to what `listen` returned.
+    fn connect(&self, target: SocketAddr) -> std::io::Result<Self::Client>;
+
+    /// Waits as [`Io::wait`] does, and lets the time pass that this takes.
+    fn wait_for(&mut self, deadline: Instant, completions: &mut Vec<Completion>);
+
+    /// An empty disk.
+    fn place(&self) -> (Self::Disk, Self::Place);
+}
+
+/// A client's end of a connection. What fails is a panic.
+pub(crate) trait Client {
+    fn address(&self) -> SocketAddr;
+    fn say(&mut self, octets: &[u8]);
+    /// Receives as many bytes.
+    fn hear(&mut self, count: usize) -> Vec<u8>;
+    /// Ends what it says.
+    fn end(&mut self);
+}
+
+impl Client for TcpStream {
+    fn address(&self) -> SocketAddr {
+        self.local_addr().unwrap()
+    }
+
+    fn say(&mut self, octets: &[u8]) {
+        self.write_all(octets).unwrap();
+    }
+
+    fn hear(&mut self, count: usize) -> Vec<u8> {
+        let mut octets = vec![0; count];
+        self.read_exact(&mut octets).unwrap();
+        octets
+    }
+
+    fn end(&mut self) {
+        self.shutdown(Shutdown::Write).unwrap();
+    }
+}
+
+pub(crate) fn listen_on_the_system<I: Io>(io: &mut I, address: IpAddr) -> std::io::Result<SocketAddr> {
+    let listener = TcpListener::bind((address, 0))?;
+    let target = listener.local_addr()?;
+    io.submit(Token(1), Operation::Accept(listener));
+    Ok(target)
+}
 
 /// How long something may take that takes no time.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -73,16 +170,14 @@ pub(crate) struct Bench<I> {
     pub(crate) target: SocketAddr,
 }
 
-impl<I: Io<Disk = OsDisk>> Bench<I> {
+impl<I: Subject> Bench<I> {
     pub(crate) fn new(io: I) -> Self {
         Self::listening(io, IpAddr::from(Ipv4Addr::LOCALHOST)).unwrap()
     }
 
-    fn listening(io: I, address: IpAddr) -> std::io::Result<Self> {
-        let listener = TcpListener::bind((address, 0))?;
-        let target = listener.local_addr()?;
+    fn listening(mut io: I, address: IpAddr) -> std::io::Result<Self> {
+        let target = io.listen(address)?;
         let mut bench = Self { io, completions: Vec::new(), target };
-        bench.io.submit(Token(1), Operation::Accept(listener));
         bench.poll();
         Ok(bench)
     }
@@ -102,7 +197,7 @@ impl<I: Io<Disk = OsDisk>> Bench<I> {
                     return taken;
                 }
             }
-            self.io.wait(Some(give_up), &mut self.completions).unwrap();
+            self.io.wait_for(give_up, &mut self.completions);
         }
         panic!("nothing of the kind came: {:?}", self.completions);
     }
@@ -115,10 +210,10 @@ impl<I: Io<Disk = OsDisk>> Bench<I> {
     }
 
     /// A client and its connection.
-    pub(crate) fn connected(&mut self) -> (TcpStream, ConnectionId) {
-        let client = TcpStream::connect(self.target).unwrap();
+    pub(crate) fn connected(&mut self) -> (I::Client, ConnectionId) {
+        let client = self.io.connect(self.target).unwrap();
         let (connection, peer) = self.accepted();
-        assert_eq!(peer, client.local_addr().unwrap());
+        assert_eq!(peer, client.address());
         (client, connection)
     }
 
@@ -155,7 +250,7 @@ impl<I: Io<Disk = OsDisk>> Bench<I> {
             }
             if octets.len() < wanted {
                 let give_up = monotonic().after(PATIENCE);
-                self.io.wait(Some(give_up), &mut self.completions).unwrap();
+                self.io.wait_for(give_up, &mut self.completions);
                 assert!(monotonic() < give_up, "{} octets came", octets.len());
             }
         }
@@ -186,14 +281,14 @@ impl<I: Io<Disk = OsDisk>> Bench<I> {
     }
 }
 
-pub(crate) fn an_echo_goes_round_over_both_families<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+pub(crate) fn an_echo_goes_round_over_both_families<I: Subject>(make: &impl Fn() -> I) {
     for address in [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)] {
         let Ok(mut bench) = Bench::listening(make(), address) else { continue };
         let (mut client, connection) = bench.connected();
         bench.io.submit(Token(2), Operation::Receive(connection));
         // More than both buffers hold, so that each is used again.
         for round in 0..20u8 {
-            client.write_all(&[round; 1000]).unwrap();
+            client.say(&[round; 1000]);
             let mut echoed = 0;
             while echoed < 1000 {
                 let octets = bench.received(Token(2));
@@ -204,33 +299,29 @@ pub(crate) fn an_echo_goes_round_over_both_families<I: Io<Disk = OsDisk>>(make: 
                 assert_eq!(token, Token(3));
                 result.unwrap();
             }
-            let mut back = [0; 1000];
-            client.read_exact(&mut back).unwrap();
-            assert_eq!(back, [round; 1000]);
+            assert_eq!(client.hear(1000), [round; 1000]);
         }
-        drop(client);
+        client.end();
         assert!(matches!(bench.receive_ended(), ReceiveEnd::Closed));
     }
 }
 
-pub(crate) fn receiving_ends_when_buffers_run_out_and_goes_on_when_asked<I: Io<Disk = OsDisk>>(
-    make: &impl Fn() -> I,
-) {
+pub(crate) fn receiving_ends_when_buffers_run_out_and_goes_on_when_asked<I: Subject>(make: &impl Fn() -> I) {
     let mut bench = Bench::new(make());
     let (mut client, connection) = bench.connected();
     bench.io.submit(Token(2), Operation::Receive(connection));
     let content: Vec<u8> = (0..20_000u32).map(|at| (at % 251) as u8).collect();
-    client.write_all(&content).unwrap();
+    client.say(&content);
     assert!(matches!(bench.receive_ended(), ReceiveEnd::OutOfBuffers));
     bench.io.submit(Token(2), Operation::Receive(connection));
     assert_eq!(bench.received_in_all(connection, content.len()), content);
 }
 
-pub(crate) fn some_octets_are_received_and_then_no_more<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+pub(crate) fn some_octets_are_received_and_then_no_more<I: Subject>(make: &impl Fn() -> I) {
     let mut bench = Bench::new(make());
     let (mut client, connection) = bench.connected();
     let content: Vec<u8> = (0..SOME * 2).map(|at| (at % 251) as u8).collect();
-    client.write_all(&content).unwrap();
+    client.say(&content);
     let (mut received, mut largest) = (Vec::new(), 0);
     while received.len() < content.len() {
         bench.io.submit(Token(2), Operation::ReceiveSome(connection));
@@ -248,53 +339,53 @@ pub(crate) fn some_octets_are_received_and_then_no_more<I: Io<Disk = OsDisk>>(ma
     bench.io.submit(Token(0), Operation::StopReceiving(connection));
     assert!(matches!(bench.receive_ended(), ReceiveEnd::Stopped));
     bench.io.submit(Token(4), Operation::Receive(connection));
-    client.write_all(b"first").unwrap();
+    client.say(b"first");
     assert_eq!(bench.received(Token(4)), b"first");
-    client.write_all(b"second").unwrap();
+    client.say(b"second");
     assert_eq!(bench.received(Token(4)), b"second");
     bench.io.submit(Token(0), Operation::StopReceiving(connection));
     assert!(matches!(bench.receive_ended(), ReceiveEnd::Stopped));
-    drop(client);
+    client.end();
     bench.io.submit(Token(5), Operation::ReceiveSome(connection));
     assert!(matches!(bench.receive_ended(), ReceiveEnd::Closed));
 }
 
-pub(crate) fn receiving_stops_and_goes_on_with_what_came_meanwhile<I: Io<Disk = OsDisk>>(
-    make: &impl Fn() -> I,
-) {
+pub(crate) fn receiving_stops_and_goes_on_with_what_came_meanwhile<I: Subject>(make: &impl Fn() -> I) {
     let mut bench = Bench::new(make());
     let (mut client, connection) = bench.connected();
     bench.io.submit(Token(2), Operation::Receive(connection));
-    client.write_all(b"first").unwrap();
+    client.say(b"first");
     assert_eq!(bench.received(Token(2)), b"first");
     bench.io.submit(Token(0), Operation::StopReceiving(connection));
     assert!(matches!(bench.receive_ended(), ReceiveEnd::Stopped));
-    client.write_all(b"second").unwrap();
+    client.say(b"second");
     // What is not asked for stays in the kernel, but its event comes: a second client shows that one would have.
     let (mut other, other_connection) = bench.connected();
     bench.io.submit(Token(3), Operation::Receive(other_connection));
-    other.write_all(b"other").unwrap();
+    other.say(b"other");
     assert_eq!(bench.received(Token(3)), b"other");
     assert!(bench.completions.is_empty(), "{:?}", bench.completions);
     bench.io.submit(Token(4), Operation::Receive(connection));
     assert_eq!(bench.received(Token(4)), b"second");
-    client.write_all(b"third").unwrap();
+    client.say(b"third");
     assert_eq!(bench.received(Token(4)), b"third");
 }
 
-pub(crate) fn the_end_of_a_stream_comes_behind_its_octets<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+pub(crate) fn the_end_of_a_stream_comes_behind_its_octets<I: Subject>(make: &impl Fn() -> I) {
     let mut bench = Bench::new(make());
     let (mut client, connection) = bench.connected();
     // Both are there before the server receives.
-    client.write_all(b"QUIT\r\n").unwrap();
-    client.shutdown(Shutdown::Write).unwrap();
+    client.say(b"QUIT\r\n");
+    client.end();
     bench.poll();
     bench.io.submit(Token(2), Operation::Receive(connection));
     assert_eq!(bench.received(Token(2)), b"QUIT\r\n");
     assert!(matches!(bench.receive_ended(), ReceiveEnd::Closed));
 }
 
-pub(crate) fn urgent_octets_hold_nothing_up<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+pub(crate) fn urgent_octets_hold_nothing_up<I: Subject<Disk = OsDisk, Client = TcpStream>>(
+    make: &impl Fn() -> I,
+) {
     let mut bench = Bench::new(make());
     let (mut client, connection) = bench.connected();
     client.write_all(b"before").unwrap();
@@ -306,7 +397,11 @@ pub(crate) fn urgent_octets_hold_nothing_up<I: Io<Disk = OsDisk>>(make: &impl Fn
     assert_eq!(bench.received_in_all(connection, 12), b"beforebehind");
 }
 
-pub(crate) fn a_send_without_room_goes_on_when_there_is_some<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+pub(crate) fn a_send_without_room_goes_on_when_there_is_some<
+    I: Subject<Disk = OsDisk, Client = TcpStream>,
+>(
+    make: &impl Fn() -> I,
+) {
     let mut bench = Bench::new(make());
     let (mut client, connection) = bench.connected();
     // Twice, since the second time the kernel is asked already to tell of room.
@@ -331,7 +426,7 @@ pub(crate) fn a_send_without_room_goes_on_when_there_is_some<I: Io<Disk = OsDisk
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
 }
 
-pub(crate) fn closing_ends_a_send_that_waits<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+pub(crate) fn closing_ends_a_send_that_waits<I: Subject>(make: &impl Fn() -> I) {
     let mut bench = Bench::new(make());
     let (client, connection) = bench.connected();
     bench.io.submit(Token(5), Operation::Send(connection, vec![b'x'; 20_000_000]));
@@ -346,7 +441,9 @@ pub(crate) fn closing_ends_a_send_that_waits<I: Io<Disk = OsDisk>>(make: &impl F
     assert!(bench.completions.is_empty(), "{:?}", bench.completions);
 }
 
-pub(crate) fn nothing_names_a_closed_connection<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+pub(crate) fn nothing_names_a_closed_connection<I: Subject<Disk = OsDisk, Client = TcpStream>>(
+    make: &impl Fn() -> I,
+) {
     let mut bench = Bench::new(make());
     let (mut client, connection) = bench.connected();
     bench.io.submit(Token(2), Operation::Receive(connection));
@@ -367,7 +464,11 @@ pub(crate) fn nothing_names_a_closed_connection<I: Io<Disk = OsDisk>>(make: &imp
     assert!(result.is_err());
 }
 
-pub(crate) fn a_full_table_takes_the_next_client_after_a_close<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+pub(crate) fn a_full_table_takes_the_next_client_after_a_close<
+    I: Subject<Disk = OsDisk, Client = TcpStream>,
+>(
+    make: &impl Fn() -> I,
+) {
     let mut bench = Bench::new(make());
     let clients: Vec<(TcpStream, ConnectionId)> = (0..4).map(|_| bench.connected()).collect();
     // For the next one there is no place: it is dropped, or has to wait.
@@ -382,7 +483,11 @@ pub(crate) fn a_full_table_takes_the_next_client_after_a_close<I: Io<Disk = OsDi
     assert!([&fifth, &sixth].iter().any(|client| client.local_addr().unwrap() == peer));
 }
 
-pub(crate) fn nobody_is_taken_any_more_after_accepting_stopped<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+pub(crate) fn nobody_is_taken_any_more_after_accepting_stopped<
+    I: Subject<Disk = OsDisk, Client = TcpStream>,
+>(
+    make: &impl Fn() -> I,
+) {
     let mut bench = Bench::new(make());
     let (mut client, connection) = bench.connected();
     bench.io.submit(Token(0), Operation::StopAccepting);
@@ -396,7 +501,9 @@ pub(crate) fn nobody_is_taken_any_more_after_accepting_stopped<I: Io<Disk = OsDi
     assert_eq!(&reply, b"221\r\n");
 }
 
-pub(crate) fn two_of_them_talk_through_connect<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+pub(crate) fn two_of_them_talk_through_connect<I: Subject<Disk = OsDisk, Client = TcpStream>>(
+    make: &impl Fn() -> I,
+) {
     let (mut server, mut client) = (Bench::new(make()), Bench::new(make()));
     client.io.submit(Token(9), Operation::Connect { server: server.target, source: None });
     let connection = client.until(|completion| match completion {
@@ -415,7 +522,9 @@ pub(crate) fn two_of_them_talk_through_connect<I: Io<Disk = OsDisk>>(make: &impl
     assert_eq!(server.received(Token(2)), b"QUIT\r\n");
 }
 
-pub(crate) fn a_connection_comes_from_the_address_that_is_wanted<I: Io<Disk = OsDisk>>(
+pub(crate) fn a_connection_comes_from_the_address_that_is_wanted<
+    I: Subject<Disk = OsDisk, Client = TcpStream>,
+>(
     make: &impl Fn() -> I,
 ) {
     let (mut server, mut client) = (Bench::new(make()), Bench::new(make()));
@@ -439,7 +548,9 @@ pub(crate) fn a_connection_comes_from_the_address_that_is_wanted<I: Io<Disk = Os
     assert_eq!(error, std::io::ErrorKind::AddrNotAvailable);
 }
 
-pub(crate) fn connecting_to_nobody_fails<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+pub(crate) fn connecting_to_nobody_fails<I: Subject<Disk = OsDisk, Client = TcpStream>>(
+    make: &impl Fn() -> I,
+) {
     let mut bench = Bench::new(make());
     let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     // More often than there are places.
@@ -454,22 +565,29 @@ pub(crate) fn connecting_to_nobody_fails<I: Io<Disk = OsDisk>>(make: &impl Fn() 
 }
 
 /// A directory that is removed when it is dropped.
-struct Place(PathBuf, OsDisk);
+pub(crate) struct Directory(PathBuf);
 
-impl Place {
-    fn new() -> Self {
+impl Directory {
+    pub(crate) fn new() -> (OsDisk, Self) {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("mailrace-io-{}-{number}", std::process::id()));
-        let disk = OsDisk::new(&path).unwrap();
-        Self(path, disk)
+        (OsDisk::new(&path).unwrap(), Self(path))
     }
 }
 
-impl Drop for Place {
+impl Drop for Directory {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// All bytes of a file.
+fn read<D: Disk>(disk: &D, path: &str) -> Vec<u8> {
+    let file = disk.open(path, FileKind::Buffered).unwrap();
+    let mut content = vec![0; usize::try_from(disk.size(&file).unwrap()).unwrap()];
+    assert_eq!(disk.read_at(&file, &mut content, 0).unwrap(), content.len());
+    content
 }
 
 fn write<I: Io>(io: &mut I, number: u64, file: FileId, is_durable: bool) {
@@ -483,10 +601,10 @@ fn write_from<I: Io>(io: &mut I, mut block: Block, number: u64, file: FileId, is
     io.submit(Token(number), Operation::Write { file, block, offset, is_durable });
 }
 
-pub(crate) fn durable_writes_are_on_the_file<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
-    let place = Place::new();
-    let file = place.1.create("segment", 65_536, FileKind::Direct).unwrap();
+pub(crate) fn durable_writes_are_on_the_file<I: Subject>(make: &impl Fn() -> I) {
     let mut bench = Bench::new(make());
+    let (disk, _place) = bench.io.place();
+    let file = disk.create("segment", 65_536, FileKind::Direct).unwrap();
     let file = bench.io.attach(file);
     // More at once than a caller writes at a time; they may come back in any order.
     (0..16).for_each(|number| write(&mut bench.io, number, file, true));
@@ -499,17 +617,17 @@ pub(crate) fn durable_writes_are_on_the_file<I: Io<Disk = OsDisk>>(make: &impl F
     }
     tokens.sort_unstable();
     assert!(tokens.into_iter().eq(0..16));
-    let content = std::fs::read(place.0.join("segment")).unwrap();
+    let content = read(&disk, "segment");
     for (number, piece) in content.chunks(BLOCK_ALIGNMENT).enumerate() {
         assert!(piece.starts_with(format!("durable {number}\0").as_bytes()));
     }
-    assert_eq!(place.1.size(&bench.io.detach(file)).unwrap(), 65_536);
+    assert_eq!(disk.size(&bench.io.detach(file)).unwrap(), 65_536);
 }
 
-pub(crate) fn blocks_of_this_kernel_and_of_others_are_written<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
-    let place = Place::new();
-    let file = place.1.create("segment", 65_536, FileKind::Direct).unwrap();
+pub(crate) fn blocks_of_this_kernel_and_of_others_are_written<I: Subject>(make: &impl Fn() -> I) {
     let (mut own, mut other) = (Bench::new(make()), Bench::new(make()));
+    let (disk, _place) = own.io.place();
+    let file = disk.create("segment", 65_536, FileKind::Direct).unwrap();
     let file = own.io.attach(file);
     let blocks = own.io.blocks(4, BLOCK_ALIGNMENT + 1);
     assert!(blocks.iter().all(|block| block.capacity() == 2 * BLOCK_ALIGNMENT && block.is_empty()));
@@ -523,21 +641,23 @@ pub(crate) fn blocks_of_this_kernel_and_of_others_are_written<I: Io<Disk = OsDis
         write_from(&mut own.io, block, 8 + number, file, true);
         own.written().2.unwrap();
     }
-    let content = std::fs::read(place.0.join("segment")).unwrap();
+    let content = read(&disk, "segment");
     assert_eq!(content.len(), 16 * BLOCK_ALIGNMENT);
     for (number, piece) in content.chunks(BLOCK_ALIGNMENT).enumerate() {
         assert!(piece.starts_with(format!("durable {number}\0").as_bytes()), "{number}");
     }
 }
 
-pub(crate) fn a_write_that_fails_says_why_and_the_next_one_is_done<I: Io<Disk = OsDisk>>(
+pub(crate) fn a_write_that_fails_says_why_and_the_next_one_is_done<
+    I: Subject<Disk = OsDisk, Client = TcpStream>,
+>(
     make: &impl Fn() -> I,
 ) {
-    let place = Place::new();
+    let (disk, _place) = Directory::new();
     let mut bench = Bench::new(make());
     let device = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let full = bench.io.attach(OsFile::of_any_kind(device));
-    let sound = bench.io.attach(place.1.create("segment", 65_536, FileKind::Buffered).unwrap());
+    let sound = bench.io.attach(disk.create("segment", 65_536, FileKind::Buffered).unwrap());
     for number in 0..8 {
         let is_sound = number % 2 == 1;
         write(&mut bench.io, number, if is_sound { sound } else { full }, is_sound);
@@ -553,11 +673,11 @@ fn panics(work: impl FnOnce()) -> bool {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err()
 }
 
-pub(crate) fn pieces_and_files_of_another_are_not_taken<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+pub(crate) fn pieces_and_files_of_another_are_not_taken<I: Subject>(make: &impl Fn() -> I) {
     let (mut own, mut other) = (Bench::new(make()), Bench::new(make()));
     let (mut client, connection) = own.connected();
     own.io.submit(Token(2), Operation::Receive(connection));
-    client.write_all(b"received").unwrap();
+    client.say(b"received");
     let piece = own.until(|completion| match completion {
         Completion::Received { piece, .. } => {
             let nothing = crate::Piece { owner: Serial::next(), buffer: 0, offset: 0, length: 0 };
@@ -569,10 +689,11 @@ pub(crate) fn pieces_and_files_of_another_are_not_taken<I: Io<Disk = OsDisk>>(ma
     assert_eq!(own.io.received(&piece), b"received");
     assert!(panics(|| other.io.recycle(piece)));
 
-    let place = Place::new();
-    let create = |name| place.1.create(name, 65_536, FileKind::Buffered).unwrap();
-    let file = own.io.attach(create("own"));
-    let others = other.io.attach(create("other"));
+    let (disk, _place) = own.io.place();
+    let (other_disk, _other_place) = other.io.place();
+    let create = |disk: &I::Disk, name| disk.create(name, 65_536, FileKind::Buffered).unwrap();
+    let file = own.io.attach(create(&disk, "own"));
+    let others = other.io.attach(create(&other_disk, "other"));
     // Both have the first place of their table.
     assert!(panics(|| {
         write(&mut other.io, 1, file, false);
@@ -581,14 +702,16 @@ pub(crate) fn pieces_and_files_of_another_are_not_taken<I: Io<Disk = OsDisk>>(ma
     assert!(panics(|| drop(other.io.detach(file))));
     // Nor does a name live on when its file is detached and another one has its place.
     drop(own.io.detach(file));
-    let next = own.io.attach(create("next"));
+    let next = own.io.attach(create(&disk, "next"));
     assert!(next != file && others != file);
     assert!(panics(|| drop(own.io.detach(file))));
     write(&mut own.io, 1, next, true);
     own.written().2.unwrap();
 }
 
-pub(crate) fn connections_of_another_are_names_of_the_past<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+pub(crate) fn connections_of_another_are_names_of_the_past<I: Subject<Disk = OsDisk, Client = TcpStream>>(
+    make: &impl Fn() -> I,
+) {
     let (mut own, mut other) = (Bench::new(make()), Bench::new(make()));
     let (_client, connection) = own.connected();
     let (mut others_client, others) = other.connected();
@@ -603,7 +726,9 @@ pub(crate) fn connections_of_another_are_names_of_the_past<I: Io<Disk = OsDisk>>
     assert_eq!(&octets, b"220 ");
 }
 
-pub(crate) fn another_thread_wakes_a_wait<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+pub(crate) fn another_thread_wakes_a_wait<I: Subject<Disk = OsDisk, Client = TcpStream>>(
+    make: &impl Fn() -> I,
+) {
     let mut io = make();
     let waker = io.waker();
     let start = std::time::Instant::now();
@@ -616,12 +741,12 @@ pub(crate) fn another_thread_wakes_a_wait<I: Io<Disk = OsDisk>>(make: &impl Fn()
     assert!(start.elapsed() < Duration::from_secs(15));
 }
 
-pub(crate) fn a_deadline_ends_a_wait<I: Io<Disk = OsDisk>>(make: &impl Fn() -> I) {
+pub(crate) fn a_deadline_ends_a_wait<I: Subject>(make: &impl Fn() -> I) {
     let mut bench = Bench::new(make());
-    let start = monotonic();
+    let start = bench.io.now();
     let deadline = start.after(Duration::from_millis(30));
     while bench.io.now() < deadline {
-        bench.io.wait(Some(deadline), &mut bench.completions).unwrap();
+        bench.io.wait_for(deadline, &mut bench.completions);
     }
     assert!(bench.io.now().since(start) < Duration::from_secs(10));
     assert!(bench.completions.is_empty());

@@ -512,6 +512,12 @@ impl SimIo {
         }
     }
 
+    /// The world that it is in.
+    #[cfg(test)]
+    pub(super) fn world(&self) -> super::World {
+        super::World(Arc::clone(&self.world))
+    }
+
     /// Gives a piece's buffer back while it is lent, so that the kernel has it twice once the piece is recycled. The
     /// type of [`Io::recycle`] does not let an engine do this; a test of the simulator does.
     pub fn recycle_early(&self, piece: &Piece) {

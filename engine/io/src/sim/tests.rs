@@ -1,20 +1,97 @@
 use std::time::Duration;
 
+use std::net::{IpAddr, SocketAddr};
+
 use super::*;
-use crate::{Block, Completion, ConnectionId, Disk, FileId, FileKind, Io, Operation, Token};
+use crate::conformance::{self, Subject, conformance_anywhere};
+use crate::{Block, Completion, ConnectionId, Disk, FileId, FileKind, Instant, Io, Operation, Token};
+
+const CONDITIONS: Conditions = Conditions {
+    is_direct: true,
+    capacity: 1 << 20,
+    receive_buffers: 2,
+    receive_buffer_size: 100,
+    send_window: 1000,
+    slots: 4,
+    latency: Duration::from_millis(1),
+    write_time: Duration::from_millis(1),
+};
+
+fn faultless(conditions: Conditions) -> World {
+    World::new(1, conditions, Faults::new(&mut Random::new(1, "faults"), &Fault::ALL), true)
+}
 
 fn world() -> World {
+    faultless(CONDITIONS)
+}
+
+fn with_buffers(receive_buffers: u16, receive_buffer_size: usize) -> SimIo {
     let conditions = Conditions {
-        is_direct: true,
-        capacity: 1 << 20,
-        receive_buffers: 2,
-        receive_buffer_size: 100,
-        send_window: 1000,
-        slots: 4,
-        latency: Duration::from_millis(1),
-        write_time: Duration::from_millis(1),
+        capacity: 1 << 24,
+        receive_buffers,
+        receive_buffer_size,
+        send_window: 65_536,
+        ..CONDITIONS
     };
-    World::new(1, conditions, Faults::new(&mut Random::new(1, "faults"), &Fault::ALL), true)
+    faultless(conditions).boot(1).remove(0)
+}
+
+fn small() -> SimIo {
+    with_buffers(2, 4096)
+}
+
+fn roomy() -> SimIo {
+    with_buffers(8, 65_536)
+}
+
+conformance_anywhere!();
+
+impl Subject for SimIo {
+    type Client = (World, Peer);
+    type Place = ();
+
+    fn listen(&mut self, address: IpAddr) -> std::io::Result<SocketAddr> {
+        // It accepts from its start on.
+        Ok(SocketAddr::from((address, 25)))
+    }
+
+    fn connect(&self, _: SocketAddr) -> std::io::Result<(World, Peer)> {
+        Ok((self.world(), self.world().connect(0)))
+    }
+
+    fn wait_for(&mut self, deadline: Instant, completions: &mut Vec<Completion>) {
+        let world = self.world();
+        world.enter(0);
+        world.advance(world.next_event(0).map_or(deadline, |event| event.min(deadline)));
+        self.wait(Some(deadline), completions).unwrap();
+    }
+
+    fn place(&self) -> (SimDisk, ()) {
+        (self.world().disk(), ())
+    }
+}
+
+impl conformance::Client for (World, Peer) {
+    fn address(&self) -> SocketAddr {
+        self.1.address()
+    }
+
+    fn say(&mut self, octets: &[u8]) {
+        self.1.send(octets);
+    }
+
+    fn hear(&mut self, count: usize) -> Vec<u8> {
+        let mut octets = self.1.take();
+        while octets.len() < count {
+            self.0.advance(self.1.next_event().expect("bytes are on their way"));
+            octets.extend(self.1.take());
+        }
+        octets
+    }
+
+    fn end(&mut self) {
+        self.1.shut();
+    }
 }
 
 /// Lets time pass until nothing more happens.
