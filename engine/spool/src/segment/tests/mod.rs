@@ -4,6 +4,8 @@ mod damage;
 mod lives;
 mod progress;
 mod sharing;
+mod manifest;
+mod scan;
 
 use std::collections::{BTreeMap, VecDeque};
 
