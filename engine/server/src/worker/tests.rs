@@ -1,3 +1,4 @@
+mod replies;
 mod shortage;
 mod submission;
 

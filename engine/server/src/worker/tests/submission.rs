@@ -31,7 +31,7 @@ fn content(number: u64, octets: &[u8], is_last: bool) -> Control {
 }
 
 /// Gives content, part by part, for as long as it is taken; the last state.
-fn submit(rig: &mut Rig, octets: &[u8], recipients: usize) -> SubmissionState {
+pub(super) fn submit(rig: &mut Rig, octets: &[u8], recipients: usize) -> SubmissionState {
     let states = start(rig, NUMBER, recipients);
     let mut parts = octets.chunks(64 * 1024).peekable();
     while let Some(part) = parts.next() {
