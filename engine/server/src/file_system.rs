@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use crate::log::Log;
+use crate::log::{Log, name};
 
 /// Most layers to look through: overlays on overlays, images on overlays.
 const LAYERS_MAX: u8 = 4;
@@ -108,7 +108,7 @@ pub(crate) fn inspect(root: &Path, log: &Log) -> Vec<QueuePart> {
         };
         let is_new = parts.iter().all(|part| part.file_system != file_system);
         if let Some(message) = file_system.warning(&path).filter(|_| is_new) {
-            log.warning("file_system", message)
+            log.warning(name::FILE_SYSTEM, message)
                 .text("path", path.into_os_string().into_vec())
                 .text("type", &file_system.kind)
                 .text("durable", file_system.durability.name());

@@ -19,11 +19,13 @@ use waiting::Waiting;
 
 pub(crate) use event::Event;
 pub use line::{Line, LogWriter};
+pub use name::EventName;
 pub(crate) use value::{decimal, printable};
 
 mod event;
 mod limit;
 mod line;
+pub(crate) mod name;
 mod output;
 pub(crate) mod panics;
 mod shares;
@@ -136,21 +138,21 @@ impl Log {
     }
 
     /// Reports an event of the engine itself. `event`: its name in JSON; `message`: its text.
-    pub(crate) fn info(&self, event: &'static str, message: impl fmt::Display) -> Event {
+    pub(crate) fn info(&self, event: EventName, message: impl fmt::Display) -> Event {
         self.event(Level::Info, event, &message)
     }
 
     /// Reports something that an operator should change.
-    pub(crate) fn warning(&self, event: &'static str, message: impl fmt::Display) -> Event {
+    pub(crate) fn warning(&self, event: EventName, message: impl fmt::Display) -> Event {
         self.event(Level::Warning, event, &message)
     }
 
     /// Reports something that does not work.
-    pub(crate) fn error(&self, event: &'static str, message: impl fmt::Display) -> Event {
+    pub(crate) fn error(&self, event: EventName, message: impl fmt::Display) -> Event {
         self.event(Level::Error, event, &message)
     }
 
-    fn event(&self, level: Level, event: &'static str, message: &dyn fmt::Display) -> Event {
+    fn event(&self, level: Level, event: EventName, message: &dyn fmt::Display) -> Event {
         Event::begin(self.writer(), level, event, message)
     }
 

@@ -27,8 +27,9 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     set_purge_delay();
     let Arguments { configuration, listen, queue, io } = arguments;
     let sources = Sources { listen, queue, io, ..configuration.sources() };
-    // The log has the reason.
     serve(sources).map_err(|error| match error {
+        StartError::Log(_) => Failure::new(EXIT_UNAVAILABLE, error),
+        // The log has the reason.
         StartError::Configuration(_) => Failure::reported(EXIT_CONFIG),
         _ => Failure::reported(EXIT_UNAVAILABLE),
     })

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::line::Unshown;
+use super::name::{self, EventName};
 use super::value::{self, decimal};
 use super::{Level, LogFormat, LogWriter, now};
 
@@ -10,8 +11,6 @@ use super::{Level, LogFormat, LogWriter, now};
 const VALUE_SIZE_MAX: usize = 16 * 1024;
 /// Bytes of an event, more or less, after which the rest of a list goes into another one.
 const LIST_SIZE_MAX: usize = 24 * 1024;
-/// The event whose message has the program's name in it, since those who start the engine look for that.
-const READY: &str = "ready";
 
 /// An event being written; it ends when it is dropped. A line of text has the message alone, which says all that people
 /// need; a line of JSON has the fields too.
@@ -19,7 +18,7 @@ const READY: &str = "ready";
 pub(crate) struct Event {
     writer: LogWriter,
     level: Level,
-    name: &'static str,
+    name: EventName,
     message: String,
     unshown: Unshown,
 }
@@ -28,7 +27,7 @@ impl Event {
     pub(super) fn begin(
         writer: LogWriter,
         level: Level,
-        name: &'static str,
+        name: EventName,
         message: &dyn fmt::Display,
     ) -> Self {
         let message = message.to_string();
@@ -45,7 +44,8 @@ impl Event {
                 self.writer.lines += 1;
                 self.writer.buffer.extend_from_slice(b"{\"time\":\"");
                 self.writer.push_time(now());
-                for piece in ["\",\"level\":\"", self.level.name(), "\",\"event\":\"", self.name, "\""] {
+                for piece in ["\",\"level\":\"", self.level.name(), "\",\"event\":\"", self.name.text(), "\""]
+                {
                     self.writer.buffer.extend_from_slice(piece.as_bytes());
                 }
                 self.push_text("message", message.as_bytes());
@@ -60,7 +60,8 @@ impl Event {
             self.writer.lines += 1;
             self.writer.push_time(now());
             let buffer = &mut self.writer.buffer;
-            buffer.extend_from_slice(if self.name == READY { b" " } else { b" mailrace: " });
+            // Its message has the program's name in it, since those who start the engine look for that.
+            buffer.extend_from_slice(if self.name == name::READY { b" " } else { b" mailrace: " });
             buffer.extend_from_slice(prefix.as_bytes());
             value::push_text(buffer, line.as_bytes(), VALUE_SIZE_MAX);
             buffer.push(b'\n');
@@ -178,7 +179,7 @@ mod tests {
     }
 
     fn write_one(writer: LogWriter) {
-        Event::begin(writer, Level::Error, "reload_failed", &"not reloaded:")
+        Event::begin(writer, Level::Error, name::RELOAD_FAILED, &"not reloaded:")
             .list("errors", ["a:1: one\na:2: two", "b: \u{1}"])
             .text("file", b"a\xff")
             .number("count", 2);
@@ -219,7 +220,12 @@ mod tests {
     #[test]
     fn ready_is_said_as_the_contract_has_it() {
         let ready = |writer| {
-            drop(Event::begin(writer, Level::Info, READY, &"mailrace ready: listening on 192.0.2.1:25,"))
+            drop(Event::begin(
+                writer,
+                Level::Info,
+                name::READY,
+                &"mailrace ready: listening on 192.0.2.1:25,",
+            ))
         };
         assert_eq!(&lines(LogFormat::Text, ready)[0][26..], "Z mailrace ready: listening on 192.0.2.1:25,");
     }
@@ -228,7 +234,7 @@ mod tests {
     fn a_long_list_goes_on_in_another_event() {
         let errors: Vec<String> = (0..5000).map(|line| format!("access:{line}: bad pattern")).collect();
         let lines = lines(LogFormat::Json, |writer| {
-            Event::begin(writer, Level::Error, "reload_failed", &"not reloaded:").list("errors", &errors);
+            Event::begin(writer, Level::Error, name::RELOAD_FAILED, &"not reloaded:").list("errors", &errors);
         });
         assert!(lines.len() > 1 && lines.iter().all(|line| line.len() < 32 * 1024));
         let listed = lines.iter().flat_map(|line| {

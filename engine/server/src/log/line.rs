@@ -10,7 +10,7 @@ use mailrace_core::{QueueId, Sharer, Timestamp};
 use super::shares::{Holder, Shares};
 use super::value::{self, JSON_SIZE_MAX, TEXT_SIZE_MAX, decimal};
 use super::waiting::{Counted, Waiting};
-use super::{Level, LogFormat};
+use super::{EventName, Level, LogFormat};
 
 /// Bytes of a line's list of addresses at most; further ones go into further lines. Collectors cut long lines: journald
 /// at 48 KiB.
@@ -57,8 +57,8 @@ impl LogWriter {
     }
 
     /// Begins a line about a message, or about none (`NOQUEUE`). It ends when it is dropped.
-    pub fn line(&mut self, wall: Timestamp, id: Option<QueueId>, event: &'static str) -> Line<'_> {
-        self.begin(wall, id, event, "", event)
+    pub fn line(&mut self, wall: Timestamp, id: Option<QueueId>, event: EventName) -> Line<'_> {
+        self.begin(wall, id, event, "", event.text())
     }
 
     /// Begins a line about what an operator should change. `event`: its name in JSON; `message`: the same for people.
@@ -66,7 +66,7 @@ impl LogWriter {
         &mut self,
         level: Level,
         wall: Timestamp,
-        event: &'static str,
+        event: EventName,
         message: &'static str,
     ) -> Line<'_> {
         let mut line = self.begin(wall, None, event, level.prefix(), message);
@@ -80,7 +80,7 @@ impl LogWriter {
         &mut self,
         wall: Timestamp,
         id: Option<QueueId>,
-        event: &'static str,
+        event: EventName,
         prefix: &'static str,
         message: &'static str,
     ) -> Line<'_> {
@@ -90,7 +90,7 @@ impl LogWriter {
         let id = id.as_ref().map_or(&b"NOQUEUE"[..], |id| id);
         let pieces: [&[u8]; 6] = match self.format {
             LogFormat::Text => [b" mailrace: ", id, b": ", prefix.as_bytes(), message.as_bytes(), b""],
-            LogFormat::Json => [b"\",\"id\":\"", id, b"\",\"event\":\"", event.as_bytes(), b"\"", b""],
+            LogFormat::Json => [b"\",\"id\":\"", id, b"\",\"event\":\"", event.text().as_bytes(), b"\"", b""],
         };
         if self.format == LogFormat::Json {
             self.buffer.extend_from_slice(b"{\"time\":\"");
@@ -403,6 +403,7 @@ impl Drop for Line<'_> {
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::name;
     use super::*;
 
     fn writer(format: LogFormat, size_max: usize) -> LogWriter {
@@ -413,7 +414,7 @@ mod tests {
 
     fn write_one(writer: &mut LogWriter) {
         writer
-            .line(WALL, None, "reject")
+            .line(WALL, None, name::REJECT)
             .address("from", b"a\"b\r\n\xff@example.com")
             .number("size", 7)
             .text("helo", "grün\u{1}\u{2028}\u{202e}\u{9b}\\".as_bytes());
@@ -451,12 +452,12 @@ mod tests {
     fn recipients_are_an_array() {
         let mut writer = writer(LogFormat::Json, 1_000_000);
         let recipients: [&[u8]; 3] = [b"a@example.com", b"\x80@example.com", b"c@example.com"];
-        assert_eq!(writer.line(WALL, None, "queued").addresses("to", recipients), 3);
+        assert_eq!(writer.line(WALL, None, name::QUEUED).addresses("to", recipients), 3);
         let line: Value = serde_json::from_slice(&writer.buffer).unwrap();
         assert_eq!(line["to"], json!(["a@example.com", "\u{fffd}@example.com", "c@example.com"]));
         assert_eq!(line["bytes"], json!({"to.1": "80406578616d706c652e636f6d"}));
         let mut writer = self::writer(LogFormat::Json, 1_000_000);
-        assert_eq!(writer.line(WALL, None, "queued").addresses("to", []), 0);
+        assert_eq!(writer.line(WALL, None, name::QUEUED).addresses("to", []), 0);
         let line: Value = serde_json::from_slice(&writer.buffer).unwrap();
         assert_eq!(line["to"], json!([]));
     }
@@ -466,8 +467,9 @@ mod tests {
         for format in [LogFormat::Text, LogFormat::Json] {
             let recipient = [b'x'; 500];
             let mut writer = writer(format, 1_000_000);
-            let taken =
-                writer.line(WALL, None, "queued").addresses("to", std::iter::repeat_n(&recipient[..], 100));
+            let taken = writer
+                .line(WALL, None, name::QUEUED)
+                .addresses("to", std::iter::repeat_n(&recipient[..], 100));
             assert!((48..=50).contains(&taken), "{taken}");
             assert!(writer.gathered() < LIST_SIZE_MAX + 2000);
         }
@@ -476,12 +478,12 @@ mod tests {
     #[test]
     fn long_values_are_cut_and_their_size_is_there() {
         let mut writer = writer(LogFormat::Json, 1_000_000);
-        writer.line(WALL, None, "warning").text_up_to("header", &[b'x'; 100_000], 200);
+        writer.line(WALL, None, EventName::of_action("warning")).text_up_to("header", &[b'x'; 100_000], 200);
         let line: Value = serde_json::from_slice(&writer.buffer).unwrap();
         assert_eq!(line["header"].as_str().unwrap().len(), JSON_SIZE_MAX);
         assert_eq!(line["sizes"], json!({"header": 100_000}));
         let mut writer = self::writer(LogFormat::Text, 1_000_000);
-        writer.line(WALL, None, "warning").text_up_to("header", &[b'x'; 100_000], 200);
+        writer.line(WALL, None, EventName::of_action("warning")).text_up_to("header", &[b'x'; 100_000], 200);
         assert!(String::from_utf8(writer.buffer).unwrap().ends_with("xxx...\n"));
     }
 
@@ -494,7 +496,7 @@ mod tests {
             ["192.0.2.1", "192.0.2.2"].map(|client| Sharer::of_client(client.parse().unwrap()));
         let refuse = |writer: &mut LogWriter, sharer, count| {
             for _ in 0..count {
-                writer.line(WALL, None, "reject").about_client(sharer).text("text", &[b'x'; 100]);
+                writer.line(WALL, None, name::REJECT).about_client(sharer).text("text", &[b'x'; 100]);
                 writer.flush();
             }
         };
@@ -503,10 +505,10 @@ mod tests {
         assert!(lost > 1000, "{lost}");
         refuse(&mut writer, honest, 10);
         for _ in 0..10 {
-            writer.line(WALL, None, "queued").about_mail(honest).text("text", &[b'x'; 100]);
+            writer.line(WALL, None, name::QUEUED).about_mail(honest).text("text", &[b'x'; 100]);
             writer.flush();
         }
-        writer.line(WALL, None, "engine");
+        writer.line(WALL, None, name::ACCEPT_FAILED);
         writer.flush();
         assert_eq!(writer.waiting.lines_lost(), lost);
         // When all lines are written, lines of every client are accepted again.

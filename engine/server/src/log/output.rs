@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::waiting::Waiting;
-use super::{Event, Level, LogFormat, LogWriter};
+use super::{Event, Level, LogFormat, LogWriter, name};
 
 /// Bytes that are written with one call at most. A slow reader's progress shows after each call.
 const WRITE_SIZE: usize = 16 * 1024;
@@ -119,7 +119,7 @@ impl<S: Sink> Output<S> {
         let writer = LogWriter::new(Arc::clone(&own), self.format);
         let message =
             format!("log_lines_lost={lines}: standard error took too little, or log_memory is too small");
-        Event::begin(writer, Level::Warning, "log_lines_lost", &message).number("lines", lines);
+        Event::begin(writer, Level::Warning, name::LOG_LINES_LOST, &message).number("lines", lines);
         self.taken.extend(std::iter::from_fn(|| own.take()).flatten());
         self.reported = lost;
     }

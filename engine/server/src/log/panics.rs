@@ -3,7 +3,7 @@
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::PanicHookInfo;
 
-use super::Log;
+use super::{Log, name};
 
 /// From now on each panic of the process is reported in `log`. Where a panic ends the process, the log is written out
 /// before that.
@@ -23,7 +23,7 @@ fn report(log: &Log, panic: &PanicHookInfo<'_>) {
         .unwrap_or("no reason given");
     let backtrace = Backtrace::capture();
     let event = log
-        .error("panic", format_args!("thread {thread} panicked at {place}: {reason}"))
+        .error(name::PANIC, format_args!("thread {thread} panicked at {place}: {reason}"))
         .text("thread", thread)
         .text("place", &place)
         .text("reason", reason);

@@ -38,6 +38,8 @@ pub enum StartError {
     },
     /// The kernel denies a worker a resource.
     Io(IoError),
+    /// The log cannot be started, so this is in no log.
+    Log(io::Error),
     /// Another system operation failed.
     System {
         /// Operation that failed.
@@ -79,6 +81,7 @@ impl fmt::Display for StartError {
                 write!(formatter, "{error}, or set io = \"epoll\" in [engine], which needs none")
             }
             Self::Io(error) => write!(formatter, "{error}"),
+            Self::Log(source) => write!(formatter, "cannot start the log: {source}"),
             Self::System { operation, source } => write!(formatter, "cannot {operation}: {source}"),
         }
     }
@@ -90,9 +93,10 @@ impl std::error::Error for StartError {
             Self::Configuration(errors) => Some(errors),
             Self::Queue { source, .. } => Some(source),
             Self::Io(error) => Some(error),
-            Self::Directory { source, .. } | Self::Listen { source, .. } | Self::System { source, .. } => {
-                Some(source)
-            }
+            Self::Log(source)
+            | Self::Directory { source, .. }
+            | Self::Listen { source, .. }
+            | Self::System { source, .. } => Some(source),
         }
     }
 }

@@ -8,7 +8,7 @@ use mailrace_core::message::date::Zone;
 use mailrace_spool::Shared;
 
 use crate::config::{ConfigErrors, Configuration, Sources, Tables, zone_now};
-use crate::log::Log;
+use crate::log::{Log, name};
 use crate::tables::{Files, Lookups};
 use crate::worker::{Control, Workers};
 
@@ -60,19 +60,20 @@ impl Current {
             Ok(next) => next,
             Err(errors) => {
                 self.log
-                    .error("reload_failed", "not reloaded, the configuration is invalid:")
+                    .error(name::RELOAD_FAILED, "not reloaded, the configuration is invalid:")
                     .list("errors", errors.0);
                 return;
             }
         };
         let mut in_force = self.in_force();
         if next.keep_started(&in_force.configuration) {
-            self.log.warning("restart_needed", "[engine] and [queue] stay as they are until the next start");
+            self.log
+                .warning(name::RESTART_NEEDED, "[engine] and [queue] stay as they are until the next start");
         }
         in_force.configuration = next;
         in_force.put_tables(tables, &self.log);
         self.apply(&in_force);
-        self.log.info("reloaded", "reloaded");
+        self.log.info(name::RELOADED, "reloaded");
     }
 
     fn load(&self) -> Result<(Configuration, Tables), ConfigErrors> {
@@ -103,12 +104,12 @@ impl Current {
                 Ok(tables) => {
                     in_force.put_tables(tables, &self.log);
                     self.apply(&in_force);
-                    self.log.info("tables_reloaded", "lookup tables reloaded");
+                    self.log.info(name::TABLES_RELOADED, "lookup tables reloaded");
                 }
                 Err(errors) => {
                     in_force.seen = in_force.seen.now();
                     let message = "lookup tables not reloaded, the old ones stay:";
-                    self.log.error("tables_not_reloaded", message).list("errors", errors.0);
+                    self.log.error(name::TABLES_NOT_RELOADED, message).list("errors", errors.0);
                 }
             }
         }
@@ -127,9 +128,9 @@ impl Current {
             _ if *said == now => {}
             Some(trouble) => {
                 let message = format_args!("the queue takes no mail: {trouble}");
-                self.log.error("queue_unavailable", message).text("reason", trouble);
+                self.log.error(name::QUEUE_UNAVAILABLE, message).text("reason", trouble);
             }
-            None => drop(self.log.info("queue_available", "the queue takes mail again")),
+            None => drop(self.log.info(name::QUEUE_AVAILABLE, "the queue takes mail again")),
         }
         *said = now;
     }

@@ -6,11 +6,11 @@ use std::os::unix::ffi::OsStrExt;
 use mailrace_io::OsDisk;
 use mailrace_spool::{Damage, RecoveryReport, Stranger};
 
-use crate::log::Log;
+use crate::log::{Log, name};
 use crate::maildrop::Maildrop;
 
 pub(super) fn report_notes(log: &Log, notes: &[String]) {
-    notes.iter().for_each(|note| drop(log.warning("configuration_note", note)));
+    notes.iter().for_each(|note| drop(log.warning(name::CONFIGURATION_NOTE, note)));
 }
 
 pub(super) fn report_recovery(log: &Log, report: &RecoveryReport) {
@@ -19,25 +19,25 @@ pub(super) fn report_recovery(log: &Log, report: &RecoveryReport) {
             "recovered {} messages, {} octets, from {} segments",
             report.messages, report.octets, report.segments
         );
-        log.info("recovered", message)
+        log.info(name::RECOVERED, message)
             .number("messages", report.messages)
             .number("octets", report.octets)
             .number("segments", report.segments as u64);
     }
     for damage in &report.damage {
-        log.error("damage", damage_text(damage))
+        log.error(name::DAMAGE, damage_text(damage))
             .text("path", &damage.path)
             .number("offset", damage.offset)
             .text("what", damage.what.to_string());
     }
     for stranger in &report.strangers {
-        log.warning("stranger", stranger_text(stranger))
+        log.warning(name::STRANGER, stranger_text(stranger))
             .text("path", &stranger.path)
             .text("what", stranger.what);
     }
     if !report.is_direct {
         let message = "the queue's file system has no direct writes: they go through the page cache";
-        log.warning("no_direct_writes", message);
+        log.warning(name::NO_DIRECT_WRITES, message);
     }
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn stranger_text(stranger: &Stranger) -> String {
 pub(super) fn report_no_submission(log: &Log, maildrop: &Maildrop, error: &io::Error) {
     let path = maildrop.path();
     let message = format_args!("no local submission: cannot use {}: {error}", path.display());
-    log.error("submission_unavailable", message)
+    log.error(name::SUBMISSION_UNAVAILABLE, message)
         .text("path", path.as_os_str().as_bytes())
         .text("reason", error.to_string());
 }
@@ -74,7 +74,7 @@ pub(super) fn report_ready(log: &Log, addresses: &[String], workers: u16, queue:
         queue.root().display(),
         if messages == 1 { "" } else { "s" },
     );
-    log.info("ready", message)
+    log.info(name::READY, message)
         .array("listen", addresses)
         .number("workers", u64::from(workers))
         .text("queue", queue.root().as_os_str().as_bytes())
@@ -84,5 +84,5 @@ pub(super) fn report_ready(log: &Log, addresses: &[String], workers: u16, queue:
 /// Reports that the process stops after its sessions have ended.
 pub(super) fn report_stopping(log: &Log, signal: &'static str) {
     let message = format_args!("stopping after {signal}: sessions end within drain_timeout");
-    log.info("stopping", message).text("signal", signal);
+    log.info(name::STOPPING, message).text("signal", signal);
 }

@@ -12,7 +12,7 @@ use signal_hook::iterator::Signals;
 
 use crate::config::{Configuration, Sources, Tables, own_processors};
 use crate::file_system;
-use crate::log::{self, Log, panics};
+use crate::log::{self, Log, name, panics};
 use crate::maildrop::{self, Maildrop};
 use crate::metrics::Metrics;
 use crate::registration;
@@ -27,7 +27,8 @@ use super::reload::{Current, InForce};
 use super::report::{report_no_submission, report_notes, report_ready, report_recovery, report_stopping};
 use super::threads::{Common, Kernel, WorkerThreads, join, spawn};
 
-/// Runs the engine until SIGTERM or SIGINT, then drains it. Logs all reports, including a [`StartError`].
+/// Runs the engine until SIGTERM or SIGINT, then drains it. Logs all reports, including a [`StartError`] other than
+/// [`StartError::Log`].
 ///
 /// # Errors
 /// [`StartError`] if the engine does not start.
@@ -40,17 +41,17 @@ pub fn serve(sources: Sources) -> Result<(), StartError> {
         Ok(configuration) => (configuration.log.log_format, log_memory(configuration)),
         Err(_) => (sources.log_format(), LOG_MEMORY_OF_ERRORS),
     };
-    let log = log::start(format, memory).map_err(system("start a thread"))?;
+    let log = log::start(format, memory).map_err(StartError::Log)?;
     panics::report_to(log.clone());
     let result = configuration
         .map_err(StartError::Configuration)
         .and_then(|configuration| run(sources, &configuration, &log));
     match &result {
-        Ok(()) => drop(log.info("stopped", "stopped")),
+        Ok(()) => drop(log.info(name::STOPPED, "stopped")),
         Err(StartError::Configuration(errors)) => {
-            log.error("start_failed", "the configuration is invalid:").list("errors", &errors.0);
+            log.error(name::START_FAILED, "the configuration is invalid:").list("errors", &errors.0);
         }
-        Err(error) => drop(log.error("start_failed", error)),
+        Err(error) => drop(log.error(name::START_FAILED, error)),
     }
     log.stop();
     result
@@ -159,7 +160,7 @@ fn register(sources: &Sources, queue: &OsDisk, log: &Log) {
         && let Err(error) = registration::publish(config, queue.root())
     {
         let message = format_args!("sendmail -C {} may not find this queue: {error}", config.display());
-        log.warning("registration_failed", message)
+        log.warning(name::REGISTRATION_FAILED, message)
             .text("file", config.as_os_str().as_bytes())
             .text("reason", error.to_string());
     }

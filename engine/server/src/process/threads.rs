@@ -13,7 +13,7 @@ use mailrace_spool::{SegmentSpool, Shared};
 use rustix::thread::CpuSet;
 
 use crate::config::{IoChoice, own_processors};
-use crate::log::Log;
+use crate::log::{Log, name};
 use crate::metrics::WorkerNumbers;
 use crate::worker::{Control, SPARE_CONNECTIONS, Telemetry, Worker, WorkerSettings, Workers};
 
@@ -113,7 +113,7 @@ impl Kernel {
                         "epoll is used, which takes more processor time: {error}; or set io = \"epoll\" in [engine] to be \
                          content with it"
                     );
-                    log.warning("epoll", message).text("reason", error.to_string());
+                    log.warning(name::EPOLL, message).text("reason", error.to_string());
                     Self::Epoll
                 }
                 // The ring of a worker will report any other error.
@@ -222,7 +222,7 @@ fn work_on<I: Io<Disk = OsDisk>>(
             let message = format_args!("worker {index} ended: {error}");
             seat.common
                 .log
-                .error("worker_failed", message)
+                .error(name::WORKER_FAILED, message)
                 .number("worker", index as u64)
                 .text("reason", error.to_string());
             give_up(&seat.common.log);

@@ -15,7 +15,7 @@ use mailrace_core::record::spool::Location;
 use mailrace_io::OsDisk;
 use mailrace_spool::{Mark, Place, State};
 
-use crate::log::Log;
+use crate::log::{Log, name};
 use crate::worker::{Answer, Control, Marked, Selection, Workers};
 
 /// The name of the socket in the queue's directory.
@@ -293,7 +293,7 @@ pub(crate) fn report(log: &Log, mark: Mark, subject: Subject, user_id: u32, tota
         verb(mark)
     );
     let event = log
-        .info("queue_action", message)
+        .info(name::QUEUE_ACTION, message)
         .text("action", verb(mark))
         .number("uid", user_id.into())
         .number("messages", *marked)

@@ -15,7 +15,7 @@ use mailrace_io::OsDisk;
 use prometheus_client::registry::Registry;
 use tokio::task::LocalSet;
 
-use crate::log::Log;
+use crate::log::{Log, name};
 use crate::worker::Workers;
 
 pub(crate) use control::{
@@ -49,14 +49,14 @@ pub(crate) fn start(services: Services) -> io::Result<()> {
     if let Err(error) = control::start(&queue, workers, log.clone()) {
         let path = queue.root().join(CONTROL_SOCKET);
         let message = format_args!("no control socket: cannot listen on {}: {error}", path.display());
-        log.error("control_unavailable", message)
+        log.error(name::CONTROL_UNAVAILABLE, message)
             .text("path", path.as_os_str().as_bytes())
             .text("reason", error.to_string());
     }
     let listener = metrics_listen.and_then(|address| match listen(address) {
         Ok(listener) => {
             let address = listener.local_addr().unwrap_or(address);
-            log.info("metrics", format_args!("metrics at http://{address}/metrics"))
+            log.info(name::METRICS, format_args!("metrics at http://{address}/metrics"))
                 .text("address", address.to_string());
             Some(listener)
         }
@@ -87,7 +87,7 @@ fn report_no_metrics(log: &Log, address: SocketAddr, error: &io::Error) {
     let message = format_args!(
         "no metrics: cannot listen on {address}: {error}; set metrics_listen in [engine] to another address, or to \"\""
     );
-    log.error("metrics_unavailable", message)
+    log.error(name::METRICS_UNAVAILABLE, message)
         .text("address", address.to_string())
         .text("reason", error.to_string());
 }

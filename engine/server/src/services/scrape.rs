@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::log::Log;
+use crate::log::{Log, name};
 use crate::metrics::Format;
 
 /// Bytes of a request's header section at most: the least that hyper allows. Longer ones get 431.
@@ -32,7 +32,7 @@ pub(super) async fn run(listener: std::net::TcpListener, registry: Rc<Registry>,
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
-            log.error("metrics_unavailable", format_args!("no metrics: {error}"))
+            log.error(name::METRICS_UNAVAILABLE, format_args!("no metrics: {error}"))
                 .text("reason", error.to_string());
             return;
         }

@@ -10,7 +10,7 @@ use mailrace_core::{Envelope, Origin, Protocol, QueueId, Recipient, Sharer, Time
 use mailrace_spool::Stats;
 
 use super::incoming::Incoming;
-use crate::log::{Level, Line, LogWriter, decimal};
+use crate::log::{EventName, Level, Line, LogWriter, decimal, name};
 use crate::metrics::{RejectCells, WorkerNumbers};
 
 /// One worker's log and numbers.
@@ -48,26 +48,27 @@ impl Telemetry {
     pub(super) fn connected(&mut self, origin: &Origin) {
         self.numbers.sessions.add(1);
         if self.log_connections {
-            client(&mut self.log.line(self.wall, None, "connect"), origin);
+            client(&mut self.log.line(self.wall, None, name::CONNECT), origin);
         }
     }
 
     pub(super) fn disconnected(&mut self, origin: &Origin) {
         if self.log_connections {
-            client(&mut self.log.line(self.wall, None, "disconnect"), origin);
+            client(&mut self.log.line(self.wall, None, name::DISCONNECT), origin);
         }
     }
 
     pub(super) fn timed_out(&mut self, origin: &Origin) {
         self.numbers.timeouts.add(1);
-        client(&mut self.log.line(self.wall, None, "timeout"), origin);
+        client(&mut self.log.line(self.wall, None, name::TIMEOUT), origin);
     }
 
     /// A client has too many connections.
     pub(super) fn too_many_connections(&mut self, origin: &Origin) {
         self.rejects.count(&self.numbers, "too_many_connections");
         let log = &mut self.log;
-        let mut line = log.trouble(Level::Warning, self.wall, "too_many_connections", "too many connections");
+        let mut line =
+            log.trouble(Level::Warning, self.wall, name::TOO_MANY_CONNECTIONS, "too many connections");
         client(&mut line, origin);
     }
 
@@ -87,7 +88,7 @@ impl Telemetry {
 
     pub(super) fn accept_failed(&mut self, error: &std::io::Error) {
         self.numbers.accept_failures.add(1);
-        let mut line = self.log.trouble(Level::Warning, self.wall, "accept_failed", "accept failed");
+        let mut line = self.log.trouble(Level::Warning, self.wall, name::ACCEPT_FAILED, "accept failed");
         line.text("error", error.to_string().as_bytes());
     }
 
@@ -97,7 +98,7 @@ impl Telemetry {
             Err(error) => {
                 self.numbers.write_failures.add(1);
                 let message = "a write to the queue failed";
-                let mut line = self.log.trouble(Level::Error, self.wall, "write_failed", message);
+                let mut line = self.log.trouble(Level::Error, self.wall, name::WRITE_FAILED, message);
                 line.text("error", error.to_string().as_bytes()).number("octets", octets as u64);
             }
         }
@@ -118,7 +119,7 @@ impl Telemetry {
         self.numbers.octets.add(message.size);
         self.numbers.committed(latency);
         let sharer = origin.sharer();
-        let mut line = self.log.line(self.wall, Some(message.id), "queued");
+        let mut line = self.log.line(self.wall, Some(message.id), name::QUEUED);
         line.address("from", &envelope.sender);
         let listed = line.addresses("to", addresses(&envelope.recipients));
         line.number("nrcpt", envelope.recipients.len() as u64).number("size", message.size);
@@ -133,7 +134,7 @@ impl Telemetry {
     /// Logs the recipients that the line about their message has no room for.
     fn further_recipients(&mut self, id: QueueId, sharer: Sharer, mut recipients: &[Recipient]) {
         while !recipients.is_empty() {
-            let mut line = self.log.line(self.wall, Some(id), "recipients");
+            let mut line = self.log.line(self.wall, Some(id), name::RECIPIENTS);
             line.about_mail(sharer);
             let listed = line.addresses("to", addresses(recipients));
             recipients = recipients.get(listed..).unwrap_or_default();
@@ -231,7 +232,7 @@ impl Observer for Telemetry {
 
     fn rejected(&mut self, origin: &Origin, reject: &Reject<'_>) {
         self.rejects.count(&self.numbers, reject.reason);
-        let mut line = self.log.line(self.wall, None, "reject");
+        let mut line = self.log.line(self.wall, None, name::REJECT);
         line.text("stage", reject.stage.as_bytes())
             .text("reason", reject.reason.as_bytes())
             .text("reply", reject.reply);
@@ -256,7 +257,7 @@ pub(super) struct CheckLog<'a> {
 impl cleanup::Observer for CheckLog<'_> {
     fn noticed(&mut self, notice: &Notice<'_>) {
         let Telemetry { log, wall, .. } = self.telemetry;
-        let mut line = log.line(*wall, Some(self.id), notice.action);
+        let mut line = log.line(*wall, Some(self.id), EventName::of_action(notice.action));
         line.about_client(self.sharer).text_up_to(notice.subject, notice.text, NOTICE_SIZE_MAX);
         if !notice.argument.is_empty() {
             line.text("text", notice.argument);

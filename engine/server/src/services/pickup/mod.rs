@@ -29,7 +29,7 @@ use rustix::fs::inotify::{self, ReadFlags, WatchFlags};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::log::{Level, Line, LineLimit, Log, LogWriter, now as wall_clock};
+use crate::log::{EventName, Level, Line, LineLimit, Log, LogWriter, name, now as wall_clock};
 use crate::maildrop::{
     Content, Maildrop, PART_SIZE, ReadError, SetAside, State, UNFINISHED, arrival, is_message, open,
     read_envelope, read_header, read_submission,
@@ -137,7 +137,7 @@ impl Pickup {
     /// Waits until the messages in progress are settled and their files removed. The workers must be draining.
     pub(crate) fn join(self) {
         if self.thread.join().is_err() {
-            self.log.error("submission_unavailable", "the thread for local submission panicked");
+            self.log.error(name::SUBMISSION_UNAVAILABLE, "the thread for local submission panicked");
         }
     }
 }
@@ -201,7 +201,7 @@ struct PutAside {
 /// What is logged, a bounded number of lines of each kind and user.
 struct Lines {
     log: LogWriter,
-    limit: LineLimit<(&'static str, u32)>,
+    limit: LineLimit<(EventName, u32)>,
 }
 
 struct Round {
@@ -795,21 +795,24 @@ const IRREGULAR: &str = "it is no regular file";
 const TOO_MANY_RECIPIENTS: &str = "552 5.3.4 Error: more recipients than a batch holds (block_size)";
 
 /// A kind of line: how much it matters, its name in JSON, and the same for people.
-type LogEvent = (Level, &'static str, &'static str);
+type LogEvent = (Level, EventName, &'static str);
 
-const REFUSED: LogEvent = (Level::Error, "submission_refused", "submission refused");
-const DEFERRED: LogEvent = (Level::Info, "deferred", "deferred");
-const REMOVED: LogEvent = (Level::Warning, "maildrop_removed", "removed from the maildrop");
-const FAILED: LogEvent = (Level::Warning, "maildrop_retry", "a file of the maildrop is tried again");
+const REFUSED: LogEvent = (Level::Error, name::SUBMISSION_REFUSED, "submission refused");
+const DEFERRED: LogEvent = (Level::Info, name::DEFERRED, "deferred");
+const REMOVED: LogEvent = (Level::Warning, name::MAILDROP_REMOVED, "removed from the maildrop");
+const FAILED: LogEvent = (Level::Warning, name::MAILDROP_RETRY, "a file of the maildrop is tried again");
 const STUCK: LogEvent = (
     Level::Error,
-    "maildrop_stuck",
+    name::MAILDROP_STUCK,
     "no local mail is taken: the file of a queued message cannot be removed",
 );
-const UNREADABLE: LogEvent = (Level::Error, "maildrop_unreadable", "cannot read the maildrop");
-const REPLACED: LogEvent =
-    (Level::Warning, "maildrop_replaced", "another directory is in the maildrop's place, and is used now");
-const LEFT_OUT: LogEvent = (Level::Warning, "lines_left_out", "log lines were left out");
+const UNREADABLE: LogEvent = (Level::Error, name::MAILDROP_UNREADABLE, "cannot read the maildrop");
+const REPLACED: LogEvent = (
+    Level::Warning,
+    name::MAILDROP_REPLACED,
+    "another directory is in the maildrop's place, and is used now",
+);
+const LEFT_OUT: LogEvent = (Level::Warning, name::LINES_LEFT_OUT, "log lines were left out");
 
 impl Lines {
     /// Writes a line about files of a user, unless there were many of this kind.
@@ -838,7 +841,7 @@ impl Lines {
     fn end_periods(&mut self, now: Instant) {
         for ((event, owner), count) in self.limit.ended(now) {
             let mut line = begin(&mut self.log, LEFT_OUT);
-            line.text("kind", event.as_bytes()).number("lines", count);
+            line.text("kind", event.text().as_bytes()).number("lines", count);
             if owner != u32::MAX {
                 line.number("uid", u64::from(owner));
             }

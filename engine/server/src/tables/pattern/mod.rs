@@ -23,6 +23,8 @@ use bumpalo::collections::Vec as ArenaVec;
 use mailrace_core::Sharer;
 use mailrace_core::lookup::{LookupError, LookupTable};
 
+use crate::log::name;
+
 use super::Spec;
 use super::remote::Lookups;
 use super::report::Report;
@@ -171,7 +173,7 @@ impl PatternTable {
                  is read again",
                 rule.line, self.name
             );
-            self.lookups.warn("pattern_given_up", &message);
+            self.lookups.warn(name::PATTERN_GIVEN_UP, &message);
         }
         *given_up += 1;
         *given_up > GIVEN_UP_MAX

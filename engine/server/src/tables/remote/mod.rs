@@ -30,7 +30,7 @@ use cache::Cache;
 use client::{Client, client};
 use questions::{PLACES_MAX, Question, Questions};
 
-use crate::log::{Log, printable};
+use crate::log::{EventName, Log, name, printable};
 
 use super::{Spec, TableError};
 
@@ -102,7 +102,7 @@ impl Lookups {
     }
 
     /// Reports something about a table that an operator may want to change.
-    pub(super) fn warn(&self, event: &'static str, message: &str) {
+    pub(super) fn warn(&self, event: EventName, message: &str) {
         match self.0.log.get() {
             Some(log) => drop(log.warning(event, message)),
             None => report_directly(&format!("warning: {message}")),
@@ -118,9 +118,9 @@ impl Lookups {
         };
         match (self.0.log.get(), reason) {
             (Some(log), Some(reason)) => {
-                log.error("table_unavailable", message).text("table", table).text("reason", reason);
+                log.error(name::TABLE_UNAVAILABLE, message).text("table", table).text("reason", reason);
             }
-            (Some(log), None) => drop(log.info("table_available", message).text("table", table)),
+            (Some(log), None) => drop(log.info(name::TABLE_AVAILABLE, message).text("table", table)),
             // A command for people.
             (None, _) => report_directly(&message),
         }
