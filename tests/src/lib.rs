@@ -5,11 +5,13 @@
 
 pub mod checks;
 mod engine;
+mod events;
 mod obstacle;
 pub mod passes;
 mod smtp;
 
 pub use engine::{Engine, Finished, load_generator, program, run};
+pub use events::JSON_LOG;
 pub use obstacle::{available, has_postfix, skip, skip_on_this_machine};
 pub use smtp::Client;
 

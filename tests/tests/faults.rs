@@ -64,12 +64,12 @@ impl Bench {
         }
     }
 
-    /// Waits until the engine has said this.
-    fn heard(&mut self, text: &str) {
+    /// Waits until the engine has logged this event, and what there is to say of it contains `text`.
+    fn heard(&mut self, event: &str, text: &str) {
         let start = Instant::now();
-        while !self.engine.said().iter().any(|line| line.contains(text)) {
+        while !self.engine.said().iter().any(|said| said.event == event && said.message.contains(text)) {
             self.engine.require_alive().unwrap();
-            assert!(start.elapsed() < PATIENCE, "{text:?} is missing: {:#?}", self.engine.said());
+            assert!(start.elapsed() < PATIENCE, "{event} {text:?} is missing: {:#?}", self.engine.said());
             std::thread::yield_now();
         }
     }
@@ -166,7 +166,7 @@ fn a_full_disk_refuses_mail_and_takes_it_again_when_there_is_room() {
     client.say("DATA", "354 ");
     client.send(&[&[b'x'; 290_000][..], b"\r\n"].concat());
     client.say(".", "452 4.3.1 ");
-    bench.heard("the queue takes no mail: no segment can be made: No space left on device");
+    bench.heard("queue_unavailable", "no segment can be made: No space left on device");
     let small = disk.fill("small", 0);
     let start = Instant::now();
     loop {
@@ -182,7 +182,7 @@ fn a_full_disk_refuses_mail_and_takes_it_again_when_there_is_room() {
     fs::remove_file(small).unwrap();
     fs::remove_file(large).unwrap();
     bench.send_until(&mut session, true);
-    bench.heard("the queue takes mail again");
+    bench.heard("queue_available", "");
     bench.restart().engine.stop().unwrap();
 }
 
@@ -198,7 +198,7 @@ fn a_file_system_that_became_read_only_refuses_mail() {
     fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "a test").unwrap();
     let mut session = bench.session();
     bench.send_until(&mut session, false);
-    bench.heard("the queue takes no mail: no segment can be made: ");
+    bench.heard("queue_unavailable", "no segment can be made: ");
     drop(load);
     bench.engine.require_alive().unwrap();
     bench.engine.kill();
@@ -259,7 +259,7 @@ fn a_disk_that_dies_takes_nothing_with_it_that_was_accepted() {
     export.kill();
     let mut session = bench.session();
     bench.send_until(&mut session, false);
-    bench.heard("the queue takes no mail: ");
+    bench.heard("queue_unavailable", "");
     drop(load);
     bench.engine.require_alive().unwrap();
     bench.engine.kill();
@@ -306,12 +306,12 @@ fn a_queue_whose_directory_is_removed_takes_nothing_and_begins_anew() {
     let aside = directory.path().join("aside");
     fs::rename(&queue, &aside).unwrap();
     bench.send_until(&mut session, false);
-    bench.heard("the queue takes no mail: its directory was removed or replaced");
+    bench.heard("queue_unavailable", "its directory was removed or replaced");
     bench.account(&aside);
     // It was a mistake.
     fs::rename(&aside, &queue).unwrap();
     bench.send_until(&mut session, true);
-    bench.heard("the queue takes mail again");
+    bench.heard("queue_available", "");
     bench.account(&queue);
     // It was none.
     fs::remove_dir_all(&queue).unwrap();
@@ -341,7 +341,7 @@ fn a_queue_part_of_which_is_replaced_takes_nothing() {
         fs::rename(&original, &aside).unwrap();
         fs::rename(&copy, &original).unwrap();
         bench.send_until(&mut session, false);
-        bench.heard(&format!("the queue takes no mail: {part} in its directory was removed or replaced"));
+        bench.heard("queue_unavailable", &format!("{part} in its directory was removed or replaced"));
         // Nothing that was accepted went into what is aside.
         if part == "segments" {
             fs::rename(&original, &copy).unwrap();
@@ -350,7 +350,7 @@ fn a_queue_part_of_which_is_replaced_takes_nothing() {
         }
         fs::rename(&aside, &original).unwrap();
         bench.send_until(&mut session, true);
-        bench.heard("the queue takes mail again");
+        bench.heard("queue_available", "");
         bench.account(&queue);
         bench.engine.stop().unwrap();
     }
@@ -366,7 +366,7 @@ fn without_descriptors_mail_is_refused_until_there_are_some() {
     bench.send_until(&mut session, true);
     prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(3), ..limit }).unwrap();
     bench.send_until(&mut session, false);
-    bench.heard("no segment can be made: Too many open files");
+    bench.heard("queue_unavailable", "no segment can be made: Too many open files");
     let mut waiting = None;
     if std::env::var("MAILRACE_TEST_IO").is_ok_and(|io| io == "epoll") {
         // Whoever comes now stays in the kernel's queue.
@@ -383,7 +383,7 @@ fn without_descriptors_mail_is_refused_until_there_are_some() {
         assert_eq!(&code, b"220 ");
     }
     bench.send_until(&mut session, true);
-    bench.heard("the queue takes mail again");
+    bench.heard("queue_available", "");
     bench.restart().engine.stop().unwrap();
 }
 

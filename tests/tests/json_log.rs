@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mailrace_tests::{Client, Directory, Engine, program, run, skip};
+use mailrace_tests::{Client, Directory, Engine, JSON_LOG, program, run, skip};
 use rustix::process::Signal;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value, json};
@@ -150,8 +150,6 @@ fn check(line: &Value, documented: &BTreeMap<String, BTreeSet<String>>) -> Strin
     event
 }
 
-const JSON: [&str; 2] = ["--set", "engine.log_format=json"];
-
 /// Waits until `is_done`.
 fn wait_until(what: &str, mut is_done: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -265,13 +263,13 @@ fn a_full_life(directory: &Directory) -> Vec<String> {
     let more =
         ["engine.log_connections=yes", "engine.table_check_period=1s", "engine.metrics_listen=127.0.0.1:0"];
     let mut arguments = vec!["--config", config];
-    arguments.extend(JSON);
+    arguments.extend(JSON_LOG);
     more.iter().for_each(|setting| arguments.extend(["--set", setting]));
     let mut engine = Engine::start(directory, &arguments);
     send_mail(&mut engine);
     let held = run(directory.path(), &["queue", "hold", "--config", config, "--state", "incoming"]);
     assert!(held.status.success(), "{}", held.errors);
-    engine.line_with("queue_action");
+    engine.event("queue_action");
 
     // Another engine with this configuration; its control socket and its maildrop are in the way.
     let other = Directory::new();
@@ -286,39 +284,39 @@ fn a_full_life(directory: &Directory) -> Vec<String> {
     submit(config, "Subject: submitted\n\n");
     engine.line_with("\"uid\":");
     submit(config, "X-Reject: 1\n\n");
-    engine.line_with("\"file\":");
+    engine.event("submission_refused");
     fs::write(directory.path().join("mailrace-queue/maildrop").join("1".repeat(32)), "garbage").unwrap();
     engine.signal(Signal::HUP);
-    engine.line_with("\"reloaded\"");
+    engine.event("reloaded");
 
     // Tables: wrong, right, silent, back.
     let _ = directory.write("virtual", "x@localhost\n");
-    engine.line_with("tables_not_reloaded");
+    engine.event("tables_not_reloaded");
     let _ = directory.write("virtual", "x@localhost z@localhost\n");
-    engine.line_with("tables_reloaded");
+    engine.event("tables_reloaded");
     assert!(!is_taken(engine.addresses[0], "b@relayed.example"));
-    engine.line_with("table_unavailable");
+    engine.event("table_unavailable");
     serve_nothing(server);
     wait_until("the table's server is not asked again", || {
         is_taken(engine.addresses[0], "b@relayed.example");
         std::thread::sleep(Duration::from_millis(50));
         engine.metrics().contains("relay_denied")
     });
-    engine.line_with("table_available");
+    engine.event("table_available");
 
     let _ = directory.write("mailrace.toml", "smtpd_timeot = 1\nx\u{1b} = 2\n");
     engine.signal(Signal::HUP);
-    engine.line_with("reload_failed");
+    engine.event("reload_failed");
     let _ = directory.write("mailrace.toml", &text("[engine]\nmax_connections = 100\n"));
     engine.signal(Signal::HUP);
-    engine.line_with("restart_needed");
+    engine.event("restart_needed");
 
     // The queue's directory goes away and comes back.
     let (here, away) = (directory.path().join("mailrace-queue"), directory.path().join("away"));
     fs::rename(&here, &away).unwrap();
-    engine.line_with("queue_unavailable");
+    engine.event("queue_unavailable");
     fs::rename(&away, &here).unwrap();
-    engine.line_with("queue_available");
+    engine.event("queue_available");
     lines.extend(stopped(engine));
     lines
 }
@@ -353,15 +351,15 @@ fn a_damaged_start(directory: &Directory) -> Vec<String> {
     );
     submit(config.to_str().unwrap(), "Subject: submitted\n\n");
     let mut arguments = vec!["--config", config.to_str().unwrap()];
-    arguments.extend(JSON);
+    arguments.extend(JSON_LOG);
     let mut engine = Engine::start(directory, &arguments);
-    engine.line_with("\"deferred\"");
+    engine.event("deferred");
     stopped(engine)
 }
 
 /// An engine whose log nobody reads for a while; its lines.
 fn a_blocked_log(directory: &Directory) -> Vec<String> {
-    let mut arguments = JSON.to_vec();
+    let mut arguments = JSON_LOG.to_vec();
     arguments.extend(["--set", "engine.workers=1", "--set", "engine.log_memory=64KiB"]);
     let mut engine = Engine::start(directory, &arguments);
     let mut client = engine.client();
@@ -376,7 +374,7 @@ fn a_blocked_log(directory: &Directory) -> Vec<String> {
         (0..300).for_each(|_| drop(client.expect("250 ")));
     }
     drop(client);
-    engine.line_with("log_lines_lost");
+    engine.event("log_lines_lost");
     stopped(engine)
 }
 
@@ -390,8 +388,8 @@ fn every_line_is_json_and_documented() {
     let bad = third.write("bad.toml", "smtpd_timeot = 1\n[engine]\nlog_format = \"json\"\n");
     for arguments in [
         &["serve", "--config", bad.to_str().unwrap()][..],
-        &["serve", "--listen", "192.0.2.1:1", JSON[0], JSON[1]],
-        &["serve", "--set", "nonsense", JSON[0], JSON[1]],
+        &["serve", "--listen", "192.0.2.1:1", JSON_LOG[0], JSON_LOG[1]],
+        &["serve", "--set", "nonsense", JSON_LOG[0], JSON_LOG[1]],
     ] {
         let failed = run(third.path(), arguments);
         assert!(!failed.status.success());

@@ -39,10 +39,10 @@ fn sighup_puts_a_changed_configuration_into_force() {
 
     let _ = directory.write("mailrace.toml", "relay_domain = []\n");
     engine.signal(Signal::HUP);
-    engine.line_with("\"event\":\"reload_failed\"");
+    engine.event("reload_failed");
     let _ = directory.write("mailrace.toml", &text("example.net"));
     engine.signal(Signal::HUP);
-    engine.line_with("\"event\":\"reloaded\"");
+    engine.event("reloaded");
     // Settings arrive at a worker before whatever comes later on a new connection.
     let mut client = engine.client();
     client.say("MAIL FROM:<a@example.org>", "250 ");

@@ -50,7 +50,7 @@ fn accepted(finished: &Finished) {
 /// An engine with the configuration in `directory`, whose queue only its arguments name.
 fn engine(directory: &Directory) -> Engine {
     let config = directory.path().join("mailrace.toml");
-    Engine::start(directory, &["--config", config.to_str().unwrap()])
+    Engine::start_with_events(directory, &["--config", config.to_str().unwrap()])
 }
 
 fn configured() -> Directory {
@@ -98,8 +98,7 @@ fn envelope(engine: &Engine, id: &str) -> Value {
 
 /// The queue id of the next message that is queued.
 fn queued(engine: &mut Engine) -> String {
-    let line = engine.line_with(": queued: ");
-    line.split(": ").nth(1).unwrap().to_owned()
+    engine.event("queued")["id"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -452,16 +451,16 @@ fn what_may_not_enter_is_kept_and_said() {
     let _ = directory.write("checks", "/^Subject: bad/ REJECT not here\n");
     let mut running = engine(&directory);
     accepted(&sendmail(&directory, &["b@localhost"], "Subject: bad\n\n"));
-    let line = running.line_with(": error: submission refused: file=");
-    for part in ["reply=550 5.7.1 not here,", "to=<b@localhost>", "uid="] {
-        assert!(line.contains(part), "{part}: {line}");
-    }
+    let event = running.event("submission_refused");
+    assert_eq!(event["reply"], "550 5.7.1 not here");
+    assert_eq!(event["to"], json!(["b@localhost"]));
+    assert!(event["uid"].is_u64(), "{event}");
     wait_until_gone(&directory, |_| true);
     // The list has it, and why.
     let listed = directory.messages();
     assert_eq!(listed.len(), 1, "{listed:?}");
     let id = listed[0]["id"].as_str().unwrap().to_owned();
-    assert!(line.contains(&format!("file={id},")), "{id}: {line}");
+    assert_eq!(event["file"], id);
     for (key, value) in [
         ("state", json!("refused")),
         ("reason", json!("550 5.7.1 not here")),
@@ -477,8 +476,7 @@ fn what_may_not_enter_is_kept_and_said() {
     assert!(hold.status.code() == Some(65) && hold.errors.contains("cannot be put on hold"), "{hold:?}");
     // What is wrong for now stays, and is tried again.
     accepted(&sendmail(&directory, &["one@example.com"], MESSAGE));
-    let line = running.line_with(": deferred: ");
-    assert!(line.contains("reply=451 4.6.0 Alias expansion error,"), "{line}");
+    assert_eq!(running.event("deferred")["reply"], "451 4.6.0 Alias expansion error");
     running.stop();
     assert_eq!(dropped(&directory).len(), 1);
     let text = fs::read_to_string(directory.path().join("mailrace.toml")).unwrap();
@@ -500,7 +498,7 @@ fn refused_submissions_are_released_and_deleted() {
     for number in 0..3 {
         let to = format!("u{number}@localhost");
         accepted(&sendmail(&directory, &[&to], "Subject: bad\n\n"));
-        running.line_with("submission refused");
+        running.event("submission_refused");
     }
     wait_until_gone(&directory, |_| true);
     running.stop();
@@ -518,7 +516,7 @@ fn refused_submissions_are_released_and_deleted() {
     // Released to the same checks it is refused again, to others it is queued.
     let mut running = engine(&directory);
     accepted(&running.queue(&["release", two]));
-    running.line_with("submission refused");
+    running.event("submission_refused");
     wait_until_gone(&directory, |_| true);
     running.stop();
     assert_eq!(ids(&directory).len(), 2);
@@ -809,22 +807,18 @@ fn one_user_cannot_stop_the_mail_of_others() {
     accepted(&sendmail(&directory, &["before@localhost"], MESSAGE));
     let mut running = engine(&directory);
     accepted(&sendmail(&directory, &["after@localhost"], MESSAGE));
-    let first = running.line_with(": queued: ");
-    let second = running.line_with(": queued: ");
-    assert!([&first, &second].iter().any(|line| line.contains("to=<before@localhost>")), "{first}{second}");
+    let queued = [running.event("queued"), running.event("queued")];
+    assert!(queued.iter().any(|event| event["to"] == json!(["before@localhost"])), "{queued:?}");
     wait_until_gone(&directory, |name| name.len() == 32 && !name.starts_with('2'));
     running.signal(Signal::TERM);
-    running.line_with("mailrace: stopped");
-    let lines = running
-        .lines
-        .iter()
-        .filter(|line| line.contains("uid=65534") || line.contains("removed from"))
-        .count();
+    running.event("stopped");
+    let is_theirs = |event: &Value| event["uid"] == NOBODY;
+    let lines =
+        running.events().filter(|event| is_theirs(event) || event["event"] == "maildrop_removed").count();
     assert!(lines <= 150, "{lines} lines");
     // The engine logs how many lines it left out before it ends.
-    let told = running.lines.iter().filter(|line| line.contains("log lines were left out"));
-    let told: Vec<&String> = told.collect();
-    assert!(told.iter().any(|line| line.contains("uid=65534")), "{told:?}");
+    let told: Vec<Value> = running.events().filter(|event| event["event"] == "lines_left_out").collect();
+    assert!(told.iter().any(is_theirs), "{told:?}");
     running.wait();
     // Each bad file is set aside once; one that is empty may be written to yet.
     assert_eq!(directory.messages().len() as u64, FILES + 2);
@@ -853,9 +847,8 @@ fn mail_that_waits_for_a_table_holds_up_no_other() {
     }
     accepted(&sendmail(&directory, &["-f", "root@localhost", "good@localhost"], MESSAGE));
     let mut running = engine(&directory);
-    let line = running.line_with(": queued: ");
-    assert!(line.contains("to=<good@localhost>"), "{line}");
-    assert!(!running.lines.iter().any(|line| line.contains("deferred")), "the server has not failed yet");
+    assert_eq!(running.event("queued")["to"], json!(["good@localhost"]));
+    assert!(running.events().all(|event| event["event"] != "deferred"), "the server has not failed yet");
     assert_eq!(dropped(&directory).len(), 20);
     running.stop();
     assert_eq!(dropped(&directory).len(), 20);
@@ -889,8 +882,7 @@ fn a_message_with_more_recipients_than_the_queue_takes_is_never_lost_from_sight(
         sendmail(&directory, &to.iter().map(String::as_str).collect::<Vec<_>>(), MESSAGE)
     };
     accepted(&submit(6000));
-    let line = running.line_with(": queued: ");
-    assert!(line.contains("nrcpt=6000"), "{line}");
+    assert_eq!(running.event("queued")["nrcpt"], 6000);
     let refused = submit(20_000);
     assert_eq!(refused.status.code(), Some(65), "{refused:?}");
     assert!(
@@ -901,11 +893,8 @@ fn a_message_with_more_recipients_than_the_queue_takes_is_never_lost_from_sight(
     // The engine has another limit than the configuration says.
     fs::write(&path, text.replace("256KiB", "16MiB")).unwrap();
     accepted(&submit(20_000));
-    let line = running.line_with(": error: submission refused: ");
-    assert!(
-        line.contains("reply=552 5.3.4 Error: more recipients than a batch holds (block_size)"),
-        "{line}"
-    );
+    let reply = &running.event("submission_refused")["reply"];
+    assert_eq!(reply, "552 5.3.4 Error: more recipients than a batch holds (block_size)");
     wait_until_gone(&directory, |_| true);
     running.stop();
     assert_eq!(directory.messages().iter().filter(|it| it["state"] == "refused").count(), 1);

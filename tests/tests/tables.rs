@@ -21,8 +21,11 @@ fn last_recipients(directory: &Directory) -> Vec<String> {
 }
 
 fn recipients(envelope: &Value) -> Vec<String> {
-    let list = envelope["recipients"].as_array().unwrap();
-    list.iter().map(|recipient| recipient.as_str().unwrap().to_owned()).collect()
+    texts(&envelope["recipients"])
+}
+
+fn texts(list: &Value) -> Vec<String> {
+    list.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -31,7 +34,7 @@ fn a_changed_table_comes_into_force_and_a_broken_one_does_not() {
     let _ = directory.write("virtual", "a@localhost one@localhost\n");
     let config = directory.write("mailrace.toml", "virtual_alias_maps = [\"texthash:virtual\"]\n");
     let arguments = ["--config", config.to_str().unwrap(), "--set", "engine.table_check_period=1s"];
-    let mut engine = Engine::start(&directory, &arguments);
+    let mut engine = Engine::start_with_events(&directory, &arguments);
     // One connection sees it all.
     let mut client = engine.client();
     let mut goes_to = |wanted: &str| {
@@ -40,18 +43,18 @@ fn a_changed_table_comes_into_force_and_a_broken_one_does_not() {
     };
     goes_to("one@localhost");
     let _ = directory.write("virtual", "a@localhost two@localhost\n");
-    engine.line_with("lookup tables reloaded");
+    engine.event("tables_reloaded");
     goes_to("two@localhost");
     let _ = directory.write("virtual", "# broken\na@localhost\n");
-    engine.line_with("lookup tables not reloaded, the old ones stay");
-    let line = engine.line_with("virtual_alias_maps");
-    assert!(line.contains("/virtual:2: texthash:virtual: has no value; write"), "{line}");
+    let errors = texts(&engine.event("tables_not_reloaded")["errors"]);
+    let [error] = errors.as_slice() else { panic!("{errors:?}") };
+    assert!(error.contains("/virtual:2: texthash:virtual: has no value; write"), "{error}");
     goes_to("two@localhost");
     let said = engine.lines.len();
     let _ = directory.write("virtual", "a@localhost three@localhost\n");
-    engine.line_with("lookup tables reloaded");
+    engine.event("tables_reloaded");
     goes_to("three@localhost");
-    assert_eq!(engine.lines.iter().skip(said).filter(|line| line.contains("not reloaded")).count(), 0);
+    assert!(engine.events().skip(said).all(|event| event["event"] != "tables_not_reloaded"));
     engine.stop();
 }
 
@@ -162,13 +165,14 @@ fn a_table_that_does_not_answer_is_a_451() {
     let server = server();
     let maps = format!("virtual_alias_maps=tcp:127.0.0.1:{}", server.port);
     let arguments = ["--set", &maps, "--set", "engine.lookup_timeout=1s"];
-    let mut engine = Engine::start(&directory, &arguments);
+    let mut engine = Engine::start_with_events(&directory, &arguments);
     let mut client = engine.client();
     offer(&mut client, "a@localhost");
     let unanswered = server.asked_for("a@localhost");
     client.expect("451 4.3.0 ");
-    let line = engine.line_with("no answer within 1s");
-    assert!(line.contains("tcp:127.0.0.1:") && line.contains("451 4.3.0"), "{line}");
+    let event = engine.event("table_unavailable");
+    assert_eq!(event["table"], format!("tcp:127.0.0.1:{}", server.port));
+    assert_eq!(event["reason"], "no answer within 1s");
     drop(unanswered);
     assert!(directory.messages().is_empty());
     // The session goes on.
@@ -298,7 +302,7 @@ fn what_is_no_file_of_some_size_holds_up_nothing() {
     let table = directory.write("virtual", "a@localhost one@localhost\n");
     let config = directory.write("mailrace.toml", "virtual_alias_maps = [\"texthash:virtual\"]\n");
     let arguments = ["--config", config.to_str().unwrap(), "--set", "engine.table_check_period=1s"];
-    let mut engine = Engine::start(&directory, &arguments);
+    let mut engine = Engine::start_with_events(&directory, &arguments);
     let fifo = |path: &Path| {
         let made = Command::new("mkfifo").arg(path).status().unwrap();
         assert!(made.success());
@@ -319,16 +323,15 @@ fn what_is_no_file_of_some_size_holds_up_nothing() {
             std::fs::remove_file(&table).unwrap()
         }
         make(&table);
-        engine.line_with("lookup tables not reloaded, the old ones stay");
-        let line = engine.line_with("texthash:virtual");
-        assert!(line.contains(reason), "{line}");
+        let errors = texts(&engine.event("tables_not_reloaded")["errors"]);
+        assert!(errors.iter().any(|error| error.contains(reason)), "{errors:?}");
         // The old table is in force, and a reload says the same.
         let mut client = engine.client();
         client.queue("s@example.org", "a@localhost", "Subject: x\r\n\r\n");
         assert_eq!(last_recipients(&directory), ["one@localhost"]);
         engine.signal(Signal::HUP);
-        engine.line_with("not reloaded, the configuration is invalid");
-        assert!(engine.line_with("texthash:virtual").contains(reason));
+        let errors = texts(&engine.event("reload_failed")["errors"]);
+        assert!(errors.iter().any(|error| error.contains(reason)), "{errors:?}");
         let refused = run(directory.path(), &["check", "--config", config.to_str().unwrap()]);
         assert_eq!(refused.status.code(), Some(78));
         assert!(refused.errors.contains(reason), "{}", refused.errors);
@@ -348,14 +351,15 @@ fn a_text_that_is_being_written_is_waited_for() {
     let _ = directory.write("virtual", "a@localhost one@localhost\n");
     let config = directory.write("mailrace.toml", "virtual_alias_maps = [\"texthash:virtual\"]\n");
     let arguments = ["--config", config.to_str().unwrap(), "--set", "engine.table_check_period=1s"];
-    let mut engine = Engine::start(&directory, &arguments);
+    let mut engine = Engine::start_with_events(&directory, &arguments);
     let _ = directory.write("virtual", "b@localhost two@localhost\na@localhost two@local");
     // After a while it is taken as it is, which is said.
-    let note = engine.line_with("the last line has no line end");
-    assert!(note.contains("virtual:2: texthash:virtual:"), "{note}");
-    engine.line_with("lookup tables reloaded");
+    let note = engine.event("configuration_note");
+    let note = note["message"].as_str().unwrap();
+    assert!(note.contains("virtual:2: texthash:virtual: the last line has no line end"), "{note}");
+    engine.event("tables_reloaded");
     let _ = directory.write("virtual", "a@localhost three@localhost\n");
-    engine.line_with("lookup tables reloaded");
+    engine.event("tables_reloaded");
     let mut client = engine.client();
     client.queue("s@example.org", "a@localhost", "Subject: x\r\n\r\n");
     assert_eq!(last_recipients(&directory), ["three@localhost"]);
@@ -369,7 +373,7 @@ fn a_reload_waits_for_a_text_that_is_being_written() {
     let _ = directory.write("virtual", "a@localhost one@localhost\n");
     let config = directory.write("mailrace.toml", "virtual_alias_maps = [\"texthash:virtual\"]\n");
     let arguments = ["--config", config.to_str().unwrap(), "--set", "engine.table_check_period=1h"];
-    let mut engine = Engine::start(&directory, &arguments);
+    let mut engine = Engine::start_with_events(&directory, &arguments);
     for (cut, rest) in [("a@localhost two@local", "host\n"), ("a@localhost", " three@localhost\n")] {
         let path = directory.write("virtual", cut);
         engine.signal(Signal::HUP);
@@ -381,7 +385,7 @@ fn a_reload_waits_for_a_text_that_is_being_written() {
         }
         let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
         file.write_all(rest.as_bytes()).unwrap();
-        engine.line_with(": reloaded");
+        engine.event("reloaded");
         let mut client = engine.client();
         client.queue("s@example.org", "a@localhost", "Subject: x\r\n\r\n");
         let expected = format!("{cut}{rest}");
@@ -391,8 +395,8 @@ fn a_reload_waits_for_a_text_that_is_being_written() {
     // One that stays so is taken as it is, which is said.
     let _ = directory.write("virtual", "a@localhost four@localhost");
     engine.signal(Signal::HUP);
-    engine.line_with("the last line has no line end");
-    engine.line_with(": reloaded");
+    engine.event("configuration_note");
+    engine.event("reloaded");
     engine.stop();
 }
 

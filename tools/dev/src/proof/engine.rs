@@ -100,14 +100,30 @@ pub struct Engine {
     server: Server,
     /// Where it takes mail.
     pub address: SocketAddr,
-    said: Arc<Mutex<Vec<String>>>,
+    said: Arc<Mutex<Vec<Event>>>,
     reader: Option<JoinHandle<()>>,
 }
 
-/// Whether a line of the log has a queue id, or says that it has none.
-fn is_about_mail(line: &str) -> bool {
-    let id = line.split_once("Z mailrace: ").and_then(|(_, rest)| rest.split_once(": "));
-    id.is_some_and(|(id, _)| id == "NOQUEUE" || QueueId::parse(id.as_bytes()).is_some())
+/// An event of an engine's log.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct Event {
+    /// Its name; empty for a line that is no event, which the system or a library wrote.
+    pub event: String,
+    /// Its text; events about mail may have none.
+    #[serde(default)]
+    pub message: String,
+    /// Events about mail have one.
+    id: Option<String>,
+}
+
+impl Event {
+    /// Reads a line of standard error; `None` if it is about mail, of which there are many.
+    fn of(line: String) -> Option<Self> {
+        match serde_json::from_str::<Self>(&line) {
+            Ok(event) => event.id.is_none().then_some(event),
+            Err(_) => Some(Self { event: String::new(), message: line, id: None }),
+        }
+    }
 }
 
 impl Engine {
@@ -133,16 +149,16 @@ impl Engine {
             return Err(ProofError::Engine("it does not listen at one address".to_owned()));
         };
         let (errors, lines) = (server.take_errors(), std::mem::take(&mut server.lines));
-        let said = Arc::new(Mutex::new(lines));
+        let said: Vec<Event> = lines.into_iter().filter_map(Event::of).collect();
+        let said = Arc::new(Mutex::new(said));
         let reader = std::thread::spawn({
             let said = Arc::clone(&said);
             move || {
                 for line in errors.into_iter().flat_map(BufRead::lines).map_while(Result::ok) {
-                    // There are many about mail.
-                    if !is_about_mail(&line) {
+                    if let Some(event) = Event::of(line) {
                         let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-                        if said.len() < LINES_MAX {
-                            said.push(line);
+                        if said.len() < EVENTS_MAX {
+                            said.push(event);
                         }
                     }
                 }
@@ -174,10 +190,16 @@ impl Engine {
         self.server.ended()
     }
 
-    /// What it said, but for lines about mail.
+    /// What it said, but for events about mail.
     #[must_use]
-    pub fn said(&self) -> Vec<String> {
+    pub fn said(&self) -> Vec<Event> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The same as text.
+    fn said_lines(&self) -> String {
+        let messages: Vec<String> = self.said().into_iter().map(|event| event.message).collect();
+        messages.join("\n")
     }
 
     /// An error if it has ended by itself.
@@ -188,7 +210,7 @@ impl Engine {
         match self.ended() {
             None => Ok(()),
             Some(status) => {
-                let said = self.said().join("\n");
+                let said = self.said_lines();
                 Err(ProofError::Engine(format!("it ended by itself with {status}: {said}")))
             }
         }
@@ -207,7 +229,7 @@ impl Engine {
     /// # Errors
     /// When it ends with another status than 0.
     pub fn stop(mut self) -> Result<(), ProofError> {
-        self.server.stop().map_err(|error| ProofError::Engine(format!("{error}{}", self.said().join("\n"))))
+        self.server.stop().map_err(|error| ProofError::Engine(format!("{error}{}", self.said_lines())))
     }
 }
 
@@ -231,14 +253,15 @@ impl Drop for Engine {
 /// Small segments, so that many are filled, emptied and used again in a second.
 const SETTINGS: &[&str] = &[
     "engine.metrics_listen=",
+    "engine.log_format=json",
     "queue.segment_size=2MiB",
     "queue.block_size=256KiB",
     "queue.kept_segments=4",
     "smtpd_peername_lookup=no",
     "smtpd_recipient_limit=200",
 ];
-/// Lines that are kept of what it says.
-const LINES_MAX: usize = 200;
+/// Events that are kept of what it says.
+const EVENTS_MAX: usize = 200;
 /// How often a queue is looked at again in which something is not whole.
 const LOOKS_MAX: usize = 3;
 /// Messages that `mailrace queue cat` is asked for.
@@ -258,5 +281,14 @@ mod tests {
         assert!(!whole("Received: from a\r\n\tby b; c\r\nSubject: x\r\n\r\nbod\r\n"));
         assert!(!whole("Subject: x\r\n\r\nbody\r\n"));
         assert!(!whole(""));
+    }
+
+    #[test]
+    fn events_about_mail_are_left_out() {
+        let of = |line: &str| Event::of(line.to_owned());
+        let damage = of(r#"{"time":"t","level":"error","event":"damage","message":"m","offset":7}"#).unwrap();
+        assert_eq!((damage.event.as_str(), damage.message.as_str()), ("damage", "m"));
+        assert_eq!(of(r#"{"time":"t","id":"0DjNZLqx8RYr","event":"queued","from":""}"#), None);
+        assert_eq!(of("memory allocation failed").unwrap().message, "memory allocation failed");
     }
 }

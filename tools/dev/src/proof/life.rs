@@ -110,8 +110,8 @@ pub fn examine(
         return Ok(account);
     }
     let engine = Engine::start(program, queue)?;
-    for line in engine.said().iter().filter(|line| line.contains("what is whole there is in the queue")) {
-        account.fault(Fault::Damaged, line.clone());
+    for event in engine.said().into_iter().filter(|event| event.event == "damage") {
+        account.fault(Fault::Damaged, event.message);
     }
     let again = look(program, queue)?;
     let recovered = Account::new(before, after, run, &again);
