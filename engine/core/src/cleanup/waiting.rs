@@ -47,49 +47,64 @@ mod tests {
     use super::*;
     use crate::cleanup::{Settings, Surroundings};
     use crate::envelope::{Envelope, Origin, Recipient};
-    use crate::lookup::{LookupError, LookupTable, Maps, Ticket};
+    use crate::lookup::{Asker, Awaited, LookupError, LookupTable, Maps, Outcome, Ticket};
     use crate::{QueueId, Sharer};
     use alloc::collections::BTreeMap;
     use alloc::sync::Arc;
     use alloc::vec;
     use alloc::vec::Vec;
-    use core::sync::atomic::{AtomicU64, Ordering};
+    use core::sync::atomic::{AtomicBool, Ordering};
     use std::sync::Mutex;
 
-    /// Table that counts the lookups of each key and forgets each lookup once it has answered it.
+    /// Counts how often it is asked each question, and gives each answer once, where it was told to.
     #[derive(Debug, Default)]
     struct Counting {
         asked: Mutex<BTreeMap<Vec<u8>, usize>>,
-        tickets: AtomicU64,
-        answered: Mutex<Vec<Ticket>>,
+        waiting: Mutex<Vec<Arc<Arrival>>>,
     }
 
-    impl LookupTable for Counting {
-        fn look_up<'a>(
-            &'a self,
-            _arena: &'a Bump,
-            key: &[u8],
-            _sharer: Sharer,
-        ) -> Result<Option<&'a [u8]>, LookupError> {
-            *self.asked.lock().unwrap().entry(key.to_vec()).or_default() += 1;
-            Err(LookupError::Pending(Ticket(self.tickets.fetch_add(1, Ordering::Relaxed))))
-        }
+    #[derive(Debug)]
+    struct Arrival {
+        key: Vec<u8>,
+        is_here: AtomicBool,
+    }
 
-        fn resume<'a>(
-            &'a self,
-            ticket: Ticket,
-            _arena: &'a Bump,
-            key: &[u8],
-            _sharer: Sharer,
-        ) -> Result<Option<&'a [u8]>, LookupError> {
-            let mut answered = self.answered.lock().unwrap();
-            let place = answered.iter().position(|answered| *answered == ticket);
-            answered.remove(place.ok_or(LookupError::Pending(ticket))?);
-            Ok(match key {
+    impl Awaited for Arrival {
+        fn outcome(&self) -> Option<Outcome<'_>> {
+            let value: Option<&[u8]> = match self.key.as_slice() {
                 b"a@example.com" => Some(b"b@example.com, c@example.com"),
                 b"Subject: x" => Some(b"WARN seen"),
                 _ => None,
-            })
+            };
+            self.is_here.load(Ordering::Relaxed).then_some(Outcome::Answered(value))
+        }
+    }
+
+    impl Counting {
+        fn answer(&self, ticket: Ticket) {
+            let waiting = self.waiting.lock().unwrap();
+            let arrival = &waiting[usize::try_from(ticket.0).unwrap()];
+            assert!(!arrival.is_here.swap(true, Ordering::Relaxed), "an answered question is not waited for");
+        }
+    }
+
+    impl LookupTable for Counting {
+        fn look_up<'a>(&'a self, _: &'a Bump, _: &[u8], _: Sharer) -> Result<Option<&'a [u8]>, LookupError> {
+            unreachable!("it is asked in a transaction")
+        }
+
+        fn ask<'a>(
+            &'a self,
+            _arena: &'a Bump,
+            key: &[u8],
+            asker: Asker<'_>,
+        ) -> Result<Option<&'a [u8]>, LookupError> {
+            *self.asked.lock().unwrap().entry(key.to_vec()).or_default() += 1;
+            let mut waiting = self.waiting.lock().unwrap();
+            let ticket = Ticket(waiting.len() as u64);
+            let arrival = Arc::new(Arrival { key: key.to_vec(), is_here: AtomicBool::new(false) });
+            waiting.push(Arc::clone(&arrival));
+            Err(asker.wait_for(ticket, arrival))
         }
 
         fn may_wait(&self) -> bool {
@@ -149,7 +164,7 @@ mod tests {
                 }
             };
             let Halt::Pending(ticket) = halt else { panic!("{halt:?}") };
-            table.answered.lock().unwrap().push(ticket);
+            table.answer(ticket);
         };
         let expected: [&[u8]; 3] = [b"b@example.com", b"c@example.com", b"d@example.com"];
         assert_eq!(Vec::<Vec<u8>>::as_slice(&recipients), expected);

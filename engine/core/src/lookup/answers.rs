@@ -1,17 +1,41 @@
 //! Answers of tables that a transaction has received.
 //!
-//! A table on a server returns [`LookupError::Pending`], and the caller repeats its call when the answer is available. The
-//! repeated call must not query the server again, because queries may have effects: policy servers count them, greylisting
-//! records them. The transaction therefore keeps its lookups with their tickets, and the answers, until it ends.
+//! A table that has to ask a server says [`LookupError::Pending`], and the call that asked comes again when the answer
+//! is there. What was asked before must not be asked again then: a policy server counts, greylisting remembers. The
+//! transaction therefore keeps its questions, each with the place where its answer arrives, and the answers, and forgets
+//! them when it ends.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt::Debug;
+
+use bumpalo::Bump;
 
 use super::{LookupError, LookupTable, Ticket};
 
-/// Lookups of one transaction in tables that may defer their answers.
+/// Where the answer to a question arrives. All transactions that asked it before it was answered share it.
+pub trait Awaited: Debug + Send + Sync {
+    /// What has become of the question; `None` while it is under way.
+    fn outcome(&self) -> Option<Outcome<'_>>;
+}
+
+/// What has become of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome<'a> {
+    /// The table has this value, or none.
+    Answered(Option<&'a [u8]>),
+    /// There is no answer, or one that makes no sense.
+    Unavailable,
+    /// It made room for others' questions, and may be asked again.
+    GivenUp,
+}
+
+/// Where an answer arrives, if the table says so.
+pub(super) type Place = Option<Arc<dyn Awaited>>;
+
+/// Questions of one transaction to tables that may have to be waited for.
 #[derive(Clone, Debug, Default)]
 pub struct Answers {
     /// By table; a transaction uses few tables.
@@ -24,10 +48,10 @@ type Known = BTreeMap<Box<[u8]>, State>;
 
 /// State of a lookup.
 #[derive(Clone, Debug)]
-pub(super) enum State {
-    /// Not answered yet.
-    Asked(Ticket),
-    /// Answered: a value, or none.
+enum State {
+    /// It had no answer when it was looked at last.
+    Asked(Ticket, Arc<dyn Awaited>),
+    /// Its answer: a value, or that there is none.
     Answered(Option<Box<[u8]>>),
 }
 
@@ -38,55 +62,83 @@ impl Answers {
         self.memory
     }
 
-    /// Returns the state of a lookup, if known.
-    pub(super) fn find(&self, table: &Arc<dyn LookupTable>, key: &[u8]) -> Option<&State> {
-        let (_, known) = self.tables.iter().find(|(known, _)| Arc::ptr_eq(known, table))?;
-        known.get(key)
+    /// What is known of a question; `None` if it has to be asked.
+    pub(super) fn recall<'a>(
+        &mut self,
+        arena: &'a Bump,
+        table: &Arc<dyn LookupTable>,
+        key: &[u8],
+    ) -> Option<Result<Option<&'a [u8]>, LookupError>> {
+        let (_, known) = self.tables.iter_mut().find(|(known, _)| Arc::ptr_eq(known, table))?;
+        let place = match known.get(key)? {
+            State::Answered(value) => return Some(Ok(copied(arena, value.as_deref()))),
+            State::Asked(ticket, place) => match place.outcome() {
+                None => return Some(Err(LookupError::Pending(*ticket))),
+                Some(_) => Arc::clone(place),
+            },
+        };
+        known.remove(key);
+        self.memory -= ENTRY_SIZE + key.len();
+        match place.outcome()? {
+            Outcome::Answered(value) => {
+                let is_kept = self.keep(table, key, Ok(value), None);
+                Some(if is_kept { Ok(copied(arena, value)) } else { Err(LookupError::Unavailable) })
+            }
+            Outcome::Unavailable => Some(Err(LookupError::Unavailable)),
+            Outcome::GivenUp => None,
+        }
     }
 
-    /// Keeps the result of a lookup, unless the table was unavailable. Beyond [`MEMORY_MAX`] it keeps nothing more, and the
-    /// table is queried again.
+    /// Keeps what a table has said to a question. Not kept are that it cannot be asked, which is no answer, and a question
+    /// without a place for its answer: its table is asked again, and is made of others that are not. Returns whether
+    /// there was room.
     pub(super) fn keep(
         &mut self,
         table: &Arc<dyn LookupTable>,
         key: &[u8],
         said: Result<Option<&[u8]>, LookupError>,
-    ) {
-        let state = match said {
-            Ok(value) => State::Answered(value.map(Into::into)),
-            Err(LookupError::Pending(ticket)) => State::Asked(ticket),
-            Err(LookupError::Unavailable) => return,
+        place: Place,
+    ) -> bool {
+        let state = match (said, place) {
+            (Ok(value), _) => State::Answered(value.map(Into::into)),
+            (Err(LookupError::Pending(ticket)), Some(place)) => State::Asked(ticket, place),
+            (Err(LookupError::Pending(_)), None) | (Err(LookupError::Unavailable), _) => return true,
         };
         let size = ENTRY_SIZE + key.len() + state.size();
         if self.memory + size > MEMORY_MAX {
-            return;
+            return false;
         }
         let index = self.tables.iter().position(|(known, _)| Arc::ptr_eq(known, table));
         let index = index.unwrap_or_else(|| {
             self.tables.push((Arc::clone(table), Known::new()));
             self.tables.len() - 1
         });
-        let Some((_, known)) = self.tables.get_mut(index) else { return };
+        let Some((_, known)) = self.tables.get_mut(index) else { return false };
         self.memory += size;
         if let Some(before) = known.insert(key.into(), state) {
             self.memory -= ENTRY_SIZE + key.len() + before.size();
         }
+        true
     }
+}
+
+fn copied<'a>(arena: &'a Bump, value: Option<&[u8]>) -> Option<&'a [u8]> {
+    value.map(|value| &*arena.alloc_slice_copy(value))
 }
 
 impl State {
     fn size(&self) -> usize {
         match self {
             Self::Answered(Some(value)) => value.len(),
-            Self::Answered(None) | Self::Asked(_) => 0,
+            Self::Answered(None) | Self::Asked(..) => 0,
         }
     }
 }
 
 /// Memory per lookup in addition to its key and value, in bytes.
 const ENTRY_SIZE: usize = 96;
-/// Maximum memory for lookups and answers per transaction, in bytes.
-const MEMORY_MAX: usize = 1 << 20;
+/// Bytes of questions and answers that a transaction keeps. What does not fit is no answer (451 4.3.0).
+const MEMORY_MAX: usize = 8 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -103,20 +155,58 @@ mod tests {
         }
     }
 
+    /// An outcome that is set at once, or never.
+    #[derive(Debug)]
+    struct Fixed(Option<Outcome<'static>>);
+
+    impl Awaited for Fixed {
+        fn outcome(&self) -> Option<Outcome<'_>> {
+            self.0
+        }
+    }
+
+    const ASKED: Result<Option<&[u8]>, LookupError> = Err(LookupError::Pending(Ticket(1)));
+
+    fn place(outcome: Option<Outcome<'static>>) -> Place {
+        Some(Arc::new(Fixed(outcome)))
+    }
+
+    #[test]
+    fn an_answer_is_found_where_it_arrives() {
+        let table: Arc<dyn LookupTable> = Arc::new(Empty);
+        let arena = Bump::new();
+        for (outcome, recalled) in [
+            (None, Some(ASKED)),
+            (Some(Outcome::Answered(Some(b"value"))), Some(Ok(Some(&b"value"[..])))),
+            (Some(Outcome::Answered(None)), Some(Ok(None))),
+            (Some(Outcome::Unavailable), Some(Err(LookupError::Unavailable))),
+            (Some(Outcome::GivenUp), None),
+        ] {
+            let mut answers = Answers::default();
+            assert!(answers.keep(&table, b"key", ASKED, place(outcome)));
+            let asked = answers.memory();
+            assert_eq!(answers.recall(&arena, &table, b"key"), recalled);
+            // Answers stay. That there is none does not: the next command may ask again.
+            let is_over = matches!(outcome, Some(Outcome::Unavailable | Outcome::GivenUp));
+            assert_eq!(answers.recall(&arena, &table, b"key"), recalled.filter(|_| !is_over));
+            let value_size = recalled.and_then(Result::ok).flatten().map_or(0, <[u8]>::len);
+            assert_eq!(answers.memory(), if is_over { 0 } else { asked + value_size });
+        }
+    }
+
     #[test]
     fn memory_is_counted_and_bounded() {
         let table: Arc<dyn LookupTable> = Arc::new(Empty);
         let mut answers = Answers::default();
-        answers.keep(&table, b"key", Err(LookupError::Pending(Ticket(1))));
-        let asked = answers.memory();
-        answers.keep(&table, b"key", Ok(Some(b"value")));
-        assert_eq!(answers.memory(), asked + 5);
-        answers.keep(&table, b"key", Err(LookupError::Unavailable));
-        assert!(matches!(answers.find(&table, b"key"), Some(State::Answered(Some(_)))));
-        for number in 0..200_u32 {
-            answers.keep(&table, &number.to_le_bytes(), Ok(Some(&[b'x'; 10_000])));
-        }
-        assert!(answers.memory() <= MEMORY_MAX && answers.memory() > MEMORY_MAX / 2);
-        assert!(answers.find(&table, &199_u32.to_le_bytes()).is_none());
+        let large = [b'x'; 100_000];
+        let kept = (0..200_u32)
+            .take_while(|number| answers.keep(&table, &number.to_le_bytes(), Ok(Some(&large)), None))
+            .count();
+        assert!(kept < 200 && answers.memory() <= MEMORY_MAX && answers.memory() > MEMORY_MAX / 2);
+        assert!(answers.recall(&Bump::new(), &table, &199_u32.to_le_bytes()).is_none());
+        let before = answers.memory();
+        assert!(answers.keep(&table, b"key", Err(LookupError::Unavailable), None));
+        assert!(answers.keep(&table, b"key", ASKED, None));
+        assert_eq!(answers.memory(), before);
     }
 }

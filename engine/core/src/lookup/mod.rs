@@ -1,8 +1,9 @@
 //! Lookup tables as the passes see them: they map a key to a value.
 //!
-//! The server crate implements the table types and loads the tables. A table in memory answers immediately. A table on a
-//! server returns [`LookupError::Pending`], and the caller repeats its call when the answer is available. The transaction
-//! keeps its lookups ([`Answers`]).
+//! What kinds of tables there are, and where they come from, is the server's concern. A table answers at once from
+//! memory; one that has to ask a server says [`LookupError::Pending`], leaves with the transaction where the answer will
+//! be ([`Awaited`]), and the call that asked comes again when it is there. The transaction keeps what it has asked
+//! ([`Answers`]).
 
 mod address;
 mod answers;
@@ -17,7 +18,7 @@ use bumpalo::Bump;
 use crate::Sharer;
 
 pub use address::{AddressLookup, Extension, KeyForm, Value};
-pub use answers::Answers;
+pub use answers::{Answers, Awaited, Outcome};
 pub use question::Asker;
 
 /// A lookup table.
@@ -45,19 +46,19 @@ pub trait LookupTable: Debug + Send + Sync {
         false
     }
 
-    /// Returns the value for `key`, which was looked up before under `ticket`. A table whose lookups have effects returns
-    /// the answer to that lookup; the default implementation looks the key up again.
+    /// The same in a transaction. A table that asks a server tells `asker` where the answer will be
+    /// ([`Asker::wait_for`]), so that the question is asked once; one that is made of others asks these through
+    /// `asker`. Others need no transaction.
     ///
     /// # Errors
-    /// [`LookupError`]: with the same ticket if the lookup is still in progress.
-    fn resume<'a>(
+    /// [`LookupError`].
+    fn ask<'a>(
         &'a self,
-        _ticket: Ticket,
         arena: &'a Bump,
         key: &[u8],
-        sharer: Sharer,
+        asker: Asker<'_>,
     ) -> Result<Option<&'a [u8]>, LookupError> {
-        self.look_up(arena, key, sharer)
+        self.look_up(arena, key, asker.sharer())
     }
 }
 

@@ -5,8 +5,8 @@ use core::cell::RefCell;
 
 use bumpalo::Bump;
 
-use super::answers::State;
-use super::{Answers, LookupError, LookupTable};
+use super::answers::Place;
+use super::{Answers, Awaited, LookupError, LookupTable, Ticket};
 use crate::Sharer;
 
 /// Party on whose behalf a table is searched, and its transaction.
@@ -14,40 +14,62 @@ use crate::Sharer;
 pub struct Asker<'q> {
     sharer: Sharer,
     answers: Option<&'q RefCell<Answers>>,
+    /// Where the table that is being asked leaves the place of its answer.
+    place: Option<&'q RefCell<Place>>,
 }
 
 impl<'q> Asker<'q> {
     /// Creates an asker within a transaction, which keeps the answers.
     #[must_use]
     pub const fn new(sharer: Sharer, answers: &'q RefCell<Answers>) -> Self {
-        Self { sharer, answers: Some(answers) }
+        Self { sharer, answers: Some(answers), place: None }
     }
 
-    /// Searches a table, unless the transaction already has the answer.
-    pub(super) fn ask<'a>(
+    /// On whose behalf it asks.
+    #[must_use]
+    pub const fn sharer(self) -> Sharer {
+        self.sharer
+    }
+
+    /// Asks a table, unless the transaction has asked it before.
+    ///
+    /// # Errors
+    /// [`LookupError`].
+    pub fn ask<'a>(
         self,
         arena: &'a Bump,
         table: &'a Arc<dyn LookupTable>,
         key: &[u8],
     ) -> Result<Option<&'a [u8]>, LookupError> {
         let Some(answers) = self.answers.filter(|_| table.may_wait()) else {
-            return table.look_up(arena, key, self.sharer);
+            return table.ask(arena, key, self);
         };
-        let said = match answers.borrow().find(table, key) {
-            Some(State::Answered(value)) => {
-                return Ok(value.as_deref().map(|value| &*arena.alloc_slice_copy(value)));
-            }
-            Some(State::Asked(ticket)) => table.resume(*ticket, arena, key, self.sharer),
-            None => table.look_up(arena, key, self.sharer),
-        };
-        answers.borrow_mut().keep(table, key, said);
-        said
+        if let Some(known) = answers.borrow_mut().recall(arena, table, key) {
+            return known;
+        }
+        let place = RefCell::new(None);
+        let said = table.ask(arena, key, Asker { place: Some(&place), ..self });
+        // What the transaction cannot keep would be asked again and again.
+        if answers.borrow_mut().keep(table, key, said, place.take()) {
+            said
+        } else {
+            Err(LookupError::Unavailable)
+        }
+    }
+
+    /// Said by a table that has asked a server: the answer to the question with this ticket will be at `answer`.
+    #[must_use]
+    pub fn wait_for(self, ticket: Ticket, answer: Arc<dyn Awaited>) -> LookupError {
+        if let Some(place) = self.place {
+            place.replace(Some(answer));
+        }
+        LookupError::Pending(ticket)
     }
 }
 
 impl From<Sharer> for Asker<'_> {
     /// Creates an asker without a transaction.
     fn from(sharer: Sharer) -> Self {
-        Self { sharer, answers: None }
+        Self { sharer, answers: None, place: None }
     }
 }

@@ -1,5 +1,6 @@
 //! `mailrace lookup`: what a lookup table has for a key, as `postmap -q` prints it.
 
+use std::cell::RefCell;
 use std::io::{self, BufRead, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::path::Path;
 use bumpalo::Bump;
 use crossbeam::channel::Receiver;
 use mailrace_core::Sharer;
-use mailrace_core::lookup::{LookupError, Maps, Ticket};
+use mailrace_core::lookup::{Asker, LookupError, Maps, Ticket};
 
 use super::{ConfigurationArguments, EXIT_CONFIG, EXIT_UNAVAILABLE, Failure, wrong};
 use crate::config::Configuration;
@@ -77,9 +78,9 @@ struct Table {
 impl Table {
     /// Prints the value for a key after `front`; whether there is one.
     fn print(&self, key: &[u8], front: &[u8], output: &mut impl Write) -> Result<bool, Failure> {
-        let arena = Bump::new();
+        let (arena, answers) = (Bump::new(), RefCell::default());
         loop {
-            match self.maps.find(&arena, key, Sharer::default()) {
+            match self.maps.find(&arena, key, Asker::new(Sharer::default(), &answers)) {
                 Ok(None) => return Ok(false),
                 Ok(Some(value)) => {
                     output.write_all(&[front, value, b"\n"].concat()).map_err(unwritten)?;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 use mailrace_core::Sharer;
-use mailrace_core::lookup::{LookupError, LookupTable};
+use mailrace_core::lookup::{Asker, LookupError, LookupTable};
 
 type Found<'a> = Result<Option<&'a [u8]>, LookupError>;
 
@@ -36,9 +36,13 @@ pub(super) struct UnionTable(pub(super) Vec<Arc<dyn LookupTable>>);
 
 impl LookupTable for UnionTable {
     fn look_up<'a>(&'a self, arena: &'a Bump, key: &[u8], sharer: Sharer) -> Found<'a> {
+        self.ask(arena, key, sharer.into())
+    }
+
+    fn ask<'a>(&'a self, arena: &'a Bump, key: &[u8], asker: Asker<'_>) -> Found<'a> {
         let mut all: Option<ArenaVec<'a, u8>> = None;
         for table in &self.0 {
-            let Some(value) = table.look_up(arena, key, sharer)? else { continue };
+            let Some(value) = asker.ask(arena, table, key)? else { continue };
             match &mut all {
                 None => {
                     let mut first = ArenaVec::new_in(arena);
@@ -69,9 +73,13 @@ pub(super) struct PipeTable(pub(super) Vec<Arc<dyn LookupTable>>);
 
 impl LookupTable for PipeTable {
     fn look_up<'a>(&'a self, arena: &'a Bump, key: &[u8], sharer: Sharer) -> Found<'a> {
+        self.ask(arena, key, sharer.into())
+    }
+
+    fn ask<'a>(&'a self, arena: &'a Bump, key: &[u8], asker: Asker<'_>) -> Found<'a> {
         let mut value: &'a [u8] = arena.alloc_slice_copy(key);
         for table in &self.0 {
-            match table.look_up(arena, value, sharer)? {
+            match asker.ask(arena, table, value)? {
                 Some(next) => value = next,
                 None => return Ok(None),
             }

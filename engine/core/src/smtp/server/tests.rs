@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::address::{Destinations, Domains};
 use crate::envelope::Protocol;
-use crate::lookup::{LookupError, LookupTable, Maps, Ticket};
+use crate::lookup::{self, Asker, Awaited, LookupError, LookupTable, Maps, Ticket};
 use crate::{Origin, QueueId, Sharer, Timestamp};
 use alloc::sync::Arc;
 
@@ -231,29 +231,39 @@ fn a_table_of_domains_is_waited_for() {
     }
 }
 
-/// A table that counts its questions, and forgets each at once when it has given its answer.
+/// A table that counts its questions, and gives each answer once, where it was told to.
 #[derive(Debug, Default)]
 struct Counting {
     asked: core::sync::atomic::AtomicU64,
-    answered: std::sync::Mutex<Vec<Ticket>>,
+    answered: std::sync::Mutex<alloc::collections::BTreeMap<Ticket, Arc<Arrival>>>,
+}
+
+#[derive(Debug, Default)]
+struct Arrival(core::sync::atomic::AtomicBool);
+
+impl Awaited for Arrival {
+    fn outcome(&self) -> Option<lookup::Outcome<'_>> {
+        self.0.load(core::sync::atomic::Ordering::Relaxed).then_some(lookup::Outcome::Answered(Some(b"x")))
+    }
+}
+
+impl Counting {
+    fn answer(&self, ticket: Ticket) {
+        let arrival = self.answered.lock().unwrap().remove(&ticket).unwrap();
+        arrival.0.store(true, core::sync::atomic::Ordering::Relaxed);
+    }
 }
 
 impl LookupTable for Counting {
     fn look_up<'a>(&'a self, _: &'a Bump, _: &[u8], _: Sharer) -> Result<Option<&'a [u8]>, LookupError> {
-        Err(LookupError::Pending(Ticket(self.asked.fetch_add(1, core::sync::atomic::Ordering::Relaxed))))
+        unreachable!("it is asked in a transaction")
     }
 
-    fn resume<'a>(
-        &'a self,
-        ticket: Ticket,
-        _: &'a Bump,
-        _: &[u8],
-        _: Sharer,
-    ) -> Result<Option<&'a [u8]>, LookupError> {
-        let mut answered = self.answered.lock().unwrap();
-        let place = answered.iter().position(|answered| *answered == ticket);
-        answered.remove(place.ok_or(LookupError::Pending(ticket))?);
-        Ok(Some(b"x"))
+    fn ask<'a>(&'a self, _: &'a Bump, _: &[u8], asker: Asker<'_>) -> Result<Option<&'a [u8]>, LookupError> {
+        let ticket = Ticket(self.asked.fetch_add(1, core::sync::atomic::Ordering::Relaxed));
+        let arrival = Arc::<Arrival>::default();
+        self.answered.lock().unwrap().insert(ticket, Arc::clone(&arrival));
+        Err(asker.wait_for(ticket, arrival))
     }
 
     fn may_wait(&self) -> bool {
@@ -291,7 +301,7 @@ fn each_question_is_asked_exactly_once_in_a_transaction() {
                     // An early call finds the question under way.
                     let again = session.feed(&mut context, rest, &mut replies);
                     assert_eq!(again, Step { consumed: 0, event: Event::Ask(ticket) });
-                    table.answered.lock().unwrap().push(ticket);
+                    table.answer(ticket);
                     assert!(session.memory() > 0);
                 }
                 event => panic!("{event:?}"),

@@ -43,12 +43,17 @@ impl Cache {
         Some(entry.value.as_ref().map(Option::as_deref).map_err(|_| ()))
     }
 
-    /// Remembers the answer to a question.
+    /// Remembers the answer to a question, unless it alone is too large.
     pub(super) fn remember(&mut self, key: Box<[u8]>, value: Value, until: Instant) {
         let value_size = value.as_ref().map_or(0, |value| value.as_ref().map_or(0, |value| value.len()));
-        self.size += key.len() + value_size + ENTRY_SIZE;
+        let size = key.len() + value_size + ENTRY_SIZE;
         // An older answer must not hide this one, nor come back when this one is forgotten.
         self.old.remove(&key);
+        if size > self.size_max / 2 {
+            self.young.remove(&key);
+            return;
+        }
+        self.size += size;
         self.young.insert(key, Entry { value, until });
         if self.size > self.size_max / 2 {
             self.old = std::mem::take(&mut self.young);

@@ -1,14 +1,16 @@
 //! Tables on servers: which server is asked, which answers are cached, and which workers learn of an answer.
 //!
-//! A worker that asks gets a cached answer, or a ticket. The question waits in a bounded queue, which all clients share,
-//! for one of a few connections to the server, on the lookups thread; the answer is cached, and all
-//! holders of tickets are notified.
+//! A worker that asks gets a cached answer, or a ticket and the place where the answer will be (`Slot`). The question waits
+//! in a bounded queue, which all clients share, for one of a few connections to the server, on the lookups thread. The
+//! answer goes to its place, from which all transactions that asked take it, and all holders of tickets are notified.
+//! It is cached, too, for other transactions.
 
 mod cache;
 mod client;
 #[cfg(any(feature = "sqlite", feature = "pgsql", feature = "ldap"))]
 mod database;
 mod questions;
+mod slot;
 mod socketmap;
 mod stream;
 mod tcp;
@@ -22,7 +24,7 @@ use std::time::{Duration, Instant};
 use bumpalo::Bump;
 use crossbeam::channel::{self, Receiver};
 use mailrace_core::Sharer;
-use mailrace_core::lookup::{LookupError, LookupTable, Ticket};
+use mailrace_core::lookup::{Asker, LookupError, LookupTable, Ticket};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
@@ -228,6 +230,15 @@ impl LookupTable for RemoteTable {
         key: &[u8],
         sharer: Sharer,
     ) -> Result<Option<&'a [u8]>, LookupError> {
+        self.ask(arena, key, sharer.into())
+    }
+
+    fn ask<'a>(
+        &'a self,
+        arena: &'a Bump,
+        key: &[u8],
+        asker: Asker<'_>,
+    ) -> Result<Option<&'a [u8]>, LookupError> {
         let key = super::string_table::folded(key);
         let mut state = self.memory.state();
         match state.cache.find(&key, Instant::now()) {
@@ -236,7 +247,7 @@ impl LookupTable for RemoteTable {
             None => {}
         }
         let mut is_new = false;
-        let ticket = state.questions.ask(&key, sharer, || {
+        let asked = state.questions.ask(&key, asker.sharer(), || {
             is_new = true;
             self.lookups.ticket()
         });
@@ -248,7 +259,7 @@ impl LookupTable for RemoteTable {
         if has_given_up {
             self.memory.given_up.notify_one();
         }
-        Err(ticket.map_or(LookupError::Unavailable, LookupError::Pending))
+        Err(asked.map_or(LookupError::Unavailable, |(ticket, slot)| asker.wait_for(ticket, slot)))
     }
 
     fn may_wait(&self) -> bool {
@@ -299,7 +310,8 @@ impl Memory {
         }
         let value = answer.map(|value| value.map(Vec::into_boxed_slice)).map_err(drop);
         let mut state = self.state();
-        state.questions.answered(&key);
+        let slot = state.questions.answered(&key);
+        slot.fill(value.clone());
         state.cache.remember(key, value, Instant::now() + time);
     }
 }

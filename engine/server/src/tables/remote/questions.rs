@@ -6,9 +6,12 @@
 //! that has no question under way, and of those that a network may take the last is for a client that has none.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
 use mailrace_core::Sharer;
 use mailrace_core::lookup::Ticket;
+
+use super::slot::Slot;
 
 /// Places of waiting questions; one takes a place for each KiB of its key that it has begun.
 pub(super) const PLACES_MAX: usize = 4096;
@@ -38,9 +41,11 @@ pub(super) struct Questions {
     given_up: Vec<Ticket>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Asked {
     ticket: Ticket,
+    /// Where the answer goes.
+    slot: Arc<Slot>,
     /// The least greedy of those who asked it.
     sharer: Sharer,
     is_waiting: bool,
@@ -59,35 +64,37 @@ impl Questions {
         }
     }
 
-    /// Asks, unless that is under way already; returns the ticket of the question. `None`: there is no room, and no
-    /// takes more of it than `sharer`.
+    /// Asks, unless that is under way already; returns the ticket of the question, and where its answer will be. `None`:
+    /// there is no room, and no other takes more of it than `sharer`.
     pub(super) fn ask(
         &mut self,
         key: &[u8],
         sharer: Sharer,
         new_ticket: impl FnOnce() -> Ticket,
-    ) -> Option<Ticket> {
+    ) -> Option<(Ticket, Arc<Slot>)> {
         let places = places_of(key);
-        if let Some(asked) = self.asked.get(key).copied() {
-            // A client must not make others wait merely by having asked first.
+        if let Some(asked) = self.asked.get(key).cloned() {
+            // A stranger must not make others wait by having asked before them.
             if asked.is_waiting && self.is_greedier(asked.sharer, sharer, places) {
                 let question = self.take(asked.sharer, |questions| {
                     let index = questions.iter().position(|question| question.ticket == asked.ticket)?;
                     questions.remove(index)
                 });
-                self.put(sharer, question);
+                self.put(sharer, question, Arc::clone(&asked.slot));
             }
-            return Some(asked.ticket);
+            return Some((asked.ticket, asked.slot));
         }
         while self.networks.held + places > self.places_max {
             let greedier = self.greedier_than(sharer, places)?;
             let question = self.take(greedier, VecDeque::pop_back);
-            self.asked.remove(&question.key);
+            if let Some(asked) = self.asked.remove(&question.key) {
+                asked.slot.give_up();
+            }
             self.given_up.push(question.ticket);
         }
-        let ticket = new_ticket();
-        self.put(sharer, Question { key: key.into(), ticket });
-        Some(ticket)
+        let (ticket, slot) = (new_ticket(), Arc::default());
+        self.put(sharer, Question { key: key.into(), ticket }, Arc::clone(&slot));
+        Some((ticket, slot))
     }
 
     /// Takes the question whose turn it is for a free connection.
@@ -116,14 +123,15 @@ impl Questions {
         Some(question)
     }
 
-    /// The question was answered, or its connection has given up on it.
-    pub(super) fn answered(&mut self, key: &[u8]) {
+    /// The question was answered, or its connection has given up on it. Returns where that goes.
+    pub(super) fn answered(&mut self, key: &[u8]) -> Arc<Slot> {
         let asked = self.asked.remove(key).expect("a question is under way until it is answered");
         let count = self.under_way.get_mut(&asked.sharer).expect("who asked has questions under way");
         *count -= 1;
         if *count == 0 {
             self.under_way.remove(&asked.sharer);
         }
+        asked.slot
     }
 
     /// Takes the tickets of questions that made room.
@@ -141,8 +149,8 @@ impl Questions {
         self.networks.held == 0
     }
 
-    fn put(&mut self, sharer: Sharer, question: Question) {
-        let asked = Asked { ticket: question.ticket, sharer, is_waiting: true };
+    fn put(&mut self, sharer: Sharer, question: Question, slot: Arc<Slot>) {
+        let asked = Asked { ticket: question.ticket, slot, sharer, is_waiting: true };
         self.asked.insert(question.key.clone(), asked);
         let places = places_of(&question.key);
         let clients = self.networks.take_more(sharer.network, places);
@@ -291,7 +299,7 @@ mod tests {
                 *next += 1;
                 Ticket(*next)
             });
-            ticket.map(|ticket| ticket.0)
+            ticket.map(|(ticket, _)| ticket.0)
         }
 
         /// Asks something that was not asked before.

@@ -1,7 +1,9 @@
 use super::*;
 use crate::tables::TableSettings;
 use crate::tables::{OpenTables, Opener};
-use mailrace_core::lookup::Maps;
+use mailrace_core::lookup::{Answers, Maps};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -44,6 +46,122 @@ impl Asked {
             }
         }
     }
+}
+
+/// One transaction of a table: it comes again when there is an answer, and asks nothing twice.
+struct Transaction<'a> {
+    asked: &'a Asked,
+    answers: RefCell<Answers>,
+}
+
+impl Transaction<'_> {
+    fn find(&self, key: &str) -> Result<Option<String>, LookupError> {
+        let (arena, asker) = (Bump::new(), Asker::new(Sharer::default(), &self.answers));
+        let found = self.asked.maps.find(&arena, key.as_bytes(), asker)?;
+        Ok(found.map(|value| String::from_utf8(value.to_vec()).unwrap()))
+    }
+
+    /// Asks for all keys at once, and for all of them again after each answer, as a message does.
+    fn ask_all(&self, keys: &[&str]) -> Vec<Result<Option<String>, LookupError>> {
+        loop {
+            let found: Vec<_> = keys.iter().map(|key| self.find(key)).collect();
+            if !found.iter().any(|found| matches!(found, Err(LookupError::Pending(_)))) {
+                return found;
+            }
+            self.asked.answers.recv().unwrap();
+        }
+    }
+}
+
+/// A table without a cache whose server counts the questions for each key.
+fn uncached(form: impl Fn(u16) -> String) -> (Asked, Arc<Mutex<BTreeMap<String, usize>>>) {
+    let counts = Arc::<Mutex<BTreeMap<String, usize>>>::default();
+    let counter = Arc::clone(&counts);
+    let port = server(move |stream| {
+        answer_lines(&stream, |key| {
+            *counter.lock().unwrap().entry(key.to_owned()).or_default() += 1;
+            Some(match key {
+                "bad" => "400 try%20later\n".to_owned(),
+                "gone" => "500 not%20found\n".to_owned(),
+                _ => format!("200 of-{key}\n"),
+            })
+        });
+    });
+    let settings = RemoteSettings { memory: 0, ..SETTINGS };
+    (Asked::open(&form(port), Path::new("/"), settings), counts)
+}
+
+#[test]
+fn without_a_cache_a_transaction_asks_each_question_once() {
+    let (asked, counts) = uncached(|port| format!("tcp:127.0.0.1:{port}"));
+    let keys = ["a", "b", "gone", "c", "A"];
+    let expected = [Some("of-a"), Some("of-b"), None, Some("of-c"), Some("of-a")]
+        .map(|value| Ok(value.map(str::to_owned)));
+    for transactions in 1..=3 {
+        let transaction = Transaction { asked: &asked, answers: RefCell::default() };
+        assert_eq!(transaction.ask_all(&keys), expected);
+        assert_eq!(transaction.ask_all(&keys), expected);
+        // The same key in another spelling is another question of the transaction, which may be under way already.
+        let counts = counts.lock().unwrap();
+        assert!(["b", "gone", "c"].iter().all(|key| counts[*key] == transactions), "{counts:?}");
+        assert!(counts["a"] <= 2 * transactions, "{counts:?}");
+    }
+}
+
+/// Each of the tables is asked by itself, so that its answer finds the transaction.
+#[test]
+fn without_a_cache_the_parts_of_a_table_are_asked_once() {
+    for (kind, expected) in [("pipemap", "of-of-a"), ("unionmap", "of-a,of-a")] {
+        let (asked, counts) = uncached(|port| {
+            // Two tables with the same questions, and connections of their own.
+            format!("{kind}:{{tcp:127.0.0.1:{port}, proxy:tcp:127.0.0.1:{port}}}")
+        });
+        let transaction = Transaction { asked: &asked, answers: RefCell::default() };
+        assert_eq!(transaction.ask_all(&["a"]), [Ok(Some(expected.to_owned()))], "{kind}");
+        let counts = counts.lock().unwrap();
+        let all: usize = counts.values().sum();
+        assert!(all <= 2, "{kind}: {counts:?}");
+    }
+}
+
+/// That there was no answer reaches each transaction that waited for it, and the next command asks again.
+#[test]
+fn without_a_cache_a_failure_is_said_once() {
+    let (asked, counts) = uncached(|port| format!("tcp:127.0.0.1:{port}"));
+    let transaction = Transaction { asked: &asked, answers: RefCell::default() };
+    for commands in 1..=3 {
+        let ticket = match transaction.find("bad") {
+            Err(LookupError::Pending(ticket)) => ticket,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(asked.answers.recv().unwrap(), ticket);
+        assert_eq!(transaction.find("bad"), Err(LookupError::Unavailable));
+        assert_eq!(counts.lock().unwrap()["bad"], commands);
+    }
+}
+
+/// An answer that comes while nobody looks is there when the transaction looks, though its table is gone from the
+/// settings.
+#[test]
+fn an_answer_waits_for_its_transaction() {
+    let (asked, counts) = uncached(|port| format!("tcp:127.0.0.1:{port}"));
+    let transactions = [(); 2].map(|()| Transaction { asked: &asked, answers: RefCell::default() });
+    for transaction in &transactions {
+        let _ = transaction.find("late");
+    }
+    asked.answers.recv().unwrap();
+    for _ in 0..2 {
+        // What others ask meanwhile pushes nothing out.
+        let other = Transaction { asked: &asked, answers: RefCell::default() };
+        other.ask_all(&["x", "y", "z"]).into_iter().for_each(|found| assert!(found.is_ok()));
+    }
+    for transaction in &transactions {
+        transaction
+            .ask_all(&["late"])
+            .into_iter()
+            .for_each(|found| assert_eq!(found, Ok(Some("of-late".to_owned()))));
+    }
+    assert!(counts.lock().unwrap()["late"] <= 2);
 }
 
 /// A server whose connections are each given to `serve`; its port.
