@@ -663,7 +663,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "discarded-stays",
         what: "the file of a submission that a check orders to be dropped stays in the maildrop",
-        file: "engine/server/src/services/pickup/mod.rs",
+        file: "engine/server/src/services/pickup/messages.rs",
         before: "                self.numbers.discarded.add(1);\n                self.remove(name, now);\n",
         after: "                self.numbers.discarded.add(1);\n",
         check: Test(&["-p", "mailrace-tests", "--test", "submission", "discards"]),
