@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bumpalo::Bump;
 use crossbeam::channel::Receiver;
@@ -48,21 +48,23 @@ pub(super) struct Arguments {
     file: Option<PathBuf>,
 }
 
+/// The message as it was given.
+fn read_message(file: Option<&Path>) -> Result<Vec<u8>, Failure> {
+    let cannot =
+        |what: &dyn std::fmt::Display, error| Failure::new(EXIT_DATA, format!("cannot read {what}: {error}"));
+    let Some(path) = file else {
+        let mut message = Vec::new();
+        let read = io::stdin().lock().read_to_end(&mut message);
+        return read.map(|_| message).map_err(|error| cannot(&"standard input", error));
+    };
+    std::fs::read(path).map_err(|error| cannot(&path.display(), error))
+}
+
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let lookups = Lookups::default();
     let answers = lookups.answers();
     let (configuration, tables) = arguments.configuration.load(&lookups)?;
-    let message = match &arguments.file {
-        Some(path) => std::fs::read(path)
-            .map_err(|error| Failure::new(EXIT_DATA, format!("cannot read {}: {error}", path.display())))?,
-        None => {
-            let mut message = Vec::new();
-            let read = io::stdin().lock().read_to_end(&mut message);
-            read.map_err(|error| Failure::new(EXIT_DATA, format!("cannot read standard input: {error}")))?;
-            message
-        }
-    };
-    let message = with_crlf(&message);
+    let message = with_crlf(&read_message(arguments.file.as_deref())?);
     let settings = configuration.worker_settings(1, &tables);
     let is_local = arguments.client_address.is_none_or(|address| settings.is_local_context(address));
     let origin = origin(&arguments.client_address, arguments.client_name, arguments.helo);

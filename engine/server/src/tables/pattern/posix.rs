@@ -209,8 +209,38 @@ impl Parser<'_> {
     /// One part, and how often it is there.
     fn repeated(&mut self) -> Result<Node, String> {
         let is_extended = self.syntax.is_extended;
-        let token = self.token;
-        let mut node = match token {
+        // Nothing is repeated of an empty part or a place: what follows stands for itself, or is refused.
+        let is_single = matches!(self.token, Token::Place(_) | Token::Or | Token::End);
+        let mut node = self.part()?;
+        if is_single {
+            return Ok(node);
+        }
+        loop {
+            let (min, max) = match self.token {
+                Token::Star => (0, None),
+                Token::Plus => (1, None),
+                Token::Question => (0, Some(1)),
+                Token::OpenInterval => self.interval()?,
+                _ => return Ok(node),
+            };
+            if matches!(node, Node::Repeat { .. }) {
+                self.note_twice();
+            }
+            self.next(false);
+            node = match max {
+                Some(0) => Node::Empty,
+                _ => Node::Repeat { node: Box::new(node), min, max },
+            };
+            if !is_extended && matches!(self.token, Token::Star | Token::OpenInterval) {
+                return Err(INVALID_PRECEDING.to_owned());
+            }
+        }
+    }
+
+    /// One part.
+    fn part(&mut self) -> Result<Node, String> {
+        let is_extended = self.syntax.is_extended;
+        Ok(match self.token {
             Token::Byte { byte, is_raw } => {
                 let set = self.set_of(byte, is_raw);
                 self.note_other_dialects(byte, is_raw);
@@ -249,8 +279,7 @@ impl Parser<'_> {
             }
             Token::Place(place) => {
                 self.next(false);
-                // A place is never repeated: what follows stands for itself, or is refused.
-                return Ok(Node::Place(place));
+                Node::Place(place)
             }
             Token::Star | Token::Plus | Token::Question if is_extended => {
                 return Err(self.nothing_to_repeat());
@@ -263,28 +292,8 @@ impl Parser<'_> {
             Token::Close => return Err("Unmatched ) or \\)".to_owned()),
             Token::CloseInterval => self.literal(b'}'),
             Token::Backslash => return Err("Trailing backslash".to_owned()),
-            Token::Or | Token::End => return Ok(Node::Empty),
-        };
-        loop {
-            let (min, max) = match self.token {
-                Token::Star => (0, None),
-                Token::Plus => (1, None),
-                Token::Question => (0, Some(1)),
-                Token::OpenInterval => self.interval()?,
-                _ => return Ok(node),
-            };
-            if matches!(node, Node::Repeat { .. }) {
-                self.note_twice();
-            }
-            self.next(false);
-            node = match max {
-                Some(0) => Node::Empty,
-                _ => Node::Repeat { node: Box::new(node), min, max },
-            };
-            if !is_extended && matches!(self.token, Token::Star | Token::OpenInterval) {
-                return Err(INVALID_PRECEDING.to_owned());
-            }
-        }
+            Token::Or | Token::End => Node::Empty,
+        })
     }
 
     fn literal(&mut self, byte: u8) -> Node {
