@@ -140,8 +140,7 @@ fn without_a_cache_a_failure_is_said_once() {
     }
 }
 
-/// An answer that comes while nobody looks is there when the transaction looks, though its table is gone from the
-/// settings.
+/// An answer that comes before its transaction looks for it is there when it does, though others have asked meanwhile.
 #[test]
 fn an_answer_waits_for_its_transaction() {
     let (asked, counts) = uncached(|port| format!("tcp:127.0.0.1:{port}"));
