@@ -165,7 +165,8 @@ fn comparable<'a>(domain: &[u8], memory: &'a mut [u8; DOMAIN_SIZE_MAX]) -> Cow<'
         lower.copy_from_slice(domain);
         lower.make_ascii_lowercase();
         // An A-label may be spelled in ways that only its decoding shows to be the same.
-        if memchr::memmem::find(lower, b"xn--").is_none() {
+        // No searcher: a domain is shorter than what making one takes.
+        if !lower.windows(4).any(|window| window == b"xn--") {
             return Cow::Borrowed(lower);
         }
     }
@@ -179,7 +180,8 @@ fn parents(subdomains: Subdomains, domain: &[u8]) -> impl Iterator<Item = &[u8]>
         Subdomains::OfEach => Some(1),
         Subdomains::OfDotted => Some(0),
     };
-    let dots = memchr::memchr_iter(b'.', domain).filter(|dot| *dot > 0);
+    let searched = if skipped.is_some() { domain } else { b"" };
+    let dots = memchr::memchr_iter(b'.', searched).filter(|dot| *dot > 0);
     dots.filter_map(move |dot| domain.get(dot + skipped?..))
 }
 

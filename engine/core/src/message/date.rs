@@ -105,10 +105,14 @@ pub fn write_stamp(out: &mut ArenaVec<'_, u8>, time: Timestamp) {
 
 /// Writes the last `count` decimal digits of `number`, at most 10.
 fn write_digits(out: &mut ArenaVec<'_, u8>, number: u32, count: u32) {
-    for place in (0..count.min(10)).rev() {
-        let digit = number / 10u32.pow(place) % 10;
-        out.push(b'0' + u8::try_from(digit).unwrap_or(0));
+    let mut digits = [b'0'; 10];
+    let count = count.min(10) as usize;
+    let mut rest = number;
+    for digit in digits.iter_mut().take(count).rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
     }
+    out.extend_from_slice_copy(digits.get(..count).unwrap_or_default());
 }
 
 /// A date in an arena.

@@ -40,11 +40,16 @@ pub fn is_destination_permitted<'q>(
 /// Whether `address` (internal form) leads to something that can be a domain, and cannot be taken for an option of a
 /// command (`allow_min_user`). `is_utf8`: a domain beyond ASCII too (SMTPUTF8).
 pub(super) fn has_destination(settings: &Settings, address: &[u8], is_utf8: bool) -> bool {
-    resolve(settings, address, |target| {
-        is_domain(target.domain)
-            && (is_utf8 || target.domain.is_ascii())
-            && (settings.allow_min_user || !target.local.starts_with(b"-"))
-    })
+    let is_proper = |local: &[u8], domain: &[u8]| {
+        is_domain(domain)
+            && (is_utf8 || domain.is_ascii())
+            && (settings.allow_min_user || !local.starts_with(b"-"))
+    };
+    match usual(address) {
+        // Whose domain it is makes no difference here.
+        Some((local, domain)) => is_proper(local, domain),
+        None => resolve(settings, address, |target| is_proper(target.local, target.domain)),
+    }
 }
 
 /// What is left of an address when its routing is done.
@@ -56,16 +61,18 @@ struct Target<'a> {
     is_local: bool,
 }
 
+/// Local-part and domain of the usual address, which is complete and has nothing to take apart.
+fn usual(address: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (local, domain) = split_domain(address);
+    let domain = domain?;
+    let is_complete = memchr::memchr(b'.', domain).is_some() && !domain.ends_with(b".");
+    (!local.is_empty() && !is_routed(local) && is_complete).then_some((local, domain))
+}
+
 /// Takes an address apart until its domain is not ours, or nothing is left to take apart.
 fn resolve<Answer>(settings: &Settings, address: &[u8], judge: impl FnOnce(&Target<'_>) -> Answer) -> Answer {
     let destinations = &settings.destinations;
-    if let (local, Some(domain)) = split_domain(address)
-        && !local.is_empty()
-        && !is_routed(local)
-        && memchr::memchr(b'.', domain).is_some()
-        && !domain.ends_with(b".")
-    {
-        // The usual address is complete, and has nothing to take apart.
+    if let Some((local, domain)) = usual(address) {
         return judge(&Target { local, domain, is_local: destinations.is_local(domain) });
     }
     let arena = Bump::new();
