@@ -16,8 +16,7 @@ pub(crate) fn printable(text: &str) -> String {
 pub(super) fn push_text(buffer: &mut Vec<u8>, value: &[u8], size_max: usize) {
     let (value, rest) = value.split_at(value.len().min(size_max));
     // Without an end before the last byte, so that the compiler looks at many at once.
-    let odd = value.iter().fold(0, |odd, byte| odd | u8::from(!(b' '..0x7f).contains(byte)));
-    if odd == 0 {
+    if !value.iter().fold(false, |is_odd, byte| is_odd | !(b' '..0x7f).contains(byte)) {
         buffer.extend_from_slice(value);
     } else {
         for chunk in value.utf8_chunks() {

@@ -173,6 +173,7 @@ impl<S: Spool> Engine<S> {
         self.accounts.disconnect(connection.id.slot);
         self.connections.closed(&connection);
         self.telemetry.disconnected(connection.session.origin());
+        self.outbox.keep_memory(std::mem::take(&mut connection.replies));
         self.outbox.push(Operation::Close(connection.id));
     }
 }

@@ -28,7 +28,7 @@ impl Outbox {
     /// Sends what was written, if nothing is being sent.
     pub(super) fn send_replies<D>(&mut self, connection: &mut Connection<D>) {
         if !connection.waits.for_send && !connection.replies.is_empty() {
-            let replies = std::mem::replace(&mut connection.replies, self.memory());
+            let replies = std::mem::take(&mut connection.replies);
             connection.waits.for_send = true;
             self.send(connection.id, replies);
         }
@@ -51,18 +51,28 @@ impl Outbox {
 
     /// Memory for replies.
     pub(super) fn memory(&mut self) -> Vec<u8> {
-        self.spare.pop().unwrap_or_default()
+        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(REPLIES_SIZE))
+    }
+
+    /// Gives a connection that is about to be answered memory for its replies: they would else be written into a vector that
+    /// grows with each of them.
+    pub(super) fn lend_memory<D>(&mut self, connection: &mut Connection<D>) {
+        if connection.replies.capacity() == 0 {
+            connection.replies = self.memory();
+        }
     }
 
     /// Keeps memory for other replies.
     pub(super) fn keep_memory(&mut self, mut memory: Vec<u8>) {
-        if self.spare.len() < SPARE_MAX && memory.capacity() <= SPARE_SIZE_MAX {
+        if memory.capacity() > 0 && self.spare.len() < SPARE_MAX && memory.capacity() <= SPARE_SIZE_MAX {
             memory.clear();
             self.spare.push(memory);
         }
     }
 }
 
+/// Octets of replies that memory is made for at first: those to a group of commands, or to EHLO.
+const REPLIES_SIZE: usize = 256;
 /// Memory of replies that is kept.
 const SPARE_MAX: usize = 256;
 /// Octets of it; more is given back.

@@ -113,8 +113,7 @@ pub(super) enum Command<'a> {
 /// Reads a line, its line end removed.
 pub(super) fn parse(line: &[u8]) -> Command<'_> {
     // One look at all octets, which the compiler makes many at once, for what no usual line has.
-    let odd = line.iter().fold(0, |odd, octet| odd | u8::from(!(b' '..0x7f).contains(octet)));
-    let is_plain = odd == 0;
+    let is_plain = !line.iter().fold(false, |is_odd, octet| is_odd | !(b' '..0x7f).contains(octet));
     if !is_plain && core::str::from_utf8(line).is_err() {
         return Command::BadUtf8;
     }

@@ -229,11 +229,8 @@ fn is_clean(stretch: &[u8]) -> bool {
     const STEP: usize = 1024;
     let behind = stretch.get(1..).unwrap_or_default();
     stretch.chunks(STEP).zip(behind.chunks(STEP)).all(|(octets, behind)| {
-        let odd = octets
-            .iter()
-            .zip(behind)
-            .fold(0u8, |odd, (octet, next)| odd | (u8::from(*octet == b'\r') ^ u8::from(*next == b'\n')));
-        odd == 0
+        let pairs = octets.iter().zip(behind);
+        !pairs.fold(false, |is_odd, (octet, next)| is_odd | ((*octet == b'\r') ^ (*next == b'\n')))
     })
 }
 

@@ -235,6 +235,7 @@ impl<S: Spool> Engine<S> {
     /// Lets the session take input until it waits for something, and returns the rest.
     fn drive<'i>(&mut self, connection: &mut Connection<S::Draft>, input: &'i [u8]) -> &'i [u8] {
         let mut rest = input;
+        self.outbox.lend_memory(connection);
         let arena = self.intake.lend_arena();
         let mut pieces: ArenaVec<'_, &[u8]> = ArenaVec::new_in(&arena);
         while connection.is_ready() {
@@ -372,6 +373,7 @@ impl<S: Spool> Engine<S> {
             }
             self.intake.abandon(&mut message);
         }
+        self.outbox.lend_memory(connection);
         let mut context = self.context(connection.id.slot);
         let event = connection.session.verdict(&mut context, verdict, &mut connection.replies);
         self.obey(connection, &event);
