@@ -2,10 +2,10 @@ mod conforming;
 mod copies;
 mod damage;
 mod lives;
-mod progress;
-mod sharing;
 mod manifest;
+mod progress;
 mod scan;
+mod sharing;
 
 use std::collections::{BTreeMap, VecDeque};
 
