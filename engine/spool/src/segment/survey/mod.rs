@@ -83,7 +83,7 @@ pub(crate) fn survey<D: Disk>(disk: &D, found: &FoundManifest, view: View) -> Re
     // At a start nobody else writes: one list is all.
     let mut paths = Paths::new(if view == View::Alone { 1 } else { LISTS_MAX });
     while let Some(path) = paths.next(disk, &listed)? {
-        match inspect(disk, &listed, &path)? {
+        match inspect(disk, &listed, &path, view)? {
             Inspected::Gone => {}
             Inspected::Instead(what) => drop(instead.insert(path, what)),
             Inspected::Emptied(sequence) => survey.emptied.push((sequence, path)),
@@ -125,6 +125,7 @@ fn inspect<'a, D: Disk>(
     disk: &D,
     listed: &Listed<'a>,
     path: &str,
+    view: View,
 ) -> Result<Inspected<'a, D::File>, OpenError> {
     let (file, block) = match read_header(disk, path) {
         Ok(read) => read,
@@ -138,8 +139,15 @@ fn inspect<'a, D: Disk>(
         Err(SegmentError::Features(features)) => return Err(OpenError::Features { path, features }),
         Err(SegmentError::NotASegment | SegmentError::Damaged) => {
             let is_blank = block.len() == SEGMENT_HEADER_SIZE && block.iter().all(|byte| *byte == 0);
-            let what = if is_blank { DamageKind::Emptied } else { DamageKind::SegmentHeader };
-            return Ok(Inspected::Instead(what));
+            if !is_blank {
+                return Ok(Inspected::Instead(DamageKind::SegmentHeader));
+            }
+            // A killed engine may have left zeros that are only in memory: without them the old header would be back.
+            let synced = if view == View::Alone { disk.sync(&file) } else { Ok(()) };
+            return Ok(Inspected::Instead(match synced {
+                Ok(()) => DamageKind::Emptied,
+                Err(error) => DamageKind::Unreadable(error.to_string()),
+            }));
         }
     };
     Ok(match listed.standing(&header) {
