@@ -1,22 +1,22 @@
-//! Owns how the spool says no.
+//! Errors of the spool.
 
 use std::fmt;
 use std::io;
 
-/// Why the spool does not take a piece right now.
+/// Why the spool refuses a piece now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// All memory for writes is under way, or the next segment is not ready yet: again a little later.
+    /// All memory for writes is in use, or the next segment is not ready yet. Try again a little later.
     Busy,
-    /// There is no room on the disk.
+    /// The disk has no room.
     Full,
     /// Envelope and piece do not fit into one block ([`crate::Settings::block_size`]).
     TooLarge,
-    /// An earlier part of the message could not be written.
+    /// An earlier part of the message was not written.
     Failed,
 }
 
-/// Why something that was taken did not become durable: its write or flush failed.
+/// A message or mark did not become durable, because its write or flush failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpoolError;
 
@@ -31,42 +31,42 @@ impl std::error::Error for SpoolError {}
 /// Why a message could not be marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MarkError {
-    /// No such message in this spool.
+    /// This spool has no such message.
     NotFound,
-    /// The spool does not take it now.
+    /// The spool refuses it now.
     Refused(Refusal),
 }
 
 /// Why a queue cannot be opened.
 #[derive(Debug)]
 pub enum OpenError {
-    /// Another engine has it.
+    /// Another engine uses it.
     Locked,
-    /// The settings do not fit together; the text says which.
+    /// The settings contradict each other, as the text says.
     Settings(&'static str),
-    /// A file of the queue is of another version of the format.
+    /// A file of the queue has another version of the format.
     Version {
         /// Its path in the queue directory.
         path: String,
-        /// The version it has.
+        /// Version of the file.
         version: u32,
     },
-    /// A program must know features that this one does not.
+    /// A file needs features that this program does not know.
     Features {
         /// The file's path in the queue directory.
         path: String,
-        /// A bit for each.
+        /// One bit per feature.
         features: u64,
     },
-    /// A number that only grows has come to its end.
+    /// A number that only grows is exhausted.
     Exhausted,
     /// The file system failed.
     Disk {
-        /// What was being done.
+        /// Operation that failed.
         operation: &'static str,
-        /// With which path in the queue directory.
+        /// Path in the queue directory.
         path: String,
-        /// What it said.
+        /// System error.
         source: io::Error,
     },
 }

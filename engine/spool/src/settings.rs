@@ -1,25 +1,25 @@
-//! Owns the sizes of a spool.
+//! Sizes of a spool.
 
 use crate::OpenError;
 
 /// Sizes of a queue and of the memory that writes to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Octets of a segment: a multiple of 4096, at most 1 GiB.
+    /// Size of a segment in bytes: a multiple of 4096, at most 1 GiB.
     pub segment_size: u64,
     /// Segments kept ready for writing.
     pub spare_segments: usize,
-    /// Emptied segments kept for the next use beyond those; more are removed.
+    /// Emptied segments kept for reuse beyond those; further ones are removed.
     pub kept_segments: usize,
-    /// Octets of a batch at most.
+    /// Largest batch in bytes.
     pub block_size: usize,
-    /// Blocks of a worker: those under way and those that gather.
+    /// Blocks of a worker: being written and being filled.
     pub blocks: usize,
-    /// Writes of a worker under way at once.
+    /// Concurrent writes of a worker.
     pub writes_in_flight: usize,
-    /// Octets that stay free on the file system: below, MAIL is refused (`queue_minfree`).
+    /// Bytes that stay free on the file system; below that, MAIL is refused (`queue_minfree`).
     pub queue_minfree: u64,
-    /// Largest message: free space below one and a half of it also refuses MAIL.
+    /// Largest message; MAIL is also refused if less than 1.5 times this is free.
     pub message_size_limit: u64,
 }
 
@@ -39,10 +39,10 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Whether the sizes fit together.
+    /// Checks the sizes against each other.
     ///
     /// # Errors
-    /// [`OpenError::Settings`], which says what does not.
+    /// [`OpenError::Settings`] with the contradiction.
     pub const fn check(&self) -> Result<(), OpenError> {
         if !self.segment_size.is_multiple_of(4096)
             || self.segment_size > 1 << 30

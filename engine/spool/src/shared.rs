@@ -1,11 +1,11 @@
-//! Owns what workers and the keeper of segments tell each other.
+//! State that workers and the keeper of segments share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use mailrace_io::Waker;
 
-/// Said by one thread, read by others; nothing waits on it.
+/// Written by one thread and read by others, none of which waits for it.
 #[derive(Debug, Default)]
 pub struct Shared {
     is_storage_low: AtomicBool,
@@ -19,13 +19,13 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Whether MAIL is to be refused for want of space (452 4.3.1).
+    /// Whether MAIL must be refused for lack of space (452 4.3.1).
     #[must_use]
     pub fn is_storage_low(&self) -> bool {
         self.is_storage_low.load(Ordering::Relaxed)
     }
 
-    /// Octets free on the queue's file system, as last seen.
+    /// Bytes free on the queue's file system when the keeper last looked.
     #[must_use]
     pub fn free_octets(&self) -> u64 {
         self.free_octets.load(Ordering::Relaxed)
@@ -37,13 +37,13 @@ impl Shared {
         self.segments.load(Ordering::Relaxed)
     }
 
-    /// What keeps the queue from taking mail, for the operator.
+    /// What prevents the queue from accepting mail, for the operator.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A worker is woken when there is a segment for it again.
+    /// Adds a worker that is woken when a segment is ready again.
     pub fn add_waker(&self, waker: Waker) {
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(waker);
     }
@@ -56,7 +56,7 @@ impl Shared {
         self.is_full.load(Ordering::Relaxed)
     }
 
-    /// No segment can be made, or one can. Who waits for one is told when there will be none.
+    /// Notes whether segments can be created. Workers that wait for one are woken when none will come.
     pub(crate) fn set_full(&self, is_full: bool) {
         let was_full = self.is_full.swap(is_full, Ordering::Relaxed);
         if is_full && !was_full {
@@ -64,13 +64,13 @@ impl Shared {
         }
     }
 
-    /// Whether nothing is to be written, for nobody would find it.
+    /// Whether writing is useless, because no process would find the data.
     pub(crate) fn is_gone(&self) -> bool {
         self.is_gone.load(Ordering::Relaxed)
     }
 
-    /// The queue's directory is gone, or is back. A worker that waits for a segment is woken to refuse: while the directory
-    /// is gone the keeper makes none.
+    /// Notes that the queue's directory is gone or back. Workers that wait for a segment are woken to refuse: while the
+    /// directory is gone, the keeper creates none.
     pub(crate) fn set_gone(&self, is_gone: bool) {
         let was_gone = self.is_gone.swap(is_gone, Ordering::Relaxed);
         if is_gone && !was_gone {

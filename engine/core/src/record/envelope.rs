@@ -1,6 +1,6 @@
-//! Owns the envelope as octets: fields of a tag, a length and a value, so that later versions can add some.
+//! The envelope as bytes: fields of a tag, a length and a value, so that later versions can add some.
 //!
-//! A field is one octet of tag, four of length (little-endian), and the value. Unknown tags are skipped. The
+//! A field is one byte of tag, four of length (little-endian), and the value. Unknown tags are skipped. The
 //! fields of a recipient follow its address.
 
 use alloc::boxed::Box;
@@ -151,7 +151,7 @@ pub fn decode(mut octets: &[u8]) -> Option<(Origin, Envelope)> {
     Some((origin, envelope))
 }
 
-/// Tag and value of the field at the front, and what is behind it.
+/// Returns tag and value of the first field, and the bytes after it.
 pub(super) fn split_field(octets: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (head, rest) = octets.split_at_checked(5)?;
     let length = u32::from_le_bytes(head.get(1..)?.try_into().ok()?);

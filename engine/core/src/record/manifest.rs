@@ -1,7 +1,7 @@
 //! The manifest of a queue: which segments are in use, and how far each is filled. All numbers are little-endian.
 //!
-//! What the files alone cannot say is said here: that a segment was there which is gone now, that one has fewer records than
-//! it had, that what looks like a segment was emptied long ago. `docs/queue-format.md` has the layout.
+//! It says what the files alone cannot: that a segment existed which is gone now, that one has fewer records than
+//! it had, that an apparent segment was emptied long ago. `docs/queue-format.md` has the layout.
 
 use alloc::string::String;
 use alloc::vec;
@@ -13,15 +13,15 @@ use super::spool::{FORMAT_VERSION, SegmentHeader, checksum, put, u32_at, u64_at}
 pub const SLOT_HEADER_SIZE: usize = 64;
 /// Bytes of an entry.
 pub const ENTRY_SIZE: usize = 128;
-/// Bytes of a segment's name that an entry has room for.
+/// Longest name of a segment in an entry, in bytes.
 pub const NAME_SIZE_MAX: usize = 64;
 
 /// First bytes of a slot.
 const MAGIC: [u8; 8] = *b"MAILRMAN";
-/// What the checksum covers begins here.
+/// Start of the bytes that the checksum covers.
 const COVERED: usize = 16;
 
-/// What is known of a segment's use.
+/// State of a use of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryState {
     /// It is written, or the engine that wrote it was killed.
@@ -37,21 +37,21 @@ pub enum EntryState {
 /// One use of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// What its header says.
+    /// Its header.
     pub header: SegmentHeader,
-    /// Where nothing was whole from there on, in bytes from the start of the file.
+    /// Offset in bytes from which nothing was complete.
     pub end: u64,
-    /// Records that were whole before that.
+    /// Number of complete records before that.
     pub records: u64,
-    /// Number of them that still were at the last start.
+    /// Number of them that were still complete at the last start.
     pub whole: u64,
-    /// What is known of it.
+    /// Its state.
     pub state: EntryState,
     /// Its file in the directory of segments; empty if the name has more than [`NAME_SIZE_MAX`] bytes.
     pub name: String,
 }
 
-/// All that is known of a queue's segments.
+/// The segments of a queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
     /// Greater is later; 0 before the first was written.
@@ -62,14 +62,14 @@ pub struct Manifest {
     pub entries: Vec<Entry>,
 }
 
-/// Why bytes are no slot.
+/// Reasons why bytes are no valid slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotError {
-    /// All of its header is zero: it was never written.
+    /// Its header is all zeros: it was never written.
     Blank,
-    /// Its checksum is wrong, or what it says is impossible.
+    /// Its checksum is invalid, or its content is impossible.
     Damaged,
-    /// It has this other version.
+    /// It has another version.
     Version(u32),
     /// A program must know these features to read it.
     Features(u64),
@@ -103,7 +103,7 @@ impl Manifest {
         slot
     }
 
-    /// Reads a slot; what follows its last entry is not looked at.
+    /// Reads a slot; bytes after its last entry are ignored.
     ///
     /// # Errors
     /// [`SlotError`].

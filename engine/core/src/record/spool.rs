@@ -1,14 +1,14 @@
-//! Owns the headers of the spool's segments, batches and records. All numbers are little-endian.
+//! Headers of the spool's segments, batches and records. All numbers are little-endian.
 
 use twox_hash::XxHash3_64;
 
 use crate::queue_id::QueueId;
 
-/// Octets of a segment's header block.
+/// Bytes of a segment's header block.
 pub const SEGMENT_HEADER_SIZE: usize = 4096;
-/// Octets of a batch's header.
+/// Bytes of a batch's header.
 pub const BATCH_HEADER_SIZE: usize = 64;
-/// Octets of a record's header.
+/// Bytes of a record's header.
 pub const RECORD_HEADER_SIZE: usize = 64;
 /// Records and batches begin at multiples of this.
 pub const RECORD_ALIGNMENT: usize = 16;
@@ -17,17 +17,17 @@ pub const FORMAT_VERSION: u32 = 2;
 /// The first version of the format, which is read too.
 pub const FORMAT_VERSION_1: u32 = 1;
 
-/// First octets of a segment.
+/// First bytes of a segment.
 pub const SEGMENT_MAGIC: [u8; 8] = *b"MAILRACE";
-/// First octets of a batch.
+/// First bytes of a batch.
 pub const BATCH_MAGIC: [u8; 4] = [0xB7, b'M', b'r', b'B'];
-/// First octets of a record.
+/// First bytes of a record.
 pub const RECORD_MAGIC: [u8; 4] = [0xB7, b'M', b'r', b'R'];
 
-/// The checksum of `octets` under `seed`: XXH3, 64 bits.
+/// Returns the checksum of `bytes` with `seed`: XXH3, 64 bits.
 #[must_use]
-pub fn checksum(octets: &[u8], seed: u64) -> u64 {
-    XxHash3_64::oneshot_with_seed(seed, octets)
+pub fn checksum(bytes: &[u8], seed: u64) -> u64 {
+    XxHash3_64::oneshot_with_seed(seed, bytes)
 }
 
 /// One use of a segment.
@@ -35,14 +35,14 @@ pub fn checksum(octets: &[u8], seed: u64) -> u64 {
 pub struct SegmentHeader {
     /// Unique in the queue directory, also among earlier uses of the same file; greater is later; not 0.
     pub sequence: u64,
-    /// Seed of all checksums in this use: nobody who sends mail knows it.
+    /// Seed of all checksums in this use. No sender of mail knows it.
     pub salt: u64,
-    /// Octets of the file.
+    /// Size of the file in bytes.
     pub size: u64,
 }
 
 impl SegmentHeader {
-    /// The header block.
+    /// Returns the header block.
     #[must_use]
     pub fn encode(&self) -> [u8; SEGMENT_HEADER_SIZE] {
         let mut block = [0; SEGMENT_HEADER_SIZE];
@@ -61,12 +61,12 @@ impl SegmentHeader {
     /// Reads a header block.
     ///
     /// # Errors
-    /// [`SegmentError`]: the file is none of ours, of another version, or damaged.
+    /// [`SegmentError`]: the file is no segment, has another version, or is damaged.
     pub fn decode(block: &[u8]) -> Result<Self, SegmentError> {
         if block.get(..8) != Some(&SEGMENT_MAGIC) {
             return Err(SegmentError::NotASegment);
         }
-        // Before the version: a damaged one is none that another program could read.
+        // This comes before the version, because another program could not read a damaged header either.
         let sum = checksum(block.get(..40).ok_or(SegmentError::NotASegment)?, 0);
         if u64_at(block, 40) != Some(sum) {
             return Err(SegmentError::Damaged);
@@ -91,23 +91,23 @@ impl SegmentHeader {
     }
 }
 
-/// Why a block is not the header of a segment.
+/// Reasons why a block is no header of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SegmentError {
-    /// It does not begin like one.
+    /// It has no magic number.
     NotASegment,
-    /// It has this other version.
+    /// It has another version.
     Version(u32),
     /// A program must know these features to read it.
     Features(u64),
-    /// Its checksum is wrong.
+    /// Its checksum is invalid.
     Damaged,
 }
 
-/// What one write made durable.
+/// Header of a batch, the content of one write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchHeader {
-    /// Octets from this header to the next batch, padding included.
+    /// Bytes from this header to the next batch, including padding.
     pub length: u32,
     /// Records in it.
     pub records: u32,
@@ -117,7 +117,7 @@ pub struct BatchHeader {
     pub sequence: u64,
     /// Counts the worker's batches over all segments.
     pub number: u64,
-    /// When this one was begun, all of the worker's batches from `durable_from` to `durable_through` were known to be
+    /// When this one was started, all of the worker's batches from `durable_from` to `durable_through` were known to be
     /// durable; none if that is less.
     pub durable_from: u64,
     /// The last of them.
@@ -125,7 +125,7 @@ pub struct BatchHeader {
 }
 
 impl BatchHeader {
-    /// The header of a batch at `offset` of a segment with `salt`.
+    /// Returns the header of a batch at `offset` of a segment with `salt`.
     #[must_use]
     pub fn encode(&self, salt: u64, offset: u64) -> [u8; BATCH_HEADER_SIZE] {
         let mut header = [0; BATCH_HEADER_SIZE];
@@ -157,32 +157,32 @@ impl BatchHeader {
     }
 }
 
-/// What a record is.
+/// Kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordKind {
     /// A piece of a message's content, not the last.
     Chunk,
-    /// The last piece of a message's content, behind its envelope: with it the message exists.
+    /// The envelope and the last piece of a message's content: with it the message exists.
     Message,
-    /// What became of a message: the payload begins with a [`Mark`].
+    /// A change of a message's state, as [`Noted`] reads it.
     Mark,
-    /// Of a later release: skipped.
+    /// A kind of a later release, which is skipped.
     Other(u8),
 }
 
-/// What is noted of a message after it was queued.
+/// A change of a queued message as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     /// It is out of the queue.
     Done,
-    /// It is parked.
+    /// It is put on hold.
     Hold,
-    /// It is parked no more.
+    /// It is released.
     Release,
 }
 
 impl Mark {
-    /// The octet that stands for it.
+    /// Returns its byte in a record.
     #[must_use]
     pub const fn octet(self) -> u8 {
         match self {
@@ -192,7 +192,7 @@ impl Mark {
         }
     }
 
-    /// What an octet stands for.
+    /// Returns the mark with this byte.
     #[must_use]
     pub const fn from_octet(octet: u8) -> Option<Self> {
         match octet {
@@ -228,40 +228,40 @@ impl<'a> Noted<'a> {
     }
 }
 
-/// Where a record is.
+/// Place of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Location {
     /// Sequence of the segment.
     pub sequence: u64,
-    /// Offset of the record's header in the segment, in octets.
+    /// Offset of the record's header in the segment, in bytes.
     pub offset: u32,
 }
 
-/// What stands before a record's payload.
+/// Header of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordHeader {
-    /// What it is.
+    /// Its kind.
     pub kind: RecordKind,
-    /// The message was parked when this was written; only marks behind the record change that.
+    /// The message was on hold when this was written; only marks after the record change that.
     pub is_held: bool,
     /// The message.
     pub id: QueueId,
-    /// Octets of payload.
+    /// Bytes of payload.
     pub length: u32,
-    /// Octets of the envelope at the front of a [`RecordKind::Message`]'s payload.
+    /// Bytes of the envelope at the front of a [`RecordKind::Message`]'s payload.
     pub envelope_length: u32,
     /// Counts the message's records from 0.
     pub part: u32,
     /// The message's record before this one.
     pub previous: Option<Location>,
-    /// Of the payload, under the segment's salt.
+    /// Checksum of the payload with the segment's salt.
     pub payload_checksum: u64,
-    /// Octets of the message's content up to the end of this record.
+    /// Bytes of the message's content up to the end of this record.
     pub content_size: u64,
 }
 
 impl RecordHeader {
-    /// The header of a record at `offset` of a segment with `salt`.
+    /// Returns the header of a record at `offset` of a segment with `salt`.
     #[must_use]
     pub fn encode(&self, salt: u64, offset: u64) -> [u8; RECORD_HEADER_SIZE] {
         let mut header = [0; RECORD_HEADER_SIZE];
@@ -315,23 +315,23 @@ impl RecordHeader {
         })
     }
 
-    /// Octets from this header to the next record.
+    /// Bytes from this header to the next record.
     #[must_use]
     pub const fn size(&self) -> usize {
         record_size(self.length as usize)
     }
 }
 
-/// Octets of a record with so many octets of payload: header, payload, padding.
+/// Returns the bytes of a record with this many bytes of payload: header, payload, padding.
 #[must_use]
 pub const fn record_size(payload: usize) -> usize {
     RECORD_HEADER_SIZE + payload.next_multiple_of(RECORD_ALIGNMENT)
 }
 
-/// Where a header's own checksum stands.
+/// Offset of a header's own checksum.
 const SEAL: usize = 56;
 
-/// The place is part of the seed: a header that a disk wrote to another place is none there.
+/// The offset is part of the seed, so a header that a disk wrote to another place is invalid there.
 const fn header_seed(salt: u64, offset: u64) -> u64 {
     salt ^ offset.rotate_left(32)
 }
@@ -417,7 +417,7 @@ mod tests {
         for place in 0..octets.len() {
             let mut damaged = octets;
             damaged[place] ^= 1;
-            assert_eq!(RecordHeader::decode(&damaged, 1, 4160), None, "octet {place}");
+            assert_eq!(RecordHeader::decode(&damaged, 1, 4160), None, "byte {place}");
         }
         let mut block = SegmentHeader { sequence: 9, salt: 77, size: 1 << 26 }.encode();
         block[20] ^= 1;

@@ -1,7 +1,7 @@
-//! Owns the drop file: a message that was submitted on this machine and that no engine has taken yet.
+//! The drop file: a message that was submitted on this machine and that no engine has taken yet.
 //!
-//! A header of [`HEADER_SIZE`] octets, the content with LF line ends, the envelope. Content goes to the file while it is
-//! read, so the header is written last, where it stands first. The layout is in `docs/queue-format.md`.
+//! A header of [`HEADER_SIZE`] bytes, the content with LF line ends, the envelope. Content is written while it is
+//! read, so the header is written last. The layout is in `docs/queue-format.md`.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -19,7 +19,7 @@ use crate::Timestamp;
 use crate::envelope::{BodyType, Envelope, Notify, Recipient, Return};
 use crate::submission::{full_name, is_plain_address, recipient};
 
-/// Octets of a drop file's header.
+/// Bytes of a drop file's header.
 pub const HEADER_SIZE: usize = 64;
 /// Version of the format that this module writes, and the only one that it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -31,29 +31,29 @@ const SEAL: usize = 56;
 const FULL_NAME: u8 = 20;
 const GATEWAY: u8 = 21;
 
-/// What stands before the content.
+/// Header of a drop file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Octets of content behind the header.
+    /// Bytes of content after the header.
     pub content_size: u64,
     /// [`ContentChecksum`] of them.
     pub content_checksum: u64,
-    /// Octets of the envelope behind the content, to the end of the file.
+    /// Bytes of the envelope after the content, up to the end of the file.
     pub envelope_size: u32,
-    /// XXH3 of them.
+    /// XXH3 of the envelope.
     pub envelope_checksum: u64,
 }
 
-/// What is wrong with a drop file.
+/// Reasons why a drop file is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubmissionError {
-    /// It is none.
+    /// It has no magic number.
     NotOurs,
-    /// It is of this other version of the format.
+    /// It has another version of the format.
     Version(u32),
-    /// A checksum or size is not what it has to be.
+    /// A checksum or size does not match.
     Damaged,
-    /// The envelope says something that no envelope can.
+    /// The envelope has something that no envelope may have.
     Envelope,
 }
 
@@ -73,7 +73,7 @@ impl fmt::Display for SubmissionError {
 impl core::error::Error for SubmissionError {}
 
 impl Header {
-    /// The header of a file with so much content, of this checksum, and this encoded envelope.
+    /// Returns the header of a file with this amount of content, its checksum, and this encoded envelope.
     ///
     /// # Errors
     /// [`TooLong`].
@@ -82,7 +82,7 @@ impl Header {
         Ok(Self { content_size, content_checksum, envelope_size, envelope_checksum: checksum(envelope, 0) })
     }
 
-    /// Its octets.
+    /// Returns its bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_SIZE] {
         let mut header = [0; HEADER_SIZE];
@@ -104,7 +104,7 @@ impl Header {
         header
     }
 
-    /// Reads the header of a file of `file_size` octets.
+    /// Reads the header of a file of `file_size` bytes.
     ///
     /// # Errors
     /// [`SubmissionError`].
@@ -134,7 +134,7 @@ impl Header {
         if size == Some(file_size) { Ok(header) } else { Err(SubmissionError::Damaged) }
     }
 
-    /// Where the envelope stands in the file; `None` if that is no place.
+    /// Returns the offset of the envelope in the file; `None` if it overflows.
     #[must_use]
     pub fn envelope_at(&self) -> Option<u64> {
         self.content_size.checked_add(HEADER_SIZE as u64)
@@ -146,7 +146,7 @@ impl Header {
 pub struct ContentChecksum(XxHash3_64);
 
 impl ContentChecksum {
-    /// Of nothing.
+    /// Returns the checksum of no content.
     #[must_use]
     pub fn new() -> Self {
         Self(XxHash3_64::with_seed(0))
@@ -157,7 +157,7 @@ impl ContentChecksum {
         self.0.write(part);
     }
 
-    /// The checksum of all parts.
+    /// Returns the checksum of all parts.
     #[must_use]
     pub fn value(&self) -> u64 {
         self.0.finish()
@@ -176,22 +176,22 @@ impl fmt::Debug for ContentChecksum {
     }
 }
 
-/// The envelope of a drop file: what whoever submits it may say. Who that is, the file system says.
+/// The envelope of a drop file, as far as the submitter may choose it. The file's owner tells who that is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Submission {
     /// The reverse-path in internal form; empty: the null reverse-path.
     pub sender: Vec<u8>,
-    /// The name of whoever submits it; empty: none.
+    /// The submitter's display name; empty: none.
     pub full_name: Vec<u8>,
     /// It comes from elsewhere: its header section is not completed (`sendmail -G`).
     pub is_gateway: bool,
-    /// What the content is.
+    /// Type of the content.
     pub body: BodyType,
     /// As in [`Envelope::ret`].
     pub ret: Option<Return>,
     /// As in [`Envelope::envelope_id`].
     pub envelope_id: Option<Box<[u8]>>,
-    /// Forward-paths in internal form with their wishes, and nothing in [`Recipient::original`]; not empty.
+    /// Forward-paths in internal form with their DSN parameters, without [`Recipient::original`]; not empty.
     pub recipients: Vec<Recipient>,
 }
 
@@ -242,11 +242,11 @@ impl Submission {
         Ok(out)
     }
 
-    /// Reads the envelope that `header` speaks of.
+    /// Reads the envelope described by `header`.
     ///
     /// # Errors
-    /// [`SubmissionError`]. Whoever submits may have written anything: what would be another command or line where an
-    /// address is sent on is refused, and so is what only checks of ours may say.
+    /// [`SubmissionError`]. The submitter may have written anything: an address that would be another command or line where it
+    /// is sent on is refused, and so are fields that only checks may set.
     pub fn decode(header: &Header, octets: &[u8]) -> Result<Self, SubmissionError> {
         if octets.len() as u64 != u64::from(header.envelope_size)
             || checksum(octets, 0) != header.envelope_checksum
@@ -257,7 +257,7 @@ impl Submission {
         if submission.can_be_sent_on() { Ok(submission) } else { Err(SubmissionError::Envelope) }
     }
 
-    /// The number of recipients in an encoded envelope, or in what can be read of a damaged one: known before they take
+    /// Returns the number of recipients in an encoded envelope, or in the readable part of a damaged one, before they take
     /// memory.
     #[must_use]
     pub fn count_recipients(mut octets: &[u8]) -> usize {
@@ -269,7 +269,7 @@ impl Submission {
         count
     }
 
-    /// Whether it has a recipient, and all of it shows what it holds.
+    /// Whether it has a recipient, and only characters that addresses and ids may have.
     fn can_be_sent_on(&self) -> bool {
         let is_printable = |id: &[u8]| id.iter().all(|octet| matches!(octet, b' '..=b'~'));
         is_plain_address(&self.sender)
@@ -300,14 +300,14 @@ impl Submission {
                 }
                 NOTIFY => submission.recipients.last_mut()?.notify = Notify::from_bits(*value.first()?),
                 DSN_ORIGINAL => submission.recipients.last_mut()?.dsn_original = Some(value.into()),
-                // Nothing that this version does not know may get lost.
+                // A field that this version does not know must not get lost.
                 _ => return None,
             }
         }
         Some(submission)
     }
 
-    /// The envelope as the passes take it.
+    /// Returns the envelope for the passes.
     #[must_use]
     pub fn into_envelope(self, arrival: Timestamp) -> Envelope {
         Envelope {
@@ -397,7 +397,7 @@ mod tests {
         for place in 0..HEADER_SIZE {
             let mut damaged = header.encode();
             damaged[place] ^= 1;
-            assert!(Header::decode(&damaged, size).is_err(), "octet {place}");
+            assert!(Header::decode(&damaged, size).is_err(), "byte {place}");
         }
         let endless = Header { content_size: u64::MAX, ..header };
         assert_eq!(Header::decode(&endless.encode(), size), Err(SubmissionError::Damaged));

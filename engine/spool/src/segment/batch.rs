@@ -14,7 +14,7 @@ pub(super) struct Batch {
     pub(super) header: SegmentHeader,
     /// Its offset in the segment.
     pub(super) offset: u64,
-    /// Bytes that the segment has for it.
+    /// Bytes available to it in the segment.
     pub(super) room: usize,
     pub(super) records: u32,
     /// Bytes of chunks in it.
@@ -83,7 +83,7 @@ impl Batch {
     /// Adds bytes of a record.
     ///
     /// # Panics
-    /// If they do not fit: the caller has made room for the whole record.
+    /// If they do not fit; the caller has made room for the whole record.
     pub(super) fn extend(&mut self, bytes: &[u8]) {
         assert!(bytes.len() <= self.left(), "a record fits into its batch and its segment");
         self.block_mut().extend(bytes);
@@ -103,7 +103,7 @@ impl Batch {
         place.expect("what is patched was written").copy_from_slice(bytes);
     }
 
-    /// Takes its memory, to submit it or to give it back.
+    /// Takes its memory, to submit or return it.
     pub(super) fn take_block(&mut self) -> Block {
         self.block.take().expect(HAS_BLOCK)
     }

@@ -11,7 +11,7 @@ use mailrace_core::record::spool::Location;
 pub enum State {
     /// Waits for its delivery.
     Incoming,
-    /// Parked by an operator.
+    /// Put on hold by an operator.
     Hold,
 }
 
@@ -46,19 +46,19 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Where its last record is.
+    /// Place of its last record.
     pub(crate) const fn place(&self) -> Location {
         Location { sequence: self.last, offset: self.offset }
     }
 }
 
-/// The messages of one worker. A message takes 25 bytes of a table that is 7/16 to 7/8 full.
+/// The messages of one worker. A message takes 25 bytes in a table that is 7/16 to 7/8 full.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     entries: HashMap<QueueId, Packed, BuildHasherDefault<IdHasher>>,
     /// Entries with a number that does not fit into [`Packed`].
     wide: HashMap<QueueId, Entry>,
-    /// Of the messages whose recipients were tried, the mark that says what became of them.
+    /// For messages whose recipients were tried, the mark with their state.
     progress: HashMap<QueueId, Location, BuildHasherDefault<IdHasher>>,
     octets: u64,
     held: u64,
@@ -105,13 +105,13 @@ impl Packed {
     }
 }
 
-/// Spreads queue ids over the table. They are our own numbers: a client cannot choose them to collide.
+/// Spreads queue ids over the table. The engine chooses them, so a client cannot make them collide.
 #[derive(Debug, Default)]
 struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn write_u64(&mut self, number: u64) {
-        // Of the product the high bits are the mixed ones, and a table looks at both ends.
+        // The high bits of the product are mixed best, and a table uses both ends.
         let product = u128::from(number ^ self.0) * 0x9e37_79b9_7f4a_7c15;
         #[expect(clippy::cast_possible_truncation, reason = "both halves of the product are folded into one")]
         let (low, high) = (product as u64, (product >> 64) as u64);
@@ -205,7 +205,7 @@ impl Index {
         self.held
     }
 
-    /// Takes what is known of an entry that left the table of packed entries.
+    /// Removes the rest of an entry that left the table of packed entries.
     fn forget(&mut self, id: QueueId, packed: Packed) -> Entry {
         let entry = if packed.is_wide { self.wide.remove(&id).expect(HAS_WIDE) } else { packed.entry() };
         self.octets -= entry.octets;
@@ -240,7 +240,7 @@ mod tests {
             assert_eq!(index.get(id), Some(entry));
             index.set_state(id, State::Incoming);
             assert_eq!((index.held(), index.octets(), index.messages()), (0, entry.octets, 1));
-            // A copy takes its place, of whatever size.
+            // A copy replaces it, whatever its size.
             index.insert(id, small);
             assert_eq!((index.get(id), index.octets()), (Some(small), small.octets));
             assert_eq!(index.remove(id), Some(small));

@@ -1,6 +1,6 @@
-//! Owns the segment files: makes them, cleans them for the next use, watches the space that is left.
+//! The keeper of segment files: creates them, erases them for reuse, and watches the free space.
 //!
-//! All of it blocks, so it runs on a thread of its own and hands workers what is ready.
+//! All of this blocks, so the keeper has its own thread and passes ready segments to workers.
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,12 +26,12 @@ pub(crate) struct Ready<F> {
     pub(crate) header: SegmentHeader,
 }
 
-/// What a worker says of a segment.
+/// A worker's report about a segment.
 #[derive(Debug)]
 pub(crate) enum Note {
     /// No record follows its end.
     Closed { sequence: u64, end: u64, records: u64 },
-    /// None of its messages is in the queue, and nothing needs its marks.
+    /// None of its messages is in the queue, and no message needs its marks.
     Freed { sequence: u64, path: String },
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Files {
 #[derive(Debug)]
 pub(crate) struct Doors<F> {
     pub(crate) ready: Sender<Ready<F>>,
-    /// The other end: what workers that end leave there.
+    /// The receiving end, for segments that ended workers left there.
     pub(crate) unclaimed: Receiver<Ready<F>>,
     pub(crate) notes: Receiver<Note>,
 }
@@ -65,12 +65,12 @@ pub struct SegmentKeeper<D: Disk> {
     shared: Arc<Shared>,
     pub(crate) manifest: ManifestFile<D>,
     doors: Doors<D::File>,
-    /// Ready for records, but for the manifest, which does not list them durably yet.
+    /// Segments that are ready, but not yet durably listed in the manifest.
     made: VecDeque<Ready<D::File>>,
     pub(crate) files: Files,
-    /// Looks around since the manifest was changed by notes alone.
+    /// Rounds since notes alone changed the manifest.
     rounds_unsaved: u32,
-    /// Paths in the queue directory that must stay what they are.
+    /// Paths in the queue directory that must not be replaced.
     places: Vec<String>,
     stop: Arc<AtomicBool>,
 }
@@ -83,14 +83,14 @@ enum Retired {
     Removed,
 }
 
-/// How long the keeper rests between looks at the disk.
+/// Time between two looks at the disk.
 const PERIOD: Duration = Duration::from_millis(500);
-/// Looks around after which the manifest is saved that only notes have changed: mostly the next segment comes before.
+/// Rounds after which a manifest that only notes have changed is saved. Usually the next segment is created earlier.
 const ROUNDS_UNSAVED_MAX: u32 = 2;
-/// Octets that are zero-filled with one write.
+/// Bytes per write of zeros.
 const FILL_SIZE: usize = 1 << 20;
 
-/// What an operator is told of a path that is not what it was.
+/// Message to the operator about a path that was removed or replaced.
 fn gone(path: &str) -> String {
     match path {
         "" => "its directory was removed or replaced: put it back, or restart the engine on a new one"
@@ -123,7 +123,7 @@ impl<D: Disk> SegmentKeeper<D> {
         self.prepare(count)?;
         let is_direct = self.made.front().map(|made| self.disk.is_direct(&made.file));
         while let Some(segment) = self.made.pop_front() {
-            // There is room for as many.
+            // The channel has room for them.
             let _ = self.doors.ready.try_send(segment);
         }
         Ok(is_direct)
@@ -135,18 +135,18 @@ impl<D: Disk> SegmentKeeper<D> {
         Arc::clone(&self.stop)
     }
 
-    /// What workers are told.
+    /// State shared with the workers.
     #[must_use]
     pub fn shared(&self) -> &Shared {
         &self.shared
     }
 
-    /// Also looks whether this path in the queue directory stays what it is.
+    /// Watches another path in the queue directory for replacement.
     pub fn watch_place(&mut self, path: &str) {
         self.places.push(path.to_owned());
     }
 
-    /// Works until the stop flag is set or all workers are gone.
+    /// Runs until the stop flag is set or all workers are gone.
     pub fn run(mut self) {
         while !self.stop.load(Ordering::Relaxed) {
             let has_workers = self.look_around();
@@ -161,7 +161,7 @@ impl<D: Disk> SegmentKeeper<D> {
             let made = self.prepare(1);
             let trouble = made.as_ref().err().map(|error| format!("no segment can be made: {error}"));
             self.shared.set_trouble(trouble);
-            // A disk that is full may have room later.
+            // A full disk may have room later.
             self.shared.set_full(made.is_err());
             let Some(segment) = self.made.pop_front().filter(|_| made.is_ok()) else {
                 std::thread::park_timeout(PERIOD);
@@ -176,7 +176,7 @@ impl<D: Disk> SegmentKeeper<D> {
         self.finish();
     }
 
-    /// Does what there is to do without waiting: the same as [`SegmentKeeper::run`], one step at a time, for an engine
+    /// Does one step of [`SegmentKeeper::run`] without waiting, for an engine
     /// whose time is simulated.
     pub fn step(&mut self) {
         if !self.look_around() || self.place_gone().is_some() {
@@ -194,7 +194,8 @@ impl<D: Disk> SegmentKeeper<D> {
         }
     }
 
-    /// Notes the end of this life, when all workers are gone. What cannot be noted the next start finds out.
+    /// Records the end of this run in the manifest, after all workers have ended. The next start finds out what this
+    /// misses.
     pub fn finish(&mut self) {
         self.look_around();
         if self.place_gone().is_some() {
@@ -216,7 +217,7 @@ impl<D: Disk> SegmentKeeper<D> {
         let _ = self.manifest.save_twice();
     }
 
-    /// What is not where it was.
+    /// The first watched path that was removed or replaced.
     fn place_gone(&self) -> Option<&str> {
         let mut places = self.places.iter().map(String::as_str);
         if !self.disk.is_in_place("") {
@@ -225,13 +226,13 @@ impl<D: Disk> SegmentKeeper<D> {
         places.find(|path| !self.disk.is_in_place(path))
     }
 
-    /// Takes note of freed segments and of the space left. False: all workers are gone.
+    /// Processes notes about segments and checks the free space. Returns false if all workers are gone.
     fn look_around(&mut self) -> bool {
         let has_workers = self.take_notes();
         let is_gone = self.place_gone().is_some();
         self.shared.set_gone(is_gone);
         if is_gone {
-            // Nothing is changed in a directory that may be another one.
+            // Do not change a directory that may be another one.
             self.shared.set_space(0, true);
             return has_workers;
         }
@@ -239,17 +240,17 @@ impl<D: Disk> SegmentKeeper<D> {
         self.retire_all();
         while self.files.free.len() > self.settings.kept_segments {
             let Some(name) = self.files.free.pop() else { break };
-            // A segment that cannot be removed is only space lost until the next start.
+            // A segment that cannot be removed only wastes space until the next start.
             let _ = self.disk.remove(&name);
             self.files.count -= 1;
         }
         self.shared.set_segments(self.files.count);
         let Ok((free, _)) = self.disk.space() else {
-            // A disk that does not even tell takes nothing either.
+            // A disk that cannot report its free space accepts nothing either.
             self.shared.set_space(0, true);
             return has_workers;
         };
-        // Emptied segments are room too.
+        // Emptied segments count as free space.
         let free = free + self.files.free.len() as u64 * self.settings.segment_size;
         let needed = self.settings.queue_minfree.max(self.settings.message_size_limit / 2 * 3);
         self.shared.set_space(free, free < needed);
@@ -266,7 +267,7 @@ impl<D: Disk> SegmentKeeper<D> {
         }
     }
 
-    /// Saves the manifest if it is time for it.
+    /// Saves the manifest if it is due.
     fn save_notes(&mut self) {
         if self.manifest.is_changed() {
             self.rounds_unsaved += 1;
@@ -274,7 +275,7 @@ impl<D: Disk> SegmentKeeper<D> {
                 self.save();
             }
         } else {
-            // What fails is tried again in the next round.
+            // The next round retries a failure.
             let _ = self.manifest.save_twice();
         }
     }
@@ -287,7 +288,7 @@ impl<D: Disk> SegmentKeeper<D> {
         is_saved
     }
 
-    /// Erases emptied segments: first the manifest says, durably, that nothing in them counts.
+    /// Erases emptied segments, after the manifest durably says that nothing in them counts.
     fn retire_all(&mut self) {
         if self.files.retiring.is_empty() {
             return;
@@ -298,7 +299,7 @@ impl<D: Disk> SegmentKeeper<D> {
         if self.manifest.is_changed() && !self.save() {
             return;
         }
-        // Those that cannot be made unreadable now, on a disk that fails, hold up those behind them until they can.
+        // One that cannot be erased now, on a failing disk, delays those after it.
         while let Some((sequence, name)) = self.files.retiring.pop_front() {
             match self.retire(&name) {
                 Ok(Retired::Erased) => self.files.free.push(name),
@@ -312,10 +313,10 @@ impl<D: Disk> SegmentKeeper<D> {
         }
     }
 
-    /// Makes what an emptied segment still holds unreadable, for good, before it may be used again.
+    /// Makes the content of an emptied segment unreadable for good, before the segment is reused.
     ///
-    /// Marks in later segments say that its messages are done. Those segments are emptied after this one, and so
-    /// come here after it: when they are overwritten, nothing is left that would need their marks.
+    /// Marks in later segments say that its messages are done. Those segments are emptied after this one, so they
+    /// come here after it: when they are erased, no message is left that would need their marks.
     fn retire(&self, name: &str) -> io::Result<Retired> {
         let mut block = Block::new(SEGMENT_HEADER_SIZE);
         block.extend(&[0; SEGMENT_HEADER_SIZE]);
@@ -327,14 +328,14 @@ impl<D: Disk> SegmentKeeper<D> {
             return Ok(Retired::Erased);
         }
         match self.disk.remove(name) {
-            // An earlier attempt has removed it, and could not make that durable.
+            // An earlier attempt removed it, but could not make that durable.
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => self.disk.sync_directory(SEGMENTS)?,
         }
         Ok(Retired::Removed)
     }
 
-    /// Sees to it that this number of segments is made, and that the manifest lists all that are.
+    /// Ensures that this number of segments is ready and that the manifest lists them.
     pub(crate) fn prepare(&mut self, count: usize) -> io::Result<()> {
         while self.made.len() < count {
             let segment = self.make()?;
@@ -348,16 +349,16 @@ impl<D: Disk> SegmentKeeper<D> {
         Ok(())
     }
 
-    /// Makes a segment ready: an emptied one if there is one, else a new file.
+    /// Prepares a segment: an emptied one if there is one, else a new file.
     fn make(&mut self) -> io::Result<Ready<D::File>> {
-        // Of one that fails some may be on the disk: no other has its sequence.
+        // A failed attempt may leave a header on disk, so its sequence is never reused.
         let sequence = self.manifest.next_sequence()?;
         let salt = self.disk.random()?;
         let header = SegmentHeader { sequence, salt, size: self.settings.segment_size };
         let (name, file) = match self.files.free.pop() {
             Some(name) => match self.disk.open(&name, FileKind::Direct) {
                 Ok(file) if self.disk.size(&file)? == self.settings.segment_size => (name, file),
-                // Of another size, or damaged: it makes room for a new one.
+                // One of another size, or a damaged one, is replaced by a new file.
                 _ => {
                     let _ = self.disk.remove(&name);
                     self.files.count -= 1;
@@ -377,7 +378,7 @@ impl<D: Disk> SegmentKeeper<D> {
         Ok(Ready { file, name, header })
     }
 
-    /// Makes a new file, zero-filled: blocks that were never written cost a journal commit at their first write.
+    /// Creates a zero-filled file: the first write to a block that was never written costs a journal commit.
     fn create(&mut self, sequence: u64) -> io::Result<(String, D::File)> {
         let number = self.files.next_name.max(sequence);
         self.files.next_name =
@@ -386,7 +387,7 @@ impl<D: Disk> SegmentKeeper<D> {
         let temporary = format!("{name}{UNFINISHED}");
         let _ = self.disk.remove(&temporary);
         let file = self.disk.create(&temporary, self.settings.segment_size, FileKind::Direct)?;
-        // Should one of this name have come meanwhile, it stays.
+        // A file that got this name in the meantime is kept.
         let filled = self.fill(&file).and_then(|()| self.disk.rename_new(&temporary, &name));
         if let Err(error) = filled.and_then(|()| self.disk.sync_directory(SEGMENTS)) {
             let _ = self.disk.remove(&temporary);

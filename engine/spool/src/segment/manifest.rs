@@ -1,4 +1,4 @@
-//! The file that says which segments are in use: reads it, and writes it so that one whole version is always there.
+//! The manifest, which lists the segments in use: reads it, and writes it so that one complete version always exists.
 
 use std::io;
 
@@ -12,21 +12,21 @@ use crate::segment::recovery::{Damage, DamageKind};
 
 /// Its path in the queue directory.
 pub(crate) const MANIFEST: &str = "manifest";
-/// A manifest that is being made.
+/// A manifest that is being created.
 const UNFINISHED: &str = "manifest.new";
-/// Bytes of a slot at least: room for 127 segments.
+/// Smallest slot in bytes: room for 127 segments.
 const SLOT_SIZE_MIN: usize = 16 << 10;
-/// Bytes of a manifest that can be read at most: room for a million segments.
+/// Largest manifest in bytes that is read: room for a million segments.
 const SIZE_MAX: u64 = 512 << 20;
 
-/// The manifest of a queue that is read.
+/// The manifest as found.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// `None`: there is none, or none that is whole.
+    /// `None`: it is missing or damaged.
     pub(crate) manifest: Option<Manifest>,
-    /// What is wrong with it.
+    /// Damage of it.
     pub(crate) damage: Option<Damage>,
-    /// Bytes of a slot, if the file can be written in place.
+    /// Size of a slot in bytes, if the file can be written in place.
     slot_size: Option<u64>,
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn read<D: Disk>(disk: &D) -> Result<Found, OpenError> {
     Ok(Found { manifest: newest, damage: None, slot_size: Some(first.len() as u64) })
 }
 
-/// Once more, unless the file is not there: an error may have been of the moment.
+/// Retries once unless the file is missing, because an error may be transient.
 fn retry<T>(error: &io::Error, again: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     if error.kind() == io::ErrorKind::NotFound { Err(error.kind().into()) } else { again() }
 }
@@ -85,17 +85,17 @@ fn retry<T>(error: &io::Error, again: impl FnOnce() -> io::Result<T>) -> io::Res
 #[derive(Debug)]
 pub(crate) struct ManifestFile<D: Disk> {
     disk: D,
-    /// Bytes of a slot of the file; 0: it has to be made anew.
+    /// Size of a slot in bytes; 0: the file must be created anew.
     slot_size: u64,
     manifest: Manifest,
-    /// Something changed since it was saved.
+    /// It has changed since it was saved.
     is_changed: bool,
-    /// Both slots say what is known.
+    /// Both slots are current.
     is_twice: bool,
 }
 
 impl<D: Disk> ManifestFile<D> {
-    /// Goes on from what was found; a file that is not whole is made anew when it is saved.
+    /// Continues from the manifest found; a damaged file is replaced when it is saved.
     pub(crate) fn new(disk: D, found: &Found, manifest: Manifest) -> Self {
         let slot_size = found.slot_size.unwrap_or(0);
         Self { disk, slot_size, manifest, is_changed: true, is_twice: false }
@@ -105,7 +105,7 @@ impl<D: Disk> ManifestFile<D> {
         self.is_changed
     }
 
-    /// Writes what was saved to the other slot too, unless that was done: from then on damage of one slot costs nothing,
+    /// Writes the saved version to the other slot too, unless it is there. Then damage to one slot loses nothing,
     /// whatever else is damaged.
     pub(crate) fn save_twice(&mut self) -> io::Result<()> {
         if self.is_changed || self.is_twice {
@@ -129,7 +129,7 @@ impl<D: Disk> ManifestFile<D> {
         });
     }
 
-    /// Notes that an engine goes on writing behind the end of a segment.
+    /// Notes that an engine continues to write after the end of a segment.
     pub(crate) fn reopen(&mut self, sequence: u64, end: u64, records: u64) {
         if let Some(entry) = self.entry(sequence) {
             *entry = Entry { end, records, whole: records, state: EntryState::Open, ..entry.clone() };
@@ -137,7 +137,7 @@ impl<D: Disk> ManifestFile<D> {
         }
     }
 
-    /// The next sequence, unless they are used up.
+    /// Returns the next sequence, unless they are exhausted.
     pub(crate) fn next_sequence(&mut self) -> io::Result<u64> {
         let next = self.manifest.next_sequence.max(1);
         let after =
@@ -166,7 +166,7 @@ impl<D: Disk> ManifestFile<D> {
         }
     }
 
-    /// Forgets a segment whose header is gone. There is no hurry to save that.
+    /// Forgets an erased segment. Saving that is not urgent.
     pub(crate) fn forget(&mut self, sequence: u64) {
         self.manifest.entries.retain(|entry| entry.header.sequence != sequence);
     }
@@ -175,7 +175,7 @@ impl<D: Disk> ManifestFile<D> {
         self.manifest.entries.iter_mut().find(|entry| entry.header.sequence == sequence)
     }
 
-    /// Makes what is known durable. After an error either the version before or this one is.
+    /// Makes the current version durable. After an error, either the version before or this one is.
     pub(crate) fn save(&mut self) -> io::Result<()> {
         let next = Manifest { generation: self.manifest.generation + 1, ..self.manifest.clone() };
         let bytes = next.encode();
@@ -195,8 +195,8 @@ impl<D: Disk> ManifestFile<D> {
         Ok(())
     }
 
-    /// The file, if this number of bytes can be written to a slot of it. It is opened anew each time: somebody may have put a
-    /// copy in its place, and what is written to the file before would be gone.
+    /// Opens the file, if this number of bytes can be written to a slot of it. It is opened each time because another
+    /// process may have put a copy in its place, and writes to the old file would be lost.
     fn file_in_place(&self, size: usize) -> Option<D::File> {
         let fits = size as u64 <= self.slot_size;
         let file = fits.then(|| self.disk.open(MANIFEST, FileKind::Buffered).ok()).flatten()?;
@@ -204,9 +204,9 @@ impl<D: Disk> ManifestFile<D> {
         is_as_made.then_some(file)
     }
 
-    /// Writes a new file: the first, a larger one, or in place of one that cannot be written.
+    /// Writes a new file: the first one, a larger one, or a replacement of one that cannot be written.
     fn replace(&mut self, bytes: &[u8], place: u64) -> io::Result<()> {
-        // What a killed engine left.
+        // Left by a killed engine.
         let _ = self.disk.remove(UNFINISHED);
         let slot_size = bytes.len().next_power_of_two().max(SLOT_SIZE_MIN) as u64;
         let create = || self.disk.create(UNFINISHED, 2 * slot_size, FileKind::Buffered);
@@ -220,14 +220,14 @@ impl<D: Disk> ManifestFile<D> {
             let _ = self.disk.remove(UNFINISHED);
             return Err(error);
         }
-        // Until its name is durable the file before may come back.
+        // Until the new name is durable, the old file may come back.
         self.slot_size = 0;
         self.disk.sync_directory("")?;
         self.slot_size = slot_size;
         Ok(())
     }
 
-    /// Does something that needs the name; a directory that has it is moved aside, and left alone there.
+    /// Does something that needs the name; a directory with that name is moved aside and kept.
     fn without_directory<T>(&self, path: &str, work: impl Fn() -> io::Result<T>) -> io::Result<T> {
         match work() {
             Err(error)
@@ -245,7 +245,7 @@ impl<D: Disk> ManifestFile<D> {
     }
 }
 
-/// Directories that are moved aside under one name.
+/// Most directories that are moved aside under one name.
 const ASIDE_MAX: u32 = 10;
 
 /// The name of a segment at a path.

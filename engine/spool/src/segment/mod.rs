@@ -28,7 +28,7 @@ pub use usage::Holding;
 
 /// The directory of segments inside a queue directory.
 pub(crate) const SEGMENTS: &str = "segments";
-/// What a segment's file name ends with.
+/// Suffix of a segment's file name.
 pub(crate) const SEGMENT_SUFFIX: &str = ".seg";
 
 #[cfg(test)]

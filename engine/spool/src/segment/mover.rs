@@ -1,8 +1,8 @@
-//! Owns reading messages that are to be moved out of an old segment: the worker asks for one record after another.
+//! Reads messages that are moved out of an old segment: the worker requests one record after another.
 //!
-//! Reading blocks, so it has a thread of its own. The worker writes what it gets as a copy of the message in the
-//! segment that it fills; when that is durable the index goes over to the copy, and the old segment has one message
-//! less. Until then, and if anything fails, the message is where it was.
+//! Reading blocks, so it has its own thread. The worker writes the records as a copy of the message to the
+//! segment that it fills. When that is durable, the index switches to the copy, and the old segment has one message
+//! less. Until then, and after any failure, the message stays where it was.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -21,22 +21,22 @@ use crate::segment::spool::Draft;
 /// The segments that hold a message: sequence, path, header.
 type Names = Vec<(u64, String, SegmentHeader)>;
 
-/// What a worker wants to know.
+/// A worker's question.
 #[derive(Debug)]
 pub(crate) enum Question {
-    /// Where the records of the message are whose last one is there.
+    /// Where are the records of the message whose last one is at `end`?
     Chain { id: QueueId, end: Location, names: Names },
-    /// What the record there is, a piece of the message or a mark.
+    /// What is the record at `place`, a piece of the message or a mark?
     Record { id: QueueId, place: Location, names: Names },
 }
 
-/// What it is told.
+/// The answer to a [`Question`].
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// The last record comes first.
     Chain(Vec<Location>),
     Record(RecordHeader, Vec<u8>),
-    /// It is not there, or damaged.
+    /// It is missing or damaged.
     Gone,
 }
 
@@ -64,7 +64,7 @@ impl<D: Disk> Mover<D> {
         }
     }
 
-    /// Answers what was asked, without waiting.
+    /// Answers all questions asked so far, without waiting.
     pub fn step(&self) {
         while let Ok((question, asker)) = self.questions.try_recv() {
             self.answer(&question, &asker);
@@ -79,7 +79,7 @@ impl<D: Disk> Mover<D> {
                 (*id, record.map(|(header, payload)| Answer::Record(header, payload)))
             }
         };
-        // A worker that is gone wants nothing any more.
+        // A worker that has ended needs no answer.
         let _ = asker.send((id, answer.unwrap_or(Answer::Gone)));
         self.shared.wake();
     }
@@ -123,20 +123,20 @@ impl<D: Disk> Mover<D> {
     }
 }
 
-/// How far the move that is under way has come.
+/// Stage of the move in progress.
 #[derive(Debug)]
 pub(crate) enum Stage {
-    /// Its chain was asked for.
+    /// Its chain was requested.
     Finding { id: QueueId },
-    /// Its records come in, those of `places` still, the next one last.
+    /// Its records arrive; those at `places` are missing, the next one last.
     Reading { draft: Draft, places: Vec<Location>, record: Option<(RecordHeader, Vec<u8>)> },
-    /// All of it is written, not durable yet.
+    /// All of it is written, but not durable yet.
     Writing,
-    /// The mark at `place` comes in, which says what became of its recipients.
+    /// The mark at `place`, with the state of its recipients, was requested.
     Noting { id: QueueId, place: Location, payload: Option<Vec<u8>> },
 }
 
-/// What is to leave a segment.
+/// What is moved out of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
     /// A message with a part in it.
@@ -154,20 +154,20 @@ pub(crate) struct Moves {
     names: Names,
     pub(crate) stage: Option<Stage>,
     chosen: Vec<Piece>,
-    /// There may be something to move now.
+    /// A segment may have become worth moving.
     pub(crate) may_begin: bool,
-    /// Sequences of segments with an earlier last record of a message that was moved: what marks it done has to
+    /// Sequences of segments with an earlier last record of a message that was moved: a mark that it is done must
     /// stay for as long as one of them does.
     copies: HashMap<QueueId, Vec<u64>>,
-    /// Marks under way; those that say `done` also when they failed.
+    /// Marks in progress; those that say `done` also after they failed.
     marks: HashMap<QueueId, Marks>,
 }
 
-/// Marks of one message that are under way.
+/// Marks of one message that are in progress.
 #[derive(Debug, Default)]
 struct Marks {
     open: u32,
-    /// Order of the one that was begun last.
+    /// Order of the one that was started last.
     begun: u64,
     /// Order of the latest one that is durable.
     durable: u64,
@@ -196,7 +196,7 @@ impl Moves {
         self.answers.try_recv().ok()
     }
 
-    /// Counts a mark as under way; returns its place in the order of the message's marks.
+    /// Counts a mark as in progress; returns its place in the order of the message's marks.
     pub(crate) fn mark_begins(&mut self, id: QueueId) -> u64 {
         let marks = self.marks.entry(id).or_default();
         marks.open += 1;
@@ -222,7 +222,7 @@ impl Moves {
         }
     }
 
-    /// Whether a mark of the message is under way, or may be on the disk.
+    /// Whether a mark of the message is in progress, or may be on the disk.
     pub(crate) fn is_marked(&self, id: QueueId) -> bool {
         self.marks.contains_key(&id)
     }
@@ -231,7 +231,7 @@ impl Moves {
         self.chosen = pieces;
     }
 
-    /// Whether something that was chosen is left.
+    /// Whether chosen pieces are left.
     pub(crate) const fn has_next(&self) -> bool {
         !self.chosen.is_empty()
     }
@@ -240,13 +240,13 @@ impl Moves {
         self.chosen.pop()
     }
 
-    /// Asks for a message's chain. False: there is no reader.
+    /// Requests a message's chain. Returns false if there is no reader.
     pub(crate) fn find(&mut self, id: QueueId, end: Location, names: Names) -> bool {
         self.names.clone_from(&names);
         self.ask(Stage::Finding { id }, Question::Chain { id, end, names })
     }
 
-    /// Asks for a mark that says what became of a message's recipients. False: there is no reader.
+    /// Requests the mark with the state of a message's recipients. Returns false if there is no reader.
     pub(crate) fn find_progress(&mut self, id: QueueId, place: Location, names: Names) -> bool {
         self.ask(Stage::Noting { id, place, payload: None }, Question::Record { id, place, names })
     }
@@ -261,12 +261,12 @@ impl Moves {
         is_asked
     }
 
-    /// Asks for the next record of the message that is being read.
+    /// Requests the next record of the message that is being read.
     pub(crate) fn read_next(&mut self) {
         let Some(Stage::Reading { draft, places, .. }) = self.stage.as_mut() else { return };
         if let Some(place) = places.pop() {
             let question = Question::Record { id: draft.id(), place, names: self.names.clone() };
-            // Without a reader the move stays where it is, and the message too.
+            // Without a reader the move stops, and the message stays where it is.
             let _ = self.questions.send((question, self.asker.clone()));
         }
     }
@@ -281,7 +281,7 @@ impl Moves {
         self.copies.entry(id).or_default().push(sequence);
     }
 
-    /// Its copy counts now.
+    /// Its copy counts from now on.
     pub(crate) fn went_over(&mut self, id: QueueId, before: u64, now: u64) {
         let copies = self.copies.entry(id).or_default();
         copies.retain(|sequence| *sequence != now);

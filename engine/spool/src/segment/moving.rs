@@ -1,4 +1,4 @@
-//! Owns moving messages out of segments in which few are left: which, and how a copy takes the original's place.
+//! Moves messages out of segments that have few left: chooses them, and lets the copy replace the original.
 
 use mailrace_core::QueueId;
 use mailrace_core::record::spool::{Location, RecordHeader, RecordKind};
@@ -12,7 +12,7 @@ use crate::segment::mover::{Answer, Piece, Stage};
 use crate::{Refusal, Spool};
 
 impl<D: Disk> SegmentSpool<D> {
-    /// Goes on with moving messages out of segments in which few are left, one at a time.
+    /// Continues to move messages out of segments that have few left, one at a time.
     pub(super) fn advance_moves(&mut self) {
         while let Some((id, answer)) = self.moves.answer() {
             match (answer, self.moves.stage.take()) {
@@ -59,7 +59,7 @@ impl<D: Disk> SegmentSpool<D> {
         }
     }
 
-    /// Asks for what is to be moved. False: it is there no longer, or cannot be moved now.
+    /// Requests what is to be moved. Returns false if it is gone or cannot be moved now.
     fn begin_move(&mut self, piece: Piece) -> bool {
         let names = |first: u64, last: u64| {
             let segments = self.segments.table.range(first..=last);
@@ -80,7 +80,7 @@ impl<D: Disk> SegmentSpool<D> {
         }
     }
 
-    /// Whether the mark at `place` says what became of the message's recipients, and none that says more is under way.
+    /// Whether the mark at `place` has the current state of the message's recipients, and no later one is being written.
     fn counts(&self, id: QueueId, place: Location) -> bool {
         let is_later = |pending: &Pending| matches!(pending, Pending::Progress { id: of, .. } if *of == id);
         self.index.progress(id) == Some(place)
@@ -106,7 +106,7 @@ impl<D: Disk> SegmentSpool<D> {
         payload: Vec<u8>,
     ) {
         let entry = match self.index.get(draft.id) {
-            // A mark under way would stand before the copy, and so say nothing of it.
+            // A mark in progress would precede the copy, and so not apply to it.
             Some(entry) if !self.moves.is_marked(draft.id) => entry,
             _ => return self.abandon(draft),
         };
@@ -135,23 +135,23 @@ impl<D: Disk> SegmentSpool<D> {
         }
     }
 
-    /// A copy is durable, or not: the index goes over to it.
+    /// The write of a copy has ended: if it is durable, the index switches to it.
     pub(super) fn settle_move(&mut self, id: QueueId, copy: Entry, is_durable: bool) {
         self.moves.stage = None;
         self.moves.may_begin = true;
         match self.index.get(id) {
             Some(before) if is_durable => {
-                // Marks that were made meanwhile stand behind the copy.
+                // Marks made in the meantime follow the copy.
                 self.index.insert(id, Entry { state: before.state, ..copy });
                 self.moves.went_over(id, before.last, copy.last);
                 self.release(before.first, before.last);
             }
-            // It is done meanwhile, or the copy is of no use.
+            // The message is done, or the copy is useless.
             _ => self.release(copy.first, copy.last),
         }
     }
 
-    /// Looks for a segment that messages are to be moved out of.
+    /// Looks for a segment whose messages should be moved.
     fn choose_moves(&mut self) {
         if !std::mem::take(&mut self.moves.may_begin) || self.segments.table.len() <= SEGMENTS_UNMOVED {
             return;
@@ -180,8 +180,8 @@ impl<D: Disk> SegmentSpool<D> {
         self.moves.choose(pieces.collect());
     }
 
-    /// A segment that is there for its messages, and for which others are kept that have none: with their marks about
-    /// it, and with marks about those. However full it is, moving it costs less than they do.
+    /// A segment with messages that keeps other segments without any: those with marks about
+    /// it, and those with marks about them. However full it is, moving its messages costs less than keeping them.
     fn holding_others(&self, is_open: impl Fn(&Segment<D::File>) -> bool) -> Option<u64> {
         let held: Vec<&Segment<D::File>> = self
             .segments
@@ -197,7 +197,7 @@ impl<D: Disk> SegmentSpool<D> {
     }
 }
 
-/// With so few segments nothing is worth moving.
+/// Number of segments up to which moving is not worthwhile.
 const SEGMENTS_UNMOVED: usize = 3;
-/// So many segments without a message are too many.
+/// Number of segments without a message from which they are too many.
 const SEGMENTS_HELD: usize = 4;

@@ -1,4 +1,4 @@
-//! Owns looking into a queue from outside, whether or not an engine runs on it: nothing is kept locked, or changed.
+//! Reads a queue from outside, whether or not an engine runs on it. Nothing is kept locked or changed.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -20,10 +20,10 @@ use crate::segment::recovery::LOCK;
 use crate::segment::survey::{Survey, View, survey};
 use crate::{Damage, OpenError, Place, State, Stranger};
 
-/// How often a queue is read as one without an engine, before it is read as one with.
+/// Attempts to read a queue as one without an engine, before it is read as one with an engine.
 const LOOKS_MAX: u32 = 3;
 
-/// The messages that a queue held when it was read.
+/// The messages that were in a queue when it was read.
 #[derive(Debug)]
 pub struct Queue<'a, D: Disk> {
     disk: &'a D,
@@ -32,7 +32,7 @@ pub struct Queue<'a, D: Disk> {
     /// Ids of the messages, oldest first.
     ids: Vec<QueueId>,
     index: Index,
-    /// The file that was read last, by the sequence of its segment.
+    /// The file that was read last, with the sequence of its segment.
     file: RefCell<Option<(u64, D::File)>>,
     damage: Vec<Damage>,
     strangers: Vec<Stranger>,
@@ -45,11 +45,11 @@ pub struct Entry {
     pub id: QueueId,
     /// Its state.
     pub state: State,
-    /// Octets of its content as stored, with CRLF line ends.
+    /// Bytes of its content as stored, with CRLF line ends.
     pub size: u64,
-    /// Where it came from.
+    /// Its origin.
     pub origin: Origin,
-    /// What MAIL and RCPT said, after rewriting.
+    /// Its envelope after rewriting.
     pub envelope: Envelope,
     /// What became of its recipients.
     pub progress: Progress,
@@ -60,7 +60,7 @@ pub struct Entry {
 pub enum ReadError {
     /// The file system failed.
     Disk(io::Error),
-    /// It is damaged, or an engine has moved it or taken it out of the queue meanwhile: reading the queue again tells.
+    /// It is damaged, or an engine has moved it or taken it out of the queue since. Reading the queue again tells which.
     Gone,
 }
 
@@ -82,7 +82,7 @@ impl std::fmt::Display for ReadError {
 impl std::error::Error for ReadError {}
 
 impl<'a, D: Disk> Queue<'a, D> {
-    /// Reads what is in the queue, whether or not an engine runs. Nobody is kept from starting one meanwhile.
+    /// Reads the queue, whether or not an engine runs. An engine may start in the meantime.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -96,7 +96,7 @@ impl<'a, D: Disk> Queue<'a, D> {
             }
             let found = manifest::read(disk)?;
             let survey = survey(disk, &found, View::Alone)?;
-            // Beside an engine that came in between what seems damaged may be under way.
+            // If an engine has started in between, apparent damage may be a write in progress.
             if !is_locked()? && generation(&manifest::read(disk)?) == generation(&found) {
                 return Ok(Self::of(disk, survey));
             }
@@ -104,10 +104,10 @@ impl<'a, D: Disk> Queue<'a, D> {
         Self::read(disk, false)
     }
 
-    /// Reads what is in the queue.
+    /// Reads the queue.
     ///
-    /// `is_alone`: no engine runs; what is read is made durable, as an engine does at its start, and damage is found. With
-    /// an engine at work, messages in writes that are just under way may show.
+    /// `is_alone`: no engine runs; everything read is made durable, as an engine does at its start, and damage is found.
+    /// With an engine running, messages whose write is in progress may appear.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -125,7 +125,7 @@ impl<'a, D: Disk> Queue<'a, D> {
         Self { disk, segments: segments.collect(), ids, index, file: RefCell::default(), damage, strangers }
     }
 
-    /// Reads of the queue nothing but the message at `place`, as the engine that runs on it says.
+    /// Reads only the message at `place`, as told by the running engine.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -153,13 +153,13 @@ impl<'a, D: Disk> Queue<'a, D> {
         Ok(queue)
     }
 
-    /// What is damaged or cannot be read. While an engine runs: what its start has said, and errors of the system.
+    /// Damaged and unreadable places. While an engine runs: those that its start has reported, and system errors.
     #[must_use]
     pub fn damage(&self) -> &[Damage] {
         &self.damage
     }
 
-    /// Files that are none of the queue's.
+    /// Files that do not belong to the queue.
     #[must_use]
     pub fn strangers(&self) -> &[Stranger] {
         &self.strangers
@@ -170,7 +170,7 @@ impl<'a, D: Disk> Queue<'a, D> {
         self.ids.iter().filter_map(|id| self.index.get(*id).map(|known| (*id, known.state, known.octets)))
     }
 
-    /// Everything but the content of one message; `None`: there is none of this id.
+    /// Returns everything about a message but its content; `None` if there is no message with this id.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -215,7 +215,7 @@ impl<'a, D: Disk> Queue<'a, D> {
         let (last, _) = self.record(id, end, |_| 0)?;
         let mut previous = last.previous;
         while let Some(place) = previous {
-            // Each part of a message is counted, so that a chain that does not end is none.
+            // Parts are numbered, so a chain with more records than the last one's number is invalid.
             if chain.len() > last.part as usize {
                 return Err(ReadError::Gone);
             }
@@ -225,7 +225,7 @@ impl<'a, D: Disk> Queue<'a, D> {
         Ok(chain)
     }
 
-    /// A record's header and the front of its payload, as long as `wanted` says; checked if that is all of it.
+    /// Returns a record's header and the first `wanted` bytes of its payload, which are verified if that is all of it.
     fn record(
         &self,
         id: QueueId,
@@ -238,7 +238,7 @@ impl<'a, D: Disk> Queue<'a, D> {
             Some((sequence, file)) if *sequence == place.sequence => file,
             last => &mut last.insert((place.sequence, self.disk.open(path, FileKind::Read)?)).1,
         };
-        // The engine may have given the file a new use since.
+        // The engine may have reused the file since.
         let mut block = [0; SEGMENT_HEADER_SIZE];
         self.disk.read_at(file, &mut block, 0)?;
         if SegmentHeader::decode(&block) != Ok(*segment) {
@@ -269,5 +269,5 @@ impl<'a, D: Disk> Queue<'a, D> {
     }
 }
 
-/// Bytes of a payload that are read with the header: most envelopes.
+/// Bytes of the payload read together with the header, enough for most envelopes.
 const FRONT_SIZE: usize = 1024;

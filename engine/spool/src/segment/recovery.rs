@@ -1,6 +1,6 @@
-//! Owns the start: what earlier lives left is read, and spools are made that go on from there.
+//! The start: reads what earlier runs left and makes spools that continue from there.
 //!
-//! Messages of earlier lives are shared out between the workers ([`super::sharing`]). Only the last segment is written to
+//! Messages of earlier runs are shared out between the workers ([`super::sharing`]). Only the last segment is written to
 //! again, from its end on.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,14 +26,14 @@ use crate::segment::survey::{NUMBER_MAX, Survey, View, number_of, survey};
 use crate::segment::{SEGMENTS, SegmentSpool};
 use crate::{OpenError, Settings, Shared};
 
-/// A place in the queue that was whole once and is not now.
+/// Damage: a place in the queue that was complete once and is not now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// The file's path in the queue directory.
     pub path: String,
-    /// Octets from its start.
+    /// Offset in bytes.
     pub offset: u64,
-    /// What is wrong there.
+    /// Kind of damage.
     pub what: DamageKind,
     /// An earlier start has reported it.
     pub is_known: bool,
@@ -45,39 +45,39 @@ impl fmt::Display for Damage {
     }
 }
 
-/// What is wrong with a place in the queue.
+/// Kind of damage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DamageKind {
-    /// The header of a segment is not whole.
+    /// The header of a segment is damaged.
     SegmentHeader,
     /// A segment's header is zeros, and the segment was not emptied.
     Emptied,
-    /// Another segment is where one was, or an older copy of it.
+    /// Another segment, or an older copy, has replaced it.
     Replaced,
-    /// A segment is not there.
+    /// A segment is missing.
     NoSegment,
     /// A segment is shorter than its header says.
     Shortened,
-    /// The header of a batch is not whole.
+    /// The header of a batch is damaged.
     BatchHeader,
-    /// Records of the batch that begins there are not whole.
+    /// Records of the batch that begins there are damaged.
     Records,
-    /// Number of records that were whole once; where they were cannot be told.
+    /// Number of missing records whose place is unknown.
     Missing(u64),
-    /// What the system said to reading it.
+    /// System error on reading.
     Unreadable(String),
-    /// What the system said to making it durable.
+    /// System error on flushing.
     Unsynced(String),
-    /// The manifest is not whole.
+    /// The manifest is damaged.
     Manifest,
-    /// The manifest is not there.
+    /// The manifest is missing.
     NoManifest,
     /// The manifest is older than the segments.
     OldManifest,
 }
 
 impl DamageKind {
-    /// Whether an operation of the system failed, and not what was read is wrong.
+    /// Whether a system call failed, rather than the data being damaged.
     #[must_use]
     pub const fn is_error(&self) -> bool {
         matches!(self, Self::Unreadable(_) | Self::Unsynced(_))
@@ -108,29 +108,29 @@ impl fmt::Display for DamageKind {
     }
 }
 
-/// A file among the segments that is none of the queue's. It is left alone.
+/// A file among the segments that does not belong to the queue. It is not changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stranger {
     /// Its path in the queue directory.
     pub path: String,
-    /// What it is.
+    /// Its kind.
     pub what: &'static str,
 }
 
-/// What was found at the start.
+/// What a start found.
 #[derive(Clone, Debug, Default)]
 pub struct RecoveryReport {
     /// Messages in the queue.
     pub messages: u64,
-    /// Octets of their content.
+    /// Bytes of their content.
     pub octets: u64,
     /// Segments that were read.
     pub segments: usize,
-    /// What could not be read.
+    /// Damage that was found.
     pub damage: Vec<Damage>,
-    /// Files that are none of the queue's.
+    /// Files that do not belong to the queue.
     pub strangers: Vec<Stranger>,
-    /// Whether writes go past the page cache, as far as is known: with a full disk there is nothing to write to.
+    /// Whether writes bypass the page cache. It is unknown, and true, on a full disk, where no segment is open.
     pub is_direct: bool,
 }
 
@@ -139,22 +139,22 @@ pub struct RecoveryReport {
 pub struct Opened<D: Disk> {
     /// One for each worker.
     pub spools: Vec<SegmentSpool<D>>,
-    /// To be run on a thread of its own.
+    /// Runs on its own thread.
     pub keeper: SegmentKeeper<D>,
-    /// To be run on a thread of its own; without it no message is moved.
+    /// Runs on its own thread; without it no message is moved.
     pub mover: Mover<D>,
-    /// What was found.
+    /// What the start found.
     pub report: RecoveryReport,
-    /// What workers and keeper tell each other.
+    /// State that workers and keeper share.
     pub shared: Arc<Shared>,
-    /// Keeps other engines out for as long as it lives.
+    /// Excludes other engines until it is dropped.
     pub lock: D::File,
 }
 
 /// The file whose lock an engine holds.
 pub(crate) const LOCK: &str = "lock";
 
-/// Takes the queue's lock; it is free again when the file is dropped.
+/// Takes the queue's lock, which is released when the file is dropped.
 ///
 /// # Errors
 /// [`OpenError::Locked`] while an engine runs on it.
@@ -165,7 +165,7 @@ pub(crate) fn lock<D: Disk>(disk: &D) -> Result<D::File, OpenError> {
     })
 }
 
-/// What is known of a queue when all of it was read.
+/// What is known of a queue after all of it was read.
 struct Known {
     survey: Survey,
     found: manifest::Found,
@@ -174,19 +174,19 @@ struct Known {
     next_name: u64,
 }
 
-/// Reads all of a queue that nobody else writes to.
+/// Reads all of a queue to which no other process writes.
 fn read_all<D: Disk>(disk: &D) -> Result<Known, OpenError> {
     let mut next_name = 1;
     for name in disk.list(SEGMENTS).map_err(OpenError::disk("list", SEGMENTS))? {
         let unfinished = name.strip_suffix(UNFINISHED);
         if unfinished.is_some_and(|name| number_of(name).is_some()) {
-            // A new one would take its place if it stays.
+            // If it stays, a new one replaces it.
             let _ = disk.remove(&format!("{SEGMENTS}/{name}"));
         }
         let number = number_of(unfinished.unwrap_or(&name)).filter(|number| *number < NUMBER_MAX);
         next_name = number.map_or(next_name, |number| next_name.max(number + 1));
     }
-    // A killed engine may have left names that are not durable: nobody's mail goes into such a file.
+    // A killed engine may have left names that are not durable: no mail must be written to such a file.
     for directory in ["", SEGMENTS] {
         disk.sync_directory(directory).map_err(OpenError::disk("make durable", directory))?;
     }
@@ -205,7 +205,7 @@ fn read_all<D: Disk>(disk: &D) -> Result<Known, OpenError> {
         let is_listed = |entry: &&Listing| entry.header.sequence == *sequence;
         entries.extend(before.entries.iter().find(is_listed).cloned());
     }
-    // An emptied one that cannot be read just now is still to be erased.
+    // An emptied one that is unreadable now must still be erased.
     let is_unreadable = |entry: &&Listing| {
         let path = path_of(entry);
         let is_read_error = |what: &DamageKind| matches!(what, DamageKind::Unreadable(_));
@@ -218,11 +218,11 @@ fn read_all<D: Disk>(disk: &D) -> Result<Known, OpenError> {
     Ok(Known { survey, found, manifest, next_name })
 }
 
-/// What the name of a segment ends with that is being made.
+/// Suffix of the name of a segment that is being created.
 pub(crate) const UNFINISHED: &str = ".new";
 
-/// Takes what is damaged or missing for what it is now: the manifest says no more that there was more. Returns what that
-/// was.
+/// Accepts the present state of damaged or missing segments: the manifest no longer says that there was more. Returns the
+/// damage.
 ///
 /// # Errors
 /// [`OpenError`]; [`OpenError::Locked`] while an engine runs on the queue.
@@ -281,14 +281,14 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16) -> Result<Open
     };
     let doors = Doors { ready: ready_sender, unclaimed: ready.clone(), notes };
     let mut keeper = SegmentKeeper::new(disk.clone(), *settings, Arc::clone(&shared), manifest, files, doors);
-    // The first message is not to wait for a segment.
+    // The first message must not wait for a segment.
     let count =
         usize::from(workers).min(settings.spare_segments).saturating_sub(usize::from(going_on.is_some()));
     match keeper.make_first(count) {
         Ok(made) => {
             report.is_direct = made.or_else(|| going_on.map(|(_, is_direct)| is_direct)).unwrap_or(true)
         }
-        // Mail is refused until there is room, but what is in the queue is there.
+        // Mail is refused until there is room, but queued messages are available.
         Err(error) if is_full(&error) => {
             shared.set_full(true);
             if let Some(segment) = going_on.and_then(|(sequence, _)| segments.get_mut(&sequence)) {
@@ -322,8 +322,8 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16) -> Result<Open
     Ok(Opened { spools, keeper, mover, report, shared, lock })
 }
 
-/// Lets batches follow in the last segment where they can. Returns its sequence, and whether writes to it go past the page
-/// cache.
+/// Reopens the last segment for further batches, if possible. Returns its sequence, and whether writes to it bypass the
+/// page cache.
 fn go_on<D: Disk>(
     disk: &D,
     survey: &Survey,
@@ -339,15 +339,15 @@ fn go_on<D: Disk>(
     Some((*sequence, is_direct))
 }
 
-/// Numbers of batches stay below: one is added in each life.
+/// Batch numbers stay below this; each start adds one.
 const BATCH_MAX: u64 = 1 << 62;
 
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
-/// The segments by sequence, as the first worker keeps them; also those that are missing, since marks may speak of what was
-/// in them, should they come back.
+/// Returns the segments by sequence, including missing ones, because marks may be about their messages
+/// if they come back.
 fn segments_of<F>(survey: &Survey) -> BTreeMap<u64, Segment<F>> {
     let damaged: BTreeSet<u64> = survey
         .uses
@@ -356,7 +356,7 @@ fn segments_of<F>(survey: &Survey) -> BTreeMap<u64, Segment<F>> {
         .map(|(sequence, _)| *sequence)
         .chain(survey.lost.iter().map(|(entry, _)| entry.header.sequence))
         .collect();
-    // A mark about the recipients of a message that is damaged now is kept with that message.
+    // A mark about the recipients of a damaged message is kept for as long as that message.
     let progress = survey.messages.all_progress();
     let unclaimed: BTreeSet<u64> = progress
         .filter(|(id, _)| !survey.messages.has(*id))
@@ -367,11 +367,11 @@ fn segments_of<F>(survey: &Survey) -> BTreeMap<u64, Segment<F>> {
         let mut marks: Vec<u64> = Vec::new();
         for (_, id, mark) in &found.marks {
             if survey.messages.has(*id) {
-                // A copy after a mark that parks or releases says by itself whether it is parked.
+                // A copy that follows a hold or release mark has the state in its own record.
                 let is_about = |copy: &u64| *mark == Mark::Done || *copy <= *sequence;
                 marks.extend(survey.messages.copies_of(*id).filter(is_about));
             } else {
-                // Or it is about a message that is damaged now.
+                // Otherwise it is about a message that is damaged now.
                 marks.extend(&damaged);
             }
         }

@@ -1,4 +1,4 @@
-//! Owns finding what is in a segment: batches and records, wherever they are whole.
+//! Scans a segment for complete batch and record headers.
 
 use std::io;
 
@@ -8,23 +8,23 @@ use mailrace_core::record::spool::{
 };
 use mailrace_io::Disk;
 
-/// Octets that are read at once.
+/// Bytes per read.
 const WINDOW_SIZE: usize = 1 << 20;
-/// Octets that are read at once where more cannot be read.
+/// Bytes per read where a larger read fails.
 const PIECE_SIZE: usize = 4096;
-/// Pieces of a file that are tried in vain before the rest is given up: each may take a bad disk seconds.
+/// Failed reads after which the rest of a file is given up: each may take a bad disk seconds.
 const UNREADABLE_MAX: usize = 64;
 
-/// Something that was found.
+/// Something found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// The head of a batch.
+    /// A batch header.
     Batch(BatchHeader),
-    /// A record, its payload not looked at.
+    /// A record header; its payload is not checked.
     Record(RecordHeader),
 }
 
-/// Reads one use of a segment from front to end.
+/// Reads one use of a segment from start to end.
 pub(crate) struct Scan<'a, D: Disk> {
     disk: &'a D,
     file: &'a D::File,
@@ -32,9 +32,9 @@ pub(crate) struct Scan<'a, D: Disk> {
     window: Vec<u8>,
     window_offset: u64,
     offset: u64,
-    /// The first place that could not be read, and what was said there.
+    /// The first place that could not be read, with the error.
     unreadable: Option<(u64, io::Error)>,
-    /// Number of such pieces.
+    /// Number of failed reads.
     failures: usize,
 }
 
@@ -52,12 +52,12 @@ impl<'a, D: Disk> Scan<'a, D> {
         }
     }
 
-    /// The first place that could not be read so far, and what was said there.
+    /// Returns the first place that could not be read so far, with the error.
     pub(crate) const fn unreadable(&self) -> Option<&(u64, io::Error)> {
         self.unreadable.as_ref()
     }
 
-    /// The next whole header and where it is. Where none is, the search moves on in steps of the alignment.
+    /// Returns the next valid header and its offset. Where there is none, the search continues in steps of the alignment.
     pub(crate) fn next(&mut self) -> Option<(u64, Found)> {
         loop {
             let offset = self.offset;
@@ -79,12 +79,12 @@ impl<'a, D: Disk> Scan<'a, D> {
         }
     }
 
-    /// The payload of the record at `offset`; shorter at the end of the file.
+    /// Returns the payload of the record at `offset`; it is shorter at the end of the file.
     pub(crate) fn payload(&mut self, offset: u64, record: &RecordHeader) -> &[u8] {
         self.at(offset + RECORD_HEADER_SIZE as u64, record.length as usize)
     }
 
-    /// Where the next header might be, from `offset` on.
+    /// Returns the next possible place of a header, from `offset` on.
     fn next_magic(&mut self, mut offset: u64) -> u64 {
         loop {
             let first = self.at(offset, 1).len();
@@ -93,7 +93,7 @@ impl<'a, D: Disk> Scan<'a, D> {
             }
             let start = usize::try_from(offset - self.window_offset).unwrap_or(usize::MAX);
             let rest = self.window.get(start..).unwrap_or_default();
-            // Both magics begin with the same octet, which text has nowhere: it is looked at first.
+            // Both magics begin with the same byte, which text never has, so it is compared first.
             let place = rest.chunks(RECORD_ALIGNMENT).position(|place| {
                 place.first() == BATCH_MAGIC.first()
                     && (place.starts_with(&BATCH_MAGIC) || place.starts_with(&RECORD_MAGIC))
@@ -105,7 +105,7 @@ impl<'a, D: Disk> Scan<'a, D> {
         }
     }
 
-    /// `length` octets at `offset`, fewer at the end of the file. What cannot be read is zeros.
+    /// Returns `length` bytes at `offset`, fewer at the end of the file. Unreadable bytes are zeros.
     fn at(&mut self, offset: u64, length: usize) -> &[u8] {
         let end = offset + length as u64;
         if offset < self.window_offset || end > self.window_offset + self.window.len() as u64 {
@@ -122,7 +122,7 @@ impl<'a, D: Disk> Scan<'a, D> {
         self.peek(offset, length)
     }
 
-    /// Fills the window from `offset` on where not all of it can be read at once.
+    /// Fills the window from `offset` on in small pieces, after a large read has failed.
     fn read_pieces(&mut self, offset: u64) -> usize {
         let mut filled = 0;
         for piece in self.window.chunks_mut(PIECE_SIZE) {
@@ -144,7 +144,7 @@ impl<'a, D: Disk> Scan<'a, D> {
         filled
     }
 
-    /// What is in the window of it.
+    /// Returns the part of it that is in the window.
     fn peek(&self, offset: u64, length: usize) -> &[u8] {
         let start = usize::try_from(offset - self.window_offset).unwrap_or(usize::MAX).min(self.window.len());
         let end = start.saturating_add(length).min(self.window.len());

@@ -18,7 +18,7 @@ pub(crate) struct Segment<F> {
     pub(crate) file: Option<Attached<F>>,
     pub(crate) tail: Tail,
     pub(crate) uses: Uses,
-    /// It stays as it is, for repair, and so does what its messages may need.
+    /// It is kept for repair, as is everything that its messages may need.
     pub(crate) is_damaged: bool,
 }
 
@@ -29,11 +29,11 @@ pub(crate) struct Tail {
     pub(crate) end: u64,
     /// Records in it that are durable.
     pub(crate) records: u64,
-    /// Batches that are gathered or under way.
+    /// Batches that are gathering or being written.
     pub(crate) batches: usize,
-    /// No further batch is begun in it.
+    /// No further batch is started in it.
     pub(crate) is_sealed: bool,
-    /// The manifest knows its end, or never will in this life: after a failed write its content is uncertain.
+    /// The manifest has its end, or will not get it in this run: after a failed write its content is uncertain.
     pub(crate) is_noted: bool,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Uses {
     pub(crate) marks: Vec<u64>,
     /// Messages that ended in it, and marks about recipients, whatever became of them.
     pub(crate) endings: usize,
-    /// Bytes of content in it that was given up before its message ended, in this life.
+    /// Bytes of content in it whose message was abandoned in this run.
     pub(crate) given_up: u64,
 }
 
@@ -68,7 +68,7 @@ impl Uses {
 }
 
 impl<F> Segment<F> {
-    /// One that is ready for records.
+    /// Returns one that is ready for records.
     fn ready(Ready { file, name, header }: Ready<F>) -> Self {
         let tail = Tail {
             end: SEGMENT_HEADER_SIZE as u64,
@@ -81,20 +81,20 @@ impl<F> Segment<F> {
         Self { name, header, file, tail, uses: Uses::new(Vec::new(), 0), is_damaged: false }
     }
 
-    /// One of an earlier run.
+    /// Returns one of an earlier run.
     pub(crate) const fn found(name: String, header: SegmentHeader, marks: Vec<u64>, endings: usize) -> Self {
         let tail = Tail { end: header.size, records: 0, batches: 0, is_sealed: true, is_noted: true };
         Self { name, header, file: None, tail, uses: Uses::new(marks, endings), is_damaged: false }
     }
 
-    /// Lets batches follow what an earlier life wrote.
+    /// Reopens it, so that batches follow those of an earlier run.
     pub(crate) fn go_on(&mut self, file: F, end: u64, records: u64) {
         self.file = Some(Attached::No(file));
         (self.tail.end, self.tail.records) = (end, records);
         (self.tail.is_sealed, self.tail.is_noted) = (false, false);
     }
 
-    /// Lets no batch follow.
+    /// Closes it for further batches.
     pub(crate) fn end_here(&mut self) {
         self.file = None;
         (self.tail.is_sealed, self.tail.is_noted) = (true, true);
@@ -105,13 +105,13 @@ impl<F> Segment<F> {
         self.header.size - self.tail.end
     }
 
-    /// Whether nothing is written to it any more, or under way.
+    /// Whether all writes to it have ended and none will follow.
     pub(super) const fn is_settled(&self) -> bool {
         self.tail.is_sealed && self.tail.batches == 0
     }
 
-    /// Whether an eighth of its messages is left, or less. What was given up counts as messages of a 1,024th of the
-    /// segment each: content that is given up beside a message that stays keeps no segment on the disk.
+    /// Whether an eighth of its messages is left, or less. Abandoned content counts as messages of a 1,024th of the
+    /// segment each, so that abandoned content next to a message that stays does not keep a segment on the disk.
     pub(super) const fn is_nearly_empty(&self) -> bool {
         let given_up = self.uses.given_up * 1024 / self.header.size;
         self.uses.parts as u64 * 8 <= self.uses.endings as u64 + given_up
@@ -121,7 +121,7 @@ impl<F> Segment<F> {
     fn note_end(&mut self, notes: &Sender<Note>) {
         if self.tail.batches == 0 && !std::mem::replace(&mut self.tail.is_noted, true) {
             let Tail { end, records, .. } = self.tail;
-            // The keeper is gone only when the process ends.
+            // The keeper ends only with the process.
             let _ = notes.send(Note::Closed { sequence: self.header.sequence, end, records });
         }
     }
@@ -174,7 +174,7 @@ impl<F> Segments<F> {
         Ok(sequence)
     }
 
-    /// A batch is no longer gathered or under way.
+    /// Notes that a batch has ended.
     pub(super) fn batch_ended(&mut self, sequence: u64) {
         let segment = self.used(sequence);
         segment.tail.batches -= 1;
@@ -182,14 +182,14 @@ impl<F> Segments<F> {
         self.may_free |= may_free;
     }
 
-    /// A message has a part in the segments from `first` to `last`, or may have.
+    /// Counts a message as a part of the segments from `first` to `last`.
     pub(super) fn hold(&mut self, first: u64, last: u64) {
         for (_, segment) in self.table.range_mut(first..=last) {
             segment.uses.parts += 1;
         }
     }
 
-    /// A message no longer has a part in the segments from `first` to `last`. Returns whether one of them is nearly empty.
+    /// Ends a message's part in the segments from `first` to `last`. Returns whether one of them is nearly empty.
     pub(super) fn release(&mut self, first: u64, last: u64) -> bool {
         let mut is_nearly_empty = false;
         for (_, segment) in self.table.range_mut(first..=last) {
@@ -214,8 +214,8 @@ impl<F> Segments<F> {
         }
     }
 
-    /// Gives back the segments that are not needed: no message has a part in them, and the messages that their marks are
-    /// about are in no segment any more, so that none comes back with the marks gone. Returns their sequences.
+    /// Returns unneeded segments to the keeper: no message has a part in them, and the messages that their marks are
+    /// about are in no segment, so that none comes back without the marks. Returns their sequences.
     pub(super) fn free(&mut self) -> Vec<u64> {
         let mut freed = Vec::new();
         if !std::mem::take(&mut self.may_free) {
@@ -228,7 +228,7 @@ impl<F> Segments<F> {
             }
             if let Some(segment) = self.table.remove(&sequence) {
                 freed.push(sequence);
-                // The keeper is gone only when the process ends.
+                // The keeper ends only with the process.
                 let _ = self.notes.send(Note::Freed { sequence, path: segment.name });
             }
         }
@@ -241,7 +241,7 @@ impl<F> Segments<F> {
         is_used || segment.uses.marks.iter().any(|mark| *mark != sequence && self.table.contains_key(mark))
     }
 
-    /// Tells the keeper the ends of all segments to which no write is under way.
+    /// Tells the keeper the ends of all segments to which no write is in progress.
     pub(super) fn note_ends(&mut self) {
         self.table.values_mut().for_each(|segment| segment.note_end(&self.notes));
     }

@@ -1,4 +1,4 @@
-//! What waits until the batches that hold it are durable, and what has settled.
+//! Messages and marks that wait until their batches are durable, and those that have settled.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use mailrace_core::QueueId;
 use super::batch::Pending;
 use crate::SpoolError;
 
-/// A message whose write failed. Some of it may be on the disk all the same.
+/// A message whose write failed. Parts of it may be on the disk nevertheless.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Undone {
     pub(super) tag: u64,
@@ -21,10 +21,10 @@ pub(super) struct Undone {
 pub(super) struct Settling {
     /// Numbers of batches whose write failed.
     pub(super) failed_batches: Vec<u64>,
-    /// Messages in several batches, and copies of such, whose last batch is durable and an earlier one is not yet.
+    /// Messages in several batches, and copies of such, whose last batch is durable but an earlier one is not yet.
     pub(super) waiting: Vec<(u64, Pending)>,
     pub(super) settled: VecDeque<(u64, Result<(), SpoolError>)>,
-    /// Messages whose write failed, for which no mark that takes them out of the queue is written yet.
+    /// Messages whose write failed and whose removing mark is not written yet.
     pub(super) undone: VecDeque<Undone>,
 }
 
@@ -38,18 +38,18 @@ impl Settling {
         self.failed_batches.iter().any(|number| *number >= first)
     }
 
-    /// Sorts what a durable batch holds: what settles with it is returned, the rest waits for earlier batches.
+    /// Sorts the content of a durable batch: returns what settles with it; the rest waits for earlier batches.
     pub(super) fn durable(&mut self, number: u64, pending: Vec<Pending>) -> Vec<Pending> {
         let mut pending = pending;
-        // A message or a copy of one in several batches is as durable as the last of them.
+        // A message in several batches, or a copy of one, is durable when the last of them is.
         let waits = |pending: &Pending| pending.first_batch().is_some_and(|first| first < number);
         self.waiting
             .extend(pending.extract_if(.., |pending| waits(pending)).map(|pending| (number, pending)));
         pending
     }
 
-    /// The next message in several batches whose batches are all over, and whether it is durable. `first_open` is the
-    /// first batch that is under way.
+    /// Returns the next message in several batches whose batches have all ended, and whether it is durable. `first_open` is
+    /// the first batch in progress.
     pub(super) fn next_complete(&mut self, first_open: u64) -> Option<(Pending, bool)> {
         let complete = self
             .waiting

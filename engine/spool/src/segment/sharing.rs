@@ -12,7 +12,7 @@ use mailrace_core::QueueId;
 use super::index::Index;
 use super::segments::Segment;
 
-/// What one worker goes on with.
+/// What one worker continues with.
 pub(crate) struct Share<F> {
     pub(crate) index: Index,
     /// By sequence.

@@ -25,7 +25,7 @@ pub struct SegmentSpool<D: Disk> {
     pub(super) moves: Moves,
 }
 
-/// A message that is coming in.
+/// A message being received.
 #[derive(Debug)]
 pub struct Draft {
     pub(super) id: QueueId,
@@ -39,7 +39,7 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// What the index holds of it once its last record is written.
+    /// Returns its entry in the index after its last record is written.
     pub(super) fn entry(&self, state: State) -> Entry {
         let offset = self.previous.map_or(0, |place| place.offset);
         Entry { first: self.first, last: self.last, offset, octets: self.content_size, state }
@@ -52,7 +52,7 @@ impl Draft {
     }
 }
 
-/// A piece of a message, as it is put into a record.
+/// A piece of a message that becomes a record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Piece<'a> {
     pub(super) kind: RecordKind,
@@ -86,13 +86,13 @@ pub struct Stats {
     pub messages: u64,
     /// Bytes of their content.
     pub octets: u64,
-    /// Those that are parked.
+    /// Messages on hold.
     pub held: u64,
     /// Since the start.
     pub written: Written,
 }
 
-/// What a worker's spool is opened with.
+/// Parts that a worker's spool is made of.
 pub(crate) struct Parts<D: Disk> {
     pub(crate) settings: Settings,
     pub(crate) worker: u16,
@@ -147,7 +147,7 @@ impl<D: Disk> SegmentSpool<D> {
         Ok(())
     }
 
-    /// Seals the segment of a write that failed, and gives up what was to go there.
+    /// Seals the segment of a failed write, and fails everything that was gathered for it.
     fn fail(&mut self, batch: Batch) {
         let tail = &mut self.segments.used(batch.header.sequence).tail;
         (tail.is_sealed, tail.is_noted) = (true, true);
@@ -193,8 +193,8 @@ impl<D: Disk> SegmentSpool<D> {
                 if is_durable && (mark == Mark::Done || self.moves.is_latest(id, order)) {
                     self.apply(id, mark);
                 }
-                // A failed `done` may be on the disk all the same. Then no copy may follow it: marks are given up after
-                // the records that they are about.
+                // A failed `done` may be on the disk nevertheless. Then no copy may follow it, because marks are dropped
+                // after the records that they are about.
                 if is_durable || mark != Mark::Done {
                     self.moves.mark_ends(id);
                 }
@@ -204,9 +204,9 @@ impl<D: Disk> SegmentSpool<D> {
         self.settling.settled.push_back((tag, result));
     }
 
-    /// Marks messages whose write failed: what of them is on the disk must not come back as a message, for their clients
-    /// send them again once they know. They learn it when the mark is durable. If even that cannot be written, a copy too
-    /// many is the lesser evil.
+    /// Marks messages whose write failed: parts of them on the disk must not come back as a message, because their clients
+    /// send them again after the reply. The reply waits for the durable mark. If even that cannot be written, a duplicate
+    /// is the lesser evil.
     fn mark_undone(&mut self) {
         while let Some(Undone { tag, id, last }) = self.settling.undone.front().copied() {
             match self.writer.put_mark(&mut self.segments, id, Mark::Done, &[last]) {
@@ -218,7 +218,7 @@ impl<D: Disk> SegmentSpool<D> {
         }
     }
 
-    /// Writes what became of a message's recipients. `tag`: `None` for a copy of the mark that counts.
+    /// Writes the state of a message's recipients. `tag`: `None` for a copy of the mark that counts.
     pub(super) fn put_progress(
         &mut self,
         id: QueueId,
@@ -258,7 +258,7 @@ impl<D: Disk> SegmentSpool<D> {
         }
     }
 
-    /// A message no longer has a part in the segments from `first` to `last`.
+    /// Ends a message's part in the segments from `first` to `last`.
     pub(super) fn release(&mut self, first: u64, last: u64) {
         self.moves.may_begin |= self.segments.release(first, last);
     }
@@ -419,8 +419,8 @@ impl<D: Disk, I: Io<Disk = D>> Writes<I> for SegmentSpool<D> {
     }
 }
 
-/// A worker that has ended says where its segments end; one that was stopped in the middle says nothing of those that it
-/// was writing.
+/// A worker that ends reports the ends of its segments, except of those that it
+/// was writing when it was stopped.
 impl<D: Disk> Drop for SegmentSpool<D> {
     fn drop(&mut self) {
         self.writer.undo_empty(&mut self.segments);

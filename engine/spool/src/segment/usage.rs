@@ -1,4 +1,4 @@
-//! Owns what a spool holds at a moment, so that a test can tell whether all of it is needed.
+//! What a spool holds at a moment, so that a test can tell whether all of it is needed.
 
 use mailrace_core::QueueId;
 use mailrace_core::record::spool::Location;
@@ -10,17 +10,17 @@ use super::spool::SegmentSpool;
 use crate::Usage;
 use crate::segment::mover::Stage;
 
-/// A segment of a spool, and what it has to stay for.
+/// A segment of a spool, and the segments for which it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holding {
     /// Its sequence.
     pub sequence: u64,
-    /// Sequences of the segments of whose messages its marks speak: it is not emptied before all of these are.
+    /// Sequences of the segments whose messages its marks are about: it is not emptied before all of these are.
     pub marks_about: Vec<u64>,
 }
 
 impl<D: Disk> SegmentSpool<D> {
-    /// The segments that are not given back: for tests.
+    /// The segments that were not returned to the keeper, for tests.
     pub fn holdings(&self) -> impl Iterator<Item = Holding> + '_ {
         let segments = self.segments.table.iter();
         segments.map(|(sequence, segment)| Holding {
@@ -29,7 +29,7 @@ impl<D: Disk> SegmentSpool<D> {
         })
     }
 
-    /// The message that is being moved: for tests.
+    /// The message that is being moved, for tests.
     #[must_use]
     pub fn moving(&self) -> Option<QueueId> {
         match self.moves.stage.as_ref()? {
@@ -47,7 +47,7 @@ impl<D: Disk> SegmentSpool<D> {
         }
     }
 
-    /// What it holds. It goes through all messages for each segment: for tests.
+    /// What the spool holds. It visits all messages for each segment, so it is for tests.
     pub(super) fn usage_now(&self) -> Usage {
         let gathers_nothing = self.writer.batches().any(|batch| batch.records == 0);
         let batches = self.writer.batches();

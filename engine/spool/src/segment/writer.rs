@@ -1,4 +1,4 @@
-//! The batches of one worker: records gather in one, sealed batches are submitted, writes complete.
+//! The batches of one worker: one gathers records, sealed ones are submitted, writes complete.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -87,17 +87,17 @@ impl Writer {
         self.settings.block_size - BATCH_HEADER_SIZE
     }
 
-    /// Bytes of content that one record takes at most.
+    /// Most bytes of content in one record.
     pub(super) const fn piece_size_max(&self) -> usize {
         self.settings.block_size / 2
     }
 
-    /// The first batch that is under way.
+    /// The first batch in progress.
     pub(super) fn first_under_way(&self) -> Option<u64> {
         self.under_way.keys().next().copied()
     }
 
-    /// Whether nothing is gathered or under way.
+    /// Whether nothing is gathered or in progress.
     pub(super) fn is_idle(&self) -> bool {
         self.gathering.as_ref().is_none_or(|batch| batch.records == 0)
             && self.sealed.is_empty()
@@ -115,13 +115,13 @@ impl Writer {
             || self.gathering.as_ref().is_some_and(|batch| batch.left() > self.piece_size_max())
     }
 
-    /// Whether chunks make up less than half of what is written at once.
+    /// Whether chunks are less than half of what is written at once.
     pub(super) fn has_room_for_chunks(&self) -> bool {
         let chunks: usize = self.batches().map(|batch| batch.chunks).sum();
         self.has_room() && chunks < self.settings.writes_in_flight * self.settings.block_size / 2
     }
 
-    /// Blocks that gather or are being written.
+    /// Blocks that gather records or are being written.
     pub(super) const fn blocks_in_use(&self) -> usize {
         self.settings.blocks - self.blocks.len()
     }
@@ -278,7 +278,7 @@ impl Writer {
             .saturating_sub(1)
     }
 
-    /// Submits what has gathered, as long as fewer than the configured number of writes are under way.
+    /// Submits gathered batches while fewer than the configured number of writes are in progress.
     pub(super) fn submit<I: Io>(&mut self, segments: &mut Segments<<I::Disk as Disk>::File>, io: &mut I) {
         while self.under_way.len() < self.settings.writes_in_flight {
             if self.sealed.is_empty() {
@@ -306,13 +306,14 @@ impl Writer {
         }
     }
 
-    /// The batch whose write is over. Its memory is free again.
+    /// Returns the batch whose write has ended, and frees its memory.
     pub(super) fn completed(&mut self, number: u64, block: Block) -> Batch {
         self.return_block(block);
         self.under_way.remove(&number).expect("a write that completes is one that was submitted")
     }
 
-    /// Gives up all batches for the segment of `failed`, whose write failed: nothing more is written there. Returns them.
+    /// Drops all batches for the segment of `failed`, whose write failed, so that nothing more is written there. Returns
+    /// them.
     pub(super) fn fail<F>(&mut self, segments: &mut Segments<F>, failed: Batch) -> Vec<Batch> {
         self.written.failures += 1;
         let sequence = failed.header.sequence;

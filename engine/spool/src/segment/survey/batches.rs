@@ -1,21 +1,21 @@
-//! The batches of a segment in the order in which a scan finds them: where one is missing or torn.
+//! The batches of a segment in the order of a scan, and the places where one is missing or torn.
 
 use mailrace_core::record::spool::{BatchHeader, SEGMENT_HEADER_SIZE};
 
 use super::damage::Durable;
 use crate::segment::recovery::DamageKind;
 
-/// What is remembered of a segment's batches: the last one, and those next to which something is missing.
+/// Summary of a segment's batches: the last one, and those next to which something is missing.
 #[derive(Debug)]
 pub(crate) struct Batches {
     gaps: Vec<Gap>,
     /// The batch that was found last, with its offset.
     last: Option<(u64, BatchHeader)>,
-    /// Whole records of it.
+    /// Its complete records.
     records: u32,
     /// End of the last batch; the next one should begin there.
     end: u64,
-    /// The first whole record after that end.
+    /// The first complete record after that end.
     stray: Option<u64>,
     greatest_number: u64,
 }
@@ -23,7 +23,7 @@ pub(crate) struct Batches {
 /// A place where batches do not follow each other, or where one is torn.
 #[derive(Clone, Copy, Debug)]
 enum Gap {
-    /// Nothing that is whole, or records without the head of their batch, before batch `number`.
+    /// Nothing complete, or records without the header of their batch, before batch `number`.
     Before { offset: u64, worker: u32, number: u64, number_before: u64, has_record: bool },
     /// Records of the batch that begins there are missing.
     In { offset: u64, worker: u32, number: u64, missing: u32 },
@@ -33,9 +33,9 @@ enum Gap {
 pub(super) struct Suspect {
     pub(super) offset: u64,
     pub(super) what: DamageKind,
-    /// A later batch says that what was there was durable.
+    /// A later batch says that the missing data was durable.
     pub(super) is_durable: bool,
-    /// Number of records that are missing there at least.
+    /// Least number of records that are missing there.
     pub(super) records: u64,
 }
 
@@ -67,7 +67,7 @@ impl Batches {
         (self.records, self.stray) = (0, None);
     }
 
-    /// Takes a whole record at `offset`.
+    /// Takes a complete record at `offset`.
     pub(super) fn add_record(&mut self, offset: u64) {
         if self.last.is_some() && offset < self.end {
             self.records += 1;
@@ -76,7 +76,7 @@ impl Batches {
         }
     }
 
-    /// Notes what is missing in the last batch, when all of it was read.
+    /// Notes records missing from the last batch, after all of it was read.
     pub(super) fn close(&mut self) {
         let Some((offset, BatchHeader { worker, number, records, .. })) = self.last else { return };
         let missing = records.saturating_sub(self.records);
@@ -86,7 +86,7 @@ impl Batches {
         self.records = records;
     }
 
-    /// Places where something is missing, in order. `end_known` is where the manifest says that the segment ended.
+    /// Returns the places where something is missing, in order. `end_known` is the segment's end according to the manifest.
     pub(super) fn suspects(&self, durable: &Durable, end_known: u64) -> Vec<Suspect> {
         let suspect = |gap: &Gap| match *gap {
             Gap::Before { offset, worker, number, number_before, has_record } => Suspect {
@@ -105,11 +105,11 @@ impl Batches {
         let mut suspects: Vec<Suspect> = self.gaps.iter().map(suspect).collect();
         let what = DamageKind::BatchHeader;
         match (self.stray, self.last) {
-            // The batch of that record had the next number. Only what the same life knew of that number counts: if the
-            // batch was torn, a later life may have given the number again.
+            // The batch of that record had the next number. Only what the same run knew of that number counts: if the
+            // batch was torn, a later run may have reused the number.
             (Some(stray), Some((_, last))) => {
                 let is_durable = durable.has_of_life(last.worker, last.durable_from, last.number + 1);
-                // What the manifest knew of begins where the whole batches end.
+                // Data known to the manifest begins where the complete batches end.
                 let offset = if self.end < end_known { self.end } else { stray };
                 suspects.push(Suspect { offset, what, is_durable, records: 0 });
             }

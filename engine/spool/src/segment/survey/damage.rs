@@ -1,4 +1,4 @@
-//! Tells what was damaged from what was never durable, and what is missing from what was emptied.
+//! Distinguishes damage from data that was never durable, and missing segments from emptied ones.
 
 use std::collections::BTreeMap;
 
@@ -10,30 +10,30 @@ use super::listing::{Listed, number_of};
 use crate::segment::manifest::{MANIFEST, name_of, path_of};
 use crate::segment::recovery::{Damage, DamageKind, Stranger};
 
-/// Which batches were known to be durable, by worker and the number from which on it knows.
+/// Batches known to be durable, by worker and first number of the run.
 #[derive(Debug, Default)]
 pub(super) struct Durable(BTreeMap<(u32, u64), u64>);
 
 impl Durable {
-    /// Notes what was known when `batch` was begun.
+    /// Notes what was known when `batch` was started.
     pub(super) fn note(&mut self, batch: &BatchHeader) {
         let through = self.0.entry((batch.worker, batch.durable_from)).or_default();
         *through = batch.durable_through.max(*through);
     }
 
-    /// Whether a batch was known to be durable in any life.
+    /// Whether a batch was known to be durable in any run.
     pub(super) fn has(&self, worker: u32, number: u64) -> bool {
         self.0.range((worker, 0)..=(worker, number)).any(|(_, through)| number <= *through)
     }
 
-    /// Whether a batch was known to be durable in the life whose numbers begin at `from`.
+    /// Whether a batch was known to be durable in the run whose numbers begin at `from`.
     pub(super) fn has_of_life(&self, worker: u32, from: u64, number: u64) -> bool {
         self.0.get(&(worker, from)).is_some_and(|through| number <= *through)
     }
 }
 
 impl Survey {
-    /// Says again what an earlier start has said.
+    /// Repeats the reports of an earlier start.
     pub(super) fn note_known(&mut self, listed: &Listed<'_>) {
         let is_lost = |entry: &&&manifest::Entry| {
             entry.state == EntryState::Lost && !self.uses.contains_key(&entry.header.sequence)
@@ -54,8 +54,8 @@ impl Survey {
         }
     }
 
-    /// Tells what was damaged from what was never durable: the manifest counts what was whole in segments that are
-    /// closed, and of the others a batch that a later one knew to be durable was whole once.
+    /// Distinguishes damage from data that was never durable: the manifest counts the complete records of closed
+    /// segments, and in others, a batch that a later one knew to be durable was complete once.
     pub(super) fn find_damage(&mut self) {
         let durable = std::mem::take(&mut self.durable);
         let mut is_older = false;
@@ -67,12 +67,12 @@ impl Survey {
             let newly_missing = found.newly_missing();
             let (before, after): (Vec<_>, Vec<_>) =
                 suspects.into_iter().partition(|suspect| suspect.offset < end_known);
-            // Where the count is right what is torn there was never whole, or nothing of it is lost. The same where what is
-            // certainly missing makes up for the difference.
+            // If the count is right, torn data there was never complete, or nothing of it is lost. The same holds if the
+            // records certainly missing explain the difference.
             let certain: u64 =
                 before.iter().filter(|suspect| suspect.is_durable).map(|suspect| suspect.records).sum();
             let mut places = Vec::new();
-            // Where all is there that was, what is cut off held nothing.
+            // If all records are there, the missing end of the file held none.
             if found.size < found.header.size && !(found.is_closed() && newly_missing == 0) {
                 places.push((found.size, DamageKind::Shortened));
             }
@@ -89,7 +89,7 @@ impl Survey {
                 found.records.missing += suspect.records;
                 places.push((suspect.offset, suspect.what));
             }
-            // Why they are missing is said already.
+            // The reason is reported already.
             if found.is_unreadable {
                 continue;
             }
@@ -103,7 +103,7 @@ impl Survey {
         }
     }
 
-    /// Tells which segments are not there, and which files are none of the queue's.
+    /// Finds missing segments, and files that do not belong to the queue.
     pub(super) fn find_lost(
         &mut self,
         listed: &Listed<'_>,
@@ -126,7 +126,7 @@ impl Survey {
             .copied()
             .filter(|entry| {
                 let is_there = self.uses.contains_key(&entry.header.sequence);
-                // One that never had a record is no loss.
+                // A segment that never had a record is no loss.
                 let had_any = entry.state != EntryState::Closed || entry.records > 0;
                 entry.state != EntryState::Emptied && had_any && !is_there
             })

@@ -13,11 +13,11 @@ use crate::segment::recovery::{Damage, DamageKind};
 /// Numbers of records of all kinds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Records {
-    /// Those that are whole.
+    /// Complete records.
     pub(crate) whole: u64,
-    /// Those of them before the end that the manifest knows.
+    /// Complete records before the end that the manifest knows.
     pub(super) before_end: u64,
-    /// Those that were durable once, are not whole, and are not counted as missing in the manifest.
+    /// Records that were durable once, are not complete, and are not counted as missing in the manifest.
     pub(super) missing: u64,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct Use {
     /// Its path in the queue directory.
     pub(crate) path: String,
     pub(crate) header: SegmentHeader,
-    /// What the manifest says of it.
+    /// Its entry in the manifest.
     pub(super) entry: Option<manifest::Entry>,
     pub(super) is_first_version: bool,
     pub(super) size: u64,
@@ -37,9 +37,9 @@ pub(crate) struct Use {
     /// Last records of messages in it, and marks about recipients.
     pub(crate) endings: usize,
     pub(crate) records: Records,
-    /// Nothing is whole from there on.
+    /// Nothing is complete from there on.
     pub(crate) end: u64,
-    /// Something in it is damaged, or cannot be read.
+    /// Something in it is damaged or unreadable.
     pub(crate) is_damaged: bool,
     pub(super) is_unreadable: bool,
 }
@@ -77,7 +77,7 @@ impl Use {
         self.batches.add(offset, batch);
     }
 
-    /// Something whole ends there.
+    /// Notes the end of something complete.
     pub(super) fn note_end(&mut self, end: u64) {
         self.end = self.end.max(end.next_multiple_of(BLOCK_ALIGNMENT as u64));
     }
@@ -87,17 +87,17 @@ impl Use {
         self.records.before_end += u64::from(offset < self.end_known());
     }
 
-    /// Up to there the manifest knows what was whole.
+    /// The end according to the manifest.
     pub(super) fn end_known(&self) -> u64 {
         self.entry.as_ref().map_or(0, |entry| entry.end)
     }
 
-    /// Records that were whole at the last start, and are not now.
+    /// Number of records that were complete at the last start and are not now.
     pub(super) fn newly_missing(&self) -> u64 {
         self.entry.as_ref().map_or(0, |entry| entry.whole.saturating_sub(self.records.before_end))
     }
 
-    /// Whether the manifest says that no engine writes to it any longer.
+    /// Whether the manifest says that no engine writes to it.
     pub(super) fn is_closed(&self) -> bool {
         self.entry.as_ref().is_some_and(|entry| entry.state == EntryState::Closed)
     }
@@ -107,7 +107,7 @@ impl Use {
         self.batches.greatest_number()
     }
 
-    /// Whether more can be written behind what is in it.
+    /// Whether batches can follow those in it.
     pub(crate) fn can_go_on(&self) -> bool {
         !self.is_first_version
             && !self.is_damaged
@@ -115,7 +115,7 @@ impl Use {
             && self.end + 2 * BLOCK_ALIGNMENT as u64 <= self.header.size
     }
 
-    /// What the manifest is to say of it now.
+    /// Its new entry in the manifest.
     pub(crate) fn determined(&self) -> manifest::Entry {
         let name = name_of(&self.path);
         let entry = match &self.entry {
@@ -130,7 +130,7 @@ impl Use {
             },
         };
         if self.is_unreadable {
-            // An error of the moment says nothing of what is there.
+            // A transient error says nothing about the data.
             return manifest::Entry { name, ..entry };
         }
         let gone = entry.records.saturating_sub(self.records.before_end) + self.records.missing;
@@ -143,7 +143,7 @@ impl Use {
         manifest::Entry { end, whole, records: whole + gone, state: EntryState::Closed, name, ..entry }
     }
 
-    /// Places where something is missing that was whole once, as far as it can be told.
+    /// Places where something is missing that was complete once, as far as can be told.
     pub(super) fn suspects(&self, durable: &Durable) -> Vec<Suspect> {
         self.batches.suspects(durable, self.end_known())
     }

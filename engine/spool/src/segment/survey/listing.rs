@@ -1,4 +1,4 @@
-//! Which files there are among the segments, and what the manifest says of them.
+//! The files among the segments, and their entries in the manifest.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -11,14 +11,14 @@ use crate::OpenError;
 use crate::segment::manifest::name_of;
 use crate::segment::{SEGMENT_SUFFIX, SEGMENTS};
 
-/// What the manifest lists, by sequence.
+/// Entries of the manifest, by sequence.
 pub(super) struct Listed<'a> {
     pub(super) entries: HashMap<u64, &'a manifest::Entry>,
     /// `None`: there is no manifest.
     next_sequence: Option<u64>,
 }
 
-/// What the manifest says of a header that is whole.
+/// Standing of a valid header according to the manifest.
 pub(super) enum Standing<'a> {
     Counts(Option<&'a manifest::Entry>),
     /// It was being emptied.
@@ -46,7 +46,7 @@ impl<'a> Listed<'a> {
         }
     }
 
-    /// Of several files with one header the least counts.
+    /// Of several files with one header, the one with the lowest rank counts.
     fn rank(&self, header: &SegmentHeader, path: &str) -> u8 {
         match self.entries.get(&header.sequence) {
             Some(entry) if entry.header == *header => u8::from(entry.name != name_of(path)),
@@ -67,13 +67,13 @@ pub(crate) fn segment_name(number: u64) -> String {
     format!("{number:010}{SEGMENT_SUFFIX}")
 }
 
-/// The greatest number in a name: no engine comes that far.
+/// The greatest number in a name; no engine gets that far.
 pub(crate) const NUMBER_MAX: u64 = 1 << 62;
 
-/// The segments in the order of their sequences, and behind them those that have come meanwhile.
+/// The segments in the order of their sequences, followed by those created in the meantime.
 ///
-/// Beside a running engine messages move, always from a segment to one of a greater sequence, and the copy is durable
-/// before the first is emptied. So whoever comes too late for the one still finds the other.
+/// While an engine runs, it moves messages, always to a segment of a greater sequence, and the copy is durable
+/// before the first segment is emptied. So a reader that comes too late for the one finds the other.
 #[derive(Default)]
 pub(super) struct Paths {
     lists_left: u32,
@@ -82,7 +82,7 @@ pub(super) struct Paths {
 }
 
 impl Paths {
-    /// The segments of up to `lists` listings.
+    /// Returns the segments of up to `lists` listings.
     pub(super) fn new(lists: u32) -> Self {
         Self { lists_left: lists, ..Self::default() }
     }
@@ -109,11 +109,11 @@ impl Paths {
     }
 }
 
-/// How often the segments are listed: a message that is moved more often while they are read may be missed, but an
-/// engine that makes segments as fast as they are read keeps nobody reading for ever.
+/// Most listings of the segments. A message that is moved more often while they are read may be missed, but an
+/// engine that creates segments as fast as they are read does not keep a reader busy forever.
 pub(super) const LISTS_MAX: u32 = 4;
 
-/// Sequence and rank; 0: none that can be read. Whoever reads all of the file will say why.
+/// Returns sequence and rank; 0 if the header is unreadable, which the reader of the whole file reports.
 fn place_in_order<D: Disk>(disk: &D, listed: &Listed<'_>, path: &str) -> (u64, u8) {
     let header = read_header(disk, path).ok().and_then(|(_, block)| SegmentHeader::decode(&block).ok());
     header.map_or((0, 0), |header| (header.sequence, listed.rank(&header, path)))

@@ -1,4 +1,4 @@
-//! The messages that all segments together hold: put together from their records, and changed by their marks.
+//! The messages in all segments, assembled from their records and changed by their marks.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,10 +7,10 @@ use mailrace_core::record::spool::{Location, Mark, RecordHeader, RecordKind};
 
 use crate::segment::index::{Entry, Index, State};
 
-/// Messages whose records are whole.
+/// Messages whose records are complete.
 #[derive(Debug, Default)]
 pub(crate) struct Messages {
-    /// Those that are out of the queue too, until [`Messages::into_live`].
+    /// Includes those that are out of the queue, until [`Messages::into_live`].
     index: Index,
     /// Marks that say what became of a message's recipients; the last one of each message.
     progress: HashMap<QueueId, Location>,
@@ -24,7 +24,7 @@ pub(crate) struct Messages {
     ends: Vec<(Location, Part, State)>,
 }
 
-/// A record that is whole.
+/// A complete record.
 #[derive(Clone, Copy, Debug)]
 struct Part {
     id: QueueId,
@@ -34,7 +34,7 @@ struct Part {
 }
 
 impl Messages {
-    /// Takes the record at `place`, whose payload is whole.
+    /// Takes the record at `place`, whose payload is valid.
     pub(super) fn add(&mut self, place: Location, header: &RecordHeader) {
         let RecordHeader { id, part, previous, content_size, .. } = *header;
         let record = Part { id, part, previous, content_size };
@@ -52,7 +52,7 @@ impl Messages {
         }
     }
 
-    /// Puts messages in several records together: all segments are read.
+    /// Assembles messages in several records, after all segments are read.
     pub(super) fn join(&mut self) {
         for (place, end, state) in std::mem::take(&mut self.ends) {
             if let Some(first) = self.first_segment(place, &end) {
@@ -122,7 +122,7 @@ impl Messages {
         self.index
     }
 
-    /// Of a message that was moved the later place counts, if all of it is there.
+    /// Of a moved message, the later copy counts if it is complete.
     fn insert(&mut self, first: u64, place: Location, end: &Part, state: State) {
         let entry =
             Entry { first, last: place.sequence, offset: place.offset, octets: end.content_size, state };
@@ -136,7 +136,7 @@ impl Messages {
         self.index.insert(end.id, entry);
     }
 
-    /// The sequence of the segment with the first record of the message that ends at `place`; `None` if one is missing.
+    /// Returns the sequence of the segment with the first record of the message that ends at `place`; `None` if a record is missing.
     fn first_segment(&self, place: Location, end: &Part) -> Option<u64> {
         let mut at = place;
         let (mut previous, mut number, mut size) = (end.previous, end.part, end.content_size);

@@ -28,44 +28,44 @@ pub(crate) use found::Use;
 pub(crate) use listing::{NUMBER_MAX, number_of, segment_name};
 pub(crate) use messages::Messages;
 
-/// How a queue is looked at.
+/// How a queue is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum View {
-    /// Nobody else writes to it: what is read is made durable, and damage is found.
+    /// No other process writes to it: everything read is made durable, and damage is found.
     Alone,
-    /// An engine may be at work.
+    /// An engine may be running.
     Beside,
 }
 
-/// What was found.
+/// What the start found.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     /// By sequence.
     pub(crate) uses: BTreeMap<u64, Use>,
-    /// Paths of files that hold nothing any more.
+    /// Paths of files that are empty.
     pub(crate) empty: Vec<String>,
     /// Sequence and path of segments that were being emptied.
     pub(crate) emptied: Vec<(u64, String)>,
-    /// What the manifest lists and is not there, and whether it may come back by itself.
+    /// Listed segments that are missing, and whether each may come back by itself.
     pub(crate) lost: Vec<(manifest::Entry, bool)>,
     pub(crate) messages: Messages,
     pub(crate) damage: Vec<Damage>,
     pub(crate) strangers: Vec<Stranger>,
-    /// The newest id that any record has: a clock that went back must not give one again that a mark speaks of.
+    /// The newest id of any record: after the clock was set back, no id that a mark is about may be given out again.
     pub(crate) last_id: Option<QueueId>,
     /// Batches that later ones knew to be durable.
     durable: Durable,
     /// A segment of the second version with a record was found.
     has_second_version: bool,
-    /// Segments have records that the manifest should know.
+    /// Segments have records that the manifest does not know.
     is_manifest_older: bool,
 }
 
-/// What a file among the segments is.
+/// A file among the segments.
 enum Inspected<'a, F> {
     /// A running engine has removed it.
     Gone,
-    /// Not a segment that counts.
+    /// It is no segment that counts.
     Instead(DamageKind),
     /// A segment, with this sequence, that was being emptied.
     Emptied(u64),
@@ -78,9 +78,9 @@ pub(crate) fn survey<D: Disk>(disk: &D, found: &FoundManifest, view: View) -> Re
     let mut survey = Survey::default();
     survey.damage.extend(found.damage.clone());
     let listed = Listed::new(found.manifest.as_ref());
-    // Of what is no segment: what is there instead, by its path.
+    // Damage of files that are no segments, by path.
     let mut instead: BTreeMap<String, DamageKind> = BTreeMap::new();
-    // At a start nobody else writes: one list is all.
+    // At a start no other process writes, so one listing is complete.
     let mut paths = Paths::new(if view == View::Alone { 1 } else { LISTS_MAX });
     while let Some(path) = paths.next(disk, &listed)? {
         match inspect(disk, &listed, &path, view)? {
@@ -88,7 +88,7 @@ pub(crate) fn survey<D: Disk>(disk: &D, found: &FoundManifest, view: View) -> Re
             Inspected::Instead(what) => drop(instead.insert(path, what)),
             Inspected::Emptied(sequence) => survey.emptied.push((sequence, path)),
             Inspected::InUse { header, .. } if survey.uses.contains_key(&header.sequence) => {
-                // Beside a running engine it was given its new use between the look at its header and now.
+                // A running engine has reused it since its header was read.
                 if view == View::Alone {
                     survey.strangers.push(Stranger { path, what: "a copy of a segment" });
                 }
@@ -110,7 +110,7 @@ pub(crate) fn survey<D: Disk>(disk: &D, found: &FoundManifest, view: View) -> Re
         survey.find_damage();
         survey.find_lost(&listed, instead, found.manifest.is_some());
     } else {
-        // What an engine has removed or emptied since its manifest was read is not lost.
+        // Segments that the engine has removed or emptied since its manifest was read are not lost.
         for (path, what) in instead {
             if matches!(what, DamageKind::Unreadable(_)) {
                 survey.damage.push(Damage { path, offset: 0, what, is_known: false });
@@ -120,7 +120,7 @@ pub(crate) fn survey<D: Disk>(disk: &D, found: &FoundManifest, view: View) -> Re
     Ok(survey)
 }
 
-/// Tells what the file at `path` is by its header.
+/// Classifies the file at `path` by its header.
 fn inspect<'a, D: Disk>(
     disk: &D,
     listed: &Listed<'a>,
@@ -142,7 +142,7 @@ fn inspect<'a, D: Disk>(
             if !is_blank {
                 return Ok(Inspected::Instead(DamageKind::SegmentHeader));
             }
-            // A killed engine may have left zeros that are only in memory: without them the old header would be back.
+            // A killed engine may have left the zeros in the page cache only: without them the old header would come back.
             let synced = if view == View::Alone { disk.sync(&file) } else { Ok(()) };
             return Ok(Inspected::Instead(match synced {
                 Ok(()) => DamageKind::Emptied,
@@ -153,7 +153,7 @@ fn inspect<'a, D: Disk>(
     Ok(match listed.standing(&header) {
         Standing::Counts(entry) => Inspected::InUse { file, header, entry, is_first_version },
         Standing::Emptied => Inspected::Emptied(header.sequence),
-        // Without a record it is what a failed start of a segment left, and of no harm.
+        // Without a record it is a leftover of a failed creation, and harmless.
         Standing::Stale => Inspected::Instead(match has_record(disk, &file, header) {
             Ok(false) => DamageKind::Emptied,
             Ok(true) => DamageKind::Replaced,
@@ -175,7 +175,7 @@ impl Survey {
 
     /// Reads all of a segment.
     fn read_use<D: Disk>(&mut self, disk: &D, file: &D::File, mut found: Use, view: View) {
-        // A killed engine may have left bytes that are only in memory: what is taken for queued now has to stay.
+        // A killed engine may have left data in the page cache only: a message that counts as queued now must stay.
         if view == View::Alone
             && let Err(error) = disk.sync(file)
         {
@@ -203,7 +203,7 @@ impl Survey {
             found.is_unreadable = true;
             self.damage.push(found.damage(*offset, DamageKind::Unreadable(error.to_string())));
         }
-        // That a beginning could not be made durable is no loss: no record follows it.
+        // A header that could not be made durable is no loss, because no record follows it.
         if found.entry.is_none() && found.records.whole == 0 && scan.unreadable().is_none() {
             found.is_unreadable = false;
         }
@@ -211,9 +211,9 @@ impl Survey {
         self.uses.insert(found.header.sequence, found);
     }
 
-    /// Takes a record, if all of it is there.
+    /// Takes a record if it is complete.
     fn add_record(&mut self, found: &mut Use, offset: u64, record: &RecordHeader, payload: &[u8]) {
-        // What a crash tore looks whole but for its payload, for as long as the segment is there.
+        // A record torn by a crash has a valid header and an invalid payload for as long as the segment exists.
         let is_whole = payload.len() == record.length as usize
             && checksum(payload, found.header.salt) == record.payload_checksum;
         let (Ok(place), true) = (u32::try_from(offset), is_whole) else { return };
@@ -238,8 +238,8 @@ impl Survey {
     }
 }
 
-/// Opens a file and reads its header block, which is shorter in a file that is. Once more if it fails: an error may be of
-/// the moment.
+/// Opens a file and reads its header block, which is shorter in a short file. Retries once, because an error may
+/// be transient.
 fn read_header<D: Disk>(disk: &D, path: &str) -> io::Result<(D::File, Vec<u8>)> {
     let read = || {
         let file = disk.open(path, FileKind::Read)?;
@@ -258,7 +258,7 @@ fn version_of(block: &[u8]) -> u32 {
     block.get(8..12).and_then(|octets| octets.try_into().ok()).map_or(0, u32::from_le_bytes)
 }
 
-/// Whether a segment has any record that looks whole; or why that cannot be told.
+/// Whether a segment has a record with a valid header, or the error that prevents an answer.
 fn has_record<D: Disk>(disk: &D, file: &D::File, header: SegmentHeader) -> Result<bool, String> {
     let mut scan = Scan::new(disk, file, header);
     let has_record = std::iter::from_fn(|| scan.next()).any(|(_, found)| matches!(found, Found::Record(_)));

@@ -56,7 +56,7 @@ fn what_was_moved_out_of_a_damaged_segment_stays_done() {
             life.keep();
             life.mark_settled(id, Mark::Done);
         }
-        // What the marks stand in is used again, unless it has to stay.
+        // The segments with the marks are reused, unless they have to stay.
         for _ in 0..100 {
             life.keep();
             let id = life.put_settled(&[b"small"]);

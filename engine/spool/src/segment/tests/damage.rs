@@ -371,7 +371,7 @@ fn a_manifest_that_is_gone_damaged_or_older_is_reported_and_nothing_is_lost() {
     }
 }
 
-/// An engine goes on with the file that has the name, and with none of these if it is not one of its own.
+/// An engine continues with the file that has the name, unless it is not one of its own.
 #[test]
 fn a_manifest_that_is_replaced_while_an_engine_runs_is_brought_up_to_date() {
     type Change<'a> = &'a dyn Fn(&MemoryDisk, &[u8]);

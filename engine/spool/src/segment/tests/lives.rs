@@ -1,4 +1,4 @@
-//! One life after the other: what the last one leaves the next one finds, and goes on with.
+//! Several runs of an engine: each finds what the one before left, and continues from there.
 
 use super::*;
 use mailrace_core::record::spool::Location;

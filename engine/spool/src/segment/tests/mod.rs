@@ -328,7 +328,7 @@ fn a_message_that_stays_holds_no_segment() {
         life.keep();
         let content = vec![b'm'; 1000 + round * 997 % 9000];
         passing.push_back(life.put_settled(&[&content]));
-        // Later, so that marks stand in other segments than what they mark.
+        // Later, so that marks and their messages are in different segments.
         if passing.len() > 10
             && let Some(id) = passing.pop_front()
         {
@@ -390,7 +390,7 @@ fn damage_at_the_end_of_a_segment_is_reported() {
     let ids: Vec<_> = (0..20).map(|number| life.put_settled(&[text(number).as_bytes()])).collect();
     let disk = life.kill();
     // A batch each, the last two of the first segment: the header of one, and a record of the one before, which the whole
-    // record behind it must not be taken for.
+    // record after it must not be taken for.
     let (path, _) = find(&disk, text(0).as_bytes());
     let last = (0..20).rfind(|number| find(&disk, text(*number).as_bytes()).0 == path).unwrap();
     assert!(last < 19, "there is a second segment");
@@ -419,7 +419,7 @@ fn a_torn_last_batch_is_no_damage() {
     let life = Life::begin(&disk);
     assert_eq!(life.report.damage, []);
     assert_eq!(contents(&disk).keys().copied().collect::<Vec<_>>(), [whole]);
-    // Whoever looks beside a running engine does not see it either.
+    // A reader beside a running engine does not see it either.
     let seen: Vec<QueueId> = Queue::read(&disk, false).unwrap().ids().map(|(id, ..)| id).collect();
     assert_eq!(seen, [whole]);
 }
@@ -733,7 +733,7 @@ fn a_queue_whose_directory_is_gone_takes_nothing() {
     life.put_settled(&[b"before"]);
     disk.set_taken_away(true);
     life.keep();
-    assert_eq!(life.put(&[b"nobody would find it"], 1), Err(Refusal::Full));
+    assert_eq!(life.put(&[b"no process would find it"], 1), Err(Refusal::Full));
     assert!(life.keeper.shared().is_storage_low());
     disk.set_taken_away(false);
     life.keep();
@@ -793,8 +793,8 @@ fn deed() -> impl Strategy<Value = Deed> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Whatever happens: what was settled and not done is there with its octets, what was settled as done is not,
-    /// and nothing is there that nobody put.
+    /// Whatever happens: messages that settled and are not done are there, byte for byte, those settled as done are not,
+    /// and no others are.
     #[test]
     fn nothing_settled_is_lost_or_comes_back(deeds in proptest::collection::vec(deed(), 1..120)) {
         let disk = MemoryDisk::new();

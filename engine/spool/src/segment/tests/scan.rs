@@ -14,7 +14,7 @@ const SALT: u64 = 0x5a17;
 #[derive(Clone, Debug)]
 enum Thing {
     Batch(u64),
-    /// A record with a payload of so many bytes of one kind.
+    /// A record with a payload of this many equal bytes.
     Record(usize, u8),
     /// Bytes that mean nothing, in steps of the alignment.
     Junk(usize, u8),
@@ -148,7 +148,7 @@ proptest! {
 fn a_header_of_another_use_or_place_is_none() {
     let (bytes, whole) = written(&[Thing::Record(100, 1), Thing::Batch(3), Thing::Record(10, 2)]);
     let moved = [&bytes[..], &bytes[SEGMENT_HEADER_SIZE..]].concat();
-    assert_eq!(scanned(&moved).0, whole, "a copy behind them is no second one");
+    assert_eq!(scanned(&moved).0, whole, "a copy after them is no second one");
     let disk = disk_with(&bytes);
     let file = disk.open("segment", FileKind::Read).unwrap();
     let other = SegmentHeader { salt: SALT + 1, ..header(&bytes) };
