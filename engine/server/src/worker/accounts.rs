@@ -1,20 +1,20 @@
-//! Keeps an account for each client and each network: what it holds, and what it owes.
+//! Accounts of clients and networks: what each holds, and what it owes.
 //!
 //! Clients and networks are those of [`Sharer`]. A client whose address may be that of a proxy
-//! (`smtpd_client_event_limit_exceptions`, this machine) says nothing of who speaks: each of its connections is a client
-//! and a network of its own, and owes nothing.
+//! (`smtpd_client_event_limit_exceptions`, this machine) does not identify the sender: each of its connections is a client
+//! and a network of its own, and never owes.
 //!
-//! **What it holds**: places of the connection table, memory, and content in the spool of messages that have not ended.
-//! Where one of these runs short, [`Accounts`] says whose share is exceeded: first a network's, in it a client's.
+//! **What it holds**: slots of the connection table, memory, and content in the spool of unfinished messages.
+//! When one of these runs short, [`Accounts`] tells whose share is exceeded: first a network's, within it a client's.
 //!
-//! **What it owes**: work that it causes is charged to it, and a message that is accepted settles its account. A client may
-//! take `client_allowance` of a worker's time per minute without getting a message accepted. Beyond that nothing of it is
-//! read until the debt is paid off by waiting. A client that sends mail that is accepted never waits; one that knocks,
-//! talks, floods or sends what is refused slows down to the allowance, however many connections it has.
+//! **What it owes**: the work that it causes is charged to it, and an accepted message settles its account. A client may
+//! take `client_allowance` of a worker's time per minute without an accepted message. Beyond that, nothing is read from it
+//! until it has paid the debt by waiting. A client whose mail is accepted never waits; one that only connects,
+//! talks, floods or sends refused mail slows down to the allowance, however many connections it has.
 //!
-//! What work costs is estimated by constants, so that the same life costs the same in a replay. The number of accounts is
-//! bounded: when the table is full, a newcomer gets the place of a client without connections, of the network that has
-//! the most accounts among those that are looked at.
+//! Constants estimate the cost of work, so that a replay has the same costs. The number of accounts is
+//! bounded: when the table is full, a newcomer replaces a client without connections, of the network with
+//! the most accounts among those examined.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -35,11 +35,11 @@ pub(super) struct Accounts {
     by_network: HashMap<u128, NetworkId>,
     networks: Table<Network>,
     accounts_max: usize,
-    /// Where to look next for an account that may be closed.
+    /// Place of the next account to examine for closing.
     hand: usize,
     /// Memory of all networks.
     memory: Tally,
-    /// The share of it beyond which a network is greedy.
+    /// Share of it beyond which a network is greedy.
     memory_share: u64,
     /// Content in the spool of unfinished messages, of all networks.
     content: Tally,
@@ -50,14 +50,14 @@ pub(super) struct Accounts {
 type AccountId = NonZeroU32;
 type NetworkId = NonZeroU32;
 
-/// What is known of the connection in a slot.
+/// State of the connection in a slot.
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
     /// `None`: no connection.
     account: Option<AccountId>,
     /// It counts as one of its client's connections, and its work is charged to the client.
     is_counted: bool,
-    /// It waits for its client to pay: nothing is read from it.
+    /// It waits until its client has paid: nothing is read from it.
     is_waiting: bool,
     memory: u64,
     content: u64,
@@ -67,21 +67,21 @@ struct Place {
 struct Account {
     client: u128,
     network: NetworkId,
-    /// Its work is charged to it, and it is found again by its address.
+    /// Its work is charged to it, and its address finds it again.
     is_charged: bool,
     /// Connections that count for `smtpd_client_connection_count_limit`.
     connections: u32,
-    /// Slots of the connection table, those included that are about to be turned away.
+    /// Slots of the connection table, including connections about to be refused.
     slots: u32,
     /// Bytes of memory.
     memory: u64,
-    /// Octets of unfinished content in the spool.
+    /// Bytes of unfinished content in the spool.
     content: u64,
-    /// What it may still take, below zero what it owes; in nanoseconds.
+    /// Remaining allowance in nanoseconds; a negative value is a debt.
     credit: i64,
-    /// A message of it was accepted, and since then it has not owed.
+    /// A message from it was accepted, and it has not owed since.
     is_proven: bool,
-    /// Up to when waiting has been paid for.
+    /// Time up to which waiting was credited.
     paid_until: Instant,
 }
 
@@ -98,7 +98,7 @@ struct Network {
 }
 
 impl Accounts {
-    /// For a connection table of `slots` places.
+    /// Returns accounts for a connection table of `slots` slots.
     pub(super) fn new(slots: usize) -> Self {
         Self {
             places: vec![Place::default(); slots],
@@ -106,7 +106,7 @@ impl Accounts {
             accounts: Table::default(),
             by_network: HashMap::new(),
             networks: Table::default(),
-            // An account without connections is found soon where at least half of them have none.
+            // At least half of the accounts have no connections, so one of those is found soon.
             accounts_max: ACCOUNTS_MAX.max(2 * slots),
             hand: 0,
             memory: Tally::default(),
@@ -116,8 +116,8 @@ impl Accounts {
         }
     }
 
-    /// Opens a connection of a client; returns how many it has now. `is_charged`: the address is that of one client, to
-    /// which work can be charged.
+    /// Opens a connection of a client; returns the client's number of connections. `is_charged`: the address is that of one
+    /// client, to which work can be charged.
     pub(super) fn connect(
         &mut self,
         slot: u32,
@@ -152,7 +152,7 @@ impl Accounts {
         }
     }
 
-    /// The connection is no longer counted, and nothing is charged for it; if it waits, it goes on waiting. It still takes
+    /// Stops counting and charging the connection; if it waits, it continues to wait. It still takes
     /// a slot.
     pub(super) fn leave(&mut self, slot: u32) {
         let place = &mut self.places[slot as usize];
@@ -179,18 +179,18 @@ impl Accounts {
         std::mem::replace(&mut self.places[slot as usize].is_waiting, is_waiting)
     }
 
-    /// Whether the work of the connection is charged to anybody.
+    /// Whether the work of the connection is charged to a client.
     pub(super) fn has(&self, slot: u32) -> bool {
         self.charged(slot).is_some()
     }
 
-    /// Whether its client has yet to show that it sends mail: its connections are read in small pieces, so that none of
-    /// them brings more than it is charged for before it can be made to wait.
+    /// Whether its client has yet to show that it sends mail: its connections are read in small pieces, so that none
+    /// brings more than it is charged for before it can be made to wait.
     pub(super) fn is_unproven(&self, slot: u32) -> bool {
         self.charged(slot).is_some_and(|id| !self.accounts.get(id).is_proven)
     }
 
-    /// Takes `cost` from the client; returns how long nothing of it is to be read, if it owes.
+    /// Charges `cost` to the client; if it owes, returns how long it must not be read from.
     pub(super) fn charge(
         &mut self,
         slot: u32,
@@ -205,7 +205,7 @@ impl Accounts {
         }
         let waited = nanoseconds(now.since(account.paid_until));
         account.paid_until = now;
-        // A minute's waiting pays for the whole allowance.
+        // Waiting for a minute pays for the whole allowance.
         let paid = i128::from(waited) * i128::from(allowance) / i128::from(nanoseconds(PERIOD));
         let paid = i64::try_from(paid).unwrap_or(i64::MAX);
         let credit = account.credit.saturating_add(paid).min(allowance).saturating_sub(nanoseconds(cost));
@@ -221,7 +221,7 @@ impl Accounts {
         Some(wait.clamp(WAIT_MIN, WAIT_MAX))
     }
 
-    /// A message of the client was accepted: it owes nothing.
+    /// A message from the client was accepted, which settles its debt.
     pub(super) fn settle(&mut self, slot: u32, allowance: Duration) {
         if let Some(id) = self.charged(slot) {
             let account = self.accounts.get_mut(id);
@@ -238,7 +238,7 @@ impl Accounts {
 
 /// What clients hold.
 impl Accounts {
-    /// Notes what the connection holds now: bytes of memory, and octets in the spool of a message that has not ended.
+    /// Notes what the connection holds: bytes of memory, and bytes in the spool of an unfinished message.
     pub(super) fn hold(&mut self, slot: u32, memory: u64, content: u64) {
         let place = &mut self.places[slot as usize];
         let (memory_before, content_before) = (place.memory, place.content);
@@ -260,7 +260,7 @@ impl Accounts {
         self.memory.total()
     }
 
-    /// Octets in the spool of messages that have not ended.
+    /// Bytes in the spool of unfinished messages.
     pub(super) const fn content(&self) -> u64 {
         self.content.total()
     }
@@ -270,12 +270,12 @@ impl Accounts {
         self.places[slot as usize].memory
     }
 
-    /// Octets that the unfinished message of the connection has in the spool.
+    /// Bytes that the unfinished message of the connection has in the spool.
     pub(super) fn content_of(&self, slot: u32) -> u64 {
         self.places[slot as usize].content
     }
 
-    /// Finds the shares of memory and of unfinished content with which no more than these are held.
+    /// Finds the shares of memory and of unfinished content that keep the totals within these limits.
     pub(super) fn set_targets(&mut self, memory: u64, content: u64) {
         self.memory_share = self.memory.fair_share(memory);
         self.content_share = self.content.fair_share(content);
@@ -298,7 +298,7 @@ impl Accounts {
             })
     }
 
-    /// What order memory is taken back in, greatest first.
+    /// Order in which memory is reclaimed, greatest first.
     pub(super) fn greed_for_memory(&self, slot: u32) -> [u64; 3] {
         let of_others = self.both(slot).map(|(account, network)| [network.memory, account.memory]);
         let [network, client] = of_others.unwrap_or_default();
@@ -317,7 +317,7 @@ impl Accounts {
         self.both(slot).map(|(account, network)| (network.slots, account.slots)).unwrap_or_default()
     }
 
-    /// Names the network and the client of the connection, to compare them with others'.
+    /// Returns network and client of the connection, for comparison with others.
     pub(super) fn names(&self, slot: u32) -> Option<(u32, u32)> {
         let id = self.places[slot as usize].account?;
         Some((self.accounts.get(id).network.get(), id.get()))
@@ -329,7 +329,7 @@ impl Accounts {
     }
 }
 
-/// Moves a connection's part from `before` to `after` in what its client holds, its network, and all.
+/// Changes a connection's part from `before` to `after` in the totals of its client, its network, and all.
 fn change(client: &mut u64, holders: &mut u32, network: &mut u64, all: &mut Tally, before: u64, after: u64) {
     let (client_before, network_before) = (*client, *network);
     *client = client_before - before + after;
@@ -377,7 +377,7 @@ impl Accounts {
         id
     }
 
-    /// Closes the account of a client without connections: of those that are looked at, one of the network that has the
+    /// Closes the account of a client without connections: of those examined, one of the network with the
     /// most accounts.
     fn close_one(&mut self) {
         let places = self.accounts.places();
@@ -470,7 +470,7 @@ impl<T> Table<T> {
     }
 }
 
-/// An account is closed when nothing names it any more.
+/// Closes an account that is no longer referenced.
 const IN_USE: &str = "an id names a value that was not taken";
 
 const fn index_of(id: NonZeroU32) -> usize {
@@ -481,26 +481,26 @@ fn nanoseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// In which the allowance is paid for by waiting.
+/// Time in which waiting pays for the whole allowance.
 const PERIOD: Duration = Duration::from_secs(60);
-/// Shorter waits would cost more than they hold back.
+/// Shortest wait; shorter ones would cost more than they save.
 const WAIT_MIN: Duration = Duration::from_secs(1);
-/// Shorter than any client's patience (RFC 5321 §4.5.3.2 begins at two minutes).
+/// Longest wait, shorter than any client's timeout (RFC 5321 §4.5.3.2: at least two minutes).
 const WAIT_MAX: Duration = Duration::from_secs(60);
-/// Allowances that a client owes at most, so that an old debt ends.
+/// Largest debt in allowances, so that an old debt ends.
 const DEBT_MAX: i64 = 10;
-/// Clients with an account at once, at least: about 200 bytes each with the tables that find them.
+/// Least number of accounts in the table: about 200 bytes each with the tables that find them.
 const ACCOUNTS_MAX: usize = 65_536;
-/// Accounts that are looked at for the best one to be closed.
+/// Accounts examined for the best one to close.
 const LOOKS_MAX: usize = 64;
 
-/// A connection, from accept to close.
+/// Cost of a connection, from accept to close.
 pub(super) const CONNECTION_COST: Duration = Duration::from_micros(50);
 
-/// To leave a connection waiting and to come back to it.
+/// Cost of suspending and resuming a connection.
 const WAIT_COST: Duration = Duration::from_micros(10);
 
-/// A receive of so many octets, and what follows from it.
+/// Cost of a receive of this many bytes and its consequences.
 pub(super) const fn receive_cost(octets: usize) -> Duration {
     Duration::from_nanos(2_000 + octets as u64 / 2)
 }

@@ -1,20 +1,20 @@
-//! Owns what a worker knows of the room that clients fill: memory, and the disk under the spool.
+//! What a worker knows about the room that clients fill: memory, and the disk under the spool.
 
 use mailrace_io::Instant;
 
-/// What is short, and until when something is tried against it.
+/// Resources that are short, and until when remedies are tried.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
-    /// New messages are refused for want of room on the disk.
+    /// New messages are refused because the disk lacks room.
     pub(super) is_storage_low: bool,
-    /// Octets free on the queue's file system for each worker; zero: unknown.
+    /// Bytes free on the queue's file system for each worker; zero: unknown.
     pub(super) free_octets: u64,
-    /// No memory is left for more: nothing is read until there is.
+    /// No memory is left, so nothing is read until there is.
     pub(super) is_choked: bool,
-    /// More memory is in use than all may have: those that hold more than their share are held back.
+    /// More memory is in use than shared out: clients that hold more than their share are held back.
     pub(super) is_pressed: bool,
-    /// When clients are to have made room.
+    /// Time by which clients must have made room.
     pub(super) choke_ends_at: Instant,
-    /// When memory may be taken back from clients again.
+    /// Time from which memory may be reclaimed from clients again.
     pub(super) relief_at: Instant,
 }

@@ -1,15 +1,15 @@
-//! Owns octets that wait, in pieces of few sizes.
+//! Bytes that wait, in chunks of few sizes.
 //!
-//! One vector that grows is copied each time that it does, and a client makes it of any size it likes. The allocator keeps
-//! pages for each size: what clients held a moment ago in other sizes would stay resident beside what they hold now.
+//! A growing vector is copied each time it grows, and a client chooses its size. The allocator keeps
+//! pages for each size, so memory that clients held recently in other sizes would stay resident beside the present.
 
 use std::collections::VecDeque;
 
-/// Octets in the order in which they came. Without any it is a null pointer, since most connections have none.
+/// Bytes in the order in which they came. An empty one is a null pointer, because most connections have none.
 #[derive(Debug, Default)]
 pub(super) struct Chunks(Option<Box<Held>>);
 
-/// At least one octet.
+/// At least one byte.
 #[derive(Debug, Default)]
 struct Held {
     /// None of them is empty.
@@ -17,7 +17,7 @@ struct Held {
     /// Number of bytes consumed at the front of the first.
     done: usize,
     size: usize,
-    /// What the chunks take.
+    /// Bytes allocated for the chunks.
     capacity: usize,
 }
 
@@ -35,19 +35,19 @@ impl Chunks {
         self.0.as_ref().map_or(0, |held| held.memory())
     }
 
-    /// Adds octets at the end.
+    /// Adds bytes at the end.
     pub(super) fn push(&mut self, octets: &[u8]) {
         if !octets.is_empty() {
             self.0.get_or_insert_default().push(octets);
         }
     }
 
-    /// All octets, in slices none of which is empty.
+    /// Returns all bytes, in slices none of which is empty.
     pub(super) fn slices(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().flat_map(|held| held.slices())
     }
 
-    /// The first `limit` octets, or all if there are fewer.
+    /// Returns the first `limit` bytes, or all if there are fewer.
     pub(super) fn front(&self, limit: usize) -> impl Iterator<Item = &[u8]> {
         let mut left = limit;
         self.slices().map_while(move |slice| {
@@ -77,7 +77,7 @@ impl Chunks {
         Some(chunk)
     }
 
-    /// Puts a chunk back to the front, but for its first `consumed` octets.
+    /// Puts a chunk back to the front, without its first `consumed` bytes.
     pub(super) fn put_back(&mut self, mut chunk: FirstChunk, consumed: usize) {
         chunk.done += consumed;
         let rest = chunk.rest().len();
@@ -129,7 +129,7 @@ impl Held {
     }
 }
 
-/// The first octets that wait, while they are looked at.
+/// The first bytes that wait, while they are processed.
 #[derive(Debug)]
 pub(super) struct FirstChunk {
     octets: Vec<u8>,
@@ -137,13 +137,13 @@ pub(super) struct FirstChunk {
 }
 
 impl FirstChunk {
-    /// What is not done with.
+    /// The unprocessed part.
     pub(super) fn rest(&self) -> &[u8] {
         self.octets.get(self.done..).unwrap_or_default()
     }
 }
 
-/// Appends `octets`; the capacity is a power of two.
+/// Appends bytes; the capacity is a power of two.
 pub(super) fn extend(vector: &mut Vec<u8>, octets: &[u8]) {
     let size = vector.len() + octets.len();
     if size > vector.capacity() {
@@ -152,7 +152,7 @@ pub(super) fn extend(vector: &mut Vec<u8>, octets: &[u8]) {
     vector.extend_from_slice(octets);
 }
 
-/// Octets of a chunk.
+/// Bytes of a chunk.
 const CHUNK_SIZE_MAX: usize = 16 * 1024;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Owns one client's connection: its dialogue, its message under way, and what it waits for. What the message waits for
-//! it knows itself.
+//! One client's connection: its dialogue, its message in progress, and what it waits for. What the message waits for
+//! is part of the message.
 
 use mailrace_core::smtp::Session;
 use mailrace_io::{ConnectionId, Instant};
@@ -13,57 +13,57 @@ pub(super) struct Connection<D> {
     pub(super) id: ConnectionId,
     pub(super) session: Session,
     pub(super) waits: Waits,
-    /// Received and not yet taken by the session, because it waits. Empty without memory when idle.
+    /// Input that the session has not taken yet, because it waits. Idle connections have no memory here.
     pub(super) backlog: Chunks,
-    /// Written by the session and not yet sent.
+    /// Output of the session that was not sent yet.
     pub(super) replies: Vec<u8>,
-    /// The message whose content is coming in, or whose verdict is awaited.
+    /// The message whose content is being received, or whose verdict is awaited.
     pub(super) message: Option<Box<Incoming<D>>>,
-    /// When the client has been silent for too long.
+    /// Time at which the client will have been silent for too long.
     pub(super) deadline: Instant,
 }
 
-/// What has to happen before the session takes more input.
+/// Conditions for the session to take more input.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a condition of its own; they hold in any combination"
 )]
 pub(super) struct Waits {
-    /// A send is under way.
+    /// A send is in progress.
     pub(super) for_send: bool,
-    /// A lookup table has not answered about a command.
+    /// The answer of a lookup table about a command is missing.
     pub(super) for_answer: bool,
-    /// A tarpit delay lasts until then; the start of time when there is none.
+    /// End of a tarpit delay; the start of time if there is none.
     pub(super) until: Instant,
-    /// The dialogue is over: close once everything is sent.
+    /// The dialogue has ended: close after everything is sent.
     pub(super) for_close: bool,
-    /// It got no place: it is told so, and takes none while it is.
+    /// It is being refused for lack of a slot, and takes none meanwhile.
     pub(super) is_turned_away: bool,
     /// The client has shut its sending side.
     pub(super) is_shut: bool,
-    /// What is asked of the kernel.
+    /// What the kernel was asked for.
     pub(super) receiving: Receiving,
-    /// Receiving ended for want of buffers or by our wish, and is to be armed again.
+    /// Receiving ended for lack of buffers or on request, and must be armed again.
     pub(super) is_paused: bool,
-    /// It was for want of buffers.
+    /// It ended for lack of buffers.
     pub(super) is_starved: bool,
 }
 
-/// What is to be received.
+/// What to receive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Receiving {
     /// Nothing.
     #[default]
     No,
-    /// Some octets, and then no more: the client has yet to show that it sends mail.
+    /// A limited number of bytes: the client has yet to show that it sends mail.
     Some,
-    /// Whatever comes.
+    /// Everything.
     All,
 }
 
 impl Waits {
-    /// Whether a tarpit delay is under way.
+    /// Whether a tarpit delay is in progress.
     pub(super) const fn is_delayed(&self) -> bool {
         self.until.nanoseconds() > 0
     }
@@ -82,15 +82,15 @@ impl<D> Connection<D> {
         }
     }
 
-    /// Bytes of memory that grow with what the client sends. Replies have a bound of their own: a session takes nothing
-    /// more while one is under way.
+    /// Bytes of memory that grow with the client's input. Replies have their own bound: a session takes no other
+    /// input while one is being sent.
     pub(super) fn memory(&self) -> usize {
         self.session.memory()
             + self.backlog.memory()
             + self.message.as_ref().map_or(0, |message| message.memory())
     }
 
-    /// Octets that the spool holds for a message that has not ended.
+    /// Bytes that the spool holds for an unfinished message.
     pub(super) fn content_in_spool(&self) -> u64 {
         self.message.as_ref().map_or(0, |message| message.content_in_spool())
     }
@@ -102,17 +102,17 @@ impl<D> Connection<D> {
         !(is_waiting || self.has_message_under_way())
     }
 
-    /// Whether the queue has to say what becomes of its message.
+    /// Whether the queue has to decide about its message.
     pub(super) fn is_at_end_of_message(&self) -> bool {
         self.message.as_ref().is_some_and(|message| message.is_whole())
     }
 
-    /// Whether its message is for the queue to go on with, and not for the client.
+    /// Whether its message depends on the queue, and not on the client.
     pub(super) fn has_message_under_way(&self) -> bool {
         self.message.as_ref().is_some_and(|message| message.is_whole() || message.is_stuck())
     }
 
-    /// Whether nothing can be done about its message right now, or about its command.
+    /// Whether its message or its command has to wait.
     pub(super) fn is_stuck(&self) -> bool {
         self.waits.for_answer || self.message.as_ref().is_some_and(|message| message.is_stuck())
     }
@@ -122,7 +122,7 @@ impl<D> Connection<D> {
         self.message.as_ref().is_some_and(|message| message.waits_for_room())
     }
 
-    /// Whether its message has been handed over to the spool, which answers for it.
+    /// Whether its message has been handed over to the spool.
     pub(super) fn is_settling(&self) -> bool {
         self.message.as_ref().is_some_and(|message| message.is_settling())
     }

@@ -1,4 +1,4 @@
-//! Owns the table of connections, and what each is armed for between two turns.
+//! The table of connections, and what each is armed for between two turns.
 
 use mailrace_io::{ConnectionId, Operation};
 use mailrace_spool::Spool;
@@ -11,14 +11,14 @@ use super::engine::Engine;
 pub(super) struct Connections<D> {
     slots: Vec<Option<Box<Connection<D>>>>,
     open: usize,
-    /// Of these, the ones that got no place and are about to be closed.
+    /// Connections among them that are being refused and will be closed.
     turned_away: usize,
-    /// Where to look next for one that may make room for another.
+    /// The next slot to examine for a connection that may make room.
     hand: usize,
 }
 
 impl<D> Connections<D> {
-    /// A table of so many slots.
+    /// Returns a table of this number of slots.
     pub(super) fn new(slots: usize) -> Self {
         let slots = std::iter::repeat_with(|| None).take(slots).collect();
         Self { slots, open: 0, turned_away: 0, hand: 0 }
@@ -34,23 +34,23 @@ impl<D> Connections<D> {
         self.open
     }
 
-    /// Number of those that have a place.
+    /// Number of connections that are not being refused.
     pub(super) const fn placed(&self) -> usize {
         self.open - self.turned_away
     }
 
-    /// A connection was opened, and will be put in its slot.
+    /// Counts a connection that will be put in its slot.
     pub(super) const fn opened(&mut self) {
         self.open += 1;
     }
 
-    /// A connection that is not in its slot was closed.
+    /// Counts a closed connection that is not in its slot.
     pub(super) fn closed(&mut self, connection: &Connection<D>) {
         self.open -= 1;
         self.turned_away -= usize::from(connection.waits.is_turned_away);
     }
 
-    /// A connection takes no place from now on, and is closed soon.
+    /// Counts a connection as being refused: it will be closed soon.
     pub(super) fn turn_away(&mut self, connection: &mut Connection<D>) {
         assert!(!connection.waits.is_turned_away, "a place is given up once");
         connection.waits.is_turned_away = true;
@@ -88,7 +88,7 @@ impl<D> Connections<D> {
         self.slots.get_mut(id.slot as usize)?.take_if(|connection| connection.id == id)
     }
 
-    /// The same of whatever connection is in this slot.
+    /// Like [`Connections::take`], for the connection in this slot.
     pub(super) fn take_from(&mut self, slot: usize) -> Option<Box<Connection<D>>> {
         self.slots.get_mut(slot)?.take()
     }
@@ -114,10 +114,10 @@ impl<S: Spool> Engine<S> {
         }
     }
 
-    /// Ends the handling of a connection: sends, closes or arms as it now needs.
+    /// Ends the handling of a connection: sends, closes or arms it as needed.
     pub(super) fn put_back(&mut self, mut connection: Box<Connection<S::Draft>>) {
         let id = connection.id;
-        // Replies before a verdict or during a delay leave with those that follow, or before the end; a client that owes
+        // Replies before a verdict or during a delay are sent with later ones, or before the end; a client that owes
         // waits for those, too.
         let is_last = connection.waits.for_close && !self.accounts.is_waiting(id.slot);
         let is_at_end = connection.is_at_end_of_message();
@@ -134,8 +134,8 @@ impl<S: Spool> Engine<S> {
         let waits = connection.waits;
         let (memory, content) = (connection.memory() as u64, connection.content_in_spool());
         self.accounts.hold(id.slot, memory, content);
-        // One that holds more than its share while memory is short has no input waiting; one that nothing is received from
-        // would go before those that wait in line for it. In a crowd, clients that have yet to send mail make a line.
+        // A connection that holds more than its share while memory is short has no input waiting; one that does not receive
+        // would overtake those that wait in line. Under load, clients that have yet to send mail wait in a line.
         let is_greedy = !is_ready && self.accounts.exceeds_memory(id.slot);
         let is_in_line =
             self.reading.has_more_paused || self.reading.is_crowded && self.accounts.is_unproven(id.slot);
@@ -147,7 +147,7 @@ impl<S: Spool> Engine<S> {
         let may_read = connection.backlog.len() <= BACKLOG_SIZE && !is_held;
         if may_read && waits.receiving == Receiving::No && !waits.is_shut {
             let is_bounded = !self.settings.client_allowance.is_zero() && self.accounts.is_unproven(id.slot);
-            // One that found no receive buffer is asked before the others now, and takes some of them only.
+            // One that found no receive buffer comes before the others, and takes only some of the buffers.
             let receives_some = is_bounded || std::mem::take(&mut waits.is_starved) || self.budget.is_pressed;
             let (receiving, receive) = if receives_some {
                 (Receiving::Some, Operation::ReceiveSome(id))
@@ -178,5 +178,5 @@ impl<S: Spool> Engine<S> {
     }
 }
 
-/// Octets of input that may wait in a connection before it is not read from any more.
+/// Bytes of waiting input at which a connection is no longer read from.
 pub(super) const BACKLOG_SIZE: usize = 16 * 1024;

@@ -1,4 +1,4 @@
-//! Owns what other threads ask of a worker.
+//! Requests of other threads to a worker.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,28 +14,28 @@ use super::tag::Tag;
 /// A request to a worker.
 #[derive(Debug)]
 pub enum Control {
-    /// Go on with other settings.
+    /// Use new settings.
     Reload(Arc<WorkerSettings>),
     /// A lookup table has answered this question.
     Answered(Ticket),
-    /// Take no more connections, end sessions between messages, then end.
+    /// Accept no further connections, end sessions between messages, then end.
     Drain,
     /// Take a message that was submitted on this machine, or more of it.
     Submit(Submit),
-    /// Say where the last record of a message is, and its state: [`None`] where another worker has it, or none.
+    /// Tell the place of a message; [`None`] if this worker does not have it.
     Find {
         /// Which.
         id: QueueId,
-        /// Told at once; must not wait.
+        /// Receives the answer; it must not wait.
         answer: Found,
     },
-    /// Note something of messages.
+    /// Mark messages.
     Mark {
         /// What.
         mark: Mark,
         /// Of which.
         selection: Selection,
-        /// Told when it is durable.
+        /// Receives the outcome once it is durable.
         answer: Answer,
     },
 }
@@ -43,25 +43,25 @@ pub enum Control {
 /// Which messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// These, as far as there are such.
+    /// These, as far as they exist.
     These(Arc<[QueueId]>),
-    /// All to which it makes a difference.
+    /// All whose state it changes.
     All,
 }
 
-/// What became of marks.
+/// Outcome of marks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marked {
     /// Number of messages whose mark is durable.
     pub messages: u64,
     /// Number of messages whose mark could not be written.
     pub failures: u64,
-    /// Of [`Selection::These`] the messages that there are, and whether the mark of each is durable.
+    /// For [`Selection::These`]: the existing messages, and whether the mark of each is durable.
     pub outcomes: Vec<(QueueId, bool)>,
 }
 
 impl Marked {
-    /// Adds what became of others.
+    /// Adds the outcome of others.
     pub fn add(&mut self, mut other: Self) {
         self.messages += other.messages;
         self.failures += other.failures;
@@ -69,14 +69,14 @@ impl Marked {
     }
 }
 
-/// Tells who asked; must not wait.
+/// Receives an answer; it must not wait.
 pub struct Answer<T = Marked>(Box<dyn FnOnce(T) + Send>);
 
 /// Where a message is.
 pub type Found = Answer<Option<Place>>;
 
 impl<T> Answer<T> {
-    /// An answer that calls `tell` once.
+    /// Returns an answer that calls `tell` once.
     pub fn new(tell: impl FnOnce(T) + Send + 'static) -> Self {
         Self(Box::new(tell))
     }
@@ -92,7 +92,7 @@ impl<T> fmt::Debug for Answer<T> {
     }
 }
 
-/// The requests for marks that are under way in a worker.
+/// The requests for marks that a worker is processing.
 #[derive(Debug, Default)]
 pub(crate) struct Markings {
     jobs: Vec<Job>,
@@ -105,7 +105,7 @@ struct Job {
     first: u64,
     mark: Mark,
     ids: Arc<[QueueId]>,
-    /// How many of them the spool was given.
+    /// Number of them that the spool was given.
     given: usize,
     under_way: u64,
     /// Whether the outcome of each id is wanted.
@@ -134,7 +134,7 @@ impl Markings {
         self.jobs.push(Job { first, mark, ids, given: 0, under_way: 0, is_itemised, marked, answer });
     }
 
-    /// Gives the spool as many marks as it takes now, in the order in which they were asked for.
+    /// Gives the spool as many marks as it takes now, in the order of the requests.
     pub(crate) fn advance<S: Spool>(&mut self, spool: &mut S) {
         'jobs: for job in &mut self.jobs {
             while let Some(id) = job.ids.get(job.given).copied() {

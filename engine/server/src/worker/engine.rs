@@ -1,6 +1,6 @@
-//! Owns what happens between completions and operations: the whole engine of one core, without its kernel.
+//! The engine of one core without its kernel: everything between completions and operations.
 //!
-//! Nothing here waits, locks or calls the kernel. What is to be done is left in the outbox. Each part owns its fields:
+//! Nothing here waits, locks or calls the kernel. Operations are put in the outbox. Each part owns its fields:
 //!
 //! | part | owns |
 //! |---|---|
@@ -76,9 +76,9 @@ impl<S: Spool> Engine<S> {
         engine
     }
 
-    /// Begins a turn of the loop.
+    /// Starts a turn of the loop.
     ///
-    /// `completions`: how many the turn has to deal with.
+    /// `completions`: number of completions in this turn.
     pub(super) fn begin_turn(&mut self, now: Instant, wall: Timestamp, storage: &Shared, completions: usize) {
         self.reading.begin_turn(completions);
         self.now = now;
@@ -96,7 +96,7 @@ impl<S: Spool> Engine<S> {
         self.telemetry.end_turn(is_idle, self.connections.open(), self.memory(), blocks, stats);
     }
 
-    /// When something has to be done without a completion.
+    /// Returns the time at which something is due without a completion.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let choke_ends_at = self.budget.is_choked.then_some(self.budget.choke_ends_at);
         let relief_at = self.is_memory_short().then_some(self.budget.relief_at);
@@ -104,13 +104,13 @@ impl<S: Spool> Engine<S> {
         self.timers.next().into_iter().chain(choke_ends_at).chain(relief_at).chain(resume_at).min()
     }
 
-    /// A write of the spool is over.
+    /// Handles the end of a write of the spool.
     pub(super) fn written(&mut self, token: Token, block: Block, result: std::io::Result<()>) {
         self.telemetry.batch_written(block.len(), &result);
         self.intake.spool_mut().completed(token, block, result);
     }
 
-    /// Gives the spool's answers to their sources, and whatever waited for room another try.
+    /// Passes the spool's answers to their sources, and retries messages that waited for room.
     pub(super) fn settle(&mut self) {
         while let Some((tag, result)) = self.intake.spool_mut().next_settled() {
             self.settled(Tag::unpack(tag), result.is_ok());
@@ -133,14 +133,14 @@ impl<S: Spool> Engine<S> {
         }
     }
 
-    /// A lookup table has answered.
+    /// Handles the answer of a lookup table.
     pub(super) fn answered(&mut self, ticket: Ticket) {
         for source in self.intake.answered(ticket) {
             self.retry(source);
         }
     }
 
-    /// Does again what could not be done.
+    /// Retries what could not be done.
     fn retry(&mut self, source: Source) {
         match source {
             Source::Connection(id) => self.retry_connection(id),
@@ -148,7 +148,7 @@ impl<S: Spool> Engine<S> {
         }
     }
 
-    /// Puts a source down for the answer of a table.
+    /// Registers a source for the answer of a table.
     pub(super) fn ask(&mut self, source: Source, ticket: Ticket) {
         let (connections, submissions) = (&self.connections, &self.submissions);
         self.intake.ask(ticket, source, |source| match source {
@@ -157,7 +157,7 @@ impl<S: Spool> Engine<S> {
         });
     }
 
-    /// Looks at connections whose time has come, and arms those that are to be read from again.
+    /// Handles connections whose time has come, and arms those that are read from again.
     pub(super) fn tick(&mut self) {
         while let Some(slot) = self.timers.due(self.now) {
             let Some(mut connection) = self.connections.take_from(slot as usize) else { continue };
@@ -179,18 +179,18 @@ impl<S: Spool> Engine<S> {
         usize::try_from(self.accounts.memory()).unwrap_or(usize::MAX)
     }
 
-    /// Goes on with other settings.
+    /// Uses new settings from now on.
     pub(super) fn set_settings(&mut self, settings: Arc<WorkerSettings>) {
         self.telemetry.log_connections = settings.log_connections;
         self.settings = settings;
     }
 
-    /// Whether it is being drained.
+    /// Whether the engine is draining.
     pub(super) const fn is_draining(&self) -> bool {
         self.is_draining
     }
 
-    /// Stops taking connections and ends the sessions that are between messages.
+    /// Stops accepting connections and ends sessions that are between messages.
     pub(super) fn begin_drain(&mut self) {
         self.is_draining = true;
         self.put_submissions_off();
@@ -202,7 +202,7 @@ impl<S: Spool> Engine<S> {
         }
     }
 
-    /// Ends all sessions, whatever they are at.
+    /// Ends all sessions, whatever their state.
     pub(super) fn end_all(&mut self) {
         for slot in 0..self.connections.slots() {
             if let Some(connection) = self.connections.take_from(slot) {
@@ -211,7 +211,7 @@ impl<S: Spool> Engine<S> {
         }
     }
 
-    /// Whether all sessions are over and all messages settled.
+    /// Whether all sessions have ended and all messages are settled.
     pub(super) fn is_finished(&self) -> bool {
         self.connections.open() == 0 && self.markings.is_empty() && self.intake.spool().is_idle()
     }

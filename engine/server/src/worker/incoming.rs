@@ -1,4 +1,4 @@
-//! Owns a message on its way from the session to the spool.
+//! A message on its way from the session to the spool.
 
 use std::time::Duration;
 
@@ -14,51 +14,51 @@ use mailrace_spool::{Refusal, Spool, State};
 
 use super::chunks::{Chunks, extend};
 
-/// One message whose content is coming in.
+/// One message whose content is being received.
 ///
-/// A message that is whole in one receive goes from there into the spool's batch without a stop, its header
-/// section parsed where the kernel put it. Any other is kept here until a chunk's worth is together.
+/// A message that is complete in one receive goes straight from there into the spool's batch, its header
+/// section parsed where the kernel put it. Any other is kept here until there is enough for a chunk.
 #[derive(Debug)]
 pub(super) struct Incoming<D> {
     pub(super) id: QueueId,
     cleanup: Cleanup,
-    /// The passes need to see no more of the content.
+    /// The passes do not need the rest of the content.
     is_transparent: bool,
-    /// Octets of content that are not cleaned yet.
+    /// Content that is not cleaned yet.
     raw: Vec<u8>,
-    /// Octets that are ready for the spool.
+    /// Content that is ready for the spool.
     clean: Chunks,
     /// Taken when the message is committed, or has failed.
     draft: Option<D>,
-    /// Octets of content after cleanup that the spool has.
+    /// Bytes of content after cleanup that the spool has.
     pub(super) size: u64,
-    /// Why the message cannot be taken; further content is dropped.
+    /// Reason why the message is refused; further content is dropped.
     failure: Option<Verdict>,
-    /// It was for want of memory.
+    /// The reason was lack of memory.
     was_shed: bool,
-    /// What reading it has cost; charged to the client if the message is not accepted.
+    /// Cost of reading it; charged to the client if the message is not accepted.
     pub(super) cost: Duration,
-    /// All of its content has come.
+    /// All of its content has arrived.
     is_whole: bool,
     waits_for: WaitsFor,
-    /// How long it has waited for answers of tables.
+    /// Time that it has waited for answers of tables.
     waited: Duration,
 }
 
-/// What has to happen before anything more can be done about a message.
+/// What a message waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitsFor {
-    /// More of its content has to come.
+    /// More of its content.
     Content,
-    /// The spool has to have room.
+    /// Room in the spool.
     Room,
-    /// A table has to answer, which was asked at this time.
+    /// The answer of a table, which was asked at this time.
     Answer(Instant),
-    /// The spool, which was given the last of it at this time, has to say whether it is durable.
+    /// Durability: the spool has had all of it since this time.
     Durability(Instant),
 }
 
-/// What every step needs.
+/// Parameters of every step.
 pub(super) struct Surroundings<'a, S: Spool> {
     pub(super) arena: &'a Bump,
     pub(super) settings: &'a cleanup::Settings,
@@ -67,25 +67,25 @@ pub(super) struct Surroundings<'a, S: Spool> {
 }
 
 impl<S: Spool> Surroundings<'_, S> {
-    /// What the passes need.
+    /// Returns the parameters of the passes.
     fn passes<'p>(&'p mut self, origin: &'p Origin, envelope: &'p Envelope) -> cleanup::Surroundings<'p, 'p> {
         let Surroundings { arena, settings, observer, .. } = self;
         cleanup::Surroundings { arena, settings, origin, envelope, observer: &mut **observer }
     }
 }
 
-/// What became of a step towards the spool.
+/// Outcome of a step towards the spool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     /// It is done.
     Done,
-    /// The spool has no room right now: the same call again later, without pieces.
+    /// The spool has no room now: repeat the call later, without pieces.
     Wait,
-    /// A table has not answered this question yet: the same call again when it has, without pieces.
+    /// A table has not answered this question yet: repeat the call after its answer, without pieces.
     Ask(Ticket),
-    /// The message was taken and dropped, by order of a check.
+    /// The message was accepted and dropped because of a check.
     Discarded,
-    /// The message cannot be taken, for this reason.
+    /// The message is refused for this reason.
     Failed(Verdict),
 }
 
@@ -113,7 +113,7 @@ impl<D> Incoming<D> {
         self.raw.capacity() + self.clean.memory() + self.cleanup.memory()
     }
 
-    /// Octets that the spool holds of it and cannot free before it ends; none once it is committed or given up.
+    /// Bytes that the spool holds of it and cannot free before it ends; none after it is committed or abandoned.
     pub(super) fn content_in_spool(&self) -> u64 {
         if self.draft.is_some() { self.size } else { 0 }
     }
@@ -128,7 +128,7 @@ impl<D> Incoming<D> {
         self.cleanup.decisions().is_discarded
     }
 
-    /// Whether so much is kept that a chunk is due.
+    /// Whether enough is kept for a chunk.
     pub(super) fn is_chunk_due(&self, chunk_size: usize) -> bool {
         self.raw.len() + self.clean.len() >= chunk_size
     }
@@ -161,7 +161,7 @@ impl<D> Incoming<D> {
         }
     }
 
-    /// Gives cleaned octets to the spool from the front, for as long as `is_due` says so of those that are left.
+    /// Gives cleaned content to the spool from the front, while `is_due` holds for the number of bytes left.
     fn append_clean<S: Spool<Draft = D>>(
         &mut self,
         arena: &Bump,
@@ -188,7 +188,7 @@ impl<D> Incoming<D> {
         Progress::Done
     }
 
-    /// Gives the whole message to the spool, with `pieces` as its last content; `tag` comes back when it is durable.
+    /// Commits the message to the spool, with `pieces` as its last content; `tag` comes back when it is durable.
     pub(super) fn commit<S: Spool<Draft = D>>(
         &mut self,
         surroundings: &mut Surroundings<'_, S>,
@@ -246,7 +246,7 @@ impl<D> Incoming<D> {
                 Progress::Done
             }
             Err((draft, Refusal::Busy)) => {
-                // What is cleaned stays so: the passes have seen it.
+                // Cleaned content is kept as such, because the passes have seen it.
                 if is_in_place {
                     content.iter().for_each(|slice| self.clean.push(slice));
                 } else {
@@ -263,28 +263,28 @@ impl<D> Incoming<D> {
         }
     }
 
-    /// Gives up on the message for want of memory; its client is told at the end of the content (452 4.3.1).
+    /// Drops the message for lack of memory; its client gets 452 4.3.1 at the end of the content.
     pub(super) fn shed<S: Spool<Draft = D>>(&mut self, spool: &mut S) {
         self.fail(spool, Verdict::StorageFull);
         self.was_shed = true;
     }
 
-    /// Whether it was given up on for want of memory.
+    /// Whether it was dropped for lack of memory.
     pub(super) const fn was_shed(&self) -> bool {
         self.was_shed
     }
 
-    /// All of its content has come.
+    /// All of its content has arrived.
     pub(super) const fn end(&mut self) {
         self.is_whole = true;
     }
 
-    /// Whether all of its content has come: its source waits for the verdict.
+    /// Whether all of its content has arrived, so that its source waits for the verdict.
     pub(super) const fn is_whole(&self) -> bool {
         self.is_whole
     }
 
-    /// Whether nothing can be done about it right now, though the spool does not have all of it.
+    /// Whether it has to wait, although the spool does not have all of it.
     pub(super) const fn is_stuck(&self) -> bool {
         matches!(self.waits_for, WaitsFor::Room | WaitsFor::Answer(_))
     }
@@ -294,7 +294,7 @@ impl<D> Incoming<D> {
         self.waits_for == WaitsFor::Room
     }
 
-    /// Whether the spool has all of it, and answers for it.
+    /// Whether the spool has all of it.
     pub(super) const fn is_settling(&self) -> bool {
         matches!(self.waits_for, WaitsFor::Durability(_))
     }
@@ -307,14 +307,14 @@ impl<D> Incoming<D> {
         }
     }
 
-    /// From now on it waits for this.
+    /// Starts to wait for this.
     pub(super) fn wait_for(&mut self, what: WaitsFor) {
-        // Twice in the line for room it would be committed twice.
+        // A message that is twice in the line for room would be committed twice.
         assert!(self.waits_for == WaitsFor::Content, "a message waits for one thing");
         self.waits_for = what;
     }
 
-    /// What it waited for has come.
+    /// Ends the wait.
     pub(super) fn go_on(&mut self, now: Instant) {
         assert!(!self.is_settling(), "what the spool has is not given to it again");
         if let WaitsFor::Answer(since) = std::mem::replace(&mut self.waits_for, WaitsFor::Content) {
@@ -327,7 +327,7 @@ impl<D> Incoming<D> {
         self.waited <= ANSWER_PATIENCE
     }
 
-    /// Gives up on the message because tables do not answer.
+    /// Drops the message because tables do not answer.
     pub(super) fn give_up_asking<S: Spool<Draft = D>>(&mut self, spool: &mut S) -> Verdict {
         self.fail(spool, Verdict::QueueWriteFailed);
         Verdict::QueueWriteFailed
@@ -340,8 +340,8 @@ impl<D> Incoming<D> {
         }
     }
 
-    /// Cleans the content where it is and returns true, if all that the passes have to see is in the first piece and
-    /// nothing was kept before; else returns false, with nothing done that [`Incoming::clean_kept`] does.
+    /// Cleans the content in place and returns true, if everything that the passes need is in the first piece and
+    /// nothing was kept before; else returns false and leaves everything to [`Incoming::clean_kept`].
     fn clean_in_place<'a>(
         &mut self,
         passes: &mut cleanup::Surroundings<'_, 'a>,
@@ -353,7 +353,7 @@ impl<D> Incoming<D> {
         if !is_first || passes.settings.message_strip_characters.is_some() {
             return Ok(false);
         }
-        // With an empty line in the first piece the section ends there at the latest.
+        // The header section ends at an empty line in the first piece at the latest.
         if !rest.is_empty() && memchr::memmem::find(first, b"\r\n\r\n").is_none() {
             return Ok(false);
         }
@@ -401,7 +401,7 @@ impl<D> Incoming<D> {
         Ok(())
     }
 
-    /// Cleans `raw` and returns how much of it is done with.
+    /// Cleans `raw` and returns the number of bytes processed.
     fn clean_raw(
         &mut self,
         mut passes: cleanup::Surroundings<'_, '_>,
@@ -415,7 +415,7 @@ impl<D> Incoming<D> {
         Ok(part.consumed)
     }
 
-    /// Appends the envelope as it goes into the queue.
+    /// Appends the encoded envelope.
     fn encode_envelope(
         &self,
         mut passes: cleanup::Surroundings<'_, '_>,
@@ -448,11 +448,11 @@ impl<D> Incoming<D> {
     }
 }
 
-/// What the client is told when the spool does not take a message.
+/// Returns the verdict about a message that the spool refuses.
 fn verdict_of_refusal(refusal: &Refusal) -> Verdict {
     match refusal {
         Refusal::Full => Verdict::StorageFull,
-        // Content goes in pieces that fit: it is the envelope.
+        // Pieces of content always fit, so this is the envelope.
         Refusal::TooLarge => {
             Verdict::Refused { reason: "too_many_recipients", reply: reply::ENVELOPE_TOO_LARGE.line() }
         }
@@ -464,5 +464,5 @@ fn size_of_all(content: &[&[u8]]) -> usize {
     content.iter().map(|slice| slice.len()).sum()
 }
 
-/// How long lookup tables may take together for one message; then its client is told to come back (451 4.3.0).
+/// Longest total time of lookups for one message; then its client gets 451 4.3.0.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(100);

@@ -23,19 +23,19 @@ pub(super) struct Intake<S: Spool> {
     spool: S,
     /// Whole messages that wait for room in the spool.
     ends: Line<Source>,
-    /// Others of which a chunk waits for it.
+    /// Messages with a chunk that waits for room.
     chunks: Line<Source>,
-    /// Whose turn it is at the spool: if it finds too little room it stays the first.
+    /// Message whose turn it is at the spool; if it finds too little room, it stays the first.
     turn: Option<Source>,
-    /// Who waits for the answers of lookup tables.
+    /// Sources that wait for answers of lookup tables.
     asking: HashMap<Ticket, Vec<Source>>,
     arena: Bump,
 }
 
-/// Whose message it is.
+/// Sender of a message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sender<'s> {
-    /// Where it comes from.
+    /// Its source.
     pub(super) source: Source,
     /// The network and the client, among others that wait.
     pub(super) names: (u32, u32),
@@ -43,36 +43,36 @@ pub(super) struct Sender<'s> {
     pub(super) envelope: &'s Envelope,
 }
 
-/// What a step needs of the worker.
+/// Parts of the worker that a step needs.
 pub(super) struct Work<'w> {
     pub(super) settings: &'w cleanup::Settings,
     pub(super) telemetry: &'w mut Telemetry,
     pub(super) now: Instant,
-    /// Memory is short, so that whatever makes room comes first.
+    /// Memory is short, so messages that make room come first.
     pub(super) is_pressed: bool,
 }
 
-/// What became of a step.
+/// Outcome of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Advance {
-    /// What came has been taken. If it was the last of it, the spool says when the message is durable.
+    /// The content was taken. If it was the last of it, the spool will report when the message is durable.
     Taken,
     /// It waits for room in the spool.
     Waits,
-    /// It waits for this answer of a table; its source has to put itself down for it ([`Intake::ask`]).
+    /// It waits for this answer of a table; its source must register for it ([`Intake::ask`]).
     Asks(Ticket),
-    /// It was taken and dropped, by order of a check.
+    /// It was accepted and dropped because of a check.
     Discarded,
-    /// It cannot be taken, for this reason.
+    /// It is refused for this reason.
     Failed(Verdict),
 }
 
-/// What messages wait in different lines with.
+/// Parts of messages, which wait in different lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     /// The end of a message.
     End,
-    /// A chunk of one that goes on.
+    /// A chunk of an unfinished one.
     Chunk,
 }
 
@@ -96,13 +96,13 @@ impl<S: Spool> Intake<S> {
         &mut self.spool
     }
 
-    /// A message that begins.
+    /// Starts a message.
     pub(super) fn begin(&mut self, wall: Timestamp, is_local_context: bool) -> Incoming<S::Draft> {
         let id = self.spool.next_id(wall);
         Incoming::new(id, self.spool.begin(id), is_local_context)
     }
 
-    /// Gives the spool what is kept of a message that goes on, when it is its turn.
+    /// Gives the spool the kept content of an unfinished message, when it is its turn.
     pub(super) fn append(
         &mut self,
         sender: &Sender<'_>,
@@ -121,7 +121,7 @@ impl<S: Spool> Intake<S> {
         self.advanced(progress, sender, message, has_turn, work.now)
     }
 
-    /// Commits a message of which these are the last pieces, when it is its turn.
+    /// Commits a message with these last pieces, when it is its turn.
     pub(super) fn commit(
         &mut self,
         sender: &Sender<'_>,
@@ -143,39 +143,39 @@ impl<S: Spool> Intake<S> {
         self.advanced(progress, sender, message, has_turn, work.now)
     }
 
-    /// Forgets a message; the spool frees what it has of it.
+    /// Abandons a message; the spool frees its content.
     pub(super) fn abandon(&mut self, message: &mut Incoming<S::Draft>) {
         message.abandon(&mut self.spool);
     }
 
-    /// Gives up on a message for want of memory.
+    /// Drops a message for lack of memory.
     pub(super) fn shed(&mut self, message: &mut Incoming<S::Draft>) {
         message.shed(&mut self.spool);
     }
 
-    /// Takes the message that is to be tried again, if the spool has room for such a part.
+    /// Takes the next message to retry, if the spool has room for such a part.
     pub(super) fn next(&mut self, part: Part, is_pressed: bool) -> Option<Source> {
         self.turn = if self.has_room(part, is_pressed) { self.line(part).pop() } else { None };
         self.turn
     }
 
-    /// Whether the message whose turn it was has found less room than it needs: it stays the first, or those that need less
-    /// would overtake it for ever.
+    /// Whether the message whose turn it was found too little room. It then stays the first, because smaller ones
+    /// would overtake it forever.
     pub(super) fn is_blocked(&mut self, part: Part) -> bool {
         self.line(part).has_first()
     }
 
-    /// Puts a source down for an answer. `is_there`: whether a source still has anything to wait with.
+    /// Registers a source for an answer. `is_there`: whether a source still waits.
     pub(super) fn ask(&mut self, ticket: Ticket, source: Source, is_there: impl Fn(Source) -> bool) {
         let asking = self.asking.entry(ticket).or_default();
         if asking.len() == asking.capacity() {
-            // Clients that come, ask and go must not make it grow for as long as the table is silent.
+            // Clients that connect, ask and leave must not make it grow while the table is silent.
             asking.retain(|source| is_there(*source));
         }
         asking.push(source);
     }
 
-    /// Takes those that this answer was missing for.
+    /// Takes the sources that waited for this answer.
     pub(super) fn answered(&mut self, ticket: Ticket) -> Vec<Source> {
         self.asking.remove(&ticket).unwrap_or_default()
     }
@@ -284,5 +284,5 @@ impl<S: Spool> Intake<S> {
     }
 }
 
-/// Octets of an arena that is kept; more is given back.
+/// Largest arena that is kept, in bytes; a larger one is freed.
 const ARENA_SIZE_KEPT: usize = 2 << 20;

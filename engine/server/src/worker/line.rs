@@ -1,12 +1,12 @@
-//! Lets connections or messages that wait for the same thing take turns: networks in turn, in each its clients, in each
-//! what is its own, so that a client waits for one of each other client at most, however many those have.
+//! Turns of connections or messages that wait for the same thing: networks in turn, clients within each, and within each
+//! its own, so that a client waits for at most one of each other client, however many those have.
 
 use std::collections::{HashMap, VecDeque};
 
-/// Those that wait in line. One that ends stays in it and is skipped by the caller.
+/// A line. An entry that has ended stays in it, and the caller skips it.
 #[derive(Debug)]
 pub(super) struct Line<T> {
-    /// Comes before all others: it had its turn and found too little.
+    /// The first of all: it had its turn and found too little room.
     first: Option<T>,
     /// Networks that have clients in line, the next one first.
     networks: VecDeque<u32>,
@@ -35,7 +35,7 @@ impl<T> Default for Line<T> {
 }
 
 impl<T> Line<T> {
-    /// Puts one of this network and client at the end of its client's.
+    /// Puts an entry at the end of its client's line.
     pub(super) fn push(&mut self, (network, client): (u32, u32), waiting: T) {
         let members = self.members.entry(client).or_insert_with(|| {
             let clients = self.clients.entry(network).or_insert_with(|| {
@@ -49,19 +49,19 @@ impl<T> Line<T> {
         self.len += 1;
     }
 
-    /// Puts one before all others.
+    /// Puts an entry before all others.
     pub(super) fn push_first(&mut self, waiting: T) {
         assert!(self.first.is_none(), "one at a time has its turn");
         self.first = Some(waiting);
         self.len += 1;
     }
 
-    /// Whether one is there that had its turn and found too little.
+    /// Whether an entry has had its turn and found too little room.
     pub(super) const fn has_first(&self) -> bool {
         self.first.is_some()
     }
 
-    /// Takes the one whose turn it is.
+    /// Takes the entry whose turn it is.
     pub(super) fn pop(&mut self) -> Option<T> {
         if let Some(first) = self.first.take() {
             self.len -= 1;
@@ -86,7 +86,7 @@ impl<T> Line<T> {
         Some(next)
     }
 
-    /// Number of those in line, the ones that have ended among them.
+    /// Number of entries, including those that have ended.
     pub(super) const fn len(&self) -> usize {
         self.len
     }

@@ -1,4 +1,4 @@
-//! Owns the loop of one core: completions in, one turn of the engine, operations out.
+//! The loop of one core: takes completions, runs one turn of the engine, submits its operations.
 
 mod accounts;
 mod budget;
@@ -46,7 +46,7 @@ pub use telemetry::Telemetry;
 pub use usage::Usage;
 pub(crate) use workers::Workers;
 
-/// Places of a ring's connection table beyond `max_connections`: their clients are told 421 instead of being left
+/// Places of a ring's connection table beyond `max_connections`: their clients get 421 instead of being left
 /// in the kernel's queue.
 pub(crate) const SPARE_CONNECTIONS: usize = 256;
 

@@ -1,4 +1,4 @@
-//! Owns what the kernel is to be asked for at the end of a turn, and the memory of replies.
+//! Operations to submit at the end of a turn, and the memory of replies.
 
 use mailrace_io::{ConnectionId, Operation, Token};
 
@@ -8,19 +8,19 @@ use super::connection::Connection;
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     operations: Vec<(Token, Operation)>,
-    /// Those that go behind others of this turn; empty between uses, and kept for its memory.
+    /// Operations that follow others of this turn; empty between uses, and kept for its memory.
     behind: Vec<(Token, Operation)>,
     /// Emptied memory of replies, for the next ones.
     spare: Vec<Vec<u8>>,
 }
 
 impl Outbox {
-    /// Asks for something.
+    /// Adds an operation.
     pub(super) fn push(&mut self, operation: Operation) {
         self.operations.push((Token::default(), operation));
     }
 
-    /// Asks for replies to be sent.
+    /// Adds the sending of replies.
     pub(super) fn send(&mut self, id: ConnectionId, replies: Vec<u8>) {
         self.push(Operation::Send(id, replies));
     }
@@ -34,7 +34,7 @@ impl Outbox {
         }
     }
 
-    /// What is asked for until [`Outbox::end_front`] goes before all that was asked for so far.
+    /// Puts operations before all earlier ones until [`Outbox::end_front`].
     pub(super) fn begin_front(&mut self) {
         std::mem::swap(&mut self.operations, &mut self.behind);
     }
@@ -44,7 +44,7 @@ impl Outbox {
         self.operations.append(&mut self.behind);
     }
 
-    /// All that was asked for in this turn.
+    /// All operations of this turn.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = (Token, Operation)> {
         self.operations.drain(..)
     }
@@ -54,8 +54,8 @@ impl Outbox {
         self.spare.pop().unwrap_or_else(|| Vec::with_capacity(REPLIES_SIZE))
     }
 
-    /// Gives a connection that is about to be answered memory for its replies: they would else be written into a vector that
-    /// grows with each of them.
+    /// Gives a connection that is about to be answered memory for its replies: they would else be written into a vector
+    /// that grows with each of them.
     pub(super) fn lend_memory<D>(&mut self, connection: &mut Connection<D>) {
         if connection.replies.capacity() == 0 {
             connection.replies = self.memory();
@@ -71,9 +71,9 @@ impl Outbox {
     }
 }
 
-/// Octets of replies that memory is made for at first: those to a group of commands, or to EHLO.
+/// Initial capacity in bytes: the replies to a group of commands, or to EHLO.
 const REPLIES_SIZE: usize = 256;
 /// Memory of replies that is kept.
 const SPARE_MAX: usize = 256;
-/// Octets of it; more is given back.
+/// Largest kept memory in bytes; larger is freed.
 const SPARE_SIZE_MAX: usize = 4096;

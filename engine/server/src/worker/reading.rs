@@ -1,4 +1,4 @@
-//! Owns in what order connections are read from when there are more than a turn has time for.
+//! The order in which connections are read when there are more than one turn can handle.
 
 use mailrace_io::ConnectionId;
 
@@ -7,20 +7,20 @@ use super::line::Line;
 /// Connections that are to be read from again.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
-    /// Those that are not read from for now.
+    /// Connections that are not read from for now.
     pub(super) paused: Line<ConnectionId>,
-    /// Not all of them were looked at in this turn: the next one begins at once.
+    /// Not all of them were handled in this turn, so the next one starts immediately.
     pub(super) has_more_paused: bool,
-    /// So many clients want something at once that each waits for the others.
+    /// The turn is crowded: clients wait for each other.
     pub(super) is_crowded: bool,
 }
 
 impl Reading {
-    /// A turn with so many completions begins.
+    /// Starts a turn with this number of completions.
     pub(super) const fn begin_turn(&mut self, completions: usize) {
         self.is_crowded = completions >= CROWD;
     }
 }
 
-/// Completions of one turn that make it a crowded one.
+/// Number of completions from which a turn is crowded.
 pub(super) const CROWD: usize = 256;

@@ -1,4 +1,4 @@
-//! What an engine does when all places for connections are taken: the greediest makes room.
+//! Makes room when all slots for connections are taken: the greediest gives way.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use super::connection::Connection;
 use super::engine::Engine;
 
 impl<S: Spool> Engine<S> {
-    /// Looks for a connection that has to make room for the newcomer in slot `newcomer`, and ends it. Returns whether one
+    /// Ends a connection to make room for the newcomer in slot `newcomer`. Returns whether one
     /// was found.
     ///
-    /// One gives way whose network has more connections than the newcomer's will have, the greediest of those that are
-    /// looked at first; within the newcomer's own network one whose client has more than the newcomer will have. Where it
-    /// would come to the same, one gives way that owes or that has been silent for a while. One whose message is just being
-    /// made durable goes when it has its reply, and lends its place until then; it does so only if no other can go.
+    /// A connection gives way if its network has more connections than the newcomer's will have, the greediest of those
+    /// examined first; within the newcomer's network, one whose client has more than the newcomer will have. Among
+    /// equals, one gives way that owes or has been silent for a while. One whose message is just becoming
+    /// durable ends after its reply and lends its slot until then, but only if no other can end.
     pub(super) fn make_room(&mut self, newcomer: u32) -> bool {
         let (mut best, mut looks) = (None, 0);
         for _ in 0..self.connections.slots() {
@@ -24,7 +24,7 @@ impl<S: Spool> Engine<S> {
                 break;
             }
             let slot = self.connections.next_slot();
-            // The table has few more slots than there may be connections.
+            // The table has a few more slots than the limit of connections.
             looks += usize::from(self.connections.in_slot(slot).is_some());
             best = best.max(self.claim(newcomer, slot));
         }
@@ -41,7 +41,7 @@ impl<S: Spool> Engine<S> {
         true
     }
 
-    /// What the newcomer's claim to the place of the connection in `slot` is worth, if it has one.
+    /// Returns the newcomer's claim to the slot of the connection in `slot`, if it has one.
     fn claim(&self, newcomer: u32, slot: usize) -> Option<(Claim, usize)> {
         let connection = self.connections.in_slot(slot)?;
         if connection.waits.is_turned_away {
@@ -51,12 +51,12 @@ impl<S: Spool> Engine<S> {
         let (own_network, own_client) = self.accounts.names(newcomer)?;
         let (network, client) = self.accounts.names(connection.id.slot)?;
         let (network_slots, client_slots) = self.accounts.slots(connection.id.slot);
-        // The newcomer's own are counted with it.
+        // The counts include the newcomer.
         let (own_network_slots, own_client_slots) = self.accounts.slots(newcomer);
         let surplus = match (network == own_network, client == own_client) {
             (false, _) => i64::from(network_slots) - i64::from(own_network_slots),
             (true, false) => i64::from(client_slots) - i64::from(own_client_slots),
-            // One of the newcomer's client gives way to another of it.
+            // A connection of the newcomer's client gives way to the newcomer.
             (true, true) => 0,
         };
         let is_idle = self.accounts.is_waiting(connection.id.slot) || self.is_silent(connection);
@@ -64,13 +64,13 @@ impl<S: Spool> Engine<S> {
         has_claim.then_some((Claim { is_free, network_slots, client_slots, is_idle }, slot))
     }
 
-    /// Whether the client has said nothing for a while, with no message of its own under way in the engine.
+    /// Whether the client has been silent for a while, with no message of its own in progress.
     fn is_silent(&self, connection: &Connection<S::Draft>) -> bool {
         let end = self.now.after(self.settings.smtpd_timeout.saturating_sub(SILENCE));
         !connection.is_stuck() && connection.deadline < end
     }
 
-    /// Ends a connection with a 421 (RFC 5321 §3.8), if the client reads what it is sent.
+    /// Ends a connection with a 421 (RFC 5321 §3.8), if the client reads its replies.
     pub(super) fn end(&mut self, mut connection: Box<Connection<S::Draft>>, reply: &'static Reply) {
         self.telemetry.gave_place_up();
         if !connection.waits.for_send {
@@ -79,7 +79,7 @@ impl<S: Spool> Engine<S> {
             }
             if !connection.replies.is_empty() {
                 let replies = std::mem::take(&mut connection.replies);
-                // The kernel takes it at once, or not at all: nothing is waited for.
+                // The kernel takes it immediately or not at all, so there is nothing to wait for.
                 self.outbox.send(connection.id, replies);
             }
         }
@@ -87,7 +87,7 @@ impl<S: Spool> Engine<S> {
     }
 }
 
-/// How much a connection is the one to give way; compared in the order of the fields.
+/// Priority of a connection for giving way; compared in the order of the fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Claim {
     /// It can end at once.
@@ -97,9 +97,9 @@ struct Claim {
     is_idle: bool,
 }
 
-/// Connections that are looked at for one that gives way.
+/// Most connections examined for one that gives way.
 const LOOKS_MAX: usize = 256;
-/// Connections that are looked at for the best, when one was found before.
+/// Most connections examined for a better one, after one was found.
 const LOOKS_FOR_THE_BEST: usize = 32;
-/// A client that has been silent for so long gives way to one that is as little greedy: what Postfix allows under stress.
+/// Silence after which a client gives way to an equally modest one: the timeout of Postfix under stress.
 const SILENCE: Duration = Duration::from_secs(10);

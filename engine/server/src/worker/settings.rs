@@ -1,4 +1,4 @@
-//! What a worker is set to.
+//! Settings of a worker.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use mailrace_core::{cleanup, smtp};
 
 use crate::networks::Networks;
 
-/// What a worker is set to; replaced as a whole on reload. The default trusts no client and limits none. Its numbers of
+/// Settings of a worker, replaced as a whole on reload. The default trusts no client and limits none. Its numbers of
 /// workers and connections, its memory and its timeouts are 0: callers set these.
 #[derive(Clone, Debug, Default)]
 pub struct WorkerSettings {
@@ -16,31 +16,31 @@ pub struct WorkerSettings {
     pub smtp: smtp::Settings,
     /// The cleanup passes.
     pub cleanup: cleanup::Settings,
-    /// Clients that may send anywhere.
+    /// Clients that may relay to any destination.
     pub mynetworks: Networks,
     /// This machine's addresses; ascending.
     pub own_addresses: Vec<IpAddr>,
-    /// The names of clients that this machine knows by itself.
+    /// Names of clients that are known without DNS.
     pub host_names: HashMap<IpAddr, Box<[u8]>>,
     /// Header sections from this machine are completed (`permit_inet_interfaces`).
     pub is_own_address_local: bool,
     /// Header sections from `mynetworks` are completed (`permit_mynetworks`).
     pub is_mynetworks_local: bool,
-    /// How long a client may be silent.
+    /// Timeout for a silent client.
     pub smtpd_timeout: Duration,
-    /// How long sessions may take to end.
+    /// Timeout for sessions to end.
     pub drain_timeout: Duration,
-    /// Connections of one client at once (`smtpd_client_connection_count_limit`); 0: no limit.
+    /// Concurrent connections of one client (`smtpd_client_connection_count_limit`); 0: no limit.
     pub connection_count_limit: u32,
-    /// Clients that limits of one client do not bind (`smtpd_client_event_limit_exceptions`), besides this machine.
+    /// Clients exempt from limits per client (`smtpd_client_event_limit_exceptions`), besides this machine.
     pub event_limit_exceptions: Networks,
-    /// What a client may take of this worker's time a minute without a message accepted; zero: anything.
+    /// Time of this worker per minute that a client may take without an accepted message; zero: no limit.
     pub client_allowance: Duration,
-    /// Number of workers, which share what is bounded for all.
+    /// Number of workers, which share the global limits.
     pub workers: usize,
-    /// Connections of this worker at once.
+    /// Concurrent connections of this worker.
     pub max_connections: usize,
-    /// Octets of content, envelopes and input that this worker keeps in memory at most; beyond, it does not read.
+    /// Most bytes of content, envelopes and input in memory; beyond that, the worker does not read.
     pub content_memory: usize,
     /// Log each connect and disconnect.
     pub log_connections: bool,

@@ -1,11 +1,11 @@
 //! Finds the fair share of something that clients hold, such as memory: the level to which the greediest must come down
 //! so that all of them together fit (max-min fairness).
 
-/// What each holder holds, sorted by magnitude, so that the fair share is found without a look at each holder.
+/// Amounts that holders hold, sorted by magnitude, so that the fair share is found without visiting each holder.
 #[derive(Debug)]
 pub(super) struct Tally {
     total: u64,
-    /// By the number of bits of what a holder holds; those that hold nothing are in none.
+    /// By the number of bits of the amount; holders of nothing are in none.
     buckets: [Bucket; BUCKETS],
 }
 
@@ -37,15 +37,15 @@ impl Tally {
         }
     }
 
-    /// What all hold together.
+    /// Total amount.
     pub(super) const fn total(&self) -> u64 {
         self.total
     }
 
-    /// The share beyond which a holder is greedy: if none held more, all would hold at most `target` together.
-    /// [`u64::MAX`] when they hold no more than that as it is.
+    /// Returns the share beyond which a holder is greedy: if none held more, the total would be at most `target`.
+    /// [`u64::MAX`] if the total is not greater.
     ///
-    /// Holders of one magnitude are taken for equal, so that the share is at most a factor of two below the exact one,
+    /// Holders of one magnitude count as equal, so the share is at most a factor of two below the exact one,
     /// and never above it.
     pub(super) fn fair_share(&self, target: u64) -> u64 {
         if self.total <= target {
@@ -54,7 +54,7 @@ impl Tally {
         let mut holders: u64 = self.buckets.iter().map(|bucket| bucket.holders).sum();
         let mut smaller = 0;
         for (bits, bucket) in self.buckets.iter().enumerate() {
-            // The least of the next magnitude: with it as the share, this one would keep all that it holds.
+            // The least of the next magnitude: with that share, this holder would keep everything.
             let limit = 2u64.checked_shl(u32::try_from(bits).unwrap_or(u32::MAX)).unwrap_or(u64::MAX);
             let larger = holders - bucket.holders;
             let kept = bucket.sum.saturating_add(larger.saturating_mul(limit)).saturating_add(smaller);

@@ -1,16 +1,16 @@
-//! What an engine does when memory, or room in the spool, runs short: it holds back the clients that hold more than their
-//! share, and takes what they hold back from the greediest first.
+//! Handles a shortage of memory or of room in the spool: holds back clients that hold more than their
+//! share, and reclaims from the greediest first.
 //!
-//! By the part of `content_memory` that is in use:
+//! Depending on the part of `content_memory` in use:
 //!
 //! - from five eighths on, a client that holds more than its share is not read from while its session cannot take the
-//!   input, and its MAIL and RCPT get 452. Nobody else notices.
+//!   input, and its MAIL and RCPT get 452. Other clients do not notice.
 //! - above three quarters its messages go to the spool, a header field without end is given up (452 at the end of the
 //!   content), and then its connections are ended (421), until five eighths are in use. What waits for the spool stays.
 //! - above all of it, which the disk's slowness brings about and not a client, nothing is read until there is room again.
 //!
-//! Content in the spool of messages that have not ended may be as much as is free on the file system. Beyond that the
-//! greediest clients' messages are given up (452 at the end of the content).
+//! Content in the spool of unfinished messages may take as much as is free on the file system. Beyond that, the
+//! messages of the greediest clients are dropped (452 at the end of the content).
 
 use std::time::Duration;
 
@@ -30,17 +30,17 @@ impl<S: Spool> Engine<S> {
         self.accounts.set_targets(memory as u64, content);
     }
 
-    /// Whether memory has to be taken back.
+    /// Whether memory has to be reclaimed.
     pub(super) fn is_memory_short(&self) -> bool {
         self.memory() > self.shared_memory() / 4 * 3
     }
 
-    /// Bytes that clients share: so little that one dialogue would fill it is not worth sharing.
+    /// Bytes that clients share: an amount that one dialogue would fill is not worth sharing.
     fn shared_memory(&self) -> usize {
         self.settings.content_memory.max(SHARED_MEMORY_MIN)
     }
 
-    /// Whether so much memory is in use that a worker that reads from nobody goes on doing so.
+    /// Whether the memory in use keeps a worker that has stopped reading from resuming.
     fn is_nearly_full(&self) -> bool {
         self.memory() > self.settings.content_memory / 4 * 3
     }
@@ -49,7 +49,7 @@ impl<S: Spool> Engine<S> {
         self.budget.free_octets > 0 && self.accounts.content() > self.budget.free_octets
     }
 
-    /// Takes back what is short, reads from nobody while nothing is left, and from all again when there is.
+    /// Reclaims memory when it is short, stops all reading while none is left, and resumes it afterwards.
     pub(super) fn ration(&mut self) {
         if self.is_content_short() {
             self.take_content_back();
@@ -60,7 +60,7 @@ impl<S: Spool> Engine<S> {
         if self.memory() > self.settings.content_memory && !self.budget.is_choked {
             self.choke();
         }
-        // Some room is made first, so that this does not happen at every turn.
+        // Some room must be made first, so that this does not happen in every turn.
         self.budget.is_choked &= self.is_nearly_full();
         if self.budget.is_choked && self.budget.choke_ends_at <= self.now {
             self.relieve();
@@ -71,12 +71,12 @@ impl<S: Spool> Engine<S> {
         }
     }
 
-    /// Reads again from those that were paused, in turns of networks and clients and before others are: what they found no
-    /// buffer for would else go to those that took them. What they send makes the next turn long, so that only some go on.
+    /// Resumes reading from paused connections, in turns of networks and clients and before all others: the buffers that
+    /// they lacked would otherwise go to those that took them. Their input makes the next turn long, so only some resume.
     fn resume(&mut self) {
         self.outbox.begin_front();
         self.reading.has_more_paused = false;
-        // Those whose turn it is do not go to the end of the line.
+        // Those whose turn it is keep their place in the line.
         self.reading.is_crowded = false;
         let mut room = RESUMED_MAX;
         let mut in_line = self.reading.paused.len();
@@ -100,7 +100,7 @@ impl<S: Spool> Engine<S> {
         self.outbox.end_front();
     }
 
-    /// Takes memory back from those that hold more than their share.
+    /// Reclaims memory from clients that hold more than their share.
     fn take_memory_back(&mut self) {
         self.find_shares();
         let target = self.shared_memory() / 8 * 5;
@@ -125,13 +125,13 @@ impl<S: Spool> Engine<S> {
             self.end_holder(slot, |accounts, slot| accounts.exceeds_memory(slot));
         }
         if self.is_memory_short() {
-            // What is left waits for the spool.
+            // The rest waits for the spool.
             self.budget.relief_at = self.now.after(RELIEF_PAUSE);
         }
     }
 
-    /// Gives the spool what it can have of the message under way. A header field without end cannot be had: it is given up,
-    /// and the client told to come back at the end of the content.
+    /// Gives the spool what it can take of the message in progress. A header field without end cannot be taken: the message
+    /// is dropped, and the client gets 452 at the end of the content.
     fn give_to_spool(&mut self, connection: &mut Connection<S::Draft>) {
         if !(connection.waits.for_answer || connection.has_message_under_way()) {
             self.flush(connection);
@@ -144,7 +144,7 @@ impl<S: Spool> Engine<S> {
         }
     }
 
-    /// Ends the connection in `slot` if it may be ended, and its client still is one that `is_greedy`.
+    /// Ends the connection in `slot` if it may be ended and `is_greedy` still holds for its client.
     fn end_holder(&mut self, slot: usize, is_greedy: impl Fn(&super::accounts::Accounts, u32) -> bool) {
         let is_ended = self.connections.in_slot(slot).is_some_and(|connection| {
             may_end(connection) && connection.memory() > 0 && is_greedy(&self.accounts, connection.id.slot)
@@ -154,7 +154,7 @@ impl<S: Spool> Engine<S> {
         }
     }
 
-    /// Gives up messages whose content takes more of the spool's room than their clients' share of it.
+    /// Drops messages whose content takes more than their clients' share of the spool's room.
     fn take_content_back(&mut self) {
         self.find_shares();
         let mut holders: Vec<([u64; 3], usize)> = Vec::new();
@@ -178,14 +178,14 @@ impl<S: Spool> Engine<S> {
         }
     }
 
-    /// All memory is in use: reads from nobody, and gives the spool what it can have.
+    /// All memory is in use: stops reading from all clients, and gives the spool what it can take.
     fn choke(&mut self) {
         self.budget.is_choked = true;
         self.budget.choke_ends_at = self.now.after(CHOKE_PATIENCE);
         for slot in 0..self.connections.slots() {
             let Some(id) = self.connections.id_in(slot) else { continue };
             let Some(mut connection) = self.connections.take(id) else { continue };
-            // A client that owes gives its memory up: it would hold it for as long as it waits.
+            // A client that owes loses its memory, which it would hold while it waits.
             if self.accounts.is_waiting(id.slot) && connection.memory() > 0 && !connection.is_settling() {
                 self.end(connection, &reply::SHORT_OF_MEMORY);
                 continue;
@@ -196,8 +196,8 @@ impl<S: Spool> Engine<S> {
         }
     }
 
-    /// What was in the spool's power has not made room: clients hold the memory, and may hold it for as long as they are
-    /// given to speak. The greediest give it up.
+    /// The spool could not make room: clients hold the memory, and may hold it until their timeouts.
+    /// The greediest lose it.
     fn relieve(&mut self) {
         self.budget.choke_ends_at = self.now.after(CHOKE_PATIENCE);
         let holders = self.connections.iter().map(|connection| {
@@ -215,17 +215,17 @@ impl<S: Spool> Engine<S> {
     }
 }
 
-/// Whether the client could hold what it holds for as long as it likes. What the spool is to take it holds no longer than
-/// the disk needs.
+/// Whether the client could hold its memory for as long as it likes. Content that the spool will take is held no longer
+/// than the disk needs.
 fn may_end<D>(connection: &Connection<D>) -> bool {
     !connection.waits_for_room() && !connection.is_settling()
 }
 
-/// How long the spool and the clients have to make room when memory is used up.
+/// Time for the spool and the clients to make room when memory is exhausted.
 const CHOKE_PATIENCE: Duration = Duration::from_secs(2);
-/// Clients share this much at least; a configuration gives a worker eight times as much.
+/// Least amount that clients share; any configuration gives a worker eight times as much.
 const SHARED_MEMORY_MIN: usize = 512 * 1024;
-/// Connections that are read from again in one turn: what they send is handled before anybody else's next command.
+/// Connections resumed in one turn: their input is handled before the next command of any other client.
 pub(super) const RESUMED_MAX: usize = 16;
-/// How long the spool has between two looks for memory to be taken back.
+/// Time for the spool between two attempts to reclaim memory.
 const RELIEF_PAUSE: Duration = Duration::from_millis(20);

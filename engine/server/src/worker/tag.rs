@@ -1,4 +1,4 @@
-//! Owns the tags that the spool gives back: to whom it answers. Nothing else packs or unpacks them.
+//! Tags that the spool returns with its answers. Nothing else packs or unpacks them.
 
 use mailrace_io::ConnectionId;
 
@@ -11,7 +11,7 @@ pub(crate) enum Source {
     Submission(u64),
 }
 
-/// To whom the spool answers.
+/// Addressee of an answer of the spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tag {
     /// The source of a message.
@@ -23,14 +23,14 @@ pub(crate) enum Tag {
 /// Numbers of submissions and marks are below it.
 pub(super) const NUMBER_END: u64 = 1 << KIND_SHIFT;
 
-/// The two highest bits tell the kinds apart; a connection's generation leaves them free.
+/// The two highest bits distinguish the kinds; a connection's generation leaves them free.
 const KIND_SHIFT: u32 = 62;
 const CONNECTION: u64 = 0;
 const MARK: u64 = 1;
 const SUBMISSION: u64 = 2;
 
 impl Tag {
-    /// As the spool keeps it.
+    /// Returns it as a number for the spool.
     pub(super) fn pack(self) -> u64 {
         let (kind, number) = match self {
             Self::Message(Source::Connection(id)) => {
@@ -43,7 +43,7 @@ impl Tag {
         (kind << KIND_SHIFT) | number
     }
 
-    /// What [`Tag::pack`] made of it.
+    /// Reads the result of [`Tag::pack`].
     #[expect(clippy::cast_possible_truncation, reason = "takes apart what was put together")]
     pub(crate) fn unpack(tag: u64) -> Self {
         let number = tag & (NUMBER_END - 1);

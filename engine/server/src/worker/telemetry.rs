@@ -1,4 +1,4 @@
-//! Owns what a worker tells of its work: log lines and numbers.
+//! Log lines and metrics of a worker.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::incoming::Incoming;
 use crate::log::{EventName, Level, Line, LogWriter, decimal, name};
 use crate::metrics::{RejectCells, WorkerNumbers};
 
-/// One worker's log and numbers.
+/// One worker's log and metrics.
 #[derive(Debug)]
 pub struct Telemetry {
     log: LogWriter,
@@ -24,7 +24,7 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Of an engine that is simulated: nobody reads it.
+    /// Returns the telemetry of a simulated engine, which is not read.
     #[must_use]
     pub fn unread() -> Self {
         Self::new(LogWriter::unread(), Arc::default())
@@ -63,7 +63,7 @@ impl Telemetry {
         client(&mut self.log.line(self.wall, None, name::TIMEOUT), origin);
     }
 
-    /// A client has too many connections.
+    /// Logs that a client has too many connections.
     pub(super) fn too_many_connections(&mut self, origin: &Origin) {
         self.rejects.count(&self.numbers, "too_many_connections");
         let log = &mut self.log;
@@ -72,12 +72,12 @@ impl Telemetry {
         client(&mut line, origin);
     }
 
-    /// A client owes, and waits.
+    /// Logs that a client owes, and waits.
     pub(super) fn made_to_wait(&self) {
         self.numbers.waits_of_clients.add(1);
     }
 
-    /// A connection was ended to make room: of a client that owes, or that held memory when there was no more.
+    /// Logs a connection that was ended to make room: its client owes, or held memory when none was left.
     pub(super) fn gave_place_up(&self) {
         self.numbers.places_given_up.add(1);
     }
@@ -131,7 +131,7 @@ impl Telemetry {
         self.further_recipients(message.id, sharer, envelope.recipients.get(listed..).unwrap_or_default());
     }
 
-    /// Logs the recipients that the line about their message has no room for.
+    /// Logs the recipients that did not fit in the line about their message.
     fn further_recipients(&mut self, id: QueueId, sharer: Sharer, mut recipients: &[Recipient]) {
         while !recipients.is_empty() {
             let mut line = self.log.line(self.wall, Some(id), name::RECIPIENTS);
@@ -146,7 +146,7 @@ impl Telemetry {
         self.rejects.count(&self.numbers, reason);
     }
 
-    /// Ends a turn: what others may read is brought up to date. `is_quiet`: it may be long until the next one.
+    /// Ends a turn and publishes the metrics. `is_quiet`: the next turn may be far off.
     pub(super) fn end_turn(
         &mut self,
         is_quiet: bool,
@@ -167,7 +167,7 @@ impl Telemetry {
         }
     }
 
-    /// Hands over the lines that have gathered.
+    /// Hands over the gathered lines.
     pub(super) fn flush(&mut self) {
         self.log.flush();
     }
@@ -177,7 +177,7 @@ fn addresses(recipients: &[Recipient]) -> impl Iterator<Item = &[u8]> {
     recipients.iter().map(|recipient| &*recipient.address)
 }
 
-/// Who the client is, or the user of this machine.
+/// Adds the client, or the user of this machine.
 fn source(line: &mut Line<'_>, origin: &Origin, envelope: &Envelope) {
     match &envelope.submitter {
         Some(submitter) => _ = line.number("uid", u64::from(submitter.user_id)),
@@ -185,7 +185,7 @@ fn source(line: &mut Line<'_>, origin: &Origin, envelope: &Envelope) {
     }
 }
 
-/// Who the client is: address, name, greeting, protocol.
+/// Adds address, name, greeting and protocol of the client.
 fn client(line: &mut Line<'_>, origin: &Origin) {
     let mut text = [0; CLIENT_SIZE];
     line.about_client(origin.sharer()).text("client", client_of(origin, &mut text));
@@ -199,14 +199,14 @@ fn client(line: &mut Line<'_>, origin: &Origin) {
     }
 }
 
-/// Octets of `NAME[ADDRESS]:PORT` at most.
+/// Longest `NAME[ADDRESS]:PORT` in bytes.
 const CLIENT_SIZE: usize = 320;
 
 fn client_of<'t>(origin: &Origin, text: &'t mut [u8; CLIENT_SIZE]) -> &'t [u8] {
     use std::io::Write;
     let mut rest = &mut text[..];
     let name = origin.client_name.as_deref().unwrap_or(b"unknown");
-    // It fits: a name has 255 octets at most.
+    // It fits, because a name has at most 255 bytes.
     let _ = rest.write_all(name.get(..255).unwrap_or(name));
     let _ = match origin.client_address.to_canonical() {
         IpAddr::V4(address) => {
@@ -246,11 +246,11 @@ impl Observer for Telemetry {
     }
 }
 
-/// Logs what checks do with one message.
+/// Logs the actions of checks for one message.
 pub(super) struct CheckLog<'a> {
     pub(super) telemetry: &'a mut Telemetry,
     pub(super) id: QueueId,
-    /// Whose message it is.
+    /// Sender of a message.
     pub(super) sharer: Sharer,
 }
 

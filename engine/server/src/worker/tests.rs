@@ -206,7 +206,7 @@ fn large_messages_of_many_clients_are_whole() {
     assert_eq!(rig.worker.io.lent(), 0);
 }
 
-/// 40 clients send content while nothing is written; what each is told at the end.
+/// 40 clients send content while nothing is written; which replies they get at the end.
 fn content_while_the_disk_stands_still(piece: &[u8]) -> Vec<String> {
     let mut rig = Rig::new(settings());
     let clients: Vec<Client> = (0..40).map(|_| rig.connect()).collect();
@@ -571,7 +571,7 @@ fn who_reads_nothing_is_cut_off_whatever_it_says() {
     }
     rig.settle();
     assert!(client.is_closed());
-    // Nor does it have so much time for the last reply.
+    // Nor does it have that much time for the last reply.
     let client = rig.connect();
     rig.say(&client, b"EHLO a.example\r\n");
     client.stop_reading();
@@ -664,6 +664,6 @@ fn marks_are_durable_when_they_are_answered() {
 
 #[test]
 fn an_idle_connection_is_small() {
-    // 224 octets are a size class of the allocator; the next one has 256.
+    // 224 bytes are a size class of the allocator; the next one has 256.
     assert!(size_of::<connection::Connection<Draft>>() <= 224);
 }

@@ -171,7 +171,7 @@ fn start(
     Started { workers, keeper, thread }
 }
 
-/// Asks a worker to mark all messages: so many it has marked.
+/// Asks a worker to mark all messages, and returns how many it has marked.
 fn mark_all(workers: &Workers, mark: Mark) -> u64 {
     let (answered, answers) = shuttle::sync::mpsc::channel();
     let answered = std::sync::Mutex::new(Some(answered));
@@ -188,7 +188,7 @@ fn mark_all(workers: &Workers, mark: Mark) -> u64 {
 const MESSAGE: &[&[u8]] =
     &[b"EHLO a.example\r\n", b"MAIL FROM:<a@b.example>\r\nRCPT TO:<u@example.com>\r\nBDAT 4 LAST\r\na\r\n\n"];
 
-/// What is told to a worker reaches it, whatever it does just then: marks are answered, and it ends when drained.
+/// A request reaches a worker whatever it is doing: marks are answered, and it ends when drained.
 #[test]
 fn nothing_told_is_missed() {
     check(|| {

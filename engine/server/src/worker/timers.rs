@@ -1,22 +1,22 @@
-//! Owns when to look at which connection again.
+//! The times at which connections are examined again.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use mailrace_io::Instant;
 
-/// Deadlines by connection slot, found late rather than kept exact: a slot has one standing entry, which is
-/// moved on when it comes up too early, so that activity costs nothing here.
+/// Deadlines by connection slot, checked late rather than kept exact: a slot has one standing entry, which is
+/// moved when it expires too early, so that activity costs nothing here.
 #[derive(Debug)]
 pub(super) struct Timers {
     entries: BinaryHeap<Reverse<Entry>>,
-    /// Whether the slot has its standing entry, which outlives the connection that made it.
+    /// Whether the slot has its standing entry, which outlives its connection.
     is_standing: Vec<bool>,
-    /// The earliest time at which the slot is looked at besides; the end of time: at none.
+    /// The earliest other time at which the slot is examined; the end of time: none.
     once: Vec<Instant>,
 }
 
-/// When to look at which slot, and whether it is the slot's standing entry.
+/// Times and slots, and whether each is the slot's standing entry.
 type Entry = (Instant, u32, bool);
 
 impl Timers {
@@ -24,7 +24,7 @@ impl Timers {
         Self { entries: BinaryHeap::new(), is_standing: vec![false; slots], once: vec![NEVER; slots] }
     }
 
-    /// Makes sure that the slot is looked at within the time that connections are given, counted from `deadline`.
+    /// Ensures that the slot is examined within the connections' timeout after `deadline`.
     pub(super) fn stand(&mut self, slot: u32, deadline: Instant) {
         let standing = &mut self.is_standing[slot as usize];
         if !*standing {
@@ -33,8 +33,8 @@ impl Timers {
         }
     }
 
-    /// Looks at the slot once at `time`, besides its standing entry. One such time is known of a slot, the earliest: whoever
-    /// wants a later one asks again when that has come.
+    /// Examines the slot once at `time`, in addition to its standing entry. Only the earliest such time is kept per slot: a
+    /// caller that needs a later one asks again when it has come.
     pub(super) fn once(&mut self, slot: u32, time: Instant) {
         let once = &mut self.once[slot as usize];
         if time < *once {
@@ -43,12 +43,12 @@ impl Timers {
         }
     }
 
-    /// When the next entry comes up.
+    /// Returns the time of the next entry.
     pub(super) fn next(&self) -> Option<Instant> {
         self.entries.peek().map(|Reverse((time, ..))| *time)
     }
 
-    /// Takes a slot whose time has come. The caller looks at it and calls [`Timers::stand`] if it is still in use.
+    /// Takes a slot whose time has come. The caller examines it and calls [`Timers::stand`] if it is still in use.
     pub(super) fn due(&mut self, now: Instant) -> Option<u32> {
         let Reverse((time, ..)) = self.entries.peek()?;
         if *time > now {

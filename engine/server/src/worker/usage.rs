@@ -1,4 +1,4 @@
-//! Owns what a worker holds at a moment, so that a test can tell whether all of it is needed.
+//! What a worker holds at a moment, so that a test can tell whether all of it is needed.
 
 use mailrace_core::QueueId;
 use mailrace_spool::{Spool, State};
@@ -12,22 +12,22 @@ pub struct Usage {
     pub connections: usize,
     /// Bytes of content, envelopes and input in memory.
     pub memory: usize,
-    /// Connections that wait for room in the spool or to be read from again, and questions that any waits for.
+    /// Connections that wait for room in the spool or for reading, and pending lookups.
     pub waiting: usize,
     /// Connections that clients are charged with.
     pub charged: usize,
-    /// Messages of this machine that are under way.
+    /// Local submissions in progress.
     pub submissions: usize,
-    /// Marks are under way.
+    /// Marks are in progress.
     pub is_marking: bool,
-    /// Nothing is read, for want of memory.
+    /// Nothing is read for lack of memory.
     pub is_choked: bool,
     /// What its spool holds.
     pub spool: mailrace_spool::Usage,
 }
 
 impl Usage {
-    /// Whether nobody wants anything of the worker, and it holds nothing.
+    /// Whether the worker holds nothing and has nothing to do.
     #[must_use]
     pub fn is_none(&self) -> bool {
         *self == Self::default()

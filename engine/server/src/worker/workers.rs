@@ -1,4 +1,4 @@
-//! The workers as other threads reach them.
+//! The workers as other threads see them.
 
 use crossbeam::channel::Sender;
 use mailrace_io::Waker;
@@ -10,21 +10,21 @@ use super::Control;
 pub(crate) struct Workers(Vec<(Sender<Control>, Waker)>);
 
 impl Workers {
-    /// Each by its channel, and what wakes it.
+    /// Channel and waker of each worker.
     pub(crate) const fn new(workers: Vec<(Sender<Control>, Waker)>) -> Self {
         Self(workers)
     }
 
-    /// Tells each worker something.
+    /// Sends a request to each worker.
     pub(crate) fn tell(&self, mut control: impl FnMut() -> Control) {
         for (sender, waker) in &self.0 {
-            // A worker that is gone has ended with the process.
+            // A worker ends only with the process.
             let _ = sender.send(control());
             waker.wake();
         }
     }
 
-    /// Tells one of them something; `index` may be any number.
+    /// Sends a request to one of them; `index` may be any number.
     pub(crate) fn tell_one(&self, index: usize, control: Control) {
         if let Some((sender, waker)) = self.0.get(index % self.0.len().max(1)) {
             // As above.

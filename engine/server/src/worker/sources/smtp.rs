@@ -1,4 +1,4 @@
-//! Mail from clients: what comes on a connection goes through its session, and its messages to the intake.
+//! Mail from clients: input of a connection goes through its session, and its messages go to the intake.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,17 +19,17 @@ use crate::worker::incoming::Incoming;
 use crate::worker::intake::{Advance, Sender, Work};
 use crate::worker::tag::Source;
 
-/// Octets of content that a message may hold in memory before they go to the spool as a chunk.
+/// Bytes of content in memory from which a chunk goes to the spool.
 const CHUNK_SIZE: usize = 64 * 1024;
 /// The same when half of the memory is in use.
 pub(in crate::worker) const CHUNK_SIZE_PRESSED: usize = 4 * 1024;
-/// How long a message at its end may take before its client is looked at again.
+/// Time for a message at its end before its client is examined again.
 const VERDICT_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a client may take to read the last reply.
+/// Time for a client to read the last reply.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
 impl<S: Spool> Engine<S> {
-    /// A client connected.
+    /// Handles a new connection.
     pub(in crate::worker) fn accepted(&mut self, id: ConnectionId, peer: SocketAddr) {
         let mut origin = Origin::new(peer.ip(), peer.port());
         origin.client_name = self.settings.host_names.get(&peer.ip().to_canonical()).cloned();
@@ -51,14 +51,14 @@ impl<S: Spool> Engine<S> {
         let limit = self.settings.connection_count_limit;
         if !has_place || self.is_draining() {
             self.connections.turn_away(&mut connection);
-            // There is no slot in which it could wait if it owes.
+            // Without a slot it cannot wait, even if it owes.
             self.accounts.charge(id.slot, CONNECTION_COST, allowance, self.now);
             self.accounts.leave(id.slot);
             self.turn_away(&mut connection, &reply::ALL_PORTS_BUSY);
         } else if is_charged && limit > 0 && connections > limit {
             self.telemetry.too_many_connections(connection.session.origin());
-            // If it owes, it is told so when it has waited: a client that is refused at once reconnects at once. It is not
-            // counted while it does: places that its client has given back are free again.
+            // Delay the 421 if it owes: a client that is refused immediately reconnects immediately. It is not
+            // counted meanwhile, so slots that its client gives back are free again.
             self.charge(&mut connection, CONNECTION_COST);
             self.accounts.leave(id.slot);
             self.turn_away(&mut connection, &reply::TOO_MANY_CONNECTIONS);
@@ -73,10 +73,10 @@ impl<S: Spool> Engine<S> {
         self.put_back(connection);
     }
 
-    /// Octets came from a client.
+    /// Handles input of a client.
     pub(in crate::worker) fn received(&mut self, id: ConnectionId, input: &[u8]) {
         let Some(mut connection) = self.connections.take(id) else { return };
-        // Who does not read its replies, or is to go, has no more time for talking on.
+        // A client that does not read its replies, or is being refused, gets no further time for talking.
         if !connection.waits.for_send && !connection.waits.for_close {
             connection.deadline = self.now.after(self.settings.smtpd_timeout);
         }
@@ -84,7 +84,7 @@ impl<S: Spool> Engine<S> {
             self.charge_receive(&mut connection, input.len());
         }
         if connection.waits.for_close {
-            // Nobody is going to read it.
+            // The session will not read it.
         } else if connection.is_ready() && connection.backlog.is_empty() {
             let rest = self.drive(&mut connection, input);
             self.stash(&mut connection, rest);
@@ -95,7 +95,7 @@ impl<S: Spool> Engine<S> {
         self.put_back(connection);
     }
 
-    /// No more octets come from a client for now.
+    /// Handles the end of receiving.
     pub(in crate::worker) fn receive_ended(&mut self, id: ConnectionId, end: &ReceiveEnd) {
         let Some(mut connection) = self.connections.take(id) else { return };
         connection.waits.receiving = Receiving::No;
@@ -115,7 +115,7 @@ impl<S: Spool> Engine<S> {
         self.put_back(connection);
     }
 
-    /// A send is over.
+    /// Handles the end of a send.
     pub(in crate::worker) fn sent(&mut self, id: ConnectionId, memory: Vec<u8>, is_sent: bool) {
         self.outbox.keep_memory(memory);
         let Some(mut connection) = self.connections.take(id) else { return };
@@ -129,7 +129,7 @@ impl<S: Spool> Engine<S> {
         self.put_back(connection);
     }
 
-    /// The client is gone: nothing reaches it, and nothing is waited for on its behalf.
+    /// Drops a client that is gone.
     fn lose(&mut self, connection: &mut Connection<S::Draft>) {
         connection.waits.for_close = true;
         connection.waits.until = Instant::default();
@@ -137,11 +137,11 @@ impl<S: Spool> Engine<S> {
         connection.replies.clear();
     }
 
-    /// Does again what could not be done for want of room or of an answer.
+    /// Retries what lacked room or an answer.
     pub(in crate::worker) fn retry_connection(&mut self, id: ConnectionId) {
         let Some(mut connection) = self.connections.take(id) else { return };
         connection.waits.for_answer = false;
-        // So long it was not the client that was waited for.
+        // That time was not the client's.
         connection.deadline = connection.deadline.max(self.now.after(self.settings.smtpd_timeout));
         if let Some(message) = connection.message.as_mut() {
             message.go_on(self.now);
@@ -155,7 +155,7 @@ impl<S: Spool> Engine<S> {
         self.put_back(connection);
     }
 
-    /// The spool says what became of a connection's message.
+    /// Handles the spool's answer about a connection's message.
     pub(in crate::worker) fn message_settled(&mut self, id: ConnectionId, is_durable: bool) {
         let Some(mut connection) = self.connections.take(id) else { return };
         let message = connection.message.as_ref().expect("a connection stays until its message is settled");
@@ -170,7 +170,7 @@ impl<S: Spool> Engine<S> {
         if connection.waits.is_delayed() && connection.waits.until <= self.now {
             connection.waits.until = Instant::default();
             self.accounts.set_waiting(connection.id.slot, false);
-            // So long it was not the client that was waited for.
+            // That time was not the client's.
             let patience =
                 if connection.waits.for_close { CLOSE_PATIENCE } else { self.settings.smtpd_timeout };
             connection.deadline = connection.deadline.max(self.now.after(patience));
@@ -181,10 +181,10 @@ impl<S: Spool> Engine<S> {
         }
         let is_ours = connection.waits.for_answer || connection.has_message_under_way();
         if is_ours || connection.waits.is_delayed() {
-            // The client waits for us, not we for it.
+            // The client waits for the server, not the other way round.
             connection.deadline = self.now.after(VERDICT_PATIENCE);
         } else if connection.waits.for_send || connection.waits.for_close {
-            // It does not read what it was sent: no use in sending more.
+            // It does not read its replies, so sending more is useless.
             connection.replies.clear();
             connection.waits.for_send = false;
             connection.waits.for_close = true;
@@ -209,7 +209,7 @@ impl<S: Spool> Engine<S> {
         self.end_wait(connection);
     }
 
-    /// Gives the session what waited for it.
+    /// Gives the session its waiting input.
     fn go_on(&mut self, connection: &mut Connection<S::Draft>) {
         if !connection.is_ready() {
             return;
@@ -232,7 +232,7 @@ impl<S: Spool> Engine<S> {
         }
     }
 
-    /// Lets the session take input until it waits for something, and returns the rest.
+    /// Lets the session take input until it has to wait, and returns the rest.
     fn drive<'i>(&mut self, connection: &mut Connection<S::Draft>, input: &'i [u8]) -> &'i [u8] {
         let mut rest = input;
         self.outbox.lend_memory(connection);
@@ -276,14 +276,14 @@ impl<S: Spool> Engine<S> {
         {
             self.flush(connection);
         }
-        // A message that was given up on has ended nothing else.
+        // A message that was dropped has ended nothing else.
         if self.is_draining() && connection.is_ready() && connection.session.takes_commands() {
             self.drain(connection);
         }
         if connection.waits.for_close { b"" } else { rest }
     }
 
-    /// What a call of the session in this slot needs.
+    /// Returns the parameters of a call of the session in this slot.
     fn context(&mut self, slot: u32) -> Context<'_> {
         Context {
             settings: &self.settings.smtp,
@@ -298,7 +298,7 @@ impl<S: Spool> Engine<S> {
         connection.message = Some(Box::new(self.intake.begin(self.wall, is_local)));
     }
 
-    /// Gives the spool what the message keeps.
+    /// Gives the spool the kept content of the message.
     pub(in crate::worker) fn flush(&mut self, connection: &mut Connection<S::Draft>) {
         let Some((sender, message)) = sender(&self.accounts, connection) else { return };
         let mut work = Work {
@@ -309,12 +309,12 @@ impl<S: Spool> Engine<S> {
         };
         match self.intake.append(&sender, message, &mut work) {
             Advance::Asks(ticket) => self.ask(Source::Connection(connection.id), ticket),
-            // A failure is told at the end of the content.
+            // A failure is reported at the end of the content.
             Advance::Taken | Advance::Waits | Advance::Discarded | Advance::Failed(_) => {}
         }
     }
 
-    /// Commits the message whose content is whole.
+    /// Commits the message whose content is complete.
     fn commit(&mut self, connection: &mut Connection<S::Draft>, pieces: &[&[u8]]) {
         let arena = self.intake.lend_arena();
         self.commit_in(connection, pieces, &arena);
@@ -345,9 +345,9 @@ impl<S: Spool> Engine<S> {
             match verdict {
                 Verdict::Queued(_) => self.pay(connection),
                 Verdict::Refused { .. } => self.charge(connection, message.cost),
-                // A header field that has no end while memory is short.
+                // A header field without end while memory is short.
                 _ if message.was_shed() => self.charge(connection, message.cost),
-                // Not the client's fault.
+                // This is not the client's fault.
                 _ => {}
             }
             if let (Verdict::Queued(_), Some(envelope)) = (&verdict, connection.session.envelope()) {
@@ -361,7 +361,7 @@ impl<S: Spool> Engine<S> {
         let event = connection.session.verdict(&mut context, verdict, &mut connection.replies);
         self.obey(connection, &event);
         self.drain(connection);
-        // It lent its place.
+        // It had lent its slot.
         if connection.waits.is_turned_away && !connection.waits.for_close {
             self.turn_away(connection, &reply::PLACE_GIVEN_UP);
             self.end_soon(connection);
@@ -383,7 +383,7 @@ impl<S: Spool> Engine<S> {
         }
     }
 
-    /// The dialogue is over: the client has a little time to read what it is yet to be told.
+    /// Ends the dialogue; the client has a little time to read the last replies.
     fn end_soon(&mut self, connection: &mut Connection<S::Draft>) {
         connection.waits.for_close = true;
         connection.deadline = self.now.after(CLOSE_PATIENCE);
@@ -397,7 +397,7 @@ impl<S: Spool> Engine<S> {
         }
     }
 
-    /// Keeps input for later, and stops reading when there is too much of it.
+    /// Keeps input for later, and stops reading when there is too much.
     fn stash(&mut self, connection: &mut Connection<S::Draft>, input: &[u8]) {
         connection.backlog.push(input);
         if connection.backlog.len() > BACKLOG_SIZE {
@@ -406,7 +406,7 @@ impl<S: Spool> Engine<S> {
     }
 }
 
-/// The message of a connection, and whose it is; [`None`] if it has none.
+/// Returns the message of a connection and its sender; [`None`] if it has no message.
 fn sender<'c, D>(
     accounts: &Accounts,
     connection: &'c mut Connection<D>,

@@ -1,9 +1,9 @@
-//! Messages of this machine that are under way to the spool: what came out of drop files passes the same cleanup, and the
-//! same spool, as mail from the network.
+//! Local submissions on their way to the spool: content of drop files passes the same cleanup and the
+//! same spool as mail from the network.
 //!
-//! Each has a state of its own, so that one that waits for a lookup table holds up no other. The pickup gives each in
-//! parts, and gives the next part when the one before is taken: little of a message is ever in memory here. The pickup
-//! bounds how many are under way, and their envelopes.
+//! Each has its own state, so that one that waits for a lookup table does not delay others. The pickup sends each in
+//! parts, and the next part after the one before is taken, so that little of a message is in memory here. The pickup
+//! bounds their number, and their envelopes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,55 +21,55 @@ use crate::worker::tag::{NUMBER_END, Source};
 /// A step of a message that was submitted on this machine.
 #[derive(Debug)]
 pub enum Submit {
-    /// It begins; its content follows.
+    /// It starts; its content follows.
     Start(Box<SubmissionStart>),
     /// More of its content, with CRLF line ends.
     Content {
-        /// Of which message.
+        /// Number of the message.
         number: u64,
         /// The bytes.
         octets: Vec<u8>,
         /// Nothing follows them.
         is_last: bool,
     },
-    /// Forget it, unless it is on its way to the disk already.
+    /// Abandon it, unless it is already being written.
     Abandon {
-        /// Which message.
+        /// Number of the message.
         number: u64,
     },
 }
 
-/// What is known of a message before its content.
+/// Everything about a message except its content.
 #[derive(Debug)]
 pub struct SubmissionStart {
     /// Distinguishes it from all others of this process; below 2^62, so that a tag has room for it.
     pub number: u64,
-    /// Where it comes from.
+    /// Its source.
     pub origin: Origin,
-    /// What it says of itself.
+    /// Its envelope.
     pub envelope: Envelope,
     /// Addresses in its header section are completed.
     pub is_local_context: bool,
-    /// Told what becomes of it.
+    /// Receives its states.
     pub report: Report,
 }
 
-/// What became of a message, or of a part of it.
+/// State of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SubmissionState {
     /// The next part may come.
     Taken,
     /// It waits for the answer of a lookup table; another state follows.
     Waiting,
-    /// All of it is durable in the queue.
+    /// It is durable in the queue.
     Queued,
-    /// It was taken and dropped, by order of a check.
+    /// It was accepted and dropped because of a check.
     Discarded,
-    /// It may not enter, for this reply.
+    /// It is refused with this reply.
     Refused(Box<[u8]>),
-    /// It cannot be taken now, for this reply.
+    /// It cannot be taken now; the reply says why.
     Deferred(Box<[u8]>),
-    /// It was abandoned, or its worker takes no mail any more.
+    /// It was abandoned, or its worker no longer accepts mail.
     Abandoned,
     /// There is no room for any message.
     NoRoom,
@@ -83,7 +83,7 @@ impl SubmissionState {
     }
 }
 
-/// Tells the pickup the states of one message: the last is a final one, even if the worker ends without a word.
+/// Reports the states of one message to the pickup. The last one is final, even if the worker ends early.
 pub struct Report {
     tell: Box<dyn FnMut(SubmissionState) + Send>,
     is_over: bool,
@@ -116,7 +116,7 @@ impl fmt::Debug for Report {
     }
 }
 
-/// The messages under way in one worker, by number: the older first.
+/// Submissions in progress in one worker, by number, which is by age.
 #[derive(Debug)]
 pub(crate) struct Submissions<D>(BTreeMap<u64, Box<Submission<D>>>);
 
@@ -129,22 +129,22 @@ impl<D> Submissions<D> {
         self.0.len()
     }
 
-    /// Whether this one is under way.
+    /// Whether this one is in progress.
     pub(in crate::worker) fn has(&self, number: u64) -> bool {
         self.0.contains_key(&number)
     }
 }
 
-/// A message under way.
+/// A submission in progress.
 #[derive(Debug)]
 struct Submission<D> {
     start: Box<SubmissionStart>,
     message: Incoming<D>,
-    /// Bytes of content that came.
+    /// Bytes of content received.
     received: u64,
-    /// All of the content came.
+    /// All content was received.
     is_whole: bool,
-    /// The next part is to come.
+    /// The next part may be sent.
     wants_content: bool,
 }
 
@@ -154,7 +154,7 @@ impl<S: Spool> Engine<S> {
         match submit {
             Submit::Start(start) => self.begin_submission(start),
             Submit::Content { number, octets, is_last } => {
-                // It may have been put off before this came.
+                // It may have been put off in the meantime.
                 let Some(mut submission) = self.submissions.0.remove(&number) else { return };
                 assert!(submission.wants_content, "the pickup waits for each part");
                 submission.received += octets.len() as u64;
@@ -185,7 +185,7 @@ impl<S: Spool> Engine<S> {
         }
     }
 
-    /// Does what can be done with what came.
+    /// Processes the content received.
     fn advance_submission(&mut self, mut submission: Box<Submission<S::Draft>>) {
         let size_max = self.settings.smtp.message_size_limit;
         if size_max > 0 && submission.received > size_max {
@@ -224,14 +224,14 @@ impl<S: Spool> Engine<S> {
         self.submissions.0.insert(submission.start.number, submission);
     }
 
-    /// Does again what could not be done for want of room or of an answer.
+    /// Retries what lacked room or an answer.
     pub(in crate::worker) fn retry_submission(&mut self, number: u64) {
         let Some(mut submission) = self.submissions.0.remove(&number) else { return };
         submission.message.go_on(self.now);
         self.advance_submission(submission);
     }
 
-    /// The spool says what became of one.
+    /// Handles the spool's answer about a submission.
     pub(in crate::worker) fn submission_settled(&mut self, number: u64, is_durable: bool) {
         let mut submission = self.submissions.0.remove(&number).expect("a message stays until it is settled");
         assert!(submission.message.is_settling(), "only what was committed settles");
@@ -244,14 +244,14 @@ impl<S: Spool> Engine<S> {
         submission.start.report.tell(SubmissionState::Queued);
     }
 
-    /// Leaves all for the next start but those that are on their way to the disk already.
+    /// Leaves all to the next start, except those that are already being written.
     pub(in crate::worker) fn put_submissions_off(&mut self) {
         let numbers: Vec<u64> = self.submissions.0.keys().copied().collect();
         numbers.into_iter().for_each(|number| self.abandon_submission(number));
     }
 
     fn abandon_submission(&mut self, number: u64) {
-        // The pickup may ask before it has heard that it is over.
+        // The pickup may send this before it learns of the end.
         let Some(submission) = self.submissions.0.remove(&number) else { return };
         if submission.message.is_settling() {
             self.submissions.0.insert(number, submission);
@@ -265,11 +265,11 @@ impl<S: Spool> Engine<S> {
         submission.start.report.tell(SubmissionState::Abandoned);
     }
 
-    /// Ends it without having taken it.
+    /// Ends it without accepting it.
     fn end_submission(&mut self, mut submission: Submission<S::Draft>, verdict: &Verdict) {
         self.intake.abandon(&mut submission.message);
         let state = match verdict {
-            // As in Postfix, what is wrong for now is tried again.
+            // As in Postfix, transient errors are retried.
             Verdict::Refused { reply, .. } if reply.starts_with(b"4") => {
                 SubmissionState::Deferred((**reply).into())
             }
@@ -286,5 +286,5 @@ impl<S: Spool> Engine<S> {
     }
 }
 
-/// The users of this machine take turns with the clients as one client of a network of its own: no account has this name.
+/// All local users together take turns with the clients, as one client of its own network, which no account has.
 const USERS: (u32, u32) = (u32::MAX, u32::MAX);

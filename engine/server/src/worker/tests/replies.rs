@@ -19,7 +19,7 @@ fn name_of(line: &[u8]) -> &'static str {
     found.map_or_else(|| panic!("{:?} is another reply", line.escape_ascii().to_string()), |(name, _)| *name)
 }
 
-/// What the last of some connections is told, each from its address, where `change` says how many there may be.
+/// The reply to the last of some connections, each from its address, where `change` says how many there may be.
 fn told_last(addresses: &[&str], change: impl FnOnce(&mut WorkerSettings)) -> Vec<u8> {
     let mut settings = settings();
     change(&mut settings);
@@ -31,7 +31,7 @@ fn told_last(addresses: &[&str], change: impl FnOnce(&mut WorkerSettings)) -> Ve
     told
 }
 
-/// What the one with most connections is told when a newcomer needs its place.
+/// The reply to the client with most connections when a newcomer needs its slot.
 fn told_when_a_place_is_given_up() -> Vec<u8> {
     let mut rig = Rig::new(WorkerSettings { max_connections: 8, ..settings() });
     let clients: Vec<Client> = (0..8).map(|_| rig.connect_from("192.0.2.1")).collect();
@@ -40,7 +40,7 @@ fn told_when_a_place_is_given_up() -> Vec<u8> {
     clients.iter().find(|client| client.is_closed()).unwrap().take()
 }
 
-/// What a client that holds most of the memory is told when others need it.
+/// The reply to a client that holds most of the memory when others need it.
 fn told_when_memory_is_short() -> Vec<u8> {
     let client_allowance = Duration::ZERO;
     let mut rig = Rig::new(WorkerSettings { client_allowance, ..settings() });
@@ -104,7 +104,7 @@ fn an_envelope_that_no_batch_holds_is_refused_in_the_dialogue_too() {
     rig.settle();
     assert_eq!(name_of(&client.take()), "ENVELOPE_TOO_LARGE");
     assert_eq!(rig.queue(), []);
-    // The session goes on with another message.
+    // The session continues with another message.
     let replies = rig.say(&client, &transaction("x"));
     assert!(replies.contains("250 2.0.0 Ok"), "{replies}");
 }

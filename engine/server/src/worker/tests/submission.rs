@@ -126,7 +126,7 @@ fn a_drain_puts_a_submission_off() {
     rig.controls.send(Control::Drain).unwrap();
     rig.settle();
     assert_eq!(states.try_recv(), Ok(SubmissionState::Abandoned));
-    // One that comes later is put off too; the rest of the first is nobody's.
+    // One that comes later is put off too; the rest of the first belongs to no message.
     rig.controls.send(content(NUMBER, b"x", true)).unwrap();
     assert_eq!(submit(&mut rig, b"Subject: s\r\n\r\n", 1), SubmissionState::Abandoned);
     rig.say(&client, b".\r\n");
