@@ -1,8 +1,8 @@
 //! Declares every reply of the server (RFC 5321 §4.2) with code, enhanced status code (RFC 3463) and text, and writes them.
 //!
 //! A reply is one line and fits into the space that [`Session`](super::Session) reserves. An argument may be text from the
-//! client, so it is truncated at [`ARGUMENT_SIZE_MAX`] bytes, and `?` replaces its control characters, which could otherwise
-//! end the line.
+//! client, so it is truncated at [`ARGUMENT_SIZE_MAX`] bytes, and `?` replaces its control characters, which could
+//! otherwise end the line.
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
@@ -241,7 +241,7 @@ catalogue! {
     BDAT_SYNTAX = 521 "5.5.4" "Syntax: BDAT count [LAST]";
     /// A chunk after one that was refused; the argument is its size.
     CHUNK_DISCARDED = 551 "5.0.0" "Discarded " Argument, Text(" bytes after earlier error");
-    /// A chunk of no octets that is not the last.
+    /// An empty chunk that is not the last.
     NULL_CHUNK = 551 "5.7.1" "Null BDAT request";
     /// `message_size_limit`, in chunks.
     CHUNK_TOO_BIG = 552 "5.3.4" "Chunk exceeds message size limit";

@@ -1,6 +1,6 @@
 //! The verbs, and how a command line is parsed.
 
-/// A command that we know.
+/// A known command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verb {
     Helo,
@@ -21,7 +21,7 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    /// As log lines name it.
+    /// Returns its name in log lines.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Helo => "HELO",
@@ -47,7 +47,7 @@ impl Verb {
         matches!(self, Self::Helo | Self::Ehlo | Self::Data | Self::Vrfy | Self::Noop)
     }
 
-    /// Whether it does nothing for a message (`smtpd_junk_command_limit`).
+    /// Whether it counts as junk (`smtpd_junk_command_limit`).
     pub(super) const fn is_junk(self) -> bool {
         matches!(
             self,
@@ -64,9 +64,9 @@ impl Verb {
 }
 
 impl Verb {
-    /// The verb that this word is, in any case.
+    /// Returns the verb with this name, in any case.
     fn of(word: &[u8]) -> Option<Self> {
-        // Its first four letters leave one candidate, two at most; shorter words are none.
+        // Its first four letters leave at most two candidates; shorter words are no verbs.
         let front = u32::from_be_bytes(*word.first_chunk()?) & !CASE;
         let verb = match &front.to_be_bytes() {
             b"MAIL" => Self::Mail,
@@ -90,29 +90,29 @@ impl Verb {
     }
 }
 
-/// The bit of each octet that makes a letter small.
+/// The bit of each byte that makes a letter lower-case.
 const CASE: u32 = 0x2020_2020;
 
-/// What a line asks for.
+/// A command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command<'a> {
     /// A verb and what follows it, without spaces at the ends.
     Known(Verb, &'a [u8]),
     /// Not SMTP: another protocol, or text of a message (`smtpd_forbidden_commands`).
     Forbidden,
-    /// A word that we do not know.
+    /// An unknown word.
     Unknown,
     /// No word at all.
     Empty,
-    /// Octets that have no place in a command.
+    /// Bytes that no command may have.
     Malformed,
     /// Not UTF-8.
     BadUtf8,
 }
 
-/// Reads a line, its line end removed.
+/// Parses a line without its line end.
 pub(super) fn parse(line: &[u8]) -> Command<'_> {
-    // One look at all octets, which the compiler makes many at once, for what no usual line has.
+    // One vectorised pass finds what no usual line has.
     let is_plain = !line.iter().fold(false, |is_odd, octet| is_odd | !(b' '..0x7f).contains(octet));
     if !is_plain && core::str::from_utf8(line).is_err() {
         return Command::BadUtf8;
@@ -137,7 +137,7 @@ pub(super) fn parse(line: &[u8]) -> Command<'_> {
     verb.map_or(Command::Unknown, |verb| Command::Known(verb, argument.trim_ascii_start()))
 }
 
-/// What follows `prefix` (`FROM:`, `TO:`), in any case.
+/// Returns the text after `prefix` (`FROM:`, `TO:`), in any case.
 pub(super) fn after<'a>(argument: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     let (front, rest) = argument.split_at_checked(prefix.len())?;
     front.eq_ignore_ascii_case(prefix).then_some(rest)

@@ -1,11 +1,11 @@
-//! Owns how content is read off the wire: line ends, dots, and where it stops (RFC 5321 §4.1.1.4, §4.5.2).
+//! Decodes content on the wire: line ends, dots, and its end (RFC 5321 §4.1.1.4, §4.5.2).
 //!
-//! CRs that are no part of a line end become blanks, as in Postfix (`cleanup_replace_stray_cr_lf`). Of the CRs before
-//! an LF one belongs to the line end; where bare newlines are accepted, all of them do. An empty line with a CR too
-//! many is therefore a line with a blank, and does not end a header section.
+//! CRs outside line ends become spaces, as in Postfix (`cleanup_replace_stray_cr_lf`). Of the CRs before
+//! an LF, one belongs to the line end; where bare newlines are accepted, all of them do. An empty line with an extra CR
+//! is therefore a line with a space, and does not end a header section.
 //!
-//! Most content is clean: CRLF after each line, no CR or LF anywhere else. Such a stretch is found with two
-//! vectorised looks at it and handed out as it lies in the receive buffer. Anything else goes octet by octet.
+//! Most content is clean: CRLF after each line, no CR or LF anywhere else. Two vectorised passes find such a stretch,
+//! which is returned in place, in the receive buffer. Anything else is decoded byte by byte.
 
 use super::settings::BareNewline;
 
@@ -14,36 +14,36 @@ use super::settings::BareNewline;
 pub(super) struct Decoder {
     place: Place,
     bare_newline: BareNewline,
-    /// Whether dots mean something: DATA, not BDAT.
+    /// Whether dots are stuffed: DATA, not BDAT.
     has_dots: bool,
     saw_bare_newline: bool,
-    /// Something was handed out.
+    /// Content was returned.
     has_begun: bool,
-    /// The content begins with a stuffed dot, or with a CR that became a blank.
+    /// The content begins with a stuffed dot, or with a CR that became a space.
     has_odd_start: bool,
-    /// Octets that go line by line: those behind a look that found something odd. Else content that is odd all over would
-    /// cost a look at a whole window for each of its lines.
+    /// Bytes left to decode line by line, after a pass that found something odd. Otherwise, content that is odd throughout
+    /// would cost a pass over a whole window for each of its lines.
     odd: usize,
 }
 
-/// Where in a line the next octet is.
+/// Position of the next byte in its line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// At the first octet; the line before ended in a bare LF.
+    /// At the first byte; the line before ended in a bare LF.
     Start { after_bare: bool },
-    /// Behind a first dot.
+    /// After a first dot.
     Dot { after_bare: bool },
-    /// Behind a first dot and CR.
+    /// After a first dot and CR.
     DotCr { after_bare: bool },
-    /// Further on.
+    /// Inside the line.
     Middle,
-    /// Behind so many CRs that were not handed out; more than one only where bare newlines are accepted.
+    /// After this number of CRs that were not returned yet; more than one only where bare newlines are accepted.
     Cr { count: u64 },
-    /// Inside a line, with so many blanks to hand out for CRs.
+    /// Inside the line, with this number of spaces to return for CRs.
     Blanks { count: u64 },
 }
 
-/// What a step found.
+/// Result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decoded<'a> {
     /// Content, with CRLF line ends, without stuffed dots.
@@ -55,9 +55,9 @@ pub(super) enum Decoded<'a> {
 }
 
 const CRLF: &[u8] = b"\r\n";
-/// Blanks that are handed out at once.
+/// Spaces that are returned at once.
 const BLANKS: &[u8] = &[b' '; 64];
-/// Octets that are looked at before anything is handed out.
+/// Bytes that are scanned before anything is returned.
 const WINDOW: usize = 8192;
 
 impl Decoder {
@@ -79,12 +79,12 @@ impl Decoder {
         self.saw_bare_newline && self.bare_newline == BareNewline::Reject
     }
 
-    /// Whether what was handed out first did not come first, so that Postfix saw another first octet.
+    /// Whether the first byte returned was not the first received, so that Postfix saw another first byte.
     pub(super) const fn has_odd_start(&self) -> bool {
         self.has_odd_start
     }
 
-    /// What the last line lacks, piece by piece until there is none: blanks for CRs at its end, and its line end.
+    /// Returns what the last line lacks, one piece per call: spaces for CRs at its end, and its line end.
     pub(super) fn finish(&mut self) -> &'static [u8] {
         if let Place::Cr { count } = self.place {
             self.place = Place::Blanks { count };
@@ -99,7 +99,7 @@ impl Decoder {
         }
     }
 
-    /// Takes some of `input`: how much, and what it was.
+    /// Decodes a part of `input`; returns its size and its meaning.
     pub(super) fn step<'a>(&mut self, input: &'a [u8]) -> (usize, Decoded<'a>) {
         let mut consumed = 0;
         while let Some(octet) = input.get(consumed).copied() {
@@ -133,7 +133,7 @@ impl Decoder {
                     }
                     b'\n' => {
                         consumed += 1;
-                        // Where it ends nothing, such a line is dropped: to its writer it was no text.
+                        // Where such a line ends nothing, it is dropped, because its writer did not mean it as text.
                         let _ = self.bare_line_end();
                         if self.bare_newline == BareNewline::Accept {
                             return (consumed, Decoded::End);
@@ -147,7 +147,7 @@ impl Decoder {
                 },
                 Place::DotCr { after_bare } => {
                     if octet != b'\n' {
-                        // A dot and more than one CR end nothing, whatever the mode.
+                        // A dot and several CRs never end content.
                         self.has_odd_start |= !self.has_begun;
                         self.place = Place::Cr { count: 1 };
                         continue;
@@ -167,7 +167,7 @@ impl Decoder {
                     self.place = Place::Cr { count: count + 1 };
                     consumed += 1;
                 }
-                // A blank cannot be taken for a line end by what reads the message after us.
+                // Later readers of the message cannot take a space for a line end.
                 Place::Cr { count } => self.place = Place::Blanks { count },
                 Place::Blanks { count } => return (consumed, Decoded::Piece(self.blanks(count))),
             }
@@ -191,8 +191,8 @@ impl Decoder {
         CRLF
     }
 
-    /// Octets at the front of `rest`, up to the next line that begins with a dot, if all of their line ends are
-    /// CRLF; else none.
+    /// Returns the number of bytes before the next line that begins with a dot, if all of their line ends are
+    /// CRLF; else 0.
     fn clean_stretch(&mut self, rest: &[u8]) -> usize {
         if self.odd > 0 {
             return 0;
@@ -212,7 +212,7 @@ impl Decoder {
         size
     }
 
-    /// Octets at the front of `rest` without CR and LF.
+    /// Returns the number of bytes before the first CR or LF.
     fn stretch(&mut self, rest: &[u8]) -> usize {
         let size = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
         if size > 0 {
@@ -222,9 +222,9 @@ impl Decoder {
     }
 }
 
-/// Whether each LF but one at the front has a CR before it, and each CR but one at the end an LF behind it.
+/// Whether each LF but one at the front follows a CR, and each CR but one at the end precedes an LF.
 ///
-/// Written so that the compiler makes it 32 octets a step; a test for each line end takes three times as long.
+/// The compiler vectorises this to 32 bytes per step; a test of each line end takes three times as long.
 fn is_clean(stretch: &[u8]) -> bool {
     const STEP: usize = 1024;
     let behind = stretch.get(1..).unwrap_or_default();
@@ -240,7 +240,7 @@ mod tests {
     use alloc::vec::Vec;
     use proptest::prelude::*;
 
-    /// All content of `input`, given in pieces of `piece` octets, and what is left behind the end.
+    /// Returns the content of `input`, given in pieces of `piece` bytes, and the input after its end.
     fn decode(mut decoder: Decoder, input: &[u8], piece: usize) -> (Vec<u8>, Option<usize>, bool) {
         let mut out = Vec::new();
         let mut given = 0;

@@ -60,7 +60,7 @@ impl Session {
             }
             Decoded::End => match refused {
                 None => {
-                    // The single dot itself may have been at odds with the mode.
+                    // The single dot itself may have violated the mode.
                     if transaction.decoder.is_refused() {
                         self.mode = Mode::Data { refused: Some(Refused::BareNewline) };
                         self.end_refused_data(exchange, Refused::BareNewline);
@@ -92,7 +92,7 @@ impl Session {
 }
 
 impl Transaction {
-    /// Decides whether the content may go on after the piece that was counted last.
+    /// Decides whether the content may continue after the piece that was counted last.
     fn decide_piece(&self, limit: u64) -> Option<Refused> {
         if limit > 0 && self.content_size > limit {
             Some(Refused::TooBig)
@@ -102,7 +102,7 @@ impl Transaction {
     }
 }
 
-/// A bare newline is an error of the client's, at any stage.
+/// A bare newline is an error of the client at any stage.
 pub(super) fn bare_newline(stage: &'static str) -> Refusal<'static> {
     Refusal::new(stage, "bare_newline", &reply::BARE_NEWLINE).as_error()
 }

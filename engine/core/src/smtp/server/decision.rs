@@ -1,4 +1,4 @@
-//! What is decided at a stage of the dialogue, and how a refusal is answered and reported.
+//! Decisions at the stages of the dialogue, and how a refusal is answered and reported.
 //!
 //! One function per stage decides: [`Session::decide_mail`], [`Session::decide_recipient`], `decide_data`,
 //! `decide_chunk`, and `decide_piece` for content while it comes; the caller's [`Verdict`](super::Verdict) decides about
@@ -11,11 +11,11 @@ use super::transaction::Transaction;
 use crate::lookup::Ticket;
 use crate::smtp::reply::Filled;
 
-/// What a stage comes to.
+/// Outcome of a stage.
 pub(super) enum Decision<'a> {
     /// The command takes effect.
     Accept,
-    /// It does not.
+    /// The command is refused.
     Refuse(Refusal<'a>),
     /// Ask again when this question is answered.
     Ask(Ticket),
@@ -27,7 +27,7 @@ pub(super) struct Refusal<'a> {
     pub(super) stage: &'static str,
     pub(super) reason: &'static str,
     pub(super) reply: Filled<'a>,
-    /// Whether it counts as an error of the client's.
+    /// Whether it counts as an error of the client.
     pub(super) is_error: bool,
     pub(super) sender: Option<&'a [u8]>,
     pub(super) recipient: Option<&'a [u8]>,
@@ -39,7 +39,7 @@ impl<'a> Refusal<'a> {
         Self { stage, reason, reply: reply.into(), is_error: false, sender: None, recipient: None }
     }
 
-    /// The same as an error of the client's.
+    /// The same as an error of the client.
     pub(super) const fn as_error(self) -> Self {
         Self { is_error: true, ..self }
     }
@@ -56,7 +56,7 @@ impl<'a> Refusal<'a> {
 }
 
 impl Session {
-    /// Carries a decision out; `None`: the command goes on.
+    /// Carries out a decision; `None`: the command continues.
     pub(super) fn enforce(&mut self, exchange: &mut Exchange<'_>, decision: Decision<'_>) -> Option<Outcome> {
         match decision {
             Decision::Accept => None,

@@ -1,4 +1,4 @@
-//! What a session and its caller exchange.
+//! Calls, events and verdicts between a session and its caller.
 
 use alloc::borrow::Cow;
 
@@ -8,7 +8,7 @@ use crate::lookup::Ticket;
 use crate::queue_id::QueueId;
 use crate::timestamp::Timestamp;
 
-/// What one call of [`Session::feed`] needs from outside.
+/// Parameters of one call of [`Session::feed`].
 pub struct Context<'a> {
     /// Shared settings.
     pub settings: &'a Settings,
@@ -49,11 +49,11 @@ pub struct Reject<'a> {
 pub struct Step<'a> {
     /// Number of input bytes consumed; the next call is given the remainder again.
     pub consumed: usize,
-    /// What the caller has to do before it calls again.
+    /// Action of the caller before its next call.
     pub event: Event<'a>,
 }
 
-/// What the caller has to do.
+/// Action of the caller.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// All input was used: send the replies, wait for more.
@@ -68,7 +68,7 @@ pub enum Event<'a> {
     ContentEnd,
     /// Drop the content so far; its transaction is over.
     ContentAbandon,
-    /// Hold the replies back for so long, and take no input meanwhile (tarpit).
+    /// Hold the replies back for this time, and take no input meanwhile (tarpit).
     Delay {
         /// Milliseconds.
         milliseconds: u32,
@@ -80,12 +80,12 @@ pub enum Event<'a> {
     Close,
 }
 
-/// What became of a message, said by the caller after [`Event::ContentEnd`].
+/// The caller's decision about a message after [`Event::ContentEnd`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Durable under this id; or dropped by order of a check.
+    /// The message is durable under this id, or dropped because of a check.
     Queued(QueueId),
-    /// The message may not enter.
+    /// The message is refused.
     Refused {
         /// A short fixed reason for the metric's label.
         reason: &'static str,

@@ -1,4 +1,4 @@
-//! What a session works with during one call.
+//! State of one call of a session.
 
 use alloc::vec::Vec;
 
@@ -30,7 +30,7 @@ impl<'e> Exchange<'e> {
         filled.write(self.replies, &self.settings.myhostname);
     }
 
-    /// Writes a reply that a check was configured with, and reports its code.
+    /// Writes a reply from a check's configuration, and reports its code.
     pub(super) fn reply_with_line(&mut self, line: &[u8]) {
         let digits = line.get(..3).unwrap_or_default();
         let code = digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit.saturating_sub(b'0')));

@@ -11,7 +11,7 @@ use crate::envelope::Protocol;
 use crate::smtp::extension::{Argument, Condition, EXTENSIONS};
 use crate::smtp::reply;
 
-/// What this client is offered.
+/// Extensions offered to this client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Offer {
     pub(super) has_vrfy: bool,
@@ -38,7 +38,7 @@ impl Session {
         if name.is_empty() {
             return self.error(exchange, reply::HELLO_SYNTAX.with(verb.name().as_bytes()));
         }
-        // What could end a comment or a field in Received is not let in.
+        // Characters that could end a comment or a field in Received are not accepted.
         let keep = |octet: &u8| match octet {
             b'<' | b'>' | b'(' | b')' | b'\\' | b'"' | b';' | b'@' | 0..=31 | 127 => b'?',
             octet => *octet,

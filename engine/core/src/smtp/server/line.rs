@@ -8,7 +8,7 @@ use super::settings::BareNewline;
 use crate::smtp::reply;
 
 impl Session {
-    /// Takes one command line from the front of `input`; `None`: its end is not there yet.
+    /// Takes one command line from the front of `input`; `None`: its end has not arrived yet.
     pub(super) fn take_line(
         &mut self,
         exchange: &mut Exchange<'_>,
@@ -27,7 +27,7 @@ impl Session {
         };
         let rest = input.get(end + 1..).unwrap_or_default();
         let part = input.get(..end).unwrap_or_default();
-        // The usual line is whole in one receive and is read where it lies.
+        // The usual line is complete in one receive and is parsed in place.
         let (carried_size, errors, junk) = (self.carry.len(), self.errors, self.junk);
         let mut carried = core::mem::take(&mut self.carry);
         let line = if carried_size == 0 {
@@ -63,7 +63,7 @@ impl Session {
         (end + 1, Some(outcome))
     }
 
-    /// Counts `size` more octets of a line that is too long. What would fill a line is an error each time, as in Postfix: a
+    /// Counts `size` further bytes of a line that is too long. Each full line length is an error, as in Postfix, so a
     /// line without end ends the session.
     pub(super) fn overlong(&mut self, exchange: &mut Exchange<'_>, size: usize) -> Option<Event<'static>> {
         let limit = exchange.settings.line_length_limit.max(1);
@@ -71,7 +71,7 @@ impl Session {
         self.overlong_size = u32::try_from(size % limit).unwrap_or(0);
         let lines = u32::try_from(size / limit).unwrap_or(u32::MAX);
         self.errors = self.errors.saturating_add(lines);
-        // Only the end comes in the middle of a line: a delay would hang on how the octets came.
+        // Only the session's end comes within a line: a delay would depend on how the input was split.
         (self.errors >= exchange.settings.smtpd_hard_error_limit).then(|| self.after_reply(exchange))?
     }
 }

@@ -1,6 +1,6 @@
 //! The parameters of MAIL and RCPT (RFC 1870, 3030, 3461, 4954, 6152, 6531, 6533).
 //!
-//! As lenient as Postfix where clients in the field depart from the grammar: lower-case hex digits and `=` in xtext,
+//! As lenient as Postfix where real clients depart from the grammar: lower-case hex digits and `=` in xtext,
 //! words of NOTIFY twice or empty, AUTH from clients that were not offered it.
 
 use alloc::boxed::Box;
@@ -21,9 +21,9 @@ use crate::smtp::reply::{self, Filled};
 pub(super) enum ParameterError<'a> {
     Unsupported(&'a [u8]),
     SizeSyntax,
-    /// SIZE is more than a file can have.
+    /// SIZE exceeds what a file can have.
     SizeOverflow,
-    /// SIZE is more than the limit.
+    /// SIZE exceeds the limit.
     SizeTooBig,
     /// A second AUTH that names an identity.
     SecondAuth,
@@ -194,7 +194,7 @@ fn notify(value: &[u8]) -> Option<Notify> {
 
 /// `type;xtext` (RFC 3461 §4.2), or `utf-8;` and text that may have `\x{HEX}` in it (RFC 6533 §3), decoded.
 ///
-/// The address may be any octets, even none: it is encoded again when it is written into a report or a command.
+/// The address may be any bytes, even none: it is encoded again when it is written into a report or a command.
 fn original_recipient(value: &[u8]) -> Option<Box<[u8]>> {
     let place = memchr::memchr(b';', value)?;
     let (kind, address) = (value.get(..place)?, value.get(place + 1..)?);

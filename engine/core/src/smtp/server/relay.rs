@@ -1,8 +1,8 @@
-//! Decides which recipients strangers may send to.
+//! Decides to which recipients remote clients may send.
 //!
-//! An address names a destination in more ways than its domain: `a%b@here`, `b!a@here`, `"a@b"@here` all mean
-//! `a@b` to some software that receives mail from us. Each spelling is therefore resolved like Postfix's resolver does it, and
-//! whatever is left of such routing at a domain that we relay to is refused too (`allow_untrusted_routing = no`).
+//! An address can name a destination other than by its domain: `a%b@here`, `b!a@here`, `"a@b"@here` all mean
+//! `a@b` to some software that receives mail from us. Each spelling is therefore resolved like Postfix's resolver does it,
+//! and such routing that is left at a domain that we relay to is refused too (`allow_untrusted_routing = no`).
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
@@ -14,7 +14,7 @@ use crate::address::{
 };
 use crate::lookup::{Asker, LookupError};
 
-/// Whether a stranger may send to `address` (internal form). `asker`: on whose behalf tables are asked.
+/// Whether a remote client may send to `address` (internal form). `asker`: on whose behalf tables are queried.
 ///
 /// # Errors
 /// [`LookupError`] of a table of domains.
@@ -46,13 +46,13 @@ pub(super) fn has_destination(settings: &Settings, address: &[u8], is_utf8: bool
             && (settings.allow_min_user || !local.starts_with(b"-"))
     };
     match usual(address) {
-        // Whose domain it is makes no difference here.
+        // The owner of the domain does not matter here.
         Some((local, domain)) => is_proper(local, domain),
         None => resolve(settings, address, |target| is_proper(target.local, target.domain)),
     }
 }
 
-/// What is left of an address when its routing is done.
+/// An address after its routing was resolved.
 struct Target<'a> {
     /// In internal form.
     local: &'a [u8],
@@ -77,7 +77,7 @@ fn resolve<Answer>(settings: &Settings, address: &[u8], judge: impl FnOnce(&Targ
     }
     let arena = Bump::new();
     let (rules, context) = (&settings.rewriting.rules, &settings.rewriting.local);
-    // First it is what the passes will make of it.
+    // First it is rewritten as the passes will do it.
     let complete = unquoted(&arena, rewrite(&arena, rules, context, quoted(&arena, address)));
     let mut tokens = ArenaVec::with_capacity_in(16, &arena);
     scan(&arena, quoted(&arena, complete), usize::MAX, &mut tokens);
@@ -88,7 +88,7 @@ fn resolve<Answer>(settings: &Settings, address: &[u8], judge: impl FnOnce(&Targ
         write_internal(tokens, &mut out);
         out.into_bump_slice() as &[u8]
     };
-    // Each round makes it shorter.
+    // Each round shortens it.
     for _ in 0..complete.len() + 100 {
         if let [.., before, last] = tokens.as_slice()
             && last.is_operator(b'.')

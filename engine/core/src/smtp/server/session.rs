@@ -16,19 +16,19 @@ use crate::envelope::{Envelope, Origin, Protocol};
 use crate::lookup::Answers;
 use crate::smtp::reply::{self, Filled};
 
-/// Octets of replies that one call may write; more input then waits until these are sent.
+/// Most bytes of replies written by one call; further input waits until these are sent.
 pub const REPLIES_SIZE_MAX: usize = 4096;
-/// Octets of the longest reply.
+/// Bytes of the longest reply.
 const REPLY_SIZE_MAX: usize = 1024;
 
 /// One client's dialogue.
 ///
-/// Between commands it holds no memory but itself and the client's HELO name.
+/// Between commands it holds no other memory than the client's HELO name.
 #[derive(Debug)]
 pub struct Session {
     pub(super) origin: Origin,
     pub(super) transaction: Option<Box<Transaction>>,
-    /// What tables have answered in this transaction, or to this command.
+    /// Answers of tables in this transaction, or to this command.
     pub(super) answers: Option<Box<RefCell<Answers>>>,
     /// The beginning of a command line whose end has not come yet.
     pub(super) carry: Vec<u8>,
@@ -36,36 +36,36 @@ pub struct Session {
     pub(super) chunking: Chunking,
     pub(super) errors: u32,
     pub(super) junk: u32,
-    /// Octets of a line that is too long, since the last one that counted as an error.
+    /// Bytes of a line that is too long, since the last error.
     pub(super) overlong_size: u32,
     /// In `mynetworks`.
     pub(super) is_trusted: bool,
     /// HELO or EHLO was taken.
     pub(super) has_greeted: bool,
-    /// The line whose beginning was dropped for its length goes on.
+    /// The rest of a line that is too long follows.
     pub(super) is_overlong: bool,
 }
 
-/// What the next octets are.
+/// Meaning of the next input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     /// Command lines.
     Command,
     /// Content, up to the single dot.
     Data { refused: Option<Refused> },
-    /// Content, `left` more octets of `size`.
+    /// Content, of which `left` of `size` bytes are missing.
     Chunk { size: u64, left: u64, is_last: bool, refused: Option<Refused> },
-    /// None are taken: the verdict is awaited.
+    /// Nothing is taken: the verdict is awaited.
     Verdict { is_chunked: bool },
-    /// None are taken; the session has ended.
+    /// Nothing is taken: the session has ended.
     Over,
 }
 
-/// What a command came to.
+/// Outcome of a command.
 pub(super) enum Outcome {
-    /// On to the next.
+    /// Continue with the next one.
     Next,
-    /// The caller is to act.
+    /// The caller must act.
     Event(Event<'static>),
 }
 
@@ -118,7 +118,8 @@ impl Session {
         let exchange = &mut Exchange::new(context, replies);
         let mut consumed = 0;
         loop {
-            // Looked at before each step: a step that ends with an event, such as a delay, may be followed by another.
+            // Checked before each step, because a step that ends with an event, such as a delay, may be followed by
+            // another.
             if exchange.replies.len() > REPLIES_SIZE_MAX - REPLY_SIZE_MAX {
                 return Step { consumed, event: Event::SendReplies };
             }
@@ -197,7 +198,7 @@ impl Session {
         exchange.reply(&reply::SHUTTING_DOWN);
     }
 
-    /// Bytes of memory that grow with what the client sends: the beginning of a line, the envelope.
+    /// Bytes of memory that grow with the client's input: the beginning of a line, the envelope.
     #[must_use]
     pub fn memory(&self) -> usize {
         let envelope = self.transaction.as_ref().map_or(0, |transaction| {
@@ -211,7 +212,7 @@ impl Session {
         self.carry.capacity() + envelope + answers
     }
 
-    /// Where the client is.
+    /// Returns the origin of the client.
     #[must_use]
     pub const fn origin(&self) -> &Origin {
         &self.origin
@@ -229,7 +230,7 @@ impl Session {
         Some((&self.origin, &self.transaction.as_ref()?.envelope))
     }
 
-    /// What a bare newline means to this client (`smtpd_forbid_bare_newline_exclusions` is `mynetworks`).
+    /// Returns the meaning of a bare newline from this client (`smtpd_forbid_bare_newline_exclusions` is `mynetworks`).
     pub(super) const fn bare_newline(&self, settings: &Settings) -> BareNewline {
         if self.is_trusted { BareNewline::Accept } else { settings.smtpd_forbid_bare_newline }
     }
@@ -302,7 +303,7 @@ impl Session {
         self.transaction.take()
     }
 
-    /// Ends the transaction; the caller is to drop content that it has.
+    /// Ends the transaction; the caller must drop its content.
     pub(super) fn reset(&mut self) -> Option<Event<'static>> {
         self.end_transaction();
         let chunking = core::mem::replace(&mut self.chunking, Chunking::None);
@@ -315,7 +316,7 @@ impl Session {
         self.next(exchange)
     }
 
-    /// A reply that counts as an error of the client's.
+    /// A reply that counts as an error of the client.
     pub(super) fn error<'r>(&mut self, exchange: &mut Exchange<'_>, reply: impl Into<Filled<'r>>) -> Outcome {
         self.errors += 1;
         exchange.reply(reply);
@@ -336,7 +337,7 @@ impl Session {
         Outcome::Event(Event::Close)
     }
 
-    /// What the number of errors asks for after a reply.
+    /// Returns the action that the number of errors requires after a reply.
     pub(super) fn after_reply(&mut self, exchange: &mut Exchange<'_>) -> Option<Event<'static>> {
         let settings = exchange.settings;
         if self.errors >= settings.smtpd_hard_error_limit {

@@ -5,28 +5,28 @@ use alloc::vec::Vec;
 
 use crate::address::{Destinations, Rewriting};
 
-/// What every session of a worker shares; replaced as a whole on reload.
+/// Settings that all sessions of a worker share; replaced as a whole on reload.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// This host's name: greeting, EHLO and 421 replies.
     pub myhostname: Vec<u8>,
     /// The software's name, in the greeting.
     pub mail_name: Vec<u8>,
-    /// Octets of a message's content at most, line ends as CRLF; 0: no limit.
+    /// Largest message content in bytes, line ends as CRLF; 0: no limit.
     pub message_size_limit: u64,
-    /// Recipients of a message at most.
+    /// Most recipients of a message.
     pub smtpd_recipient_limit: u32,
     /// Number of recipients beyond the limit that are refused before each counts as an error.
     pub smtpd_recipient_overshoot_limit: u32,
-    /// Number of errors from which on each reply is held back by [`Settings::smtpd_error_sleep_time_ms`].
+    /// Number of errors from which each reply is delayed by [`Settings::smtpd_error_sleep_time_ms`].
     pub smtpd_soft_error_limit: u32,
     /// Number of errors at which the session ends.
     pub smtpd_hard_error_limit: u32,
     /// Number of commands that do nothing beyond which each counts as an error.
     pub smtpd_junk_command_limit: u32,
-    /// How long a reply is held back, in milliseconds.
+    /// Delay of a reply in milliseconds.
     pub smtpd_error_sleep_time_ms: u32,
-    /// What a line that ends in LF alone means, to clients that are not trusted.
+    /// Meaning of a line that ends in LF alone, from clients that are not trusted.
     pub smtpd_forbid_bare_newline: BareNewline,
     /// Refuse commands that came before the client could know it may send them.
     pub smtpd_forbid_unauth_pipelining: bool,
@@ -38,11 +38,11 @@ pub struct Settings {
     pub strict_rfc821_envelopes: bool,
     /// Take local-parts that begin with a hyphen.
     pub allow_min_user: bool,
-    /// Octets of a command line at most, its line end not counted.
+    /// Longest command line in bytes, without its line end.
     pub line_length_limit: usize,
     /// How addresses are completed, for the relay decision.
     pub rewriting: Arc<Rewriting>,
-    /// Where mail may go.
+    /// Allowed destinations.
     pub destinations: Arc<Destinations>,
 }
 
@@ -71,7 +71,7 @@ impl Default for Settings {
     }
 }
 
-/// What a line that ends in LF alone means (`smtpd_forbid_bare_newline`).
+/// Meaning of a line that ends in LF alone (`smtpd_forbid_bare_newline`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BareNewline {
     /// A line end like any other: also ends content. Open to smuggling.

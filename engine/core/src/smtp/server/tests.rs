@@ -1,4 +1,4 @@
-//! What holds for a session beyond single dialogues, which are in `tests/session`: pieces change nothing, and tables are
+//! Properties of a session beyond single dialogues, which are in `tests/session`: pieces change nothing, and tables are
 //! waited for.
 
 use alloc::string::String;
@@ -20,7 +20,7 @@ impl Observer for Notes {
     fn rejected(&mut self, _origin: &Origin, _reject: &Reject<'_>) {}
 }
 
-/// What came of a dialogue.
+/// Result of a dialogue.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Outcome {
     replies: String,

@@ -3,22 +3,22 @@
 use super::content::Decoder;
 use crate::envelope::Envelope;
 
-/// What MAIL began.
+/// The transaction that MAIL started.
 #[derive(Debug)]
 pub(super) struct Transaction {
     pub(super) envelope: Envelope,
-    /// Octets of memory that its recipients hold.
+    /// Bytes of memory of its recipients.
     pub(super) recipients_memory: usize,
     /// Recipients that came after the limit.
     pub(super) surplus_recipients: u32,
     pub(super) decoder: Decoder,
-    /// Octets of content handed out.
+    /// Bytes of content returned.
     pub(super) content_size: u64,
-    /// Octets in BDAT chunks.
+    /// Bytes in BDAT chunks.
     pub(super) chunks_size: u64,
 }
 
-/// How far BDAT has come (RFC 3030), inside a transaction or without one.
+/// State of BDAT (RFC 3030), inside a transaction or without one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Chunking {
     /// No BDAT yet.
@@ -29,7 +29,7 @@ pub(super) enum Chunking {
     Failed,
 }
 
-/// Why content is read and dropped.
+/// Reasons for dropping content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
     /// BDAT outside a transaction.
