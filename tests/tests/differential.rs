@@ -154,7 +154,7 @@ fn contents() -> Vec<Vec<u8>> {
         texts.push(format!("X-A: b\r\nX-Check: {action}\r\nX-Check: reject\r\n\r\nbody\r\n"));
         texts.push(format!("X-A: b\r\nX-Check: {action}\r\nX-Z: c\r\n\r\nbody\r\n"));
     }
-    // A field's colon stands within the first line_length_limit octets.
+    // A field's colon stands within the first line_length_limit bytes.
     for size in [2046, 2047, 2048, 2049, 5000] {
         texts.push(format!("X-A: b\r\n{}: name\r\nX-Z: c\r\n\r\nbody\r\n", "N".repeat(size)));
     }
@@ -265,7 +265,7 @@ fn everything_is_as_in_postfix() {
     if !has_postfix() {
         return;
     }
-    // One configuration alone, for whoever looks into it.
+    // One configuration alone, for debugging.
     let only = std::env::var("ONLY").ok();
     let kinds = command("postconf").arg("-m").output().map(|output| output.stdout).unwrap_or_default();
     let has_pcre = String::from_utf8_lossy(&kinds).lines().any(|kind| kind == "pcre");
@@ -287,7 +287,7 @@ fn everything_is_as_in_postfix() {
         }
         let mut pair = Pair::start(&folder);
         for (index, content) in contents.iter().enumerate() {
-            // Postfix loses what is behind the NUL also where NULs are to be taken out.
+            // Postfix loses the text after the NUL also where NULs are to be taken out.
             if name == "stripped-characters" && content.starts_with(b"From a\0") {
                 continue;
             }

@@ -173,7 +173,7 @@ const REFUSALS: Kind = Kind {
     },
 };
 
-/// While nothing reads the log, a stranger is refused without end: the lines about mail of honest clients are all there when
+/// While nothing reads the log, a client is refused without end: the lines about mail of honest clients are all there when
 /// it is read.
 fn lines_about_honest_mail_stay(sources: &[Ipv4Addr], connections: usize) {
     let Some(network) = network() else { return };

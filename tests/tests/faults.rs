@@ -137,7 +137,7 @@ impl SmallDisk {
         self.mount.directory().join("queue")
     }
 
-    /// Fills it but for so many octets; the file that takes the room.
+    /// Fills it except for this many bytes; returns the file that takes the room.
     fn fill(&self, name: &str, rest: u64) -> PathBuf {
         let path = self.mount.directory().join(name);
         let mut file = File::create(&path).unwrap();
@@ -370,7 +370,7 @@ fn without_descriptors_mail_is_refused_until_there_are_some() {
     bench.heard("queue_unavailable", "no segment can be made: Too many open files");
     let mut waiting = None;
     if std::env::var("MAILRACE_TEST_IO").is_ok_and(|io| io == "epoll") {
-        // Whoever comes now stays in the kernel's queue.
+        // A client that connects now stays in the kernel's queue.
         waiting = Some(TcpStream::connect(bench.engine.address).unwrap());
     } else {
         // Connections are descriptors of the ring, not of the process.

@@ -7,7 +7,7 @@ const MESSAGE: &str = "From: a@example.org\r\nSubject: first\r\n\r\n..a line wit
 #[test]
 fn a_message_is_sent_listed_read_and_deleted() {
     let directory = Directory::new();
-    // Which names a machine has for itself is its own business.
+    // A machine may have any names for itself.
     let engine = Engine::start(&directory, &["--set", "smtpd_peername_lookup=no"]);
     let id = engine.client().queue("a@example.org", "b@localhost", MESSAGE);
 

@@ -12,7 +12,7 @@ const CLIENTS: u64 = 10;
 type IsFar = fn(&Seen) -> bool;
 
 const KINDS: [(&str, IsFar); 10] = [
-    // Octets come one by one: nothing is answered yet.
+    // Bytes come one by one: nothing is answered yet.
     ("crumbs", |seen| seen.octets >= CLIENTS && seen.reply(220) == CLIENTS && seen.is_open),
     ("never-reads", |seen| seen.octets > 100_000 && seen.reply(250) == CLIENTS),
     ("half-open", |seen| seen.octets == 2 * CLIENTS && seen.reply(220) == CLIENTS && seen.is_open),
@@ -43,7 +43,7 @@ impl Seen {
 #[test]
 fn bad_clients_get_as_far_as_they_are_meant_to_and_a_good_one_is_served() {
     let directory = Directory::new();
-    // Nobody is charged: how far they get is to be seen.
+    // No client is charged, to see how far they get.
     let engine = Engine::start(
         &directory,
         &[

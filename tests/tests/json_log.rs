@@ -359,7 +359,7 @@ fn a_damaged_start(directory: &Directory) -> Vec<String> {
     stopped(engine)
 }
 
-/// An engine whose log nobody reads for a while; its lines.
+/// The lines of an engine whose log is not read for a while.
 fn a_blocked_log(directory: &Directory) -> Vec<String> {
     let mut arguments = JSON_LOG.to_vec();
     arguments.extend(["--set", "engine.workers=1", "--set", "engine.log_memory=64KiB"]);

@@ -1,4 +1,4 @@
-//! How it reaches the kernel: by itself, as it is told, and where io_uring is forbidden.
+//! How it reaches the kernel: by default, as configured, and where io_uring is forbidden.
 #![expect(clippy::unwrap_used, reason = "a test that fails")]
 
 use std::collections::BTreeMap;

@@ -102,7 +102,7 @@ fn a_segment_that_was_deleted_is_reported_until_that_is_acknowledged() {
     engine.stop();
 }
 
-/// What stands in place of a segment cannot be read: the rest can, and the status says that it is not all.
+/// A file in place of a segment cannot be read: the rest can, and the status says that it is not all.
 #[test]
 fn one_odd_file_does_not_make_the_queue_unavailable() {
     let directory = Directory::new();

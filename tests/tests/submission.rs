@@ -242,7 +242,7 @@ fn interrupted(directory: &Directory, wrapper: &[&str]) -> Child {
     command.arg("sendmail").arg("-C").arg(directory.path().join("mailrace.toml")).arg("b@localhost");
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // When the pipe takes no more the program has read: its handlers are installed.
+    // Once the pipe is full the program has read, so its handlers are installed.
     child.stdin.as_mut().unwrap().write_all("a line of the body\n".repeat(20_000).as_bytes()).unwrap();
     child
 }
@@ -261,7 +261,7 @@ fn a_signal_ends_a_submission_without_a_trace() {
         Signal::USR1,
         Signal::VTALARM,
     ] {
-        // Under nohup, or behind &, a shell has some of them ignored.
+        // Under nohup, or after &, a shell has some of them ignored.
         let mut child = interrupted(&directory, &["env", "--default-signal"]);
         // Its end would be the message's end.
         let input = child.stdin.take();
@@ -544,7 +544,7 @@ fn files_that_are_no_submissions_are_put_aside() {
     damaged[70] ^= 1;
     fs::write(path('2'), &damaged).unwrap();
     fs::write(path('3'), &good[..good.len() - 1]).unwrap();
-    // Somebody's secrets under names in the maildrop.
+    // Another user's secrets under names in the maildrop.
     let secrets = ["one", "two"].map(|name| directory.path().join(name));
     secrets.iter().for_each(|secret| fs::write(secret, &good).unwrap());
     symlink(&secrets[0], path('4')).unwrap();
@@ -635,7 +635,7 @@ fn every_user_may_submit_and_nobody_may_look() {
     assert_eq!(maildrop(&directory).metadata().unwrap().mode() & 0o7777, 0o3730);
 }
 
-/// Somebody else's engine says that it runs with our configuration: it gets none of our mail.
+/// Another user's engine says that it runs with our configuration: it gets none of our mail.
 #[test]
 fn only_an_engine_that_may_be_believed_is_found() {
     if !rustix::process::geteuid().is_root() {

@@ -58,7 +58,7 @@ fn a_changed_table_comes_into_force_and_a_broken_one_does_not() {
     engine.stop();
 }
 
-/// A server of tcp_table(5) that says what it is asked, and answers what it is told to.
+/// A server of tcp_table(5) that reports the questions it receives, and gives the answers it is set to.
 struct Server {
     port: u16,
     questions: Receiver<(String, Sender<String>)>,
@@ -190,7 +190,7 @@ fn tables_of_postmap_are_read() {
     let mut text: String = wanted.iter().map(|(key, value)| format!("{key} {value}\n")).collect();
     text += &format!("all@example.com {}\n", long.join(", "));
     let _ = directory.write("virtual", &text);
-    // Its configuration is nobody's.
+    // Its configuration belongs to no user.
     let _ = directory.write("main.cf", "compatibility_level = 3.6\n");
     for kind in ["lmdb", "cdb"] {
         let made = command("postmap")

@@ -53,7 +53,7 @@ pub enum JournalFsError {
     Absent(PathBuf),
 }
 
-/// Makes a file system of `size` octets and mounts it at `directory`; its image is beside it.
+/// Makes a file system of `size` bytes and mounts it at `directory`; its image is beside it.
 ///
 /// # Errors
 /// [`JournalFsError`]; nothing is left behind.

@@ -1,4 +1,4 @@
-//! Owns a directory in memory whose unsynced octets a power cut takes away.
+//! A directory in memory that loses unsynced bytes in a power cut.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -62,12 +62,12 @@ impl MemoryDisk {
         Self::default()
     }
 
-    /// Limits the octets of all files.
+    /// Limits the bytes of all files.
     pub fn set_capacity(&self, octets: Option<u64>) {
         self.state().capacity = octets;
     }
 
-    /// Lets the next `count` writes of operations fail with EIO, half of their octets written.
+    /// Lets the next `count` writes of operations fail with EIO, half of their bytes written.
     pub fn fail_writes(&self, count: u32) {
         self.state().failing_writes = count;
     }
@@ -96,7 +96,7 @@ impl MemoryDisk {
         }
     }
 
-    /// Cuts the power: what was not durable is gone. Files that are open stay usable, for nobody should.
+    /// Cuts the power: data that was not durable is gone. Open files must not be used afterwards.
     pub fn cut_power(&self) {
         let mut state = self.state();
         let names = state.durable_names.clone();
@@ -107,7 +107,7 @@ impl MemoryDisk {
         state.locks.clear();
     }
 
-    /// Changes octets of a file behind everybody's back.
+    /// Changes bytes of a file without any operation.
     ///
     /// # Panics
     /// When there is no such file.

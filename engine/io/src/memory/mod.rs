@@ -49,7 +49,7 @@ struct Connection {
     to_server: VecDeque<Vec<u8>>,
     from_server: Vec<u8>,
     receive: Option<Token>,
-    /// What is received is one piece, and then no more.
+    /// It receives one piece, and then stops.
     receives_some: bool,
     is_shut: bool,
     is_closed: bool,
@@ -67,12 +67,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// Sends octets, which the server receives as one piece.
+    /// Sends bytes, which the server receives as one piece.
     pub fn send(&self, octets: &[u8]) {
         self.with(|connection| connection.to_server.push_back(octets.to_vec()));
     }
 
-    /// Octets that the server has not received.
+    /// Bytes that the server has not received.
     #[must_use]
     pub fn unread(&self) -> usize {
         self.with(|connection| connection.to_server.iter().map(Vec::len).sum())

@@ -101,7 +101,7 @@ pub fn look(directory: &Path) -> Result<Vec<Found>, ProofError> {
 const FILE: &str = "careless";
 const SIZE: u64 = 64 << 20;
 const ZEROS_SIZE: usize = 1 << 20;
-/// Octets before a message: its run and number.
+/// Bytes before a message: its run and number.
 const HEAD_SIZE: usize = 8;
 
 #[cfg(test)]

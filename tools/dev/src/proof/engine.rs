@@ -266,7 +266,7 @@ const EVENTS_MAX: usize = 200;
 const LOOKS_MAX: usize = 3;
 /// Messages that `mailrace queue cat` is asked for.
 const CAT_COUNT: usize = 2;
-/// Octets of a trace field at most.
+/// Bytes of a trace field at most.
 const TRACE_SIZE_MAX: usize = 1000;
 
 #[cfg(test)]

@@ -160,5 +160,5 @@ fn fate(reply: &str) -> Fate {
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long the server may be silent.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Octets of a BDAT chunk at most.
+/// Bytes of a BDAT chunk at most.
 const CHUNK_SIZE_MAX: u64 = 90_000;

@@ -24,7 +24,7 @@ pub struct Export {
 }
 
 impl Export {
-    /// Starts the daemon with these block devices, of which `node` becomes the file `file` of `size` octets.
+    /// Starts the daemon with these block devices, of which `node` becomes the file `file` of `size` bytes.
     ///
     /// # Errors
     /// [`ProofError::Missing`] and [`ProofError::Failed`].

@@ -147,7 +147,7 @@ impl Place {
         &self.path
     }
 
-    /// Makes a sparse file of `size` octets in it.
+    /// Makes a sparse file of `size` bytes in it.
     ///
     /// # Errors
     /// When it cannot be made.

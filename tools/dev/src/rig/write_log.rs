@@ -15,7 +15,7 @@ use crate::error::ProofError;
 pub enum Unflushed {
     /// None.
     Lost,
-    /// Each write or not; of large ones each sector of 512 octets or not.
+    /// Each write or not; of large ones each sector of 512 bytes or not.
     Some,
     /// All.
     Kept,
@@ -31,12 +31,12 @@ pub struct WriteLog {
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    /// Octets from the start of the disk.
+    /// Bytes from the start of the disk.
     to: u64,
     length: u64,
     is_flush: bool,
     has_data: bool,
-    /// Octets from the start of the log.
+    /// Bytes from the start of the log.
     from: u64,
 }
 
@@ -44,7 +44,7 @@ struct Entry {
 const MAGIC: u64 = 0x006a_7366_7773_6872;
 const FLAG_FLUSH: u64 = 1;
 const FLAG_DISCARD: u64 = 4;
-/// Writes of so many octets and more may be torn.
+/// Writes of so many bytes and more may be torn.
 const TORN_SIZE_MIN: u64 = 16 << 10;
 const SECTOR_SIZE: usize = 512;
 
@@ -127,7 +127,7 @@ impl WriteLog {
         self.entries.iter().rposition(|entry| entry.is_flush).map_or(0, |last| last + 1)
     }
 
-    /// Octets of the log's own sectors.
+    /// Bytes of the log's own sectors.
     #[must_use]
     pub const fn sector_size(&self) -> u64 {
         self.sector_size
@@ -148,7 +148,7 @@ fn numbers<const COUNT: usize>(file: &File, place: u64, path: &Path) -> Result<[
 mod tests {
     use super::*;
 
-    /// A log of writes of `letter` to a sector of 4096 octets; `None`: a flush.
+    /// A log of writes of `letter` to a sector of 4096 bytes; `None`: a flush.
     fn log(path: &Path, writes: &[Option<(u64, u64, u8)>]) {
         let mut octets = Vec::new();
         let sector = |numbers: &[u64]| {

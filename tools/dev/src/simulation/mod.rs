@@ -5,11 +5,11 @@
 //! Clients send messages over its network, operators mark messages. A life ends by a drain, by a kill or a loss of power
 //! at any operation, also at those of the start. Then the queue is recovered and compared with what everybody was told:
 //!
-//! - A message whose 250 the server's kernel has taken is in the queue once, under the id of its reply, octet for octet
+//! - A message whose 250 the server's kernel has taken is in the queue once, under the id of its reply, byte for byte
 //!   behind our trace field, with its envelope; until its mark `done` is asked for.
 //! - A message whose end was sent and that was not answered is there once, or not at all.
 //! - A message whose content did not end, or that was refused, is not there. Only one that was answered `451 4.3.0`, in a life
-//!   in which two or more operations of the disk had failed by then, may be: its write failed, its octets may be on the disk
+//!   in which two or more operations of the disk had failed by then, may be: its write failed, its bytes may be on the disk
 //!   all the same, and the mark that takes it out could not be written either.
 //! - A message whose mark was answered has it: done ones never come back, held ones are held. One whose mark was not
 //!   answered, or failed, has it or not.
@@ -22,7 +22,7 @@
 //!   left, and no message.
 //!
 //! Where the disk lies (lost and misdirected writes, bit rot), no promise can be kept about the messages of which a record
-//! was hit; the world remembers which octets those were, and so it is known which. They may be gone or come back, but not
+//! was hit; the world remembers which bytes those were, and so it is known which. They may be gone or come back, but not
 //! damaged; damage may be reported. All that is said above still holds for all other messages.
 //!
 //! Each subject of a world draws from a generator of its own ([`mailrace_io::sim::Random`]), so that a failing seed can be
@@ -167,7 +167,7 @@ struct Run {
 const BATTERY_LESS: u64 = 1_704_067_200_000_000;
 /// Starts that may fail one after the other before all has to go well.
 const STARTS_MAX: usize = 4;
-/// Octets of the disk when all is to go well: what lives on a failing disk left behind is no want of room.
+/// Bytes of the disk when all is to go well: what lives on a failing disk left behind is no want of room.
 const CAPACITY_AT_LAST: u64 = 1 << 36;
 /// Segments of an empty queue beyond those that are kept and ready: each worker writes one, and a few more may be held by
 /// marks.

@@ -2,7 +2,7 @@
 //!
 //! None of them has a switch in the engine. What the engine would do wrong is done wrong on its way to the kernel: a
 //! write that is asked to be durable is passed on as one that is not, and so on. Only a checksum that is not compared
-//! has no such place; there every read makes the checksum that stands in a record fit the octets that are there, so that
+//! has no such place; there every read makes the checksum that stands in a record fit the bytes that are there, so that
 //! comparing it says nothing.
 
 use std::io;
@@ -40,7 +40,7 @@ pub enum Bug {
     PiecesSwapped,
     /// Replies are sent twice.
     ReplyTwice,
-    /// The last octet of what was received together is dropped.
+    /// The last byte of what was received together is dropped.
     OctetLost,
 }
 

@@ -159,7 +159,7 @@ pub(super) struct Client {
     transaction: u32,
     /// The last transaction that came to nothing.
     failed: Option<u32>,
-    /// Goes away after so many octets.
+    /// Goes away after so many bytes.
     octets_left: Option<usize>,
     is_over: bool,
     /// It does not wait for what others do.
@@ -519,7 +519,7 @@ impl Client {
         total.map(|_| End { number, place: octets.len(), total })
     }
 
-    /// Sends, unless it goes away at one of these octets; returns how many were sent.
+    /// Sends, unless it goes away at one of these bytes; returns how many were sent.
     fn send(&mut self, peer: &Peer, octets: &[u8]) -> usize {
         let size = self.octets_left.map_or(octets.len(), |left| left.min(octets.len()));
         peer.send(&octets[..size]);
