@@ -134,7 +134,7 @@ pub fn is_domain(domain: &[u8]) -> bool {
     if domain.len() > 255 || domain.ends_with(b"-") {
         return false;
     }
-    // Of the label at hand.
+    // Of the current label.
     let mut size = 0;
     let mut is_number = true;
     let mut before = b'.';

@@ -74,7 +74,7 @@ impl Questions {
     ) -> Option<(Ticket, Arc<Slot>)> {
         let places = places_of(key);
         if let Some(asked) = self.asked.get(key).cloned() {
-            // A stranger must not make others wait by having asked before them.
+            // A remote client must not make others wait by asking before them.
             if asked.is_waiting && self.is_greedier(asked.sharer, sharer, places) {
                 let question = self.take(asked.sharer, |questions| {
                     let index = questions.iter().position(|question| question.ticket == asked.ticket)?;
