@@ -144,8 +144,8 @@ pub const ALL: &[Mutation] = &[
         name: "draft-kept",
         what: "a message that is given up keeps its segments",
         file: INCOMING,
-        before: "            spool.abandon(draft);\n        }\n    }\n\n    /// Cleans the content where it is",
-        after: "            drop(draft);\n        }\n    }\n\n    /// Cleans the content where it is",
+        before: "            spool.abandon(draft);\n        }\n    }\n\n    /// Cleans the content in place",
+        after: "            drop(draft);\n        }\n    }\n\n    /// Cleans the content in place",
         check: Seeds(2000),
     },
     Mutation {
