@@ -17,24 +17,22 @@ mod region;
 mod settings;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd};
 
-use io_uring::types::{Fixed, SubmitArgs, Timespec};
+use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
-use crate::block::{BLOCK_ALIGNMENT, Registration};
 use crate::files::Files;
-use crate::operation::{ACCEPT_PAUSE, Serial};
+use crate::operation::Serial;
 use crate::slab::Slab;
 use crate::system::{Random, WakeDescriptor, monotonic, wall_clock};
 use crate::{
-    Block, Completion, ConnectionId, FileId, Instant, Io, IoError, Operation, OsDisk, OsFile, Piece,
-    ReceiveEnd, SOME, Token, Waker,
+    Block, Completion, ConnectionId, FileId, Instant, Io, IoError, Operation, OsDisk, OsFile, Piece, Token,
+    Waker,
 };
 use buffers::ReceiveBuffers;
 use entry::{Address, AddressTable, Kind, UserData};
-use region::Region;
 
 pub use settings::Settings;
 

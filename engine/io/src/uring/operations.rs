@@ -1,16 +1,18 @@
 //! Operations of the caller as entries of the ring.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 
 use io_uring::opcode;
 use io_uring::types::Fixed;
 
+use super::buffers::BUFFER_GROUP;
 use super::entry::{self, Address, Kind, UserData};
 use super::region::Region;
 use super::{ConnectUnderWay, Connection, Listener, SendUnderWay, Uring, WriteUnderWay, index_of};
 use crate::block::{BLOCK_ALIGNMENT, Registration};
-use crate::{Block, ConnectionId, FileId, SOME, Token};
+use crate::{Block, Completion, ConnectionId, FileId, SOME, Token};
 
 impl Uring {
     pub(super) fn accept(&mut self, socket: TcpListener) {
@@ -83,9 +85,9 @@ impl Uring {
         connection.receives_some = receives_some;
         connection.receive_token = token;
         let receive = if receives_some {
-            entry::receive_some(id.slot, buffers::BUFFER_GROUP, SOME)
+            entry::receive_some(id.slot, BUFFER_GROUP, SOME)
         } else {
-            entry::receive(id.slot, buffers::BUFFER_GROUP)
+            entry::receive(id.slot, BUFFER_GROUP)
         };
         self.push(&receive, UserData::of(Kind::Receive, id));
     }
