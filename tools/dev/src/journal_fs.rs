@@ -56,7 +56,7 @@ pub enum JournalFsError {
 /// Makes a file system of `size` bytes and mounts it at `directory`; its image is beside it.
 ///
 /// # Errors
-/// [`JournalFsError`]; nothing is left behind.
+/// [`JournalFsError`]; nothing is left.
 pub fn up(directory: &Path, size: u64) -> Result<(), JournalFsError> {
     require_root()?;
     fs::create_dir_all(directory).map_err(failed_on(directory))?;

@@ -62,7 +62,7 @@ enum Chore {
         /// Which
         #[arg(value_name = "SEED")]
         seed: u64,
-        /// So many events; 0: say only whether something is wrong
+        /// Number of last events to print; 0: print only whether an invariant is violated
         #[arg(long, value_name = "COUNT", default_value_t = simulation::EVENTS_SHOWN)]
         events: usize,
         #[command(flatten)]
@@ -283,7 +283,7 @@ fn say(text: &str) {
     println!("{text}");
 }
 
-/// Set when a signal asks to end: devices and mounts must not stay behind.
+/// Set when a signal asks to end: devices and mounts must be removed.
 fn interrupted() -> Result<Arc<AtomicBool>, ProofError> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
@@ -310,7 +310,7 @@ fn ci() -> ExitCode {
     ExitCode::from(u8::from(!failed.is_empty()))
 }
 
-/// Runs tests under tools, each also after one found something, and says what came of it.
+/// Runs tests under tools, each also after one found something, and reports the result.
 fn watched(runs: &[Run]) -> ExitCode {
     let mut outcomes = Vec::new();
     for run in runs {

@@ -53,13 +53,13 @@ pub fn not_started(program: &'static str, error: &io::Error) -> ProofError {
     ProofError::Failed { program, message: error.to_string() }
 }
 
-/// Sees to it that these programs can be run, before anything is set up.
+/// Checks that these programs can be run, before anything is set up.
 ///
 /// # Errors
 /// [`ProofError::Missing`] for the first that is not there.
 pub fn require(programs: &[&'static str]) -> Result<(), ProofError> {
     for program in programs {
-        // Each of them knows -V or ends at once for want of arguments.
+        // Each of them knows -V or ends at once without arguments.
         let started = command(program).arg("-V").output();
         started.map_err(|error| not_started(program, &error))?;
     }

@@ -66,7 +66,7 @@ impl fmt::Display for Tool {
 /// The runs of `mailrace-dev sanitize`.
 pub const SANITIZE: &[Run] = &[
     Run { tool: Tool::AddressNotLeaks, tests: &["mailrace-io"] },
-    // While a thread waits in the ring, Valgrind lets no other one run: nobody could wake it.
+    // While a thread waits in the ring, Valgrind lets no other thread run, so none could wake it.
     Run {
         tool: Tool::Memcheck,
         tests: &["mailrace-io", "--", "--test-threads=1", "--skip", "another_thread_wakes_a_wait"],
@@ -83,7 +83,7 @@ pub const MIRI: &[Run] = &[
     Run { tool: Tool::Miri, tests: &["mailrace-spool", "--lib"] },
 ];
 
-/// So many cases of each property test: all of them would take hours under a tool.
+/// Cases of each property test: all of them would take hours under a tool.
 const PROPERTY_CASES: &str = "16";
 
 impl Run {

@@ -1,4 +1,4 @@
-//! The bugs: each in the words of whoever would find it, then the change.
+//! The planted bugs: a description as its finder would give it, then the change.
 
 use super::Check::{self, Seeds, Test};
 use super::Mutation;

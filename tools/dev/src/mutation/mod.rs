@@ -2,7 +2,7 @@
 //!
 //! What a bug in the engine's logic does cannot be done between the engine and its simulated kernel, and a switch for it has
 //! no place in a product. So each is a small change of the source's text ([`ALL`]): the chore `mutate` makes it in a copy
-//! of the tree, builds that, and runs what has to fail. A test sees to it that each text is found exactly once, so that a
+//! of the tree, builds that, and runs what has to fail. A test ensures that each text is found exactly once, so that a
 //! change of the engine that outdates one is noticed with it.
 
 mod list;
@@ -36,7 +36,7 @@ pub struct Mutation {
 /// Something that has to fail on a tree with a bug.
 #[derive(Clone, Copy, Debug)]
 pub enum Check {
-    /// One of so many seeds of the simulator.
+    /// One of this number of seeds of the simulator.
     Seeds(u64),
     /// `cargo test` with these arguments.
     Test(&'static [&'static str]),
@@ -110,7 +110,7 @@ pub struct Orchard {
 }
 
 impl Orchard {
-    /// Copies what git knows of to `directory`; what is there already stays, so that little is built again.
+    /// Copies what git knows of to `directory`; existing files stay, so that little is rebuilt.
     ///
     /// # Errors
     /// [`MutationError`].

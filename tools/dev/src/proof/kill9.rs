@@ -27,7 +27,7 @@ pub struct Settings {
     pub directory: PathBuf,
 }
 
-/// Kills engines, and says what became of their mail; ends at the first fault. `say` is told of each round.
+/// Kills engines, and accounts for their mail; ends at the first fault. `say` receives a line about each round.
 ///
 /// # Errors
 /// [`ProofError`].

@@ -1,5 +1,5 @@
 //! Owns one life of an engine in a proof: it runs, is given mail and orders, and ends; then what it left is accounted
-//! for, and another engine has to go on with it.
+//! for, and another engine has to continue from it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -91,7 +91,7 @@ fn operate(program: &Program, queue: &Path, ledger: &Ledger, mut random: Random,
 /// end.
 ///
 /// # Errors
-/// When an engine cannot go on with it.
+/// If an engine cannot continue from it.
 pub fn examine(
     program: &Program,
     queue: &Path,
@@ -106,7 +106,7 @@ pub fn examine(
     let found = look(program, queue)?;
     let mut account = Account::new(before, after, run, &found);
     if !account.is_right() {
-        // What is there stays as it is, for somebody to look at.
+        // The files are kept for inspection.
         return Ok(account);
     }
     let engine = Engine::start(program, queue)?;

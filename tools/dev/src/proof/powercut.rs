@@ -48,7 +48,7 @@ impl Kind {
     /// Sets it up in `directory`, or where it is best.
     ///
     /// # Errors
-    /// [`ProofError`]; nothing is left behind.
+    /// [`ProofError`]; nothing is left.
     pub fn set_up(self, directory: Option<&Path>) -> Result<Box<dyn Rig>, ProofError> {
         let temporary = std::env::temp_dir();
         let memory = Path::new("/dev/shm");
@@ -84,8 +84,8 @@ pub struct Settings {
     pub directory: Option<PathBuf>,
 }
 
-/// Cuts the power under engines, and says what became of their mail; ends at the first fault. `say` is told of each
-/// state that was looked at.
+/// Cuts the power under engines, and accounts for their mail; ends at the first fault. `say` receives a line about each
+/// state that was examined.
 ///
 /// # Errors
 /// [`ProofError`].

@@ -51,7 +51,7 @@ impl Export {
         Ok(export)
     }
 
-    /// Kills the daemon: whoever reads or writes the file gets an error from then on.
+    /// Kills the daemon: all reads and writes of the file fail from then on.
     pub fn kill(&mut self) {
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();
@@ -103,7 +103,7 @@ impl CacheRig {
     /// Sets it up in a directory of its own in `parent`, which is best in memory: the log takes all that is written.
     ///
     /// # Errors
-    /// [`ProofError`]; nothing is left behind.
+    /// [`ProofError`]; nothing is left.
     pub fn new(parent: &Path) -> Result<Self, ProofError> {
         require_root()?;
         require(&["losetup", "mount", "umount", "mkfs.ext4", "qemu-storage-daemon"])?;

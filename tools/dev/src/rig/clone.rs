@@ -26,7 +26,7 @@ impl CloneRig {
     /// Sets it up in a directory of its own in `parent`.
     ///
     /// # Errors
-    /// [`ProofError`]; nothing is left behind.
+    /// [`ProofError`]; nothing is left.
     pub fn new(parent: &Path) -> Result<Self, ProofError> {
         require_root()?;
         require(&["losetup", "mount", "umount", "mkfs.xfs", "mkfs.ext4", "cp"])?;

@@ -139,10 +139,10 @@ impl Place {
         self.path.join(name)
     }
 
-    /// Leaves it for somebody to look at.
+    /// Keeps it for inspection.
     pub fn keep(&self) -> &Path {
         self.is_kept.store(true, Ordering::Relaxed);
-        // Without the mark the next rig removes it; there is nobody to tell who does not see it.
+        // Without the mark the next rig removes it; a failure to set the mark is visible there.
         let _ = File::create(self.join(leftovers::KEPT));
         &self.path
     }

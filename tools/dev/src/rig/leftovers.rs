@@ -80,7 +80,7 @@ pub fn loop_devices(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir("/sys/block") else { return Vec::new() };
     let is_over = |device: &Path| {
         fs::read_to_string(device.join("loop/backing_file")).is_ok_and(|file| {
-            // A file that is gone has more behind its name.
+            // The name of a deleted file has a suffix.
             Path::new(file.trim_end()).starts_with(directory)
         })
     };

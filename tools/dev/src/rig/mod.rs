@@ -36,7 +36,7 @@ pub trait Rig {
     /// acknowledged before it.
     fn ends_writing(&self) -> bool;
 
-    /// Mounts each state that the cut may have left, in turn. Nobody uses [`Rig::directory`] any more.
+    /// Mounts each state that the cut may have left, in turn. [`Rig::directory`] must not be used afterwards.
     ///
     /// # Errors
     /// [`ProofError`], also of `look`.
@@ -48,7 +48,7 @@ pub trait Rig {
     /// [`ProofError`].
     fn renew(&mut self) -> Result<(), ProofError>;
 
-    /// Leaves its files for somebody to look at, and says where.
+    /// Keeps its files for inspection, and tells where they are.
     fn keep(&self) -> &Path;
 }
 

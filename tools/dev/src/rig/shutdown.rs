@@ -1,5 +1,5 @@
 //! Owns the rig of the file system that is shut down: what is in its memory and in its journal's memory never reaches
-//! the disk, and whoever writes gets an error from then on.
+//! the disk, and all writes fail from then on.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ impl ShutdownRig {
     /// Sets it up in a directory of its own in `parent`.
     ///
     /// # Errors
-    /// [`ProofError`]; nothing is left behind.
+    /// [`ProofError`]; nothing is left.
     pub fn new(parent: &Path) -> Result<Self, ProofError> {
         require_root()?;
         require(&["losetup", "mount", "umount", "mkfs.ext4", "xfs_io"])?;

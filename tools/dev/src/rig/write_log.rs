@@ -44,7 +44,7 @@ struct Entry {
 const MAGIC: u64 = 0x006a_7366_7773_6872;
 const FLAG_FLUSH: u64 = 1;
 const FLAG_DISCARD: u64 = 4;
-/// Writes of so many bytes and more may be torn.
+/// Writes of this many bytes and more may be torn.
 const TORN_SIZE_MIN: u64 = 16 << 10;
 const SECTOR_SIZE: usize = 512;
 

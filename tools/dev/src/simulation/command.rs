@@ -1,4 +1,4 @@
-//! Owns the chores `simulate` and `replay`: seeds in, what came of them out.
+//! The commands `simulate` and `replay`: run seeds and report their outcomes.
 
 use std::cell::RefCell;
 use std::process::{Command, ExitCode, Stdio};
@@ -83,8 +83,8 @@ fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
     value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lives through `count` seeds from `first` on, on `jobs` threads, and says what came of them; `is_brief`: of a violation
-/// no more than what is wrong.
+/// Runs `count` seeds from `first` on, on `jobs` threads, and reports the outcome; `is_brief`: of a violation only its
+/// description.
 #[must_use]
 pub fn simulate(first: u64, count: u64, jobs: usize, options: &Options, is_brief: bool) -> ExitCode {
     let start = Instant::now();

@@ -85,7 +85,7 @@ impl Ledger {
         self.records[number].standing.offered();
     }
 
-    /// The server's kernel has taken the reply to the message. `failures`: so many operations of the disk have failed in this
+    /// The server's kernel has taken the reply to the message. `failures`: number of disk operations that have failed in this
     /// world.
     pub(super) fn told(&mut self, number: usize, reply: &str, failures: u64) -> Result<(), String> {
         let record = &mut self.records[number];

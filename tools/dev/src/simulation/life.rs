@@ -24,7 +24,7 @@ pub(super) enum End {
     Over,
     /// Its workers ended when they were asked to.
     Drained,
-    /// It goes on, and nobody wants anything of it any more.
+    /// It continues, and no other part of the world needs it.
     Quiet,
 }
 
@@ -431,7 +431,7 @@ impl<'a> Life<'a> {
         self.seats[worker].waker.wake();
     }
 
-    /// The pickup hears what became of its messages, unless the process is no more.
+    /// The pickup hears what became of its messages, unless the process has ended.
     fn advance_pickup(&mut self, ledger: &mut Ledger) -> Result<(), String> {
         if self.world.is_over() {
             return Ok(());
@@ -447,7 +447,7 @@ impl<'a> Life<'a> {
         now.after(Duration::from_nanos(self.random.between(1, most)))
     }
 
-    /// Goes on with other settings: tables of another generation, and another bound of memory.
+    /// Switches to other settings: tables of another generation, and another bound of memory.
     fn reload(&mut self, ledger: &mut Ledger) {
         ledger.generation += 1;
         self.world.note("settings are reloaded, generation {}", [ledger.generation, 0, 0]);

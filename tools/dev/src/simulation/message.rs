@@ -25,7 +25,7 @@ pub(super) struct Message {
     pub(super) origin: Origin,
     /// The content with CRLF line ends, as a server has to count it.
     pub(super) content: Vec<u8>,
-    /// What has to stand in the queue after the trace field, if that is less: a field was too long.
+    /// Expected content after the trace field, if that is less than what was sent, because a field was too long.
     pub(super) kept: Option<Vec<u8>>,
     /// Bytes of its header section, with the empty line.
     pub(super) header_size: usize,
@@ -336,7 +336,7 @@ impl Message {
         }
     }
 
-    /// What has to stand in the queue after the trace field.
+    /// Expected content after the trace field.
     pub(super) fn stored(&self) -> &[u8] {
         self.kept.as_deref().unwrap_or(&self.content)
     }
@@ -417,7 +417,7 @@ impl Message {
     pub(super) fn cut(&mut self, size: usize) {
         self.content.truncate(size);
         if !self.content.ends_with(b"\r\n") {
-            // A CR that the line end does not follow becomes a blank.
+            // A CR that the line end does not follow becomes a space.
             if let Some(last) = self.content.last_mut().filter(|last| **last == b'\r') {
                 *last = b' ';
             }
@@ -508,8 +508,8 @@ fn field(manner: &Manner, random: &mut Random) -> Vec<u8> {
     field
 }
 
-/// A field as it is kept: up to so many bytes with each line end counted as one, or up to a line end in the last tenth
-/// of them.
+/// Returns the kept part of a field: up to `limit` bytes with each line end counted as one, or up to a line end in the last
+/// tenth of them.
 fn cut(field: &[u8], limit: usize) -> Vec<u8> {
     let text = String::from_utf8_lossy(field);
     let lines: Vec<&str> = text.split_terminator("\r\n").collect();

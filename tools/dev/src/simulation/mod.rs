@@ -1,31 +1,31 @@
-//! Whole lives of an engine in a simulated world, from a seed, and what must be true after each.
+//! Whole lives of an engine in a simulated world, derived from a seed, and the invariants that must hold after each.
 //!
 //! A seed is a world ([`mailrace_io::sim`]) with a mix of faults of its own, and one to four lives of the unchanged engine on
 //! its disk, one after the other: workers with their sessions, cleanup, spool and timers, the keeper of segments, the mover.
 //! Clients send messages over its network, operators mark messages. A life ends by a drain, by a kill or a loss of power
-//! at any operation, also at those of the start. Then the queue is recovered and compared with what everybody was told:
+//! at any operation, also at those of the start. Then the queue is recovered and compared with the replies that clients got:
 //!
 //! - A message whose 250 the server's kernel has taken is in the queue once, under the id of its reply, byte for byte
-//!   behind our trace field, with its envelope; until its mark `done` is asked for.
-//! - A message whose end was sent and that was not answered is there once, or not at all.
+//!   after our trace field, with its envelope, until its mark `done` is requested.
+//! - A message whose end was sent and that was not answered is there once or not at all.
 //! - A message whose content did not end, or that was refused, is not there. Only one that was answered `451 4.3.0`, in a life
 //!   in which two or more operations of the disk had failed by then, may be: its write failed, its bytes may be on the disk
-//!   all the same, and the mark that takes it out could not be written either.
+//!   nevertheless, and the mark that takes it out could not be written either.
 //! - A message whose mark was answered has it: done ones never come back, held ones are held. One whose mark was not
 //!   answered, or failed, has it or not.
-//! - What a start has found is there at the next start; what it has not found never is.
-//! - Nothing else is in the queue, nothing twice, nothing that is not whole.
+//! - Messages that a start has found are there at the next start; others never are.
+//! - Nothing else is in the queue, nothing twice, nothing incomplete.
 //! - The report of the start counts those messages, and names no damage.
-//! - A mark finds its message; no client that does all right is refused for good, or told what it did not ask; workers
-//!   that are asked to end do, and owe their kernel nothing then.
-//! - At the end, without faults, an honest client of each worker is served; when all is marked as done, few segments are
-//!   left, and no message.
+//! - A mark finds its message; no correct client is refused permanently or gets a reply to a command it did not send;
+//!   workers that are asked to end do so, and then hold nothing of their kernel.
+//! - At the end, without faults, an honest client of each worker is served; after all messages are marked as done, few
+//!   segments are left, and no message.
 //!
-//! Where the disk lies (lost and misdirected writes, bit rot), no promise can be kept about the messages of which a record
-//! was hit; the world remembers which bytes those were, and so it is known which. They may be gone or come back, but not
-//! damaged; damage may be reported. All that is said above still holds for all other messages.
+//! Where the disk lies (lost and misdirected writes, bit rot), nothing is guaranteed about the messages of which a record
+//! was hit; the world remembers the affected bytes, so those messages are known. They may be gone or come back, but not be
+//! damaged; damage may be reported. The invariants above still hold for all other messages.
 //!
-//! Each subject of a world draws from a generator of its own ([`mailrace_io::sim::Random`]), so that a failing seed can be
+//! Each subject of a world draws from its own generator ([`mailrace_io::sim::Random`]), so that a failing seed can be
 //! [shrunk](shrink): without a fault, a life or a client the rest stays much the same.
 
 mod client;
@@ -105,7 +105,7 @@ impl Report {
     }
 }
 
-/// What came of a world.
+/// Outcome of a world.
 #[derive(Debug)]
 pub struct Outcome {
     /// What happened.
@@ -167,7 +167,7 @@ struct Run {
 const BATTERY_LESS: u64 = 1_704_067_200_000_000;
 /// Starts that may fail one after the other before all has to go well.
 const STARTS_MAX: usize = 4;
-/// Bytes of the disk when all is to go well: what lives on a failing disk left behind is no want of room.
+/// Bytes of the disk when nothing may fail: files left by lives on a failing disk must not exhaust it.
 const CAPACITY_AT_LAST: u64 = 1 << 36;
 /// Segments of an empty queue beyond those that are kept and ready: each worker writes one, and a few more may be held by
 /// marks.
@@ -230,8 +230,8 @@ impl Run {
             self.ledger.failures_before = world.disk_failures();
             let generation = self.ledger.generation;
             match Life::begin(world, plan, &self.disk, workers, random, self.bug, generation) {
-                // It goes on with what it could read. Here the operator starts it again, once the disk reads: what
-                // all have been told is compared with all of the queue.
+                // It has started with what it could read. Here the operator starts it again once the disk is readable, so that
+                // all replies are compared with the whole queue.
                 Ok(life) if life.report.damage.iter().any(|damage| damage.what.is_error()) => {
                     self.ledger.note_unlisted(&life.report.damage);
                     drop(life);

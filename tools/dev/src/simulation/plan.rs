@@ -236,13 +236,13 @@ impl Plan {
     }
 }
 
-/// One in so many worlds has large messages.
+/// One in this number of worlds has large messages.
 const HEAVY_SHARE: u64 = 32;
-/// One in so many has messages with hundreds of recipients.
+/// One in this number has messages with hundreds of recipients.
 const CROWD_SHARE: u64 = 16;
-/// One in so many has small messages in segments that empty.
+/// One in this number has small messages in segments that empty.
 const SPARSE_SHARE: u64 = 4;
-/// One in so many has a machine without a clock of its own.
+/// One in this number has a machine without its own clock.
 const CLOCK_SHARE: u64 = 6;
 /// What a client that owes may be made to wait, and what other clients may hold up.
 const SILENCE_EXTRA: Duration = Duration::from_secs(400);

@@ -1,9 +1,8 @@
-//! Owns bugs that are planted between the engine and its simulated kernel, to prove that the oracle finds them.
+//! Bugs planted between the engine and its simulated kernel, to prove that the oracle finds them.
 //!
-//! None of them has a switch in the engine. What the engine would do wrong is done wrong on its way to the kernel: a
-//! write that is asked to be durable is passed on as one that is not, and so on. Only a checksum that is not compared
-//! has no such place; there every read makes the checksum that stands in a record fit the bytes that are there, so that
-//! comparing it says nothing.
+//! None of them has a switch in the engine. The engine's operations are changed on their way to the kernel: a write that
+//! should be durable is passed on as one that is not, and so on. Only for a checksum that is not compared there is no such
+//! operation; instead every read changes the checksum in a record to match its bytes, so that comparing it never fails.
 
 use std::io;
 

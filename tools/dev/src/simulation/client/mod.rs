@@ -37,7 +37,7 @@ enum Act {
     Silence,
     /// Goes away.
     Leave,
-    /// Reads no more.
+    /// Stops reading.
     StopReading,
 }
 
@@ -69,7 +69,7 @@ type Words = VecDeque<Word>;
 struct Chunk {
     number: usize,
     octets: Vec<u8>,
-    /// It is the last one, of so many bytes together.
+    /// It is the last one; all together have this many bytes.
     total: Option<usize>,
 }
 
@@ -77,7 +77,7 @@ struct Chunk {
 #[derive(Clone, Copy, Debug)]
 struct End {
     number: usize,
-    /// The place behind it in what is sent.
+    /// The offset after it in the input of the server.
     place: usize,
     /// Its bytes if it came in chunks.
     total: Option<usize>,
@@ -99,7 +99,7 @@ enum Ending {
     None,
     /// With a line of its own.
     Dot,
-    /// In the middle, behind so many bytes, because a dot was not stuffed.
+    /// In the middle, after this many bytes, because a dot was not stuffed.
     Within(usize),
 }
 
@@ -126,7 +126,7 @@ enum Expected {
     Recipient(usize, usize),
     /// Of DATA.
     Permission,
-    /// Of a chunk of this message that is not the last one; of so many bytes.
+    /// Of a chunk of this message that is not the last one, with this many bytes.
     Chunk(usize, usize),
     /// Of the end of this message; with the bytes of all of its chunks if it came in chunks.
     Verdict(usize, Option<usize>),
@@ -159,7 +159,7 @@ pub(super) struct Client {
     transaction: u32,
     /// The last transaction that came to nothing.
     failed: Option<u32>,
-    /// Goes away after so many bytes.
+    /// Disconnects after this many bytes.
     octets_left: Option<usize>,
     is_over: bool,
     /// It does not wait for what others do.
@@ -340,7 +340,7 @@ impl Client {
             }
             Some(Act::Silence) => {
                 self.expect_the_end();
-                // Without its replies nobody knows whom the server waits for.
+                // Without its replies it is unknown for which client the server waits.
                 self.is_silent = !self.is_deaf;
                 self.gives_up = now.after(self.silence_max);
             }

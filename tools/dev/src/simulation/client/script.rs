@@ -323,7 +323,7 @@ impl Client {
         self.add([Word::Nonsense(octets, None)]);
     }
 
-    /// More of something than anybody needs.
+    /// More of something than any client needs.
     fn flood(&mut self, ledger: &mut Ledger) {
         self.acts.push_back(Act::Await);
         let size = usize::try_from(self.random.magnitude(1000, 60_000)).unwrap_or(usize::MAX);
