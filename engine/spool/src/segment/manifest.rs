@@ -92,13 +92,16 @@ pub(crate) struct ManifestFile<D: Disk> {
     is_changed: bool,
     /// Both slots are current.
     is_twice: bool,
+    /// The version found, until it is known to be durable: a killed engine may have left it in the page cache only.
+    unconfirmed: Option<Manifest>,
 }
 
 impl<D: Disk> ManifestFile<D> {
     /// Continues from the manifest found; a damaged file is replaced when it is saved.
     pub(crate) fn new(disk: D, found: &Found, manifest: Manifest) -> Self {
         let slot_size = found.slot_size.unwrap_or(0);
-        Self { disk, slot_size, manifest, is_changed: true, is_twice: false }
+        let unconfirmed = found.manifest.clone();
+        Self { disk, slot_size, manifest, is_changed: true, is_twice: false, unconfirmed }
     }
 
     pub(crate) const fn is_changed(&self) -> bool {
@@ -181,8 +184,8 @@ impl<D: Disk> ManifestFile<D> {
         let bytes = next.encode();
         let place = next.generation % 2;
         let written = self.file_in_place(bytes.len()).map(|file| {
-            self.disk.write_at(&file, &bytes, place * self.slot_size)?;
-            self.disk.sync(&file)
+            self.confirm(&file)?;
+            self.write(&file, &bytes, place)
         });
         match written {
             Some(Ok(())) => {}
@@ -192,7 +195,20 @@ impl<D: Disk> ManifestFile<D> {
         self.manifest.generation = next.generation;
         self.is_changed = false;
         self.is_twice = false;
+        self.unconfirmed = None;
         Ok(())
+    }
+
+    /// Writes the version found once more, before the other slot is overwritten, which may be the only durable one. A flush
+    /// would not do: after one that failed, the next reports success for data that the kernel has dropped.
+    fn confirm(&self, file: &D::File) -> io::Result<()> {
+        let Some(found) = &self.unconfirmed else { return Ok(()) };
+        self.write(file, &found.encode(), found.generation % 2)
+    }
+
+    fn write(&self, file: &D::File, bytes: &[u8], place: u64) -> io::Result<()> {
+        self.disk.write_at(file, bytes, place * self.slot_size)?;
+        self.disk.sync(file)
     }
 
     /// Opens the file, if this number of bytes can be written to a slot of it. It is opened each time because another
