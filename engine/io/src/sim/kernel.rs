@@ -403,6 +403,7 @@ impl State {
             let place = &mut memory[usize::from(buffer)];
             place.clear();
             place.extend(inbox.drain(..length));
+            self.links[index].received_at = self.now;
             let length = u32::try_from(length).expect("a buffer is small");
             let piece = Piece { owner: kernel.serial, buffer, offset: 0, length };
             self.note(

@@ -24,6 +24,8 @@ pub(super) struct Link {
     to_server: VecDeque<(Instant, Vec<u8>)>,
     /// Arrived there and not received.
     pub(super) inbox: VecDeque<u8>,
+    /// When the worker last received some of it.
+    pub(super) received_at: Instant,
     /// When the client's end of stream arrives.
     fin: Option<Instant>,
     /// When its reset arrives.
@@ -188,6 +190,7 @@ impl Peer {
             arrives,
             to_server: VecDeque::new(),
             inbox: VecDeque::new(),
+            received_at: Instant::default(),
             fin: None,
             reset: None,
             last_arrival: arrives,
@@ -311,6 +314,13 @@ impl Peer {
         // What is on its way when a connection breaks is lost.
         let has_all = link.taken == link.said.len() || link.is_deaf || link.reset.is_some();
         link.closes.is_some_and(|time| time <= state.now) && has_all
+    }
+
+    /// When the server last read bytes of this client; the start of time if it never did.
+    #[must_use]
+    pub fn received_at(&self) -> Instant {
+        let state = self.state();
+        state.links[self.index].received_at
     }
 
     /// Whether the server has yet to read bytes of this client's.

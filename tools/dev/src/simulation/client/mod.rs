@@ -287,6 +287,10 @@ impl Client {
         if self.is_over {
             return Ok(());
         }
+        if self.is_silent {
+            // One that owes is read at the pace of its allowance: its silence begins for the server when all is read.
+            self.gives_up = self.gives_up.max(peer.received_at().after(self.silence_max));
+        }
         let gives_up = self.is_awaiting && self.gives_up <= now;
         // One that owes is read at the pace of its allowance; what is unread then is not silence yet.
         if gives_up && self.is_silent && !peer.is_unread() && !peer.is_closed() && !world.is_over() {
