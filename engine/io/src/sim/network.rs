@@ -316,6 +316,13 @@ impl Peer {
         link.closes.is_some_and(|time| time <= state.now) && has_all
     }
 
+    /// Whether the connection waits in the listener's backlog.
+    #[must_use]
+    pub fn is_in_backlog(&self) -> bool {
+        let state = self.state();
+        matches!(state.links[self.index].place, Place::Backlog)
+    }
+
     /// When the server last read bytes of this client; the start of time if it never did.
     #[must_use]
     pub fn received_at(&self) -> Instant {

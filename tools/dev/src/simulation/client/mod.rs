@@ -296,7 +296,9 @@ impl Client {
         if gives_up && self.is_silent && !peer.is_unread() && !peer.is_closed() && !world.is_over() {
             return Err("a client that says nothing more is not ended".to_owned());
         }
-        if gives_up && self.is_prompt && !self.is_loose && !self.is_deaf && !world.is_over() {
+        // While slow clients have all slots, one that is no less greedy waits to be accepted.
+        let is_served = self.is_prompt && !peer.is_in_backlog();
+        if gives_up && is_served && !self.is_loose && !self.is_deaf && !world.is_over() {
             return Err(format!("a client waits in vain for {:?}", self.expected));
         }
         if peer.is_closed() || gives_up {
