@@ -283,7 +283,13 @@ impl Client {
             self.gives_up = now.after(PATIENCE);
             return Ok(());
         };
-        self.read_replies(&peer.take(), world, ledger)?;
+        let replies = peer.take();
+        if self.is_awaiting && !self.is_silent {
+            // Timeouts are for a command (RFC 5321 §4.5.3.2): a server that still reads or answers a large group is at work.
+            let active_at = if replies.is_empty() { peer.received_at() } else { now };
+            self.gives_up = self.gives_up.max(active_at.after(PATIENCE));
+        }
+        self.read_replies(&replies, world, ledger)?;
         if self.is_over {
             return Ok(());
         }
