@@ -69,7 +69,7 @@ macro_rules! conformance {
             a_send_without_room_goes_on_when_there_is_some
             nothing_names_a_closed_connection
             a_full_table_takes_the_next_client_after_a_close
-            nobody_is_taken_any_more_after_accepting_stopped
+            no_connection_is_accepted_after_accepting_stopped
             two_of_them_talk_through_connect
             a_connection_comes_from_the_address_that_is_wanted
             connecting_to_nobody_fails
@@ -483,7 +483,7 @@ pub(crate) fn a_full_table_takes_the_next_client_after_a_close<
     assert!([&fifth, &sixth].iter().any(|client| client.local_addr().unwrap() == peer));
 }
 
-pub(crate) fn nobody_is_taken_any_more_after_accepting_stopped<
+pub(crate) fn no_connection_is_accepted_after_accepting_stopped<
     I: Subject<Disk = OsDisk, Client = TcpStream>,
 >(
     make: &impl Fn() -> I,

@@ -30,7 +30,7 @@ impl<S: Spool> Engine<S> {
         self.timers.once(connection.id.slot, waits.until);
         if !self.accounts.set_waiting(connection.id.slot, true) {
             self.telemetry.made_to_wait();
-            // A limited receive can bring no more than its limit.
+            // A limited receive brings at most its limit.
             if waits.receiving == Receiving::All && !waits.is_paused {
                 self.outbox.push(Operation::StopReceiving(connection.id));
             }

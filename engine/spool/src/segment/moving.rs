@@ -92,7 +92,7 @@ impl<D: Disk> SegmentSpool<D> {
         if !self.counts(id, place) {
             return;
         }
-        if self.put_progress(id, &[&payload], None) == Err(Refusal::Busy) {
+        if self.put_progress(id, &payload, None) == Err(Refusal::Busy) {
             self.moves.stage = Some(Stage::Noting { id, place, payload: Some(payload) });
         }
     }

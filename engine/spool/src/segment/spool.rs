@@ -222,7 +222,7 @@ impl<D: Disk> SegmentSpool<D> {
     pub(super) fn put_progress(
         &mut self,
         id: QueueId,
-        payload: &[&[u8]],
+        payload: &[u8],
         tag: Option<u64>,
     ) -> Result<(), Refusal> {
         let place = self.writer.put_note(&mut self.segments, id, payload)?.place;
@@ -293,7 +293,7 @@ impl<D: Disk> Store for SegmentSpool<D> {
         self.index.get(id).ok_or(MarkError::NotFound)?;
         let mut payload = vec![Noted::PROGRESS];
         progress.encode(&mut payload).map_err(|_| MarkError::Refused(Refusal::TooLarge))?;
-        self.put_progress(id, &[&payload], Some(tag)).map_err(MarkError::Refused)
+        self.put_progress(id, &payload, Some(tag)).map_err(MarkError::Refused)
     }
 
     fn stats(&self) -> Stats {

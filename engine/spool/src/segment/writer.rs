@@ -210,7 +210,7 @@ impl Writer {
         mark: Mark,
         targets: &[u64],
     ) -> Result<(), Refusal> {
-        let put = self.put_note(segments, id, &[&[mark.octet()]])?;
+        let put = self.put_note(segments, id, &[mark.octet()])?;
         let marks = &mut segments.used(put.place.sequence).uses.marks;
         for target in targets {
             if let Err(place) = marks.binary_search(target) {
@@ -220,15 +220,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes a record with a mark's payload, of these pieces.
+    /// Writes a record with a mark's payload.
     pub(super) fn put_note<F>(
         &mut self,
         segments: &mut Segments<F>,
         id: QueueId,
-        payload: &[&[u8]],
+        payload: &[u8],
     ) -> Result<Put, Refusal> {
-        let size = payload.iter().map(|piece| piece.len()).sum();
-        self.make_room(segments, record_size(size))?;
+        self.make_room(segments, record_size(payload.len()))?;
         let record = NewRecord {
             kind: RecordKind::Mark,
             is_held: false,
@@ -238,7 +237,7 @@ impl Writer {
             previous: None,
             content_size: 0,
         };
-        Ok(self.put(&record, &[payload]))
+        Ok(self.put(&record, &[&[payload]]))
     }
 
     /// Lets `pending` settle with the record that was put last.

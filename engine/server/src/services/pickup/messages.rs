@@ -314,7 +314,7 @@ impl Round {
         match rustix::fs::unlinkat(&self.directory.file, text(name), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(error) => {
-                // A start would take it twice; no more than those that are under way get into that state.
+                // The next start would take it twice. Only messages in progress get into this state.
                 self.stuck.push(name);
                 self.not_before = now + PERIOD;
                 self.lines.say(STUCK, None, |line| {

@@ -106,6 +106,14 @@ impl Life {
         self.spool.detach_sealed(&mut self.io);
     }
 
+    /// Takes writes that ended in the opposite order.
+    fn complete_in_reverse(&mut self, writes: Vec<Completion>) {
+        for write in writes.into_iter().rev() {
+            let Completion::Written { token, block, result } = write else { panic!("it is a write") };
+            self.spool.completed(token, block, result);
+        }
+    }
+
     fn settle(&mut self) -> Vec<(u64, Result<(), SpoolError>)> {
         for _ in 0..100 {
             self.step();
@@ -283,10 +291,7 @@ fn the_later_of_two_marks_counts_in_whatever_order_their_writes_end() {
         life.io.wait(Some(Instant::default()), &mut writes).unwrap();
     }
     assert_eq!(writes.len(), 2);
-    for write in writes.into_iter().rev() {
-        let Completion::Written { token, block, result } = write else { panic!("it is a write") };
-        life.spool.completed(token, block, result);
-    }
+    life.complete_in_reverse(writes);
     assert_eq!(life.settle(), [(2, Ok(())), (1, Ok(()))]);
     assert_eq!(life.spool.stats().held, 0);
     let disk = life.kill();

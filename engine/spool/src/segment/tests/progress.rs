@@ -101,10 +101,7 @@ fn the_later_mark_counts_in_whatever_order_their_writes_end() {
         life.io.wait(Some(Instant::default()), &mut writes).unwrap();
     }
     assert_eq!(writes.len(), 2);
-    for write in writes.into_iter().rev() {
-        let Completion::Written { token, block, result } = write else { panic!("it is a write") };
-        life.spool.completed(token, block, result);
-    }
+    life.complete_in_reverse(writes);
     assert_eq!(life.settle(), [(2, Ok(())), (1, Ok(()))]);
     let place = life.spool.place(id).unwrap();
     let queue = Queue::at(&life.disk, id, place).unwrap();

@@ -611,7 +611,7 @@ impl Client {
         let is_positive = matches!(reply.code() / 100, 2 | 3);
         match expected {
             Expected::Verdict(number, _) => {
-                world.note("message {} is told {}", [number as u64, u64::from(reply.code()), 0]);
+                world.note("message {} is answered with {}", [number as u64, u64::from(reply.code()), 0]);
                 ledger.told(number, line, world.disk_failures())?;
                 self.accepted += usize::from(is_positive);
             }
