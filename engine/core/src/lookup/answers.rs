@@ -15,24 +15,24 @@ use bumpalo::Bump;
 
 use super::{LookupError, LookupTable, Ticket};
 
-/// Where the answer to a question arrives. All transactions that asked it before it was answered share it.
+/// Place where the answer of a lookup arrives. All transactions that wait for the same lookup share it.
 pub trait Awaited: Debug + Send + Sync {
-    /// What has become of the question; `None` while it is under way.
+    /// Returns the outcome of the lookup; `None` while it is pending.
     fn outcome(&self) -> Option<Outcome<'_>>;
 }
 
-/// What has become of a question.
+/// Outcome of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome<'a> {
     /// The table has this value, or none.
     Answered(Option<&'a [u8]>),
-    /// There is no answer, or one that makes no sense.
+    /// The lookup failed, or its answer is invalid.
     Unavailable,
-    /// It made room for others' questions, and may be asked again.
+    /// The lookup was dropped to make room for others, and may be repeated.
     GivenUp,
 }
 
-/// Where an answer arrives, if the table says so.
+/// Place of an answer, if the table provides one.
 pub(super) type Place = Option<Arc<dyn Awaited>>;
 
 /// Questions of one transaction to tables that may have to be waited for.
@@ -49,7 +49,7 @@ type Known = BTreeMap<Box<[u8]>, State>;
 /// State of a lookup.
 #[derive(Clone, Debug)]
 enum State {
-    /// It had no answer when it was looked at last.
+    /// Pending when it was last checked.
     Asked(Ticket, Arc<dyn Awaited>),
     /// Its answer: a value, or that there is none.
     Answered(Option<Box<[u8]>>),
@@ -62,7 +62,7 @@ impl Answers {
         self.memory
     }
 
-    /// What is known of a question; `None` if it has to be asked.
+    /// Returns the state of a lookup; `None` if the table must be queried.
     pub(super) fn recall<'a>(
         &mut self,
         arena: &'a Bump,
@@ -137,7 +137,7 @@ impl State {
 
 /// Memory per lookup in addition to its key and value, in bytes.
 const ENTRY_SIZE: usize = 96;
-/// Bytes of questions and answers that a transaction keeps. What does not fit is no answer (451 4.3.0).
+/// Most bytes of lookups and answers that a transaction keeps. A lookup that does not fit fails (451 4.3.0).
 const MEMORY_MAX: usize = 8 << 20;
 
 #[cfg(test)]

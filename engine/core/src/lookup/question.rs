@@ -14,7 +14,7 @@ use crate::Sharer;
 pub struct Asker<'q> {
     sharer: Sharer,
     answers: Option<&'q RefCell<Answers>>,
-    /// Where the table that is being asked leaves the place of its answer.
+    /// Receives the place of the answer from the table that is queried.
     place: Option<&'q RefCell<Place>>,
 }
 
@@ -25,7 +25,7 @@ impl<'q> Asker<'q> {
         Self { sharer, answers: Some(answers), place: None }
     }
 
-    /// On whose behalf it asks.
+    /// Returns the party on whose behalf it asks.
     #[must_use]
     pub const fn sharer(self) -> Sharer {
         self.sharer
@@ -49,7 +49,7 @@ impl<'q> Asker<'q> {
         }
         let place = RefCell::new(None);
         let said = table.ask(arena, key, Asker { place: Some(&place), ..self });
-        // What the transaction cannot keep would be asked again and again.
+        // A lookup that the transaction cannot keep would be repeated endlessly.
         if answers.borrow_mut().keep(table, key, said, place.take()) {
             said
         } else {
@@ -57,7 +57,7 @@ impl<'q> Asker<'q> {
         }
     }
 
-    /// Said by a table that has asked a server: the answer to the question with this ticket will be at `answer`.
+    /// Registers the place where the answer to the lookup with this ticket will arrive, and returns the pending state.
     #[must_use]
     pub fn wait_for(self, ticket: Ticket, answer: Arc<dyn Awaited>) -> LookupError {
         if let Some(place) = self.place {

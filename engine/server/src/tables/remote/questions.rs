@@ -44,7 +44,7 @@ pub(super) struct Questions {
 #[derive(Clone, Debug)]
 struct Asked {
     ticket: Ticket,
-    /// Where the answer goes.
+    /// Place of the answer.
     slot: Arc<Slot>,
     /// The least greedy of those who asked it.
     sharer: Sharer,
@@ -123,7 +123,7 @@ impl Questions {
         Some(question)
     }
 
-    /// The question was answered, or its connection has given up on it. Returns where that goes.
+    /// Ends a question that was answered, or that its connection has given up. Returns the place of its answer.
     pub(super) fn answered(&mut self, key: &[u8]) -> Arc<Slot> {
         let asked = self.asked.remove(key).expect("a question is under way until it is answered");
         let count = self.under_way.get_mut(&asked.sharer).expect("who asked has questions under way");

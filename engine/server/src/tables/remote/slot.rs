@@ -1,10 +1,10 @@
-//! Owns the place where a server's answer arrives, for all transactions that asked the question before.
+//! The place where a server's answer arrives, shared by all transactions that wait for it.
 
 use std::sync::OnceLock;
 
 use mailrace_core::lookup::{Awaited, Outcome};
 
-/// What has become of a question, once that is known.
+/// The outcome of a question, once it is known.
 #[derive(Debug, Default)]
 pub(super) struct Slot(OnceLock<End>);
 
@@ -16,18 +16,18 @@ enum End {
 }
 
 impl Slot {
-    /// The question has this answer, or gets none.
+    /// Sets the answer, or that there is none.
     pub(super) fn fill(&self, answer: Result<Option<Box<[u8]>>, ()>) {
         self.end(answer.map_or(End::Unavailable, End::Answered));
     }
 
-    /// The question made room for others.
+    /// Notes that the question was dropped to make room for others.
     pub(super) fn give_up(&self) {
         self.end(End::GivenUp);
     }
 
     fn end(&self, end: End) {
-        // A question ends once: it is under way, or waits and may make room.
+        // A question ends once: it is answered, or dropped while it waits.
         let is_first = self.0.set(end).is_ok();
         debug_assert!(is_first, "a question has one end");
     }
