@@ -14,6 +14,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::rand::GetRandomFlags;
 
+use crate::uring;
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
@@ -54,14 +56,13 @@ pub trait Disk: Clone + Send + 'static {
     /// The file system's error; no file is left.
     fn create(&self, path: &str, size: u64, kind: FileKind) -> io::Result<Self::File>;
 
-    /// Writes zeros to the first `size` bytes of a file without transferring them, so that later writes there change no
-    /// metadata. `false`: this is not supported, and nothing was written.
+    /// Writes zeros to the first `size` bytes of a file, a multiple of [`crate::BLOCK_ALIGNMENT`], so that later writes there
+    /// change no metadata.
     ///
     /// # Errors
     /// The file system's error.
-    fn write_zeroes(&self, file: &Self::File, size: u64) -> io::Result<bool> {
-        let _ = (file, size);
-        Ok(false)
+    fn write_zeroes(&self, file: &Self::File, size: u64) -> io::Result<()> {
+        transfer_zeros(self, file, size)
     }
 
     /// Renames within the directory, replacing the target.
@@ -199,6 +200,18 @@ impl OsFile {
     pub(crate) fn of_any_kind(file: File) -> Self {
         Self { file, is_direct: false }
     }
+}
+
+fn transfer_zeros<D: Disk + ?Sized>(disk: &D, file: &D::File, size: u64) -> io::Result<()> {
+    let zeros = uring::zeros();
+    let mut offset = 0;
+    while offset < size {
+        let left = usize::try_from(size - offset).unwrap_or(usize::MAX);
+        let piece = zeros.get(..left).unwrap_or(zeros);
+        disk.write_at(file, piece, offset)?;
+        offset += piece.len() as u64;
+    }
+    Ok(())
 }
 
 /// How long to wait for a lock that only readers hold, who keep it briefly.
@@ -348,11 +361,11 @@ impl Disk for OsDisk {
         self.open_with(path, kind, false)
     }
 
-    fn write_zeroes(&self, file: &OsFile, size: u64) -> io::Result<bool> {
+    fn write_zeroes(&self, file: &OsFile, size: u64) -> io::Result<()> {
         match rustix::fs::fallocate(&file.file, WRITE_ZEROES, 0, size) {
-            Ok(()) => Ok(true),
-            // An older kernel, or a device that would have to be sent the zeros.
-            Err(Errno::OPNOTSUPP | Errno::INVAL) => Ok(false),
+            Ok(()) => Ok(()),
+            // An older kernel, or a device that has to be sent the zeros.
+            Err(Errno::OPNOTSUPP | Errno::INVAL) => transfer_zeros(self, file, size),
             Err(error) => Err(error.into()),
         }
     }
@@ -496,14 +509,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zeros_are_written_or_nothing_is() {
+    fn zeros_replace_what_was_there_up_to_their_end() {
         let disk = disk("zeros");
-        let file = disk.create("segment", 1 << 20, FileKind::Buffered).unwrap();
-        disk.write_at(&file, &[7; 4096], 8192).unwrap();
-        let expected = if disk.write_zeroes(&file, 1 << 20).unwrap() { 0 } else { 7 };
-        let mut read = [1; 4096];
-        assert_eq!(disk.read_at(&file, &mut read, 8192).unwrap(), 4096);
-        assert_eq!((read, disk.size(&file).unwrap()), ([expected; 4096], 1 << 20));
+        let (size, zeroed) = (5 << 20, (4 << 20) + 4096);
+        let file = disk.create("segment", size, FileKind::Buffered).unwrap();
+        let before = vec![7; 5 << 20];
+        for write_zeroes in [OsDisk::write_zeroes, transfer_zeros::<OsDisk>] {
+            disk.write_at(&file, &before, 0).unwrap();
+            write_zeroes(&disk, &file, zeroed).unwrap();
+            let mut read = before.clone();
+            assert_eq!(disk.read_at(&file, &mut read, 0).unwrap(), before.len());
+            let (zeros, rest) = read.split_at(usize::try_from(zeroed).unwrap());
+            assert!(zeros.iter().all(|byte| *byte == 0) && rest.iter().all(|byte| *byte == 7));
+            assert_eq!(disk.size(&file).unwrap(), size);
+        }
         std::fs::remove_dir_all(disk.root()).unwrap();
     }
 

@@ -34,6 +34,7 @@ use crate::{
 use buffers::ReceiveBuffers;
 use entry::{Address, AddressTable, Kind, UserData};
 
+pub(crate) use region::zeros;
 pub use settings::Settings;
 
 /// Completions that one wait hands out at most; the rest is there at the next one. A burst of clients costs time

@@ -87,8 +87,6 @@ enum Retired {
 const PERIOD: Duration = Duration::from_millis(500);
 /// Rounds after which a manifest that only notes have changed is saved. Usually the next segment is created earlier.
 const ROUNDS_UNSAVED_MAX: u32 = 2;
-/// Bytes per write of zeros.
-const FILL_SIZE: usize = 1 << 20;
 
 /// Message to the operator about a path that was removed or replaced.
 fn gone(path: &str) -> String {
@@ -398,18 +396,7 @@ impl<D: Disk> SegmentKeeper<D> {
     }
 
     fn fill(&self, file: &D::File) -> io::Result<()> {
-        if self.disk.write_zeroes(file, self.settings.segment_size)? {
-            return self.disk.sync(file);
-        }
-        let left = |offset: u64| usize::try_from(self.settings.segment_size - offset).unwrap_or(FILL_SIZE);
-        let mut zeros = Block::new(FILL_SIZE.min(left(0)));
-        zeros.extend(&vec![0; zeros.capacity()]);
-        let mut offset = 0;
-        while offset < self.settings.segment_size {
-            let count = FILL_SIZE.min(left(offset));
-            self.disk.write_at(file, zeros.filled().get(..count).unwrap_or_default(), offset)?;
-            offset += count as u64;
-        }
+        self.disk.write_zeroes(file, self.settings.segment_size)?;
         self.disk.sync(file)
     }
 }
