@@ -27,7 +27,8 @@ impl Region {
         let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a new mapping replaces no memory of this process.
         let mapping = unsafe { libc::mmap(ptr::null_mut(), mapped, access, kind, -1, 0) };
-        let layout = Layout::from_size_align(size, PAGE_SIZE).expect("the size of a region fits the address space");
+        let layout =
+            Layout::from_size_align(size, PAGE_SIZE).expect("the size of a region fits the address space");
         let Some(mapping) = NonNull::new(mapping.cast::<u8>()).filter(|_| mapping != libc::MAP_FAILED) else {
             handle_alloc_error(layout)
         };

@@ -66,14 +66,6 @@ pub(super) struct Surroundings<'a, S: Spool> {
     pub(super) observer: &'a mut dyn cleanup::Observer,
 }
 
-impl<S: Spool> Surroundings<'_, S> {
-    /// Returns the parameters of the passes.
-    fn passes<'p>(&'p mut self, origin: &'p Origin, envelope: &'p Envelope) -> cleanup::Surroundings<'p, 'p> {
-        let Surroundings { arena, settings, observer, .. } = self;
-        cleanup::Surroundings { arena, settings, origin, envelope, observer: &mut **observer }
-    }
-}
-
 /// Outcome of a step towards the spool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
@@ -148,17 +140,68 @@ impl<D> Incoming<D> {
         }
     }
 
-    /// Gives what is kept to the spool in chunks.
+    /// Gives what is kept, and `pieces` after that, to the spool in chunks.
     pub(super) fn flush<S: Spool<Draft = D>>(
         &mut self,
         surroundings: &mut Surroundings<'_, S>,
         origin: &Origin,
         envelope: &Envelope,
+        pieces: &[&[u8]],
     ) -> Progress {
-        match self.clean_kept(surroundings.passes(origin, envelope), false) {
-            Ok(()) => self.append_clean(surroundings.arena, surroundings.spool, |_, _| true),
-            Err(halt) => self.halted(surroundings.spool, &halt),
+        if self.failure.is_some() {
+            return Progress::Done;
         }
+        let Surroundings { arena, settings, spool, observer } = surroundings;
+        let (arena, settings, spool): (&Bump, &cleanup::Settings, &mut S) = (arena, settings, spool);
+        let mut passes =
+            cleanup::Surroundings { arena, settings, origin, envelope, observer: &mut **observer };
+        let mut content = ArenaVec::with_capacity_in(pieces.len() + 16, arena);
+        let mut cleaned = self.clean_in_place(&mut passes, pieces, &mut content, false);
+        if cleaned == Ok(false) {
+            self.keep(settings, arena, pieces);
+            cleaned = self.clean_kept(passes, false).map(|()| true);
+        }
+        match cleaned {
+            Ok(_) => self.append_all(arena, spool, &content),
+            Err(halt) => self.halted(spool, &halt),
+        }
+    }
+
+    /// Gives all cleaned content to the spool: what is kept, and `content` after it. Of the latter, what finds no room is
+    /// kept.
+    fn append_all<S: Spool<Draft = D>>(
+        &mut self,
+        arena: &Bump,
+        spool: &mut S,
+        content: &[&[u8]],
+    ) -> Progress {
+        let is_one_piece = size_of_all(content) <= spool.piece_size_max();
+        let in_place = if is_one_piece { content } else { &[] };
+        if !is_one_piece {
+            self.keep_clean(content);
+        }
+        let mut progress = self.append_clean(arena, spool, |_, _| true);
+        if progress == Progress::Done
+            && !in_place.is_empty()
+            && let Some(draft) = self.draft.as_mut()
+        {
+            progress = match spool.append(draft, in_place) {
+                Ok(()) => {
+                    self.size += size_of_all(in_place) as u64;
+                    Progress::Done
+                }
+                Err(Refusal::Busy) => Progress::Wait,
+                Err(refusal) => self.fail(spool, verdict_of_refusal(&refusal)),
+            };
+        }
+        if progress == Progress::Wait {
+            self.keep_clean(in_place);
+        }
+        progress
+    }
+
+    fn keep_clean(&mut self, content: &[&[u8]]) {
+        content.iter().for_each(|slice| self.clean.push(slice));
     }
 
     /// Gives cleaned content to the spool from the front, while `is_due` holds for the number of bytes left.
@@ -207,7 +250,7 @@ impl<D> Incoming<D> {
         let mut passes =
             cleanup::Surroundings { arena, settings, origin, envelope, observer: &mut **observer };
         let mut content = ArenaVec::with_capacity_in(pieces.len() + 16, arena);
-        let mut cleaned = self.clean_in_place(&mut passes, pieces, &mut content);
+        let mut cleaned = self.clean_in_place(&mut passes, pieces, &mut content, true);
         if cleaned == Ok(false) {
             self.keep(settings, arena, pieces);
             cleaned = self.clean_kept(passes.reborrow(), true).map(|()| true);
@@ -216,7 +259,7 @@ impl<D> Incoming<D> {
         match cleaned.and_then(|_| self.encode_envelope(passes.reborrow(), &mut encoded)) {
             Ok(()) => {}
             Err(halt) => {
-                content.iter().for_each(|slice| self.clean.push(slice));
+                self.keep_clean(&content);
                 return self.halted(spool, &halt);
             }
         }
@@ -225,8 +268,8 @@ impl<D> Incoming<D> {
             return Progress::Discarded;
         }
         let encoded: &[u8] = &encoded;
-        if !content.is_empty() && !spool.fits(encoded, size_of_all(&content)) {
-            content.iter().for_each(|slice| self.clean.push(slice));
+        if !content.is_empty() && !spool.fits(encoded, self.clean.len() + size_of_all(&content)) {
+            self.keep_clean(&content);
             content.clear();
         }
         if content.is_empty() {
@@ -237,22 +280,19 @@ impl<D> Incoming<D> {
         }
         let Some(draft) = self.draft.take() else { return Progress::Failed(Verdict::QueueWriteFailed) };
         clean = std::mem::take(&mut self.clean);
-        let is_in_place = clean.is_empty();
-        content.extend(clean.slices());
+        let mut all = ArenaVec::from_iter_in(clean.slices(), arena);
+        all.extend_from_slice(&content);
         let state = if self.cleanup.decisions().is_held { State::Hold } else { State::Incoming };
-        match spool.commit(draft, state, encoded, &content, tag) {
+        match spool.commit(draft, state, encoded, &all, tag) {
             Ok(()) => {
-                self.size += size_of_all(&content) as u64;
+                self.size += size_of_all(&all) as u64;
                 Progress::Done
             }
             Err((draft, Refusal::Busy)) => {
                 // Cleaned content is kept as such, because the passes have seen it.
-                if is_in_place {
-                    content.iter().for_each(|slice| self.clean.push(slice));
-                } else {
-                    drop(content);
-                    self.clean = clean;
-                }
+                drop(all);
+                self.clean = clean;
+                self.keep_clean(&content);
                 self.draft = Some(draft);
                 Progress::Wait
             }
@@ -340,25 +380,41 @@ impl<D> Incoming<D> {
         }
     }
 
-    /// Cleans the content in place and returns true, if everything that the passes need is in the first piece and
-    /// nothing was kept before; else returns false and leaves everything to [`Incoming::clean_kept`].
+    /// Cleans the content in place and returns true, if the passes have seen everything that they need, or find it in the
+    /// first piece and nothing was kept before; else returns false and leaves everything to [`Incoming::clean_kept`].
     fn clean_in_place<'a>(
         &mut self,
         passes: &mut cleanup::Surroundings<'_, 'a>,
         pieces: &[&'a [u8]],
         content: &mut ArenaVec<'a, &'a [u8]>,
+        is_whole: bool,
     ) -> Result<bool, Halt> {
+        // What is kept may hold all that the passes need; if so, only what follows it stays where it is.
+        let may_end = !self.is_transparent && !pieces.is_empty();
+        if may_end && memchr::memmem::find(&self.raw, SECTION_END).is_some() {
+            let cleaned = self.clean_kept(passes.reborrow(), false);
+            if let Err(halt) = cleaned {
+                self.keep(passes.settings, passes.arena, pieces);
+                return Err(halt);
+            }
+        }
+        if self.is_transparent {
+            let (arena, settings) = (passes.arena, passes.settings);
+            content.extend(pieces.iter().map(|piece| strip_characters(arena, settings, piece)));
+            return Ok(true);
+        }
         let Some((first, rest)) = pieces.split_first() else { return Ok(false) };
-        let is_first = !self.is_transparent && self.raw.is_empty() && self.clean.is_empty();
+        let is_all = is_whole && rest.is_empty();
+        let is_first = self.raw.is_empty() && self.clean.is_empty();
         if !is_first || passes.settings.message_strip_characters.is_some() {
             return Ok(false);
         }
         // The header section ends at an empty line in the first piece at the latest.
-        if !rest.is_empty() && memchr::memmem::find(first, b"\r\n\r\n").is_none() {
+        if !is_all && memchr::memmem::find(first, SECTION_END).is_none() {
             return Ok(false);
         }
-        match self.cleanup.content(passes, first, rest.is_empty()) {
-            Ok(part) if part.is_done || rest.is_empty() => {
+        match self.cleanup.content(passes, first, is_all) {
+            Ok(part) if part.is_done || is_all => {
                 content.extend_from_slice(&part.output);
                 self.is_transparent = true;
                 content.push(first.get(part.consumed..).unwrap_or_default());
@@ -369,7 +425,7 @@ impl<D> Incoming<D> {
                 part.output.iter().for_each(|slice| self.clean.push(slice));
                 extend(&mut self.raw, first.get(part.consumed..).unwrap_or_default());
                 rest.iter().for_each(|piece| extend(&mut self.raw, piece));
-                self.clean_kept(passes.reborrow(), true).map(|()| true)
+                self.clean_kept(passes.reborrow(), is_whole).map(|()| true)
             }
             Err(halt) => {
                 pieces.iter().for_each(|piece| extend(&mut self.raw, piece));
@@ -459,6 +515,9 @@ fn verdict_of_refusal(refusal: &Refusal) -> Verdict {
         Refusal::Busy | Refusal::Failed => Verdict::QueueWriteFailed,
     }
 }
+
+/// The line end of the last field, and the empty line.
+const SECTION_END: &[u8] = b"\r\n\r\n";
 
 fn size_of_all(content: &[&[u8]]) -> usize {
     content.iter().map(|slice| slice.len()).sum()

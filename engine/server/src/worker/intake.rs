@@ -10,7 +10,7 @@ use bumpalo::Bump;
 use mailrace_core::lookup::Ticket;
 use mailrace_core::smtp::Verdict;
 use mailrace_core::{Envelope, Origin, Timestamp, cleanup};
-use mailrace_io::Instant;
+use mailrace_io::{Instant, SOME};
 use mailrace_spool::Spool;
 
 use super::incoming::{Incoming, Progress, Surroundings, WaitsFor};
@@ -115,10 +115,31 @@ impl<S: Spool> Intake<S> {
         }
         let arena = self.lend_arena();
         let progress = self.clean(sender, message, &arena, work, |message, surroundings| {
-            message.flush(surroundings, sender.origin, sender.envelope)
+            message.flush(surroundings, sender.origin, sender.envelope, &[])
         });
         self.take_arena_back(arena);
         self.advanced(progress, sender, message, has_turn, work.now)
+    }
+
+    /// Takes pieces of an unfinished message: many bytes go straight to the spool, if it has room now; few are kept.
+    pub(super) fn take(
+        &mut self,
+        sender: &Sender<'_>,
+        message: &mut Incoming<S::Draft>,
+        pieces: &[&[u8]],
+        arena: &Bump,
+        work: &mut Work<'_>,
+    ) -> Advance {
+        let size: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if size <= PIECES_SIZE_KEPT || !self.chunks.is_empty() || !self.has_room(Part::Chunk, work.is_pressed)
+        {
+            message.keep(work.settings, arena, pieces);
+            return Advance::Taken;
+        }
+        let progress = self.clean(sender, message, arena, work, |message, surroundings| {
+            message.flush(surroundings, sender.origin, sender.envelope, pieces)
+        });
+        self.advanced(progress, sender, message, false, work.now)
     }
 
     /// Commits a message with these last pieces, when it is its turn.
@@ -284,5 +305,8 @@ impl<S: Spool> Intake<S> {
     }
 }
 
+/// Most bytes that arrive together and are kept; more make a chunk of their own. So few are cheaper to copy once more than to
+/// have a record each, and a client that has yet to show that it sends mail never brings more at once.
+const PIECES_SIZE_KEPT: usize = SOME as usize;
 /// Largest arena that is kept, in bytes; a larger one is freed.
 const ARENA_SIZE_KEPT: usize = 2 << 20;

@@ -262,10 +262,8 @@ impl<S: Spool> Engine<S> {
                 event @ (Event::Delay { .. } | Event::Close) => self.obey(connection, &event),
             }
         }
-        if !pieces.is_empty()
-            && let Some(message) = connection.message.as_mut()
-        {
-            message.keep(&self.settings.cleanup, &arena, &pieces);
+        if !pieces.is_empty() {
+            self.take(connection, &pieces, &arena);
         }
         drop(pieces);
         self.intake.take_arena_back(arena);
@@ -298,6 +296,19 @@ impl<S: Spool> Engine<S> {
         connection.message = Some(Box::new(self.intake.begin(self.wall, is_local)));
     }
 
+    /// Takes content of an unfinished message.
+    fn take(&mut self, connection: &mut Connection<S::Draft>, pieces: &[&[u8]], arena: &Bump) {
+        let Some((sender, message)) = sender(&self.accounts, connection) else { return };
+        let mut work = Work {
+            settings: &self.settings.cleanup,
+            telemetry: &mut self.telemetry,
+            now: self.now,
+            is_pressed: self.budget.is_pressed,
+        };
+        let advance = self.intake.take(&sender, message, pieces, arena, &mut work);
+        self.advanced(connection.id, advance);
+    }
+
     /// Gives the spool the kept content of the message.
     pub(in crate::worker) fn flush(&mut self, connection: &mut Connection<S::Draft>) {
         let Some((sender, message)) = sender(&self.accounts, connection) else { return };
@@ -307,8 +318,14 @@ impl<S: Spool> Engine<S> {
             now: self.now,
             is_pressed: self.budget.is_pressed,
         };
-        match self.intake.append(&sender, message, &mut work) {
-            Advance::Asks(ticket) => self.ask(Source::Connection(connection.id), ticket),
+        let advance = self.intake.append(&sender, message, &mut work);
+        self.advanced(connection.id, advance);
+    }
+
+    /// Handles a step of an unfinished message.
+    fn advanced(&mut self, id: ConnectionId, advance: Advance) {
+        match advance {
+            Advance::Asks(ticket) => self.ask(Source::Connection(id), ticket),
             // A failure is reported at the end of the content.
             Advance::Taken | Advance::Waits | Advance::Discarded | Advance::Failed(_) => {}
         }
