@@ -121,7 +121,7 @@ fn errors_have_line_and_remedy() {
             "test.toml:1: smtpd_recipient_limit: is more than fits into a batch",
         ),
         ("myhostname = \"a b\"", "is not a host name"),
-        ("myhostname = \"mx.$mydomain\"", "test.toml:1: myhostname: $myhostname_parent leads back to itself"),
+        ("myhostname = \"mx.$mydomain\"", "test.toml:1: myhostname: $myhostname_parent refers to itself"),
         ("smtpd_timeout = ", "test.toml:1: not TOML"),
         ("[nonsense]\na = 1", "the tables are [engine] and [queue]"),
     ] {
