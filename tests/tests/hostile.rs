@@ -1,4 +1,4 @@
-//! Bad clients of each kind get as far as their kind is meant to, and a good one is served beside them and after them.
+//! Misbehaving clients of each kind reach their target, and an honest one is served while they run and afterwards.
 
 use std::process::{Child, Command, Stdio};
 

@@ -203,7 +203,7 @@ fn failed_on(path: &Path) -> impl FnOnce(io::Error) -> JournalFsError + use<> {
 impl fmt::Display for JournalFsError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotRoot => out.write_str("only root can make loop devices and mount file systems"),
+            Self::NotRoot => out.write_str("only root can create loop devices and mount file systems"),
             Self::File { path, source } => write!(out, "{}: {source}", path.display()),
             Self::Start { program, source } => write!(out, "{program} cannot be run: {source}"),
             Self::Failed { program, message } => write!(out, "{program} failed: {message}"),

@@ -21,7 +21,7 @@ pub struct Found {
 /// Result.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Account {
-    /// Accepted messages that had to be there.
+    /// Accepted messages that must be present.
     pub expected: u64,
     /// Deleted messages that had to be gone.
     pub deleted: u64,
@@ -58,7 +58,7 @@ impl Fault {
     const fn name(self) -> &'static str {
         match self {
             Self::Lost => "lost",
-            Self::Doubled => "doubled",
+            Self::Doubled => "duplicated",
             Self::Damaged => "damaged",
             Self::Unknown => "unknown",
             Self::Returned => "returned",
@@ -174,7 +174,7 @@ impl fmt::Display for Account {
         let Self { expected, deleted, doubtful_there, doubtful_absent, .. } = self;
         write!(
             out,
-            "{expected} had to be there, {deleted} deleted, in doubt {doubtful_there} there and {doubtful_absent} not;"
+            "{expected} expected, {deleted} deleted, in doubt {doubtful_there} present and {doubtful_absent} absent;"
         )?;
         for (index, fault) in Fault::ALL.into_iter().enumerate() {
             write!(out, "{} {} {}", if index > 0 { "," } else { "" }, self.count(fault), fault.name())?;

@@ -67,7 +67,7 @@ impl WriteLog {
         let [magic, version, _, sector_size] = numbers(&file, 0, path)?;
         let sector_size = sector_size & u64::from(u32::MAX);
         if magic != MAGIC || version != 1 || !(512..=65_536).contains(&sector_size) {
-            return Err(ProofError::WriteLog("it is none"));
+            return Err(ProofError::WriteLog("not a log of writes"));
         }
         let mut entries = Vec::new();
         let mut place = sector_size;
