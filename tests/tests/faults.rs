@@ -166,7 +166,7 @@ fn a_full_disk_refuses_mail_and_takes_it_again_when_there_is_room() {
     client.say("DATA", "354 ");
     client.send(&[&[b'x'; 290_000][..], b"\r\n"].concat());
     client.say(".", "452 4.3.1 ");
-    bench.heard("queue_unavailable", "no segment can be made: No space left on device");
+    bench.heard("queue_unavailable", "cannot create a segment: No space left on device");
     let small = disk.fill("small", 0);
     let start = Instant::now();
     loop {
@@ -198,7 +198,7 @@ fn a_file_system_that_became_read_only_refuses_mail() {
     fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "a test").unwrap();
     let mut session = bench.session();
     bench.send_until(&mut session, false);
-    bench.heard("queue_unavailable", "no segment can be made: ");
+    bench.heard("queue_unavailable", "cannot create a segment: ");
     drop(load);
     bench.engine.require_alive().unwrap();
     bench.engine.kill();
@@ -367,7 +367,7 @@ fn without_descriptors_mail_is_refused_until_there_are_some() {
     bench.send_until(&mut session, true);
     prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(3), ..limit }).unwrap();
     bench.send_until(&mut session, false);
-    bench.heard("queue_unavailable", "no segment can be made: Too many open files");
+    bench.heard("queue_unavailable", "cannot create a segment: Too many open files");
     let mut waiting = None;
     if std::env::var("MAILRACE_TEST_IO").is_ok_and(|io| io == "epoll") {
         // A client that connects now stays in the kernel's queue.

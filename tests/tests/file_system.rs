@@ -77,7 +77,7 @@ fn a_queue_in_memory_is_warned_of() {
         return skip("only root may mount");
     }
     let Some(memory) = Mounted::new("tmpfs", "size=64m", directory.path().join("memory")) else { return };
-    let reason = "which keeps files in memory alone: mail that was accepted is lost";
+    let reason = "which keeps files only in memory: accepted mail is lost";
     require_warning(&memory.0.join("queue"), "tmpfs", "no", reason);
 
     let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| memory.0.join(name));
@@ -85,7 +85,7 @@ fn a_queue_in_memory_is_warned_of() {
     let options =
         format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
     let Some(overlay) = Mounted::new("overlay", &options, merged) else { return };
-    let reason = "whose upper directory is on tmpfs, which keeps files in memory alone: mail that was accepted is lost";
+    let reason = "whose upper directory is on tmpfs, which keeps files only in memory: accepted mail is lost";
     require_warning(&overlay.0.join("queue"), "overlay", "no", reason);
 }
 

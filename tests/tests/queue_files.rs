@@ -76,7 +76,7 @@ fn a_segment_that_was_deleted_is_reported_until_that_is_acknowledged() {
     let (id, path) = with_a_message(&directory);
     let name = path.file_name().unwrap().to_str().unwrap();
     let told =
-        format!("segments/{name}, offset 0: the segment is missing; what is whole there is in the queue");
+        format!("segments/{name}, offset 0: the segment is missing; all intact messages are in the queue");
     fs::remove_file(&path).unwrap();
     let listed = directory.queue(&["list"]);
     assert!(

@@ -510,7 +510,7 @@ fn refused_submissions_are_released_and_deleted() {
     // Without an engine too.
     let deleted = directory.queue(&["delete", one, &"0".repeat(32)]);
     assert_eq!(deleted.status.code(), Some(65), "{deleted:?}");
-    assert!(deleted.output.contains("1 set aside deleted"), "{deleted:?}");
+    assert!(deleted.output.contains("1 refused submission deleted"), "{deleted:?}");
     assert!(deleted.errors.contains(&format!("no refused submission {}", "0".repeat(32))), "{deleted:?}");
     assert_eq!(ids(&directory), [two.as_str(), three]);
     // Released to the same checks it is refused again, to others it is queued.
@@ -578,7 +578,7 @@ fn files_that_are_no_submissions_are_put_aside() {
         .map(|it| ["id", "state", "reason"].map(|key| it[key].as_str().unwrap().to_owned()).into())
         .collect();
     let wanted = [
-        ('1', "corrupt", "it is no drop file"),
+        ('1', "corrupt", "it is not a drop file"),
         ('2', "corrupt", "it is damaged"),
         ('3', "corrupt", "it is damaged"),
         ('5', "corrupt", "it has another name too"),

@@ -311,9 +311,9 @@ fn what_is_no_file_of_some_size_holds_up_nothing() {
     let zero = |path: &Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap();
     type Make<'m> = &'m dyn Fn(&Path);
     let cases: [(Make<'_>, &str); 4] = [
-        (&fifo, "is a FIFO, no regular file"),
-        (&|path: &Path| std::fs::create_dir(path).unwrap(), "is a directory, no regular file"),
-        (&zero, "is a device, no regular file"),
+        (&fifo, "is a FIFO, not a regular file"),
+        (&|path: &Path| std::fs::create_dir(path).unwrap(), "is a directory, not a regular file"),
+        (&zero, "is a device, not a regular file"),
         (&huge, "more than the 1073741824 that are allowed"),
     ];
     for (make, reason) in cases {
@@ -342,7 +342,7 @@ fn what_is_no_file_of_some_size_holds_up_nothing() {
     fifo(&config);
     let refused = run(directory.path(), &["check", "--config", config.to_str().unwrap()]);
     assert_eq!(refused.status.code(), Some(78));
-    assert!(refused.errors.contains("is a FIFO, no regular file"), "{}", refused.errors);
+    assert!(refused.errors.contains("is a FIFO, not a regular file"), "{}", refused.errors);
 }
 
 #[test]
@@ -417,7 +417,7 @@ fn check_names_each_fault_of_tables_once() {
         ("checks:2: regexp:checks: the pattern has no group $1", 1),
         ("virtual:1: hash:virtual: has no value", 1),
         ("virtual:3: hash:virtual: has no value", 1),
-        ("checks:1: regexp:checks: \"REJEKT\" is no action", 1),
+        ("checks:1: regexp:checks: \"REJEKT\" is not an action", 1),
         ("mailrace.toml:", 4),
     ] {
         assert_eq!(lines(&wrong.errors, part), count, "{part} in {}", wrong.errors);
@@ -427,7 +427,7 @@ fn check_names_each_fault_of_tables_once() {
     let wrong = check("header_checks = [\"regexp:actions\"]\n");
     assert_eq!(wrong.status.code(), Some(78));
     assert_eq!(
-        lines(&wrong.errors, "actions:1: regexp:actions: \"REJEKT\" is no action"),
+        lines(&wrong.errors, "actions:1: regexp:actions: \"REJEKT\" is not an action"),
         1,
         "{}",
         wrong.errors

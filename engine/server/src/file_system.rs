@@ -71,10 +71,10 @@ impl FileSystem {
         let what = match &self.durability {
             Durability::Kept => return None,
             Durability::Lost(reason) => {
-                format!("{reason}: mail that was accepted is lost with the machine's power")
+                format!("{reason}: accepted mail is lost if the machine loses power")
             }
             Durability::Unknown(reason) => {
-                format!("{reason}: whether mail that was accepted survives a loss of power depends on that")
+                format!("{reason}: whether accepted mail survives a power failure depends on it")
             }
         };
         Some(format!(
@@ -168,11 +168,11 @@ impl Mount {
         let unknown = |reason: &str| Durability::Unknown(reason.to_owned());
         let no_barrier = ["nobarrier", "barrier=0", "barrier=off", "barrier=none", "fsync_mode=nobarrier"];
         if let Some(option) = no_barrier.into_iter().find(|option| self.has(option)) {
-            return lost(&format!("mounted with {option}, which leaves what was synced in the disk's cache"));
+            return lost(&format!("mounted with {option}, which leaves synced data in the disk's cache"));
         }
         match self.kind.as_str() {
             "tmpfs" | "ramfs" | "rootfs" | "devtmpfs" | "hugetlbfs" => {
-                lost("which keeps files in memory alone")
+                lost("which keeps files only in memory")
             }
             "overlay" if self.has("volatile") => lost("mounted with volatile, which ignores each sync"),
             "overlay" => self.upper(layers),
@@ -192,7 +192,7 @@ impl Mount {
             | "reiserfs" => self.of_device(layers),
             // Its property sync=disabled cannot be seen; all else syncs.
             "zfs" => Durability::Kept,
-            _ => unknown("which is not known to keep what was synced"),
+            _ => unknown("which is not known to keep synced data"),
         }
     }
 
@@ -210,7 +210,7 @@ impl Mount {
                 Durability::Unknown(format!("whose upper directory is on {kind}, {reason}"))
             }
             Some(_) => Durability::Kept,
-            None => Durability::Unknown("whose upper directory cannot be seen from here".to_owned()),
+            None => Durability::Unknown("whose upper directory is not visible".to_owned()),
         }
     }
 
@@ -364,7 +364,7 @@ mod tests {
         let memory = FileSystem { kind: "tmpfs".to_owned(), durability: mount("tmpfs", "rw").durability(1) };
         assert_eq!(
             memory.warning(Path::new("/run/q")).unwrap(),
-            "/run/q is on tmpfs, which keeps files in memory alone: mail that was accepted is lost with the machine's \
+            "/run/q is on tmpfs, which keeps files only in memory: accepted mail is lost if the machine loses \
              power; set directory in [queue] to one on a local disk with ext4, XFS or btrfs"
         );
         let disk = FileSystem { kind: "xfs".to_owned(), durability: Durability::Kept };

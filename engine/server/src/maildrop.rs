@@ -71,7 +71,7 @@ impl Maildrop {
 
     fn make_new(&self) -> io::Result<()> {
         let queue = self.queue();
-        // It gets its name when it is as it has to be.
+        // The directory gets its name when it is complete.
         let unfinished = queue.join(format!("{DIRECTORY}{UNFINISHED}"));
         match DirBuilder::new().mode(0o700).create(&unfinished) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),

@@ -60,7 +60,7 @@ pub enum RecipientState {
     Untried,
     /// Delivered, relayed, expanded or discarded: nothing is left to do.
     Done,
-    /// Attempted in vain; it will be tried again.
+    /// The last attempt failed; there will be another one.
     Deferred(Deferral),
     /// Failed for good, and the sender has been informed where that was asked for.
     Reported,

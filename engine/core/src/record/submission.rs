@@ -60,7 +60,7 @@ pub enum SubmissionError {
 impl fmt::Display for SubmissionError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotOurs => formatter.write_str("it is no drop file"),
+            Self::NotOurs => formatter.write_str("it is not a drop file"),
             Self::Version(version) => {
                 write!(formatter, "it has version {version} of the format, which this program does not read")
             }

@@ -118,7 +118,7 @@ impl<S: Sink> Output<S> {
         let own = Arc::new(Waiting::with_bundles(1, usize::MAX));
         let writer = LogWriter::new(Arc::clone(&own), self.format);
         let message =
-            format!("log_lines_lost={lines}: standard error took too little, or log_memory is too small");
+            format!("log_lines_lost={lines}: standard error was read too slowly, or log_memory is too small");
         Event::begin(writer, Level::Warning, name::LOG_LINES_LOST, &message).number("lines", lines);
         self.taken.extend(std::iter::from_fn(|| own.take()).flatten());
         self.reported = lost;

@@ -23,7 +23,7 @@ const FUTURE_MAX: Duration = Duration::from_secs(2 * 3600);
 pub(crate) enum ReadError {
     /// It is no longer there, or holds nothing yet.
     Gone,
-    /// It is no regular file: it holds nothing.
+    /// It is not a regular file: it holds nothing.
     Irregular,
     /// It is no message that could be taken, now or later.
     Unusable(&'static str),

@@ -141,7 +141,7 @@ fn answer(mut stream: &UnixStream, owner: u32, workers: &Workers, log: &Log) -> 
     // Others may reach into the queue's directory, for the maildrop's sake.
     let peer = rustix::net::sockopt::socket_peercred(stream)?.uid;
     if !peer.is_root() && peer != rustix::process::geteuid() && peer.as_raw() != owner {
-        return writeln!(stream, "error only the user of the engine and the owner of the queue may ask");
+        return writeln!(stream, "error only the engine's user and the owner of the queue may send requests");
     }
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;

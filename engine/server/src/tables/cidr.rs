@@ -97,7 +97,7 @@ impl CidrTable {
             let name = String::from_utf8_lossy(name.get(..QUOTED_MAX).unwrap_or(name));
             let Some(network) = Network::parse(&name) else {
                 let remedy = "write an address, or network/prefix whose host part is zero";
-                report.refuse(number, format!("{name:?} is no network"), remedy, SKIPPED);
+                report.refuse(number, format!("{name:?} is not a network"), remedy, SKIPPED);
                 continue;
             };
             let outcome = if is_if {
@@ -117,7 +117,7 @@ impl CidrTable {
             rules.push(Rule { network, is_negated, outcome });
         }
         for (_, number) in open {
-            report.refuse(number, "the if has no endif", "add endif", "it ends with the table");
+            report.refuse(number, "if without endif", "add endif", "it ends with the table");
         }
         report.see_end(text);
         Self { rules }
@@ -199,11 +199,11 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_its_line() {
         for (text, wanted) in [
-            ("192.0.2.1/24 x", "/x:1: cidr:x: \"192.0.2.1/24\" is no network"),
+            ("192.0.2.1/24 x", "/x:1: cidr:x: \"192.0.2.1/24\" is not a network"),
             ("\n10.0.0.0/8", "/x:2: cidr:x: has no value"),
             ("endif", "/x:1: cidr:x: endif without if"),
-            ("if 10.0.0.0/8", "/x:1: cidr:x: the if has no endif"),
-            ("a b\n! 10.0.0.0/8 x\nc d", "/x:3: cidr:x: \"c\" is no network"),
+            ("if 10.0.0.0/8", "/x:1: cidr:x: if without endif"),
+            ("a b\n! 10.0.0.0/8 x\nc d", "/x:3: cidr:x: \"c\" is not a network"),
         ] {
             let error = table(text.as_bytes()).unwrap_err();
             assert!(error.contains(wanted), "{error}");

@@ -16,7 +16,7 @@ pub(super) struct StringTable {
     text: Vec<u8>,
     slots: Vec<Slot>,
     entries: usize,
-    /// Some key is `@domain`. Without one such keys, which are asked for last and most often in vain, have no value.
+    /// Some key is `@domain`. Without one, lookups of such keys, which come last and rarely succeed, can be skipped.
     has_domains: bool,
 }
 

@@ -29,10 +29,10 @@ pub(super) struct Choice {
 
 #[derive(Debug, clap::Args)]
 struct Filter {
-    /// Only messages from this sender: an address, @DOMAIN, or <> for the null sender; in any case
+    /// Only messages from this sender: an address, @DOMAIN, or <> for the null sender; case is ignored
     #[arg(long, value_name = "ADDRESS")]
     sender: Option<String>,
-    /// Only messages with a recipient like this: an address or @DOMAIN; in any case
+    /// Only messages with this recipient: an address or @DOMAIN; case is ignored
     #[arg(long, value_name = "ADDRESS")]
     recipient: Option<String>,
     /// Only messages that arrived at least this long ago: 90s, 10m, 2h, 3d, 1w; seconds without a unit

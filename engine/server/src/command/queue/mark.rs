@@ -100,7 +100,10 @@ pub(super) fn apply(
         Err(OpenError::Locked) => {
             let control = disk.root().join(CONTROL_SOCKET);
             ask(&control, mark, selection).map_err(|error| {
-                Failure::queue(format!("cannot ask the running engine on {}: {error}", control.display()))
+                Failure::queue(format!(
+                    "cannot send a request to the running engine on {}: {error}",
+                    control.display()
+                ))
             })
         }
         Err(error) => Err(Failure::queue(error)),
@@ -171,7 +174,7 @@ impl Outcome {
         input.read_line(&mut line)?;
         let refused = || {
             let text = line.trim_end();
-            io::Error::other(if text.is_empty() { "it gave no answer" } else { text })
+            io::Error::other(if text.is_empty() { "it did not answer" } else { text })
         };
         let mut words = line.split_ascii_whitespace();
         let number = |words: &mut std::str::SplitAsciiWhitespace<'_>| -> io::Result<u64> {

@@ -61,8 +61,8 @@ pub(super) const ALIASES: Mode = Mode::Missing(
     "there is no alias database to build: lookup tables such as those of virtual_alias_maps are read from their text",
 );
 const VERIFY: Mode = Mode::Missing("-bv", "mailrace rewrite shows what becomes of an address");
-const FLUSH: Mode = Mode::Missing("-q", "nothing waits for a delivery");
-const VERP: Mode = Mode::Missing("-XV", "addresses of reports are not made for each recipient");
+const FLUSH: Mode = Mode::Missing("-q", "there is no delivery, so no message is deferred");
+const VERP: Mode = Mode::Missing("-XV", "bounce addresses per recipient (VERP) are not supported");
 
 /// Options with a value, and those without.
 const WITH_VALUE: &[u8] = b"ABCFLNORVXbefhopqr";

@@ -125,7 +125,7 @@ fn compile(kind: &str, text: &[u8], flags: &[u8]) -> Result<Compiled, Complaint>
         let pcre = Pcre::new(text, options).map_err(wrong)?;
         // White space and comments are not told from the rest.
         let outline = if options.is_extended { None } else { outline::outline(text, options.knows_lines) };
-        let notes = is_obsolete.then(|| "the flag X is obsolete and means nothing".to_owned());
+        let notes = is_obsolete.then(|| "the flag X is obsolete and has no effect".to_owned());
         let groups = pcre.groups;
         return Ok(Compiled {
             pattern: Pattern::Pcre(Box::new(pcre)),
@@ -152,7 +152,7 @@ impl PatternTable {
         }
         for start in builder.open {
             let line = builder.rules.get(start).map_or(1, |rule: &Rule| rule.line);
-            report.refuse(line, "the if has no endif", "add endif", "it ends with the table");
+            report.refuse(line, "if without endif", "add endif", "it ends with the table");
         }
         report.see_end(text);
         let rules = builder.rules;
@@ -498,7 +498,7 @@ mod tests {
         assert_eq!(notes.len(), 5, "{notes:?}");
         assert!(notes[0].starts_with("warning: /x:1: regexp:x: invalid pattern"), "{notes:?}");
         assert!(
-            notes[0].contains("(?: is Perl's") && notes[0].ends_with("; the rule is skipped"),
+            notes[0].contains("(?: is Perl syntax") && notes[0].ends_with("; the rule is skipped"),
             "{notes:?}"
         );
         assert_eq!(found(&table, b"a").as_deref(), Some("rest"));
@@ -510,19 +510,19 @@ mod tests {
         let notes = |text: &[u8]| read("regexp", text).unwrap().1;
         assert!(notes(b"/\\d+/ x\n")[0].contains("\\d is the letter d here, which matches nothing while"));
         assert!(notes(b"/\\D/i x\n")[0].contains("\\D is the letter D here; only pcre"));
-        assert!(notes(b"/a*?/ x\n")[0].contains("only pcre knows lazy ones"));
+        assert!(notes(b"/a*?/ x\n")[0].contains("only pcre has lazy ones"));
         assert_eq!(notes(b"/^\\.[0-9]+\\w\\<a/ x\n"), Vec::<String>::new());
     }
 
     #[test]
     fn what_is_wrong_is_said_with_its_line() {
         for (text, wanted) in [
-            ("x y", "/x:1: pcre:x: \"x y\" is no pattern"),
+            ("x y", "/x:1: pcre:x: \"x y\" is not a pattern"),
             ("\n/(/ x", "/x:2: pcre:x: invalid pattern: at byte 1: missing closing parenthesis"),
             ("/a/", "/x:1: pcre:x: has no value"),
-            ("/a/q x", "the flag 'q' is not known"),
+            ("/a/q x", "unknown flag 'q'"),
             ("/a/ $1", "the pattern has no group $1"),
-            ("if /a/", "the if has no endif"),
+            ("if /a/", "if without endif"),
             ("if /a/ x\nendif", "/x:1: pcre:x: text after the pattern of an if"),
             (" /a/ x", "/x:1: pcre:x: begins with a space"),
         ] {

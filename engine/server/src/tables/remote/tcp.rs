@@ -50,7 +50,7 @@ async fn exchange(stream: &mut Stream, request: &[u8]) -> std::io::Result<Vec<u8
     let mut line = Vec::new();
     stream.take(3 * ANSWER_SIZE_MAX as u64).read_until(b'\n', &mut line).await?;
     if line.pop() != Some(b'\n') {
-        return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the reply has no end"));
+        return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the reply is incomplete"));
     }
     Ok(line)
 }

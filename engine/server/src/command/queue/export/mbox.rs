@@ -44,7 +44,10 @@ impl LockFile {
                 if std::fs::read(&path).is_ok_and(|content| content == OWN_LOCK) {
                     return Ok(Self(path));
                 }
-                let text = format!("{} exists: another program writes to it, or has left it", path.display());
+                let text = format!(
+                    "{} exists: another program is writing to it, or did not remove it",
+                    path.display()
+                );
                 Err(io::Error::new(ErrorKind::AlreadyExists, text))
             }
             Err(error) => Err(error),
