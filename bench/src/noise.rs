@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_figures_are_read() {
+    fn parses_the_kernels_figures() {
         let ticks = Ticks::parse(
             "cpu  10 20 30 400 50 6 7 80 9 1\ncpu0 1 1 1 1 1 1 1 1 1 1\ncpu1 1 1\nintr 5\nprocs_running 3\n",
         );

@@ -71,7 +71,7 @@ impl Drop for Mounted {
 }
 
 #[test]
-fn a_queue_in_memory_is_warned_of() {
+fn warns_about_a_queue_in_memory() {
     let directory = Directory::new();
     if !rustix::process::geteuid().is_root() {
         return skip("only root may mount");
@@ -90,7 +90,7 @@ fn a_queue_in_memory_is_warned_of() {
 }
 
 #[test]
-fn a_queue_that_is_mounted_apart_is_looked_at_apart() {
+fn checks_separately_mounted_queue_directories() {
     let directory = Directory::new();
     if !rustix::process::geteuid().is_root() {
         return skip("only root may mount");

@@ -41,7 +41,7 @@ impl Seen {
 }
 
 #[test]
-fn bad_clients_get_as_far_as_they_are_meant_to_and_a_good_one_is_served() {
+fn misbehaving_clients_reach_their_target_and_an_honest_one_is_served() {
     let directory = Directory::new();
     // No client is charged, to see how far they get.
     let engine = Engine::start(

@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn mounts_are_read_as_the_kernel_writes_them() {
+    fn parses_the_kernels_list_of_mounts() {
         let line =
             r"29 1 8:1 /a\040b /mnt\0401 rw,relatime shared:1 master:2 - ext4 /dev/sda1 rw,errors=remount-ro";
         let wanted = Mount {
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn each_type_promises_what_it_can_keep() {
+    fn each_type_has_its_durability() {
         for (kind, options, wanted) in [
             ("tmpfs", "rw", "no"),
             ("ramfs", "rw", "no"),
@@ -346,14 +346,14 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_not_there_yet_is_where_it_would_be_made() {
+    fn a_missing_directory_is_on_the_file_system_of_its_parent() {
         let directory = std::env::temp_dir();
         let there = FileSystem::of(&directory).unwrap();
         assert_eq!(FileSystem::of(&directory.join("mailrace-none/such/queue")).unwrap(), there);
     }
 
     #[test]
-    fn types_are_known_without_a_list_of_mounts_too() {
+    fn types_are_known_without_a_list_of_mounts() {
         let root = File::open("/proc").unwrap();
         assert_eq!(Mount::from_type(&root).unwrap().kind, "type 0x9fa0");
         assert_eq!(Mount::of(&root).unwrap().kind, "proc");

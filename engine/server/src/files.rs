@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn only_regular_files_of_some_size_are_read() {
+    fn reads_only_regular_files_up_to_the_limit() {
         let directory = scratch("kinds");
         let place = |name: &str| directory.join(name);
         std::fs::write(place("text"), "a b\n").unwrap();
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_larger_than_it_says_is_not_read_to_its_end() {
+    fn stops_reading_a_file_that_exceeds_its_stated_size() {
         // Files of /proc have no size until they are read.
         let error = read(Path::new("/proc/self/status"), 10).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{error}");

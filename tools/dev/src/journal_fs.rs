@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_deepest_and_last_mount_counts() {
+    fn the_deepest_and_last_mount_wins() {
         let table = "\
             21 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n\
             30 21 7:0 / /mnt/a\\040b rw - ext4 /dev/loop0 rw\n\

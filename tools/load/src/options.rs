@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_server_is_named_with_or_without_its_option() {
+    fn the_server_is_an_argument_or_an_option() {
         let plain = parse("127.0.0.1:25").unwrap();
         let named = parse("--to 127.0.0.1:25").unwrap();
         assert_eq!(plain.server(), named.server());
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_take_units() {
+    fn sizes_have_units() {
         assert_eq!(parse("127.0.0.1:25 -s 50MiB").unwrap().sizes, [50 << 20]);
         assert_eq!(parse("127.0.0.1:25 --sizes 1K,300").unwrap().sizes, [1024, 300]);
         assert!(parse("127.0.0.1:25 -s 0").is_err());
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn times_take_units() {
+    fn times_have_units() {
         for (text, time) in
             [("5", 5.0), ("5s", 5.0), ("0.3", 0.3), ("300ms", 0.3), ("2m", 120.0), ("1h", 3600.0)]
         {
@@ -263,7 +263,7 @@ mod tests {
 
     /// Every option that takes a quantity names its unit, and no placeholder is lost in print.
     #[test]
-    fn the_help_names_units_and_placeholders() {
+    fn the_help_explains_units_and_placeholders() {
         let mut command = Options::command();
         for help in [command.render_help().to_string(), command.render_long_help().to_string()] {
             let help = shown(&help);
@@ -284,14 +284,14 @@ mod tests {
     }
 
     #[test]
-    fn slow_clients_are_a_short_form() {
+    fn slow_is_a_short_form() {
         let options = parse("127.0.0.1:25 --slow 200 --size 50M").unwrap();
         assert_eq!((options.connections, options.messages), (200, Some(200)));
         assert_eq!(options.rate, Some(SLOW_RATE));
     }
 
     #[test]
-    fn a_network_gives_its_addresses_in_turn() {
+    fn a_network_yields_its_addresses_in_turn() {
         let addresses = |text: &str| {
             let mut network = network(text).unwrap();
             (0..3).map(|_| network.next_address().to_string()).collect::<Vec<_>>()

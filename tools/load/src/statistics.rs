@@ -401,7 +401,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_counts_from_start_to_last_answer() {
+    fn rates_are_measured_from_start_to_last_reply() {
         let mut statistics = Statistics::new(Instant::from_nanoseconds(1_000_000_000));
         statistics.accepted = 100;
         statistics.answered(Instant::from_nanoseconds(3_000_000_000));
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_says_cannot_drive_a_terminal() {
+    fn server_text_cannot_control_a_terminal() {
         assert_eq!(printable(b"250 \x1b[2J\x00\x07\r ok"), "250 ?[2J??? ok");
         assert_eq!(printable(&[b'x'; 4096]).len(), SHOWN_MAX);
         assert_eq!(printable("\u{9b}31m".as_bytes()), "?31m");

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_accepted_must_be_there_once_and_whole() {
+    fn accepted_messages_must_be_present_once_and_complete() {
         let it = accepted(&[]);
         assert_eq!(faults(&it, &it, &[found(0)]), []);
         assert_eq!(faults(&it, &it, &[]), [Fault::Lost]);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_sent_must_not_be_there() {
+    fn unknown_messages_must_not_be_present() {
         let begun = letter(Fate::Begun);
         let refused = letter(Fate::Refused);
         assert_eq!(faults(&begun, &begun, &[found(0)]), [Fault::Unknown]);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happened_during_the_cut_is_in_doubt() {
+    fn messages_in_progress_at_the_cut_are_in_doubt() {
         let begun = letter(Fate::Begun);
         let offered = letter(Fate::Offered);
         let refused = letter(Fate::Refused);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_that_were_answered_hold() {
+    fn confirmed_marks_are_kept() {
         let deleted = accepted(&[(Mark::Done, true)]);
         assert_eq!(faults(&deleted, &deleted, &[]), []);
         assert_eq!(faults(&deleted, &deleted, &[found(0)]), [Fault::Returned]);
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn promises_of_a_disk_that_is_gone_were_true_before() {
+    fn promises_count_until_the_disk_was_lost() {
         let begun = letter(Fate::Begun);
         let mut before = vec![begun.clone(), accepted(&[(Mark::Done, false)]), begun];
         let refused = letter(Fate::Refused);

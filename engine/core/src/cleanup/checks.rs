@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn actions_are_known() {
+    fn parses_actions() {
         for action in
             ["REJECT", "reject x", "450 4.7.1 x", "FILTER a:b", "BCC a@b", "PREPEND X: y", "dunno", "OK"]
         {

@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn line_ends_are_turned_both_ways() {
+    fn converts_line_ends_in_both_directions() {
         assert_eq!(with_crlf(b"a\nb\r\nc\rd\r\r\n\r"), b"a\r\nb\r\nc d\r\n\r\n");
         assert_eq!(with_lf(b"a\r\nb\rc\r\n"), b"a\nb\rc\n");
         assert_eq!(with_crlf(b""), b"");

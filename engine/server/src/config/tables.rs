@@ -116,7 +116,7 @@ mod tests {
     use crate::config::tests::check;
 
     #[test]
-    fn a_table_that_is_opened_alone_is_read_as_by_default() {
+    fn a_table_opened_alone_has_default_settings() {
         assert_eq!(check("").unwrap().table_settings(), TableSettings::default());
     }
 }

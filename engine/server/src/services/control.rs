@@ -311,7 +311,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_read_back() {
+    fn requests_round_trip() {
         let id = QueueId::from_number(1_740_800_000_000_001_024);
         for mark in [Mark::Done, Mark::Hold, Mark::Release] {
             for subject in [Subject::All, Subject::List, Subject::One(id)] {
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn places_read_back() {
+    fn places_round_trip() {
         let end = Location { sequence: 7, offset: 4160 };
         for progress in [None, Some(Location { sequence: 9, offset: 8192 })] {
             let place = Place { end, state: State::Hold, progress };
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn the_socket_is_its_owners_alone() {
+    fn the_socket_is_accessible_only_to_its_owner() {
         let root = std::env::temp_dir().join(format!("mailrace-control-{}", std::process::id()));
         let disk = OsDisk::new(&root).unwrap();
         let log = crate::log::start(crate::log::LogFormat::Text, 1 << 16).unwrap();
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_are_refused() {
+    fn refuses_other_lines() {
         for line in [
             "",
             "delete",

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_network_counts() {
+    fn the_first_matching_network_wins() {
         let text = b"192.0.2.1 one\nif 192.0.2.0/24\n!192.0.2.128/25 low\n192.0.2.0/24 high\nendif\n\
                      2001:db8::/32 six\n0.0.0.0/0 rest\n";
         let table = table(text).unwrap();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_line() {
+    fn errors_name_the_line() {
         for (text, wanted) in [
             ("192.0.2.1/24 x", "/x:1: cidr:x: \"192.0.2.1/24\" is not a network"),
             ("\n10.0.0.0/8", "/x:2: cidr:x: has no value"),

@@ -523,7 +523,7 @@ mod tests {
 
     /// Postfix refuses them too; some would come out as another value.
     #[test]
-    fn braces_that_do_not_match_are_refused() {
+    fn refuses_unbalanced_braces() {
         for table in [
             "pcre:{{/a/ x}}}",
             "pcre:{{{/a/ x}}",
@@ -541,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_without_files() {
+    fn opens_tables_without_files() {
         let inline = "inline:{ a=b, { C = d e } }";
         assert_eq!(found(inline, "A").as_deref(), Some("b"));
         assert_eq!(found(inline, "c").as_deref(), Some("d e"));
@@ -563,7 +563,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn reports_invalid_tables() {
         assert!(refused("hahs:/x").contains("unknown table type \"hahs\""));
         assert!(refused("inline:a=b").contains("write inline:{ one, two }"));
         assert!(refused("inline:{a, b=c, d}").contains("rule 1: \"a\" has no ="));

@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn events_about_mail_are_left_out() {
+    fn omits_events_about_mail() {
         let of = |line: &str| Event::of(line.to_owned());
         let damage = of(r#"{"time":"t","level":"error","event":"damage","message":"m","offset":7}"#).unwrap();
         assert_eq!((damage.event.as_str(), damage.message.as_str()), ("damage", "m"));

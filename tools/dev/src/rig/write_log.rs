@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_flushed_is_there_and_the_rest_as_wanted() {
+    fn replays_flushed_writes_and_the_requested_rest() {
         let directory = std::env::temp_dir().join(format!("mailrace-write-log-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let (path, image) = (directory.join("log"), directory.join("image"));

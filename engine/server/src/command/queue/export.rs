@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn the_envelope_stands_before_the_content_and_cannot_add_fields() {
+    fn the_envelope_precedes_the_content_and_cannot_inject_fields() {
         let text = delivered(&entry(0), b"Subject: x\r\n\r\nbody");
         let expected = "Return-Path: <a@example.org>\nDelivered-To: b@example.com\nDelivered-To: c?d@example.com\n\
             Subject: x\n\nbody\n";

@@ -327,7 +327,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_added_up() {
+    fn adds_up_the_engines_answers() {
         let [one, two] = [1_740_800_000_000_001_024, 1_740_800_000_000_002_048].map(QueueId::from_number);
         let mut outcome = Outcome::default();
         let mut lines = io::Cursor::new(format!("ok 998 1 -{one} !{two}\nok 3 0\n"));
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_an_error() {
+    fn other_answers_are_errors() {
         for line in
             ["", "ok\n", "ok 1\n", "ok 1 x\n", "ok 1 0 -\n", "ok 1 0 ?abc\n", "ok 1 0 é\n", "error no\n"]
         {

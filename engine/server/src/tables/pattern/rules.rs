@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_told_apart() {
+    fn distinguishes_kinds_of_lines() {
         let pattern = |is_negated, text, flags| Pattern { is_negated, text, flags, except: None };
         for (line, wanted) in [
             (&b"/a\\/b/i  x y "[..], Line::Rule { pattern: pattern(false, b"a\\/b", b"i"), value: b"x y" }),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn values_have_groups() {
+    fn values_refer_to_groups() {
         let text = |text: &[u8]| Piece::Text(text.into());
         assert_eq!(
             pieces(b"a $1${2}b$(1)$$", Some(2)),

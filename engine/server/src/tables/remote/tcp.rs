@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn replies() {
+    fn parses_replies() {
         assert_eq!(meaning(b"200 a%20b\r"), Ok(Some(b"a b".to_vec())));
         assert_eq!(meaning(b"500 not found"), Ok(None));
         assert!(meaning(b"400 later").is_err());

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn only_keys_of_listed_domains_are_asked_for() {
+    fn queries_only_keys_in_listed_domains() {
         let common = common("query = %s\ndomain = Example.com, b.c").unwrap();
         let asked = |key: &str| common.query(key.as_bytes(), str::to_owned).is_some();
         assert!(asked("u@example.COM") && asked("u@b.c"));
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_name_their_line() {
+    fn errors_name_the_line() {
         for (text, wanted) in [
             ("query = a%x", "/x:1: sqlite:x: query: % is followed by an unknown letter"),
             ("\nquery = a\nquery = b", "/x:3: sqlite:x: query is a duplicate"),
