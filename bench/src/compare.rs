@@ -303,7 +303,7 @@ fn print(outcome: &Outcome, target: &Target) {
     }
     let ratios = &outcome.ratios;
     print_ratio(
-        "CPU a message over canned-durable",
+        "CPU per message over canned-durable",
         ratios.cpu_over_canned,
         target.cpu_over_canned_max,
         true,
@@ -311,7 +311,7 @@ fn print(outcome: &Outcome, target: &Target) {
     print_ratio("messages/s over canned-durable", ratios.rate_over_canned, None, false);
     print_ratio("messages/s over Postfix", ratios.rate_over_postfix, target.rate_over_postfix_min, false);
     print_ratio(
-        "Postfix's CPU a message over ours",
+        "Postfix's CPU per message over ours",
         ratios.cpu_under_postfix,
         target.cpu_under_postfix_min,
         false,
@@ -323,10 +323,10 @@ fn print(outcome: &Outcome, target: &Target) {
         true,
     );
     print_ratio("canned-durable's end of data to 250 over it", ratios.canned_latency_over_probe, None, true);
-    print_ratio("epoll's CPU a message over the ring's", ratios.epoll_cpu_over_ring, None, true);
+    print_ratio("epoll's CPU per message over the ring's", ratios.epoll_cpu_over_ring, None, true);
     print_ratio("epoll's messages/s over the ring's", ratios.epoll_rate_over_ring, None, false);
     print_ratio("epoll's end of data to 250 over the ring's", ratios.epoll_latency_over_ring, None, true);
-    print_ratio("CPU a message over the other commit's", ratios.cpu_over_other, None, true);
+    print_ratio("CPU per message over the other commit's", ratios.cpu_over_other, None, true);
     print_ratio("messages/s over the other commit's", ratios.rate_over_other, None, false);
     print_ratio("end of data to 250 over the other commit's", ratios.latency_over_other, None, true);
 }

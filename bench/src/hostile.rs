@@ -136,7 +136,7 @@ impl Hostile {
         match self.0.try_wait().map_err(BenchError::at("waiting for mailrace-load"))? {
             None => Ok(()),
             Some(status) => {
-                let message = format!("ended before its time: {status}");
+                let message = format!("ended early: {status}");
                 Err(BenchError::failed("mailrace-load --hostile", message))
             }
         }

@@ -84,13 +84,13 @@ fn compare(options: CompareOptions) -> Result<(), Box<dyn std::error::Error>> {
         for name in &options.workload {
             if !workloads.iter().any(|workload| workload.name == *name) {
                 let names: Vec<&str> = workloads.iter().map(|workload| workload.name.as_str()).collect();
-                return Err(format!("no workload {name}; there are {}", names.join(", ")).into());
+                return Err(format!("unknown workload {name}; the workloads are {}", names.join(", ")).into());
             }
         }
         workloads.retain(|workload| options.workload.contains(&workload.name));
     }
     if CONTENDERS.iter().all(|name| options.without.iter().any(|other| other == name)) {
-        return Err("every server is left out".into());
+        return Err("no server is left to measure".into());
     }
     build_programs()?;
     noise::warn_if_busy();
@@ -130,13 +130,13 @@ fn memory(options: MemoryOptions) -> Result<(), Box<dyn std::error::Error>> {
     println!("anonymous resident memory of mailrace, one worker:");
     println!("  {:8.1} MiB without connections", mib(report.base));
     println!(
-        "  {:8.1} MiB with {} idle connections: {:.0} octets each",
+        "  {:8.1} MiB with {} idle connections: {:.0} bytes each",
         mib(report.idle),
         plan.idle,
         report.per_idle_connection
     );
     println!(
-        "  {:8.1} MiB at most with {} messages of {} octets under way at {} octets/s each",
+        "  {:8.1} MiB at most with {} messages of {} bytes in progress at {} bytes/s each",
         mib(report.slow_peak),
         plan.slow,
         plan.slow_size,
@@ -167,7 +167,7 @@ fn hostile(options: HostileOptions) -> Result<(), Box<dyn std::error::Error>> {
     for (name, runs) in [("without", &report.without), ("with", &report.with)] {
         for run in runs {
             println!(
-                "{name:8} {:8.0} messages/s, p99 {:8.0} us, server {:3.0} %, good clients {:3.0} %",
+                "{name:8} {:8.0} messages/s, p99 {:8.0} us, server {:3.0} %, honest clients {:3.0} %",
                 run.messages_per_second,
                 run.p99_us,
                 run.server_cpu * 100.0,
@@ -175,8 +175,8 @@ fn hostile(options: HostileOptions) -> Result<(), Box<dyn std::error::Error>> {
             );
         }
     }
-    println!("{} bad clients alone: {} of the server's processor", plan.hostile, report.hostile_cpu);
-    println!("rate with them over without: {}, p99: {}", report.rate, report.p99);
+    println!("{} misbehaving clients alone: {} of the server's processor", plan.hostile, report.hostile_cpu);
+    println!("with them over without: rate {}, p99 {}", report.rate, report.p99);
     write_json(options.json.as_deref(), &report)
 }
 
@@ -185,7 +185,7 @@ fn fair(options: FairOptions) -> Result<(), Box<dyn std::error::Error>> {
     for name in &options.kinds {
         if !kinds.iter().any(|kind| kind.name == name) {
             let names: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
-            return Err(format!("no kind {name}; there are {}", names.join(", ")).into());
+            return Err(format!("unknown kind {name}; the kinds are {}", names.join(", ")).into());
         }
     }
     kinds.retain(|kind| options.kinds.is_empty() || options.kinds.iter().any(|name| name == kind.name));
@@ -196,7 +196,7 @@ fn fair(options: FairOptions) -> Result<(), Box<dyn std::error::Error>> {
     let place = make_place(&options.place)?;
     let plan = fair::Plan {
         kinds,
-        strangers: options.strangers,
+        strangers: options.attackers,
         connections: options.connections,
         clients: options.clients,
         rate: options.rate,
@@ -208,7 +208,7 @@ fn fair(options: FairOptions) -> Result<(), Box<dyn std::error::Error>> {
     };
     let mut outcomes = Vec::new();
     println!(
-        "strangers kind                           messages/s  beside them  ratio               refused slowest"
+        "attackers kind                           messages/s  with attack  ratio               refused slowest"
     );
     fair::measure(&plan, &stop, |outcome| {
         println!(

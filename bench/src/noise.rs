@@ -112,7 +112,7 @@ impl Noise {
             ));
         }
         if self.running > RUNNING_MAX {
-            complaints.push(format!("{:.1} other processes want to run", self.running));
+            complaints.push(format!("{:.1} other processes are runnable", self.running));
         }
         if self.steal > STEAL_MAX {
             complaints.push(steal_complaint(self.steal));
@@ -134,7 +134,7 @@ impl fmt::Display for Noise {
 pub fn warn_if_busy() {
     let noise = Noise::listen();
     if !noise.complaints().is_empty() {
-        eprintln!("mailrace-bench: WARNING: this machine is busy, so that figures mislead: {noise}");
+        eprintln!("mailrace-bench: WARNING: this machine is busy, so the figures are unreliable: {noise}");
     }
 }
 
@@ -142,7 +142,7 @@ pub fn warn_if_busy() {
 pub fn warn_if_stolen(before: &Ticks) {
     let steal = Ticks::now().steal_since(before);
     if steal > STEAL_MAX {
-        eprintln!("mailrace-bench: WARNING: while this was measured {}", steal_complaint(steal));
+        eprintln!("mailrace-bench: WARNING: during the measurement {}", steal_complaint(steal));
     }
 }
 
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_figures_are_read() {
+    fn parses_the_kernels_figures() {
         let ticks = Ticks::parse(
             "cpu  10 20 30 400 50 6 7 80 9 1\ncpu0 1 1 1 1 1 1 1 1 1 1\ncpu1 1 1\nintr 5\nprocs_running 3\n",
         );

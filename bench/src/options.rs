@@ -25,12 +25,12 @@ pub(crate) enum Action {
     Memory(MemoryOptions),
     /// Measure how misbehaving clients slow down others
     Hostile(HostileOptions),
-    /// Measure what honest clients notice of attackers that exhaust memory, connection slots, the spool or the log; requires
+    /// Measure how attackers that exhaust memory, connection slots, the spool or the log affect honest clients; requires
     /// root and iproute2
     Fair(FairOptions),
-    /// Time the file system's own durable 4 KiB write
+    /// Measure the file system's own time for a durable 4 KiB write
     Probe(ProbeOptions),
-    /// Serve fixed replies without parsing: the most that any server can reach on this machine
+    /// Serve fixed replies without parsing, as the upper bound for any server on this machine
     Canned(CannedOptions),
 }
 
@@ -45,13 +45,13 @@ pub(crate) struct CompareOptions {
     /// Length of each run: 500ms, 2s, 1m; seconds without a unit
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time)]
     pub(crate) seconds: Duration,
-    /// Leave a server out (can be repeated)
+    /// Omit a server (can be repeated)
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(CONTENDERS))]
     pub(crate) without: Vec<String>,
-    /// Also measure the Mailrace of another commit, whose programs are in DIR (its target/release)
+    /// Also measure another commit of Mailrace, whose programs are in DIR (its target/release)
     #[arg(long, value_name = "DIR")]
     pub(crate) against: Option<PathBuf>,
-    /// Print the targets that the project has set itself, and whether they are met
+    /// Print the project's targets, and whether they are met
     #[arg(long)]
     pub(crate) targets: bool,
     /// Write every run and the ratios to FILE
@@ -116,7 +116,7 @@ pub(crate) struct FairOptions {
     pub(crate) kinds: Vec<String>,
     /// Numbers of attackers; several attackers are in one network
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,50", value_parser = clap::value_parser!(u8).range(1..=254))]
-    pub(crate) strangers: Vec<u8>,
+    pub(crate) attackers: Vec<u8>,
     /// Number of connections per attacker
     #[arg(long, value_name = "N", default_value_t = 80)]
     pub(crate) connections: usize,
@@ -194,7 +194,7 @@ pub(crate) struct CannedOptions {
     /// Address to listen on
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:2526")]
     pub(crate) listen: SocketAddr,
-    /// Copy content to a log in DIR, and answer when it is durable
+    /// Copy content to a log in DIR, and reply when it is durable
     #[arg(long, value_name = "DIR")]
     pub(crate) durable: Option<PathBuf>,
     /// Number of connections at once

@@ -38,11 +38,11 @@ impl Place {
                     );
                     return Ok(Self { directory, is_own_file_system: true });
                 }
-                Err(error) => eprintln!("mailrace-bench: no journalled file system could be made: {error}"),
+                Err(error) => eprintln!("mailrace-bench: cannot create a journalled file system: {error}"),
             }
         }
         eprintln!(
-            "mailrace-bench: WARNING: {} is {} without a journal: comparisons on it mislead",
+            "mailrace-bench: WARNING: {} is {} without a journal: comparisons on it are misleading",
             parent.display(),
             found.kind
         );
@@ -65,7 +65,7 @@ impl Drop for Place {
             fs::remove_dir_all(&self.directory).map_err(|error| error.to_string())
         };
         if let Err(error) = removed {
-            eprintln!("mailrace-bench: {} is left behind: {error}", self.directory.display());
+            eprintln!("mailrace-bench: cannot remove {}: {error}", self.directory.display());
         }
     }
 }

@@ -104,13 +104,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_with_brackets_does_not_confuse() {
+    fn parses_a_process_name_with_brackets() {
         let text = "42 (a) b) S 7 42 42 0 -1 0 0 0 0 0 11 22 33 44 20 0 1 0 5";
         assert_eq!(parse_stat(text), Some(Stat { parent: 7, own_ticks: 33, children_ticks: 77 }));
     }
 
     #[test]
-    fn work_shows_in_the_time_of_this_process() {
+    fn work_increases_this_processs_cpu_time() {
         let before = cpu_time(std::process::id());
         let mut sum = 0u64;
         for number in 0..50_000_000u64 {
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn ended_children_count() {
+    fn counts_ended_children() {
         let before = cpu_time(std::process::id());
         let script = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
         assert!(std::process::Command::new("sh").args(["-c", script]).status().unwrap().success());

@@ -9,7 +9,7 @@ fn refusal(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn an_unknown_server_cannot_be_left_out() {
+fn refuses_to_omit_an_unknown_server() {
     let (status, text) = refusal(&["compare", "--without", "posfix"]);
     assert_eq!(status, Some(2), "{text}");
     for name in ["posfix", "canned", "canned-durable", "mailrace", "mailrace-epoll", "postfix"] {
@@ -18,15 +18,15 @@ fn an_unknown_server_cannot_be_left_out() {
 }
 
 #[test]
-fn all_servers_cannot_be_left_out() {
+fn refuses_to_omit_all_servers() {
     let without = ["canned", "canned-durable", "mailrace", "mailrace-epoll", "postfix"];
     let arguments: Vec<&str> =
         ["compare"].into_iter().chain(without.into_iter().flat_map(|name| ["--without", name])).collect();
-    assert_eq!(refusal(&arguments), (Some(1), "mailrace-bench: every server is left out\n".to_owned()));
+    assert_eq!(refusal(&arguments), (Some(1), "mailrace-bench: no server is left to measure\n".to_owned()));
 }
 
 #[test]
-fn times_take_units() {
+fn times_have_units() {
     for text in ["1y", "-1s", "s"] {
         let (status, text) = refusal(&["compare", &format!("--seconds={text}")]);
         assert_eq!(status, Some(2), "{text}");

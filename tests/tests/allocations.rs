@@ -40,7 +40,7 @@ fn clean(
 
 /// A test of its own: others would allocate beside it.
 #[test]
-fn a_warm_arena_is_all_that_a_message_takes() {
+fn a_message_needs_no_allocation_with_a_warm_arena() {
     let open = |table: &str| tables::open(table, "/".as_ref()).unwrap();
     let all = Classes {
         envelope_sender: true,

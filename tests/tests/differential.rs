@@ -261,7 +261,7 @@ impl Pair {
 }
 
 #[test]
-fn everything_is_as_in_postfix() {
+fn results_match_postfix() {
     if !has_postfix() {
         return;
     }

@@ -307,17 +307,17 @@ fn play(file: &str) {
 }
 
 #[test]
-fn the_readme_shows_what_is_seen() {
+fn the_readme_shows_real_output() {
     play("README.md");
 }
 
 #[test]
-fn the_operators_manual_shows_what_is_seen() {
+fn the_operations_manual_shows_real_output() {
     play("docs/operations.md");
 }
 
 #[test]
-fn three_dots_stand_for_any_lines() {
+fn three_dots_match_any_lines() {
     let lines = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
     for (wanted, got, is_same) in [
         ("a b", "a b", true),

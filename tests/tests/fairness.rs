@@ -140,22 +140,22 @@ fn honest_clients_are_served(
 }
 
 #[test]
-fn one_stranger_with_all_memory_stops_nobody() {
+fn one_attacker_that_fills_memory_blocks_no_honest_client() {
     honest_clients_are_served_beside(&[STRANGER], 100, &LITTLE_MEMORY, |_| true);
 }
 
 #[test]
-fn fifty_strangers_with_all_memory_stop_nobody() {
+fn fifty_attackers_that_fill_memory_block_no_honest_client() {
     honest_clients_are_served_beside(&strangers(50), 8, &LITTLE_MEMORY, |_| true);
 }
 
 #[test]
-fn one_stranger_with_all_places_stops_nobody() {
+fn one_attacker_with_all_connections_blocks_no_honest_client() {
     honest_clients_are_served_beside(&[STRANGER], 100, &FEW_PLACES, |kind| OF_PLACES.contains(&kind.name));
 }
 
 #[test]
-fn fifty_strangers_with_all_places_stop_nobody() {
+fn fifty_attackers_with_all_connections_block_no_honest_client() {
     honest_clients_are_served_beside(&strangers(50), 8, &FEW_PLACES, |kind| OF_PLACES.contains(&kind.name));
 }
 
@@ -199,12 +199,12 @@ fn lines_about_honest_mail_stay(sources: &[Ipv4Addr], connections: usize) {
 }
 
 #[test]
-fn one_stranger_with_the_whole_log_leaves_honest_lines() {
+fn one_attacker_that_floods_the_log_displaces_no_honest_line() {
     lines_about_honest_mail_stay(&[STRANGER], 20);
 }
 
 #[test]
-fn fifty_strangers_with_the_whole_log_leave_honest_lines() {
+fn fifty_attackers_that_flood_the_log_displace_no_honest_line() {
     lines_about_honest_mail_stay(&strangers(50), 2);
 }
 
@@ -273,11 +273,11 @@ fn honest_clients_are_served_beside_questions(sources: &[Ipv4Addr], connections:
 }
 
 #[test]
-fn one_stranger_with_all_questions_stops_nobody() {
+fn one_attacker_with_all_lookups_blocks_no_honest_client() {
     honest_clients_are_served_beside_questions(&[STRANGER], 4);
 }
 
 #[test]
-fn fifty_strangers_with_all_questions_stop_nobody() {
+fn fifty_attackers_with_all_lookups_block_no_honest_client() {
     honest_clients_are_served_beside_questions(&strangers(50), 1);
 }

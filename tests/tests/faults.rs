@@ -153,7 +153,7 @@ impl SmallDisk {
 const MIB: u64 = 1 << 20;
 
 #[test]
-fn a_full_disk_refuses_mail_and_takes_it_again_when_there_is_room() {
+fn refuses_mail_on_a_full_disk_until_there_is_space() {
     let Some(disk) = SmallDisk::new(96 * MIB, "noatime") else { return };
     let mut bench = Bench::new(&disk.queue(), &["message_size_limit=300000", "queue.spare_segments=1"]);
     // Room for a few segments of 2 MiB; then less than one, and more than keeps MAIL from being refused.
@@ -166,7 +166,7 @@ fn a_full_disk_refuses_mail_and_takes_it_again_when_there_is_room() {
     client.say("DATA", "354 ");
     client.send(&[&[b'x'; 290_000][..], b"\r\n"].concat());
     client.say(".", "452 4.3.1 ");
-    bench.heard("queue_unavailable", "no segment can be made: No space left on device");
+    bench.heard("queue_unavailable", "cannot create a segment: No space left on device");
     let small = disk.fill("small", 0);
     let start = Instant::now();
     loop {
@@ -187,7 +187,7 @@ fn a_full_disk_refuses_mail_and_takes_it_again_when_there_is_room() {
 }
 
 #[test]
-fn a_file_system_that_became_read_only_refuses_mail() {
+fn refuses_mail_on_a_file_system_that_became_read_only() {
     let Some(disk) = SmallDisk::new(128 * MIB, "noatime,errors=remount-ro") else { return };
     let mut bench = Bench::new(&disk.queue(), &[]);
     let load = bench.load();
@@ -198,7 +198,7 @@ fn a_file_system_that_became_read_only_refuses_mail() {
     fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "a test").unwrap();
     let mut session = bench.session();
     bench.send_until(&mut session, false);
-    bench.heard("queue_unavailable", "no segment can be made: ");
+    bench.heard("queue_unavailable", "cannot create a segment: ");
     drop(load);
     bench.engine.require_alive().unwrap();
     bench.engine.kill();
@@ -247,7 +247,7 @@ impl ServedDisk {
 }
 
 #[test]
-fn a_disk_that_dies_takes_nothing_with_it_that_was_accepted() {
+fn a_failing_disk_loses_no_accepted_mail() {
     let Some(disk) = available(ServedDisk::make(&[], "disk")) else { return };
     let mut bench = Bench::new(&disk.mount.directory().join("queue"), &[]);
     let load = bench.load();
@@ -278,7 +278,7 @@ fn a_disk_that_dies_takes_nothing_with_it_that_was_accepted() {
 }
 
 #[test]
-fn on_a_slow_disk_nothing_is_lost_and_memory_stays_bounded() {
+fn a_slow_disk_loses_nothing_and_memory_stays_bounded() {
     const OPERATIONS: u32 = 150;
     let throttle = format!("throttle-group,id=slow,x-iops-total={OPERATIONS}");
     let devices = [throttle.as_str(), "driver=throttle,node-name=throttled,throttle-group=slow,file=disk"];
@@ -297,7 +297,7 @@ fn on_a_slow_disk_nothing_is_lost_and_memory_stays_bounded() {
 }
 
 #[test]
-fn a_queue_whose_directory_is_removed_takes_nothing_and_begins_anew() {
+fn refuses_mail_after_the_queue_directory_was_removed() {
     let directory = Directory::new();
     let queue = directory.path().join("queue");
     let mut bench = Bench::new(&queue, &[]);
@@ -328,7 +328,7 @@ fn a_queue_whose_directory_is_removed_takes_nothing_and_begins_anew() {
 }
 
 #[test]
-fn a_queue_part_of_which_is_replaced_takes_nothing() {
+fn refuses_mail_after_part_of_the_queue_was_replaced() {
     for part in ["segments", "maildrop", "lock"] {
         let directory = Directory::new();
         let queue = directory.path().join("queue");
@@ -358,7 +358,7 @@ fn a_queue_part_of_which_is_replaced_takes_nothing() {
 }
 
 #[test]
-fn without_descriptors_mail_is_refused_until_there_are_some() {
+fn refuses_mail_while_descriptors_are_exhausted() {
     let directory = Directory::new();
     let mut bench = Bench::new(&directory.path().join("queue"), &["queue.spare_segments=1"]);
     let pid = bench.engine.pid();
@@ -367,7 +367,7 @@ fn without_descriptors_mail_is_refused_until_there_are_some() {
     bench.send_until(&mut session, true);
     prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(3), ..limit }).unwrap();
     bench.send_until(&mut session, false);
-    bench.heard("queue_unavailable", "no segment can be made: Too many open files");
+    bench.heard("queue_unavailable", "cannot create a segment: Too many open files");
     let mut waiting = None;
     if std::env::var("MAILRACE_TEST_IO").is_ok_and(|io| io == "epoll") {
         // A client that connects now stays in the kernel's queue.
@@ -389,7 +389,7 @@ fn without_descriptors_mail_is_refused_until_there_are_some() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_gives_no_id_twice() {
+fn a_clock_set_back_causes_no_duplicate_id() {
     let Some(library) = faketime() else {
         return skip("libfaketime is not installed: apt-get install libfaketime");
     };
@@ -505,7 +505,7 @@ fn in_content(address: SocketAddr) -> std::io::Result<TcpStream> {
 }
 
 #[test]
-fn out_of_memory_the_engine_is_killed_and_nothing_accepted_is_lost() {
+fn an_out_of_memory_kill_loses_no_accepted_mail() {
     let Some(group) = Group::new() else {
         return skip_on_this_machine("no control group for memory can be made here");
     };

@@ -71,13 +71,13 @@ impl Drop for Mounted {
 }
 
 #[test]
-fn a_queue_in_memory_is_warned_of() {
+fn warns_about_a_queue_in_memory() {
     let directory = Directory::new();
     if !rustix::process::geteuid().is_root() {
         return skip("only root may mount");
     }
     let Some(memory) = Mounted::new("tmpfs", "size=64m", directory.path().join("memory")) else { return };
-    let reason = "which keeps files in memory alone: mail that was accepted is lost";
+    let reason = "which keeps files only in memory: accepted mail is lost";
     require_warning(&memory.0.join("queue"), "tmpfs", "no", reason);
 
     let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| memory.0.join(name));
@@ -85,12 +85,12 @@ fn a_queue_in_memory_is_warned_of() {
     let options =
         format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
     let Some(overlay) = Mounted::new("overlay", &options, merged) else { return };
-    let reason = "whose upper directory is on tmpfs, which keeps files in memory alone: mail that was accepted is lost";
+    let reason = "whose upper directory is on tmpfs, which keeps files only in memory: accepted mail is lost";
     require_warning(&overlay.0.join("queue"), "overlay", "no", reason);
 }
 
 #[test]
-fn a_queue_that_is_mounted_apart_is_looked_at_apart() {
+fn checks_separately_mounted_queue_directories() {
     let directory = Directory::new();
     if !rustix::process::geteuid().is_root() {
         return skip("only root may mount");

@@ -1,4 +1,4 @@
-//! Bad clients of each kind get as far as their kind is meant to, and a good one is served beside them and after them.
+//! Misbehaving clients of each kind reach their target, and an honest one is served while they run and afterwards.
 
 use std::process::{Child, Command, Stdio};
 
@@ -41,7 +41,7 @@ impl Seen {
 }
 
 #[test]
-fn bad_clients_get_as_far_as_they_are_meant_to_and_a_good_one_is_served() {
+fn misbehaving_clients_reach_their_target_and_an_honest_one_is_served() {
     let directory = Directory::new();
     // No client is charged, to see how far they get.
     let engine = Engine::start(

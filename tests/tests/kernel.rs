@@ -53,7 +53,7 @@ fn works_on(engine: &Engine, io: &str) {
 }
 
 #[test]
-fn the_ring_is_taken_where_it_may_be() {
+fn uses_io_uring_where_it_is_permitted() {
     for io in ["auto", "ring"] {
         let directory = Directory::new();
         let engine = Engine::start(&directory, &with_io(io));
@@ -64,7 +64,7 @@ fn the_ring_is_taken_where_it_may_be() {
 }
 
 #[test]
-fn epoll_is_taken_where_it_is_asked_for_and_nothing_is_said() {
+fn uses_epoll_on_request_without_a_warning() {
     let directory = Directory::new();
     let engine = Engine::start(&directory, &with_io("epoll"));
     assert_eq!(warnings(&engine), Vec::<&String>::new());
@@ -73,7 +73,7 @@ fn epoll_is_taken_where_it_is_asked_for_and_nothing_is_said() {
 }
 
 #[test]
-fn without_io_uring_epoll_is_taken_with_one_warning() {
+fn without_io_uring_uses_epoll_with_one_warning() {
     for (call, error) in [
         (IO_URING_SETUP, Errno::PERM),
         (IO_URING_SETUP, Errno::NOSYS),
@@ -99,7 +99,7 @@ fn without_io_uring_epoll_is_taken_with_one_warning() {
 }
 
 #[test]
-fn without_io_uring_the_ring_alone_is_no_start() {
+fn without_io_uring_ring_fails_to_start() {
     let directory = Directory::new();
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--queue", "queue", "--io", "ring"];
     let refused = forbidding(IO_URING_SETUP, Errno::PERM, || run(directory.path(), &arguments));
@@ -109,7 +109,7 @@ fn without_io_uring_the_ring_alone_is_no_start() {
 }
 
 #[test]
-fn other_ways_are_refused() {
+fn refuses_other_kernel_interfaces() {
     let directory = Directory::new();
     let refused = run(directory.path(), &["serve", "--io", "poll"]);
     assert_eq!(refused.status.code(), Some(78), "{}", refused.errors);

@@ -58,7 +58,7 @@ fn metric(engine: &Engine, name: &str) -> u64 {
 /// Standard error is a pipe that is full: reload, metrics, submission and the end work as ever, and what was not logged
 /// is counted.
 #[test]
-fn an_unread_standard_error_stops_nothing() {
+fn an_unread_standard_error_does_not_block_the_engine() {
     let directory = Directory::new();
     let text = |domain: &str| format!("relay_domains = [\"{domain}\"]\nmynetworks = []\n");
     let config = directory.write("mailrace.toml", &text("example.com"));
@@ -115,7 +115,7 @@ fn lost_lines_are_reported_when_standard_error_is_read_again() {
 
 /// What reads the log has gone.
 #[test]
-fn a_closed_standard_error_stops_nothing() {
+fn a_closed_standard_error_does_not_block_the_engine() {
     let directory = Directory::new();
     let mut engine = Engine::start(&directory, &[]);
     engine.close_errors();
@@ -130,7 +130,7 @@ fn a_closed_standard_error_stops_nothing() {
 
 /// The file that standard error goes to is on a full disk.
 #[test]
-fn a_full_disk_under_standard_error_stops_nothing() {
+fn a_full_disk_under_standard_error_does_not_block_the_engine() {
     let directory = Directory::new();
     // It cannot say where it listens.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -161,7 +161,7 @@ fn a_full_disk_under_standard_error_stops_nothing() {
 
 /// Another process with the same pipe has made it non-blocking: lines wait all the same, and none is cut.
 #[test]
-fn a_non_blocking_standard_error_cuts_no_line() {
+fn a_non_blocking_standard_error_truncates_no_line() {
     let directory = Directory::new();
     let (reader, writer) = std::io::pipe().unwrap();
     fcntl_setfl(&writer, fcntl_getfl(&writer).unwrap() | OFlags::NONBLOCK).unwrap();

@@ -44,7 +44,7 @@ fn length(response: &str) -> usize {
 }
 
 #[test]
-fn head_is_answered_as_get_and_other_methods_are_not_allowed() {
+fn head_is_answered_like_get_and_other_methods_are_not_allowed() {
     let directory = Directory::new();
     let engine = engine(&directory);
     let got = ask(&engine, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -64,7 +64,7 @@ fn head_is_answered_as_get_and_other_methods_are_not_allowed() {
 }
 
 #[test]
-fn targets_versions_and_connections_are_http() {
+fn targets_versions_and_connections_follow_http() {
     let directory = Directory::new();
     let engine = engine(&directory);
     for (request, wanted) in [
@@ -92,7 +92,7 @@ fn targets_versions_and_connections_are_http() {
 }
 
 #[test]
-fn what_a_client_can_take_is_bounded() {
+fn a_clients_use_of_resources_is_bounded() {
     let directory = Directory::new();
     let engine = engine(&directory);
     let long = format!("GET /metrics HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(100_000));
@@ -133,7 +133,7 @@ const OPEN: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[test]
-fn the_format_is_the_one_that_is_asked_for() {
+fn serves_the_requested_format() {
     let directory = Directory::new();
     let engine = engine(&directory);
     let (kind, open) =
@@ -155,7 +155,7 @@ fn the_format_is_the_one_that_is_asked_for() {
 }
 
 #[test]
-fn the_build_and_the_process_are_there() {
+fn reports_the_build_and_the_process() {
     let directory = Directory::new();
     let engine = engine(&directory);
     let (_, text) = scrape(&engine, "text/plain");
@@ -177,7 +177,7 @@ fn the_build_and_the_process_are_there() {
 }
 
 #[test]
-fn promtool_finds_nothing_to_complain_of() {
+fn promtool_reports_no_problem() {
     let directory = Directory::new();
     let engine = engine(&directory);
     let (_, text) = scrape(&engine, "text/plain");

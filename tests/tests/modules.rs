@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 type Graph = BTreeMap<String, BTreeMap<String, PathBuf>>;
 
 #[test]
-fn the_modules_of_the_server_form_no_circle() {
+fn the_servers_modules_have_no_cycle() {
     let graph = graph(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/server/src"));
     assert!(graph["process"].contains_key("config") && graph["config"].contains_key("tables"), "{graph:#?}");
     let circle = circle(&graph);
@@ -15,7 +15,7 @@ fn the_modules_of_the_server_form_no_circle() {
 }
 
 #[test]
-fn a_circle_is_found() {
+fn detects_a_cycle() {
     let graph = |edges: &[(&str, &str)]| {
         let mut graph = Graph::new();
         for (from, to) in edges {

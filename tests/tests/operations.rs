@@ -3,7 +3,7 @@
 use mailrace_tests::{Directory, Engine};
 
 #[test]
-fn log_lines_are_found_by_queue_id() {
+fn log_lines_have_the_queue_id() {
     let directory = Directory::new();
     let mut engine = Engine::start(&directory, &[]);
     let id = engine.client().queue("a@example.org", "b@localhost", "Message-Id: <one@x>\r\n\r\n");

@@ -54,7 +54,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn mail_stays_mail(
+    fn cleanup_produces_valid_messages(
         is_local: bool,
         is_narrow: bool,
         sender in address(),
@@ -66,7 +66,7 @@ proptest! {
     }
 
     #[test]
-    fn cleaning_twice_is_cleaning_once(is_local: bool, content in mail()) {
+    fn cleanup_is_idempotent(is_local: bool, content in mail()) {
         let sender = b"sender@example.com".to_vec();
         check_twice(&Given { is_local, sender, content, ..Given::default() });
     }

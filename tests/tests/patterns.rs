@@ -434,7 +434,7 @@ const REGEXP: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn patterns_mean_what_they_mean_in_postfix() {
+fn patterns_match_as_in_postfix() {
     let rules = |kind, rules: &'static [(&str, &[&str])]| {
         rules.iter().map(move |(rule, own)| (kind, format!("{rule} hit").into_bytes(), keys(own)))
     };
@@ -442,7 +442,7 @@ fn patterns_mean_what_they_mean_in_postfix() {
 }
 
 #[test]
-fn values_take_the_same_groups() {
+fn values_expand_the_same_groups_as_in_postfix() {
     const VALUES: [&str; 12] =
         ["1=[$1]", "${1}$(2)", "$$1", "$3", "$0", "$1st", "$", "x$ y", "${1", "$(1}", "${}", "1=$1-2=$2."];
     const PATTERNS: [&str; 10] = [
@@ -503,7 +503,7 @@ impl Random {
 }
 
 #[test]
-fn generated_patterns_mean_what_they_mean_in_postfix() {
+fn generated_patterns_match_as_in_postfix() {
     const OF_PCRE: &[&str] = &[
         "a",
         "b",

@@ -56,7 +56,7 @@ fn contents() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn the_queued_content_is_postfixs() {
+fn queued_content_matches_postfix() {
     if !has_postfix() {
         return;
     }

@@ -36,27 +36,27 @@ fn a_careless_writer_is_found_out(kind: Kind) {
 }
 
 #[test]
-fn nothing_promised_is_lost_with_the_memory_of_the_machine() {
+fn accepted_mail_survives_loss_of_memory() {
     nothing_promised_is_lost(Kind::Clone, 2);
 }
 
 #[test]
-fn nothing_promised_is_lost_with_the_cache_of_the_disk() {
+fn accepted_mail_survives_loss_of_the_disk_cache() {
     nothing_promised_is_lost(Kind::Cache, 1);
 }
 
 #[test]
-fn nothing_promised_is_lost_with_the_file_system() {
+fn accepted_mail_survives_a_file_system_shutdown() {
     nothing_promised_is_lost(Kind::Shutdown, 2);
 }
 
 #[test]
-fn each_rig_finds_out_who_makes_nothing_durable() {
+fn each_rig_detects_a_writer_that_flushes_nothing() {
     Kind::ALL.into_iter().for_each(a_careless_writer_is_found_out);
 }
 
 #[test]
-fn nothing_promised_is_lost_with_the_process() {
+fn accepted_mail_survives_sigkill() {
     let directory = Directory::new();
     let settings = kill9::Settings {
         rounds: 3,
@@ -68,13 +68,13 @@ fn nothing_promised_is_lost_with_the_process() {
     assert!(account.is_right(), "{account}");
 }
 
-/// The environment variable that makes a run of [`what_a_killed_run_leaves_the_next_one_removes`] the one that is killed.
+/// The environment variable that makes a run of [`the_next_run_cleans_up_after_a_killed_one`] the one that is killed.
 const VICTIM: &str = "MAILRACE_TEST_RIG_TO_KILL";
 
 /// A process that has set a rig up is killed. The next rig there removes what it has left: mounts, loop devices, a daemon,
 /// the directory.
 #[test]
-fn what_a_killed_run_leaves_the_next_one_removes() {
+fn the_next_run_cleans_up_after_a_killed_one() {
     if let Some(directory) = std::env::var_os(VICTIM) {
         let directory = Path::new(&directory);
         let rigs: Vec<_> = Kind::ALL.into_iter().map(|kind| kind.set_up(Some(directory))).collect();
@@ -89,7 +89,7 @@ fn what_a_killed_run_leaves_the_next_one_removes() {
     let directory = Directory::new();
     let path = directory.path();
     let mut victim = Command::new(std::env::current_exe().unwrap());
-    victim.args(["--exact", "what_a_killed_run_leaves_the_next_one_removes"]).env(VICTIM, path);
+    victim.args(["--exact", "the_next_run_cleans_up_after_a_killed_one"]).env(VICTIM, path);
     let mut victim = victim.stdout(Stdio::null()).spawn().unwrap();
     let rigs = path.join("rigs");
     while std::fs::read_to_string(&rigs).map_or(true, |count| count.is_empty()) {

@@ -54,7 +54,7 @@ fn send(engine: &Engine, count: usize) -> Vec<String> {
 }
 
 #[test]
-fn ids_that_are_missing_keep_nothing_from_the_others() {
+fn missing_ids_do_not_affect_the_others() {
     let directory = Directory::new();
     let mut engine = Engine::start(&directory, &[]);
     let ids = send(&engine, 4);
@@ -113,7 +113,7 @@ fn ids_come_from_standard_input_in_any_number() {
 }
 
 #[test]
-fn filters_choose_by_sender_recipient_age_and_state() {
+fn filters_select_by_sender_recipient_age_and_state() {
     let directory = Directory::new();
     let engine = Engine::start(&directory, &[]);
     let mut client = engine.client();

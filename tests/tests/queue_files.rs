@@ -20,7 +20,7 @@ fn tree(path: &Path) -> Vec<PathBuf> {
 
 /// Commands of root in a queue of another user leave nothing that is root's: its engine could not open it.
 #[test]
-fn all_that_is_made_in_a_queue_belongs_to_its_owner() {
+fn all_files_in_a_queue_belong_to_its_owner() {
     if !rustix::process::geteuid().is_root() {
         skip("only root can make files for others");
         return;
@@ -71,12 +71,12 @@ fn with_a_message(directory: &Directory) -> (String, PathBuf) {
 
 /// What was lost is said by the reader and by each start, until it is acknowledged; all else works meanwhile.
 #[test]
-fn a_segment_that_was_deleted_is_reported_until_that_is_acknowledged() {
+fn a_deleted_segment_is_reported_until_it_is_acknowledged() {
     let directory = Directory::new();
     let (id, path) = with_a_message(&directory);
     let name = path.file_name().unwrap().to_str().unwrap();
     let told =
-        format!("segments/{name}, offset 0: the segment is missing; what is whole there is in the queue");
+        format!("segments/{name}, offset 0: the segment is missing; all intact messages are in the queue");
     fs::remove_file(&path).unwrap();
     let listed = directory.queue(&["list"]);
     assert!(
@@ -104,7 +104,7 @@ fn a_segment_that_was_deleted_is_reported_until_that_is_acknowledged() {
 
 /// A file in place of a segment cannot be read: the rest can, and the status says that it is not all.
 #[test]
-fn one_odd_file_does_not_make_the_queue_unavailable() {
+fn one_unexpected_file_does_not_make_the_queue_unavailable() {
     let directory = Directory::new();
     let (_, path) = with_a_message(&directory);
     fs::remove_file(&path).unwrap();

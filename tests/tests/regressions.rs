@@ -29,12 +29,12 @@ fn check_all(kind: &str) -> usize {
 }
 
 #[test]
-fn what_was_found_once_holds() {
+fn earlier_findings_stay_fixed() {
     check_all("regressions");
 }
 
 #[test]
-fn seeds_hold() {
+fn all_checks_pass_their_seeds() {
     for (target, check) in TARGETS {
         assert!(inputs("seeds", target).len() >= 12, "{target} has few seeds");
         check(b"");
@@ -44,7 +44,7 @@ fn seeds_hold() {
 
 /// Each target is built, and each check has a target.
 #[test]
-fn all_checks_are_fuzzed() {
+fn every_check_has_a_fuzz_target() {
     let mut names: Vec<String> =
         std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/targets"))
             .unwrap()

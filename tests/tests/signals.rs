@@ -7,7 +7,7 @@ use mailrace_tests::{Client, Directory, Engine};
 use rustix::process::Signal;
 
 #[test]
-fn sigterm_lets_a_message_finish_and_ends_the_rest() {
+fn sigterm_finishes_a_message_and_ends_other_sessions() {
     let directory = Directory::new();
     let mut engine = Engine::start(&directory, &[]);
     let mut idle = engine.client();
@@ -24,7 +24,7 @@ fn sigterm_lets_a_message_finish_and_ends_the_rest() {
 }
 
 #[test]
-fn sighup_puts_a_changed_configuration_into_force() {
+fn sighup_applies_a_changed_configuration() {
     let directory = Directory::new();
     let text = |domain| {
         format!("myhostname = \"mx.example.com\"\nmynetworks = []\nrelay_domains = [\"{domain}\"]\n")
@@ -52,7 +52,7 @@ fn sighup_puts_a_changed_configuration_into_force() {
 }
 
 #[test]
-fn what_was_accepted_survives_a_kill() {
+fn accepted_mail_survives_a_kill() {
     let directory = Directory::new();
     let mut accepted = BTreeSet::new();
     for round in 0..5 {

@@ -15,7 +15,7 @@ fn jobs() -> usize {
 }
 
 #[test]
-fn nothing_is_lost_doubled_or_made_up_whatever_goes_wrong() {
+fn no_message_is_lost_duplicated_or_invented_under_faults() {
     let (done, report, found) = search(1, SEEDS, jobs(), &Options::default(), |_| {});
     if let Some(found) = found {
         panic!("seed {}: {}\n  {}", found.seed, found.violation, found.command);
@@ -37,7 +37,7 @@ fn planted_bugs_are_found() {
 }
 
 #[test]
-fn a_seed_repeats_itself() {
+fn a_seed_is_reproducible() {
     for seed in 1..=200 {
         let [one, two] = [(), ()].map(|()| live(seed, &Options::default(), false));
         assert_eq!(one.trace.digest(), two.trace.digest(), "seed {seed}");

@@ -5,7 +5,7 @@ use std::process::Command;
 use mailrace_tests::skip;
 
 #[test]
-fn a_skipped_test_is_seen_though_output_is_captured() {
+fn a_skipped_test_is_visible_when_output_is_captured() {
     let run = |ci: bool| {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "one_that_is_skipped", "--ignored"]).env_remove("CI");

@@ -3,7 +3,7 @@
 use mailrace_tests::{Client, Directory, Engine, program, run, skip_on_this_machine};
 
 #[test]
-fn a_wrong_configuration_is_refused_with_its_line() {
+fn an_invalid_configuration_is_refused_with_its_line() {
     let directory = Directory::new();
     let config = directory.write("mailrace.toml", "myhostname = \"mx.example.com\"\nsmtpd_timeot = \"5s\"\n");
     let config = config.to_str().unwrap();
@@ -85,7 +85,7 @@ fn a_queue_in_use_is_refused() {
 }
 
 #[test]
-fn a_queue_directory_that_cannot_be_made_is_refused() {
+fn a_queue_directory_that_cannot_be_created_is_refused() {
     let directory = Directory::new();
     let file = directory.write("file", "");
     let refused = run(

@@ -136,7 +136,7 @@ fn a_submitted_message_is_cleaned_and_queued() {
 }
 
 #[test]
-fn options_are_wishes_of_the_envelope() {
+fn options_set_envelope_fields() {
     let directory = configured();
     let mut engine = engine(&directory);
     let arguments =
@@ -163,7 +163,7 @@ fn options_are_wishes_of_the_envelope() {
 }
 
 #[test]
-fn the_name_sendmail_is_enough() {
+fn works_when_called_as_sendmail() {
     let directory = configured();
     let mut engine = engine(&directory);
     let name = directory.path().join("sendmail");
@@ -177,7 +177,7 @@ fn the_name_sendmail_is_enough() {
 }
 
 #[test]
-fn names_of_postfixs_programs_say_what_is_supported() {
+fn mailq_and_newaliases_report_what_is_supported() {
     let directory = configured_with_queue("");
     let running = engine(&directory);
     let as_program = |name: &str| {
@@ -204,7 +204,7 @@ fn names_of_postfixs_programs_say_what_is_supported() {
 
 /// The name that a From field gets is any user's to choose.
 #[test]
-fn a_name_in_from_shows_what_it_holds() {
+fn a_display_name_in_from_has_no_hidden_characters() {
     let directory = configured();
     let mut running = engine(&directory);
     let name = "J\u{1b}[31moe\u{202e}\u{9b}\u{200b}\r\nBcc: x";
@@ -290,7 +290,7 @@ fn a_signal_ends_a_submission_without_a_trace() {
 }
 
 #[test]
-fn a_limit_of_a_files_size_leaves_no_trace() {
+fn a_file_size_limit_leaves_no_trace() {
     let directory = configured_with_queue("");
     engine(&directory).stop();
     for blocks in ["0", "16", "64"] {
@@ -305,7 +305,7 @@ fn a_limit_of_a_files_size_leaves_no_trace() {
 
 /// A signal that the caller ignores (nohup) ends nothing.
 #[test]
-fn an_ignored_signal_is_ignored() {
+fn a_signal_ignored_by_the_caller_stays_ignored() {
     let directory = configured_with_queue("");
     engine(&directory).stop();
     let mut child = interrupted(&directory, &["nohup"]);
@@ -316,7 +316,7 @@ fn an_ignored_signal_is_ignored() {
 }
 
 #[test]
-fn mail_waits_for_an_engine() {
+fn mail_waits_until_an_engine_runs() {
     let directory = configured_with_queue("");
     engine(&directory).stop();
     for number in 0..3 {
@@ -332,7 +332,7 @@ fn mail_waits_for_an_engine() {
 }
 
 #[test]
-fn an_engine_that_is_stopped_takes_nothing_twice() {
+fn a_graceful_stop_duplicates_no_submission() {
     const COUNT: usize = 12;
     let directory = configured_with_queue("");
     engine(&directory).stop();
@@ -351,7 +351,7 @@ fn an_engine_that_is_stopped_takes_nothing_twice() {
 }
 
 #[test]
-fn what_cannot_be_submitted_leaves_nothing() {
+fn a_failed_submission_leaves_nothing() {
     let directory = configured_with_queue("");
     let fails = |arguments: &[&str], message: &str, status: i32, wanted: &str| {
         let finished = sendmail(&directory, arguments, message);
@@ -409,7 +409,7 @@ fn what_cannot_be_submitted_leaves_nothing() {
 }
 
 #[test]
-fn what_was_submitted_survives_kills_of_the_engine() {
+fn submitted_mail_survives_kills_of_the_engine() {
     let directory = configured_with_queue("");
     let mut running = Some(engine(&directory));
     let mut wanted = BTreeSet::new();
@@ -444,7 +444,7 @@ fn what_was_submitted_survives_kills_of_the_engine() {
 }
 
 #[test]
-fn what_may_not_enter_is_kept_and_said() {
+fn a_refused_submission_is_kept_and_reported() {
     let lines =
         "header_checks = [\"regexp:checks\"]\nvirtual_alias_maps = [\"inline:{ one=two, two=one }\"]\n";
     let directory = configured_with_queue(lines);
@@ -510,7 +510,7 @@ fn refused_submissions_are_released_and_deleted() {
     // Without an engine too.
     let deleted = directory.queue(&["delete", one, &"0".repeat(32)]);
     assert_eq!(deleted.status.code(), Some(65), "{deleted:?}");
-    assert!(deleted.output.contains("1 set aside deleted"), "{deleted:?}");
+    assert!(deleted.output.contains("1 refused submission deleted"), "{deleted:?}");
     assert!(deleted.errors.contains(&format!("no refused submission {}", "0".repeat(32))), "{deleted:?}");
     assert_eq!(ids(&directory), [two.as_str(), three]);
     // Released to the same checks it is refused again, to others it is queued.
@@ -533,7 +533,7 @@ fn refused_submissions_are_released_and_deleted() {
 }
 
 #[test]
-fn files_that_are_no_submissions_are_put_aside() {
+fn invalid_drop_files_are_set_aside() {
     let directory = configured_with_queue("");
     engine(&directory).stop();
     accepted(&sendmail(&directory, &["b@localhost"], MESSAGE));
@@ -578,7 +578,7 @@ fn files_that_are_no_submissions_are_put_aside() {
         .map(|it| ["id", "state", "reason"].map(|key| it[key].as_str().unwrap().to_owned()).into())
         .collect();
     let wanted = [
-        ('1', "corrupt", "it is no drop file"),
+        ('1', "corrupt", "it is not a drop file"),
         ('2', "corrupt", "it is damaged"),
         ('3', "corrupt", "it is damaged"),
         ('5', "corrupt", "it has another name too"),
@@ -602,7 +602,7 @@ fn as_nobody(program: &Path) -> Command {
 }
 
 #[test]
-fn every_user_may_submit_and_nobody_may_look() {
+fn every_user_may_submit_and_none_may_list() {
     if !rustix::process::geteuid().is_root() {
         return skip("only root can be two users");
     }
@@ -637,7 +637,7 @@ fn every_user_may_submit_and_nobody_may_look() {
 
 /// Another user's engine says that it runs with our configuration: it gets none of our mail.
 #[test]
-fn only_an_engine_that_may_be_believed_is_found() {
+fn finds_only_trustworthy_engines() {
     if !rustix::process::geteuid().is_root() {
         return skip("only root can be two users");
     }
@@ -687,7 +687,7 @@ fn submissions_are_counted() {
 
 /// Real Postfix's `sendmail` and ours: the same arguments and message must have the same recipients and content.
 #[test]
-fn submissions_are_postfixs() {
+fn submissions_match_postfix() {
     if !has_postfix() {
         return;
     }
@@ -784,7 +784,7 @@ fn normal(content: &[u8], id: &str) -> String {
 /// Another user has filled the maildrop with what no engine can take. Mail of others is taken at once, the log stays short,
 /// and what holds nothing is gone.
 #[test]
-fn one_user_cannot_stop_the_mail_of_others() {
+fn one_user_cannot_block_the_mail_of_others() {
     const FILES: u64 = 4000;
     if !rustix::process::geteuid().is_root() {
         return skip("only root can be two users");
@@ -828,7 +828,7 @@ fn one_user_cannot_stop_the_mail_of_others() {
 /// More messages wait for a server that does not answer than may be under way. Another that does not need it comes after
 /// them, of the same user, and is queued while all of them wait.
 #[test]
-fn mail_that_waits_for_a_table_holds_up_no_other() {
+fn mail_that_waits_for_a_table_delays_no_other() {
     let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port();
     let lines = format!(
@@ -857,7 +857,7 @@ fn mail_that_waits_for_a_table_holds_up_no_other() {
 
 /// A check orders a message to be dropped: its file is removed, too.
 #[test]
-fn what_a_check_discards_is_gone() {
+fn a_submission_discarded_by_a_check_is_removed() {
     let directory = configured_with_queue("header_checks = [\"regexp:checks\"]\n");
     let _ = directory.write("checks", "/^Subject: unwanted/ DISCARD\n");
     let running = engine(&directory);
@@ -870,7 +870,7 @@ fn what_a_check_discards_is_gone() {
 /// All recipients that a batch holds are queued; more are refused before the program promises anything, or kept where they
 /// are seen.
 #[test]
-fn a_message_with_more_recipients_than_the_queue_takes_is_never_lost_from_sight() {
+fn a_message_with_too_many_recipients_is_always_reported() {
     let directory = configured_with_queue("smtpd_recipient_limit = 200\n");
     let path = directory.path().join("mailrace.toml");
     let text = fs::read_to_string(&path).unwrap() + "block_size = \"256KiB\"\n";
@@ -901,7 +901,7 @@ fn a_message_with_more_recipients_than_the_queue_takes_is_never_lost_from_sight(
 }
 
 #[test]
-fn what_is_certain_to_be_refused_is_refused_at_once() {
+fn a_message_that_is_certain_to_be_refused_is_refused_immediately() {
     let directory = configured_with_queue("");
     engine(&directory).stop();
     let loops = format!("{}Subject: x\n\n", "Received: by x\n".repeat(60));
@@ -913,7 +913,7 @@ fn what_is_certain_to_be_refused_is_refused_at_once() {
 
 /// The largest message with the line end that its last line gets: what `sendmail` takes the engine takes.
 #[test]
-fn the_limit_of_a_messages_size_is_one_limit() {
+fn message_size_limit_is_the_same_everywhere() {
     let directory = configured_with_queue("");
     let mut running = engine(&directory);
     let largest = format!("{}\n", "x".repeat(1022)).repeat(1024);

@@ -29,7 +29,7 @@ fn texts(list: &Value) -> Vec<String> {
 }
 
 #[test]
-fn a_changed_table_comes_into_force_and_a_broken_one_does_not() {
+fn a_changed_table_is_reloaded_unless_it_is_invalid() {
     let directory = Directory::new();
     let _ = directory.write("virtual", "a@localhost one@localhost\n");
     let config = directory.write("mailrace.toml", "virtual_alias_maps = [\"texthash:virtual\"]\n");
@@ -112,7 +112,7 @@ fn offer(client: &mut Client, recipient: &str) {
 }
 
 #[test]
-fn a_message_that_waits_for_a_table_holds_up_no_other() {
+fn a_message_that_waits_for_a_table_delays_no_other() {
     let directory = Directory::new();
     let server = server();
     let maps = format!("virtual_alias_maps=tcp:127.0.0.1:{}", server.port);
@@ -136,7 +136,7 @@ fn a_message_that_waits_for_a_table_holds_up_no_other() {
 }
 
 #[test]
-fn tables_say_which_domains_are_ours() {
+fn tables_list_own_domains() {
     let directory = Directory::new();
     let _ = directory.write("virtual", "virtual.example -\na@virtual.example b@localhost\n");
     let server = server();
@@ -160,7 +160,7 @@ fn tables_say_which_domains_are_ours() {
 }
 
 #[test]
-fn a_table_that_does_not_answer_is_a_451() {
+fn a_table_that_does_not_answer_causes_451() {
     let directory = Directory::new();
     let server = server();
     let maps = format!("virtual_alias_maps=tcp:127.0.0.1:{}", server.port);
@@ -181,7 +181,7 @@ fn a_table_that_does_not_answer_is_a_451() {
 }
 
 #[test]
-fn tables_of_postmap_are_read() {
+fn reads_tables_made_by_postmap() {
     let directory = Directory::new();
     let wanted: BTreeMap<String, String> = (0..3000)
         .map(|number| (format!("user{number}@example.com"), format!("mailbox{number}@example.net")))
@@ -279,7 +279,7 @@ fn an_endless_chain_of_aliases_ends() {
 }
 
 #[test]
-fn aliases_that_double_end_at_the_bound_of_questions() {
+fn exponential_aliases_stop_at_the_lookup_limit() {
     let directory = Directory::new();
     let (port, asked) = server_that_says(|key| {
         format!("200 {0}a{key},{0}b{key}", next(key)).replace("@localhost", "") + "@localhost"
@@ -297,7 +297,7 @@ fn aliases_that_double_end_at_the_bound_of_questions() {
 }
 
 #[test]
-fn what_is_no_file_of_some_size_holds_up_nothing() {
+fn a_table_that_is_not_a_regular_file_blocks_nothing() {
     let directory = Directory::new();
     let table = directory.write("virtual", "a@localhost one@localhost\n");
     let config = directory.write("mailrace.toml", "virtual_alias_maps = [\"texthash:virtual\"]\n");
@@ -311,9 +311,9 @@ fn what_is_no_file_of_some_size_holds_up_nothing() {
     let zero = |path: &Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap();
     type Make<'m> = &'m dyn Fn(&Path);
     let cases: [(Make<'_>, &str); 4] = [
-        (&fifo, "is a FIFO, no regular file"),
-        (&|path: &Path| std::fs::create_dir(path).unwrap(), "is a directory, no regular file"),
-        (&zero, "is a device, no regular file"),
+        (&fifo, "is a FIFO, not a regular file"),
+        (&|path: &Path| std::fs::create_dir(path).unwrap(), "is a directory, not a regular file"),
+        (&zero, "is a device, not a regular file"),
         (&huge, "more than the 1073741824 that are allowed"),
     ];
     for (make, reason) in cases {
@@ -342,11 +342,11 @@ fn what_is_no_file_of_some_size_holds_up_nothing() {
     fifo(&config);
     let refused = run(directory.path(), &["check", "--config", config.to_str().unwrap()]);
     assert_eq!(refused.status.code(), Some(78));
-    assert!(refused.errors.contains("is a FIFO, no regular file"), "{}", refused.errors);
+    assert!(refused.errors.contains("is a FIFO, not a regular file"), "{}", refused.errors);
 }
 
 #[test]
-fn a_text_that_is_being_written_is_waited_for() {
+fn waits_for_a_table_that_is_being_written() {
     let directory = Directory::new();
     let _ = directory.write("virtual", "a@localhost one@localhost\n");
     let config = directory.write("mailrace.toml", "virtual_alias_maps = [\"texthash:virtual\"]\n");
@@ -368,7 +368,7 @@ fn a_text_that_is_being_written_is_waited_for() {
 
 /// A reload in the middle of that waits for the rest; what it would have read first would send mail elsewhere.
 #[test]
-fn a_reload_waits_for_a_text_that_is_being_written() {
+fn a_reload_waits_for_a_table_that_is_being_written() {
     let directory = Directory::new();
     let _ = directory.write("virtual", "a@localhost one@localhost\n");
     let config = directory.write("mailrace.toml", "virtual_alias_maps = [\"texthash:virtual\"]\n");
@@ -401,7 +401,7 @@ fn a_reload_waits_for_a_text_that_is_being_written() {
 }
 
 #[test]
-fn check_names_each_fault_of_tables_once() {
+fn check_reports_each_table_error_once() {
     let directory = Directory::new();
     let _ = directory.write("checks", "/^A:/ REJEKT spam\n/^B:/ REJECT $1\n/^(C):/ $1\n");
     let _ = directory.write("actions", "/^A:/ REJEKT spam\n/^B:/ FILTER smtp\n/^(C):/ $1\n/^D:/ 550 no\n");
@@ -417,7 +417,7 @@ fn check_names_each_fault_of_tables_once() {
         ("checks:2: regexp:checks: the pattern has no group $1", 1),
         ("virtual:1: hash:virtual: has no value", 1),
         ("virtual:3: hash:virtual: has no value", 1),
-        ("checks:1: regexp:checks: \"REJEKT\" is no action", 1),
+        ("checks:1: regexp:checks: \"REJEKT\" is not an action", 1),
         ("mailrace.toml:", 4),
     ] {
         assert_eq!(lines(&wrong.errors, part), count, "{part} in {}", wrong.errors);
@@ -427,7 +427,7 @@ fn check_names_each_fault_of_tables_once() {
     let wrong = check("header_checks = [\"regexp:actions\"]\n");
     assert_eq!(wrong.status.code(), Some(78));
     assert_eq!(
-        lines(&wrong.errors, "actions:1: regexp:actions: \"REJEKT\" is no action"),
+        lines(&wrong.errors, "actions:1: regexp:actions: \"REJEKT\" is not an action"),
         1,
         "{}",
         wrong.errors
@@ -444,7 +444,7 @@ fn check_names_each_fault_of_tables_once() {
 }
 
 #[test]
-fn lookup_prints_what_a_table_has() {
+fn lookup_prints_the_value_of_a_key() {
     let directory = Directory::new();
     let _ = directory.write("virtual", "a@localhost one@localhost\nB two three\n");
     let lookup = |arguments: &[&str]| run(directory.path(), &[&["lookup"], arguments].concat());
@@ -468,7 +468,7 @@ fn lookup_prints_what_a_table_has() {
 }
 
 #[test]
-fn five_thousand_patterns_of_each_kind_are_one_table() {
+fn a_table_can_have_five_thousand_patterns() {
     let directory = Directory::new();
     let rules: String = (0..5000)
         .map(|number| {

@@ -112,7 +112,7 @@ mod tests {
     use std::string::ToString;
 
     #[test]
-    fn text_reads_back_and_sorts_by_time() {
+    fn text_round_trips_and_sorts_by_time() {
         let early = QueueId::new(Timestamp::from_unix_microseconds(1_795_486_990_086_482), 3);
         let late = QueueId::new(Timestamp::from_unix_microseconds(1_795_486_990_086_483), 0);
         assert_eq!(QueueId::parse(&early.text()), Some(early));
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_not_ids() {
+    fn rejects_invalid_ids() {
         for text in ["", "0", "00000000000A", "zzzzzzzzzzzz", "0000000000000", "00000000000-"] {
             assert_eq!(QueueId::parse(text.as_bytes()), None, "{text}");
         }

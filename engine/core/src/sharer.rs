@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_and_clients_are_told_apart() {
+    fn distinguishes_networks_and_clients() {
         assert_eq!(client("192.0.2.1"), client("::ffff:192.0.2.1"));
         assert_eq!(client("192.0.2.1").network, client("192.0.2.255").network);
         assert_ne!(client("192.0.2.1").client, client("192.0.2.2").client);
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_of_a_proxy_and_users_are_nobody_elses() {
+    fn proxy_connections_and_local_users_are_separate_clients() {
         for address in ["192.0.2.1", "2001:db8::1", "127.0.0.1", "::1"] {
             let connection = |port| Sharer::of_connection(address.parse().unwrap(), port);
             assert_eq!(connection(25), connection(25));

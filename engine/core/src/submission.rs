@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_shows_what_it_holds() {
+    fn display_names_have_no_hidden_characters() {
         for (name, wanted) in [
             ("Joe Doe", "Joe Doe"),
             ("J\u{f6}rg \u{674e}", "J\u{f6}rg \u{674e}"),
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_shows_what_it_holds() {
+    fn addresses_have_no_hidden_characters() {
         for address in ["a b@c", "", "j\u{f6}rg@d", "\u{645}\u{6cc}\u{200c}\u{62e}@x", "a\"b@c"] {
             assert!(is_plain_address(address.as_bytes()), "{address:?}");
         }
@@ -229,7 +229,7 @@ mod tests {
 
     /// What Postfix 3.7 makes of each.
     #[test]
-    fn addresses_are_found_where_postfix_finds_them() {
+    fn finds_the_same_addresses_as_postfix() {
         let cases: &[(&str, &[&str])] = &[
             ("a, \"b c\"@d", &["a", "b c@d"]),
             ("Joe <joe@k>", &["joe@k"]),
@@ -293,7 +293,7 @@ mod tests {
 
     /// Each was seen in Postfix 3.7.
     #[test]
-    fn recipients_are_those_of_postfix() {
+    fn extracts_the_same_recipients_as_postfix() {
         for (section, wanted) in [
             ("To: c, d\nCc: e\nBcc: f\nSubject: x\n\nTo: g", vec!["c", "d", "e", "f"]),
             ("TO: a\nto : b\nCc:c\n d,\n\te\nX y: z\nBcc: q", vec!["a", "b", "c", "d", "e"]),
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_may_come_in_records() {
+    fn accepts_lines_split_into_records() {
         let mut reader = HeaderRecipients::new(1000);
         for (record, is_line_end) in [
             ("To: a,", false),

@@ -71,10 +71,10 @@ impl FileSystem {
         let what = match &self.durability {
             Durability::Kept => return None,
             Durability::Lost(reason) => {
-                format!("{reason}: mail that was accepted is lost with the machine's power")
+                format!("{reason}: accepted mail is lost if the machine loses power")
             }
             Durability::Unknown(reason) => {
-                format!("{reason}: whether mail that was accepted survives a loss of power depends on that")
+                format!("{reason}: whether accepted mail survives a power failure depends on it")
             }
         };
         Some(format!(
@@ -168,11 +168,11 @@ impl Mount {
         let unknown = |reason: &str| Durability::Unknown(reason.to_owned());
         let no_barrier = ["nobarrier", "barrier=0", "barrier=off", "barrier=none", "fsync_mode=nobarrier"];
         if let Some(option) = no_barrier.into_iter().find(|option| self.has(option)) {
-            return lost(&format!("mounted with {option}, which leaves what was synced in the disk's cache"));
+            return lost(&format!("mounted with {option}, which leaves synced data in the disk's cache"));
         }
         match self.kind.as_str() {
             "tmpfs" | "ramfs" | "rootfs" | "devtmpfs" | "hugetlbfs" => {
-                lost("which keeps files in memory alone")
+                lost("which keeps files only in memory")
             }
             "overlay" if self.has("volatile") => lost("mounted with volatile, which ignores each sync"),
             "overlay" => self.upper(layers),
@@ -192,7 +192,7 @@ impl Mount {
             | "reiserfs" => self.of_device(layers),
             // Its property sync=disabled cannot be seen; all else syncs.
             "zfs" => Durability::Kept,
-            _ => unknown("which is not known to keep what was synced"),
+            _ => unknown("which is not known to keep synced data"),
         }
     }
 
@@ -210,7 +210,7 @@ impl Mount {
                 Durability::Unknown(format!("whose upper directory is on {kind}, {reason}"))
             }
             Some(_) => Durability::Kept,
-            None => Durability::Unknown("whose upper directory cannot be seen from here".to_owned()),
+            None => Durability::Unknown("whose upper directory is not visible".to_owned()),
         }
     }
 
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn mounts_are_read_as_the_kernel_writes_them() {
+    fn parses_the_kernels_list_of_mounts() {
         let line =
             r"29 1 8:1 /a\040b /mnt\0401 rw,relatime shared:1 master:2 - ext4 /dev/sda1 rw,errors=remount-ro";
         let wanted = Mount {
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn each_type_promises_what_it_can_keep() {
+    fn each_type_has_its_durability() {
         for (kind, options, wanted) in [
             ("tmpfs", "rw", "no"),
             ("ramfs", "rw", "no"),
@@ -346,14 +346,14 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_not_there_yet_is_where_it_would_be_made() {
+    fn a_missing_directory_is_on_the_file_system_of_its_parent() {
         let directory = std::env::temp_dir();
         let there = FileSystem::of(&directory).unwrap();
         assert_eq!(FileSystem::of(&directory.join("mailrace-none/such/queue")).unwrap(), there);
     }
 
     #[test]
-    fn types_are_known_without_a_list_of_mounts_too() {
+    fn types_are_known_without_a_list_of_mounts() {
         let root = File::open("/proc").unwrap();
         assert_eq!(Mount::from_type(&root).unwrap().kind, "type 0x9fa0");
         assert_eq!(Mount::of(&root).unwrap().kind, "proc");
@@ -364,7 +364,7 @@ mod tests {
         let memory = FileSystem { kind: "tmpfs".to_owned(), durability: mount("tmpfs", "rw").durability(1) };
         assert_eq!(
             memory.warning(Path::new("/run/q")).unwrap(),
-            "/run/q is on tmpfs, which keeps files in memory alone: mail that was accepted is lost with the machine's \
+            "/run/q is on tmpfs, which keeps files only in memory: accepted mail is lost if the machine loses \
              power; set directory in [queue] to one on a local disk with ext4, XFS or btrfs"
         );
         let disk = FileSystem { kind: "xfs".to_owned(), durability: Durability::Kept };

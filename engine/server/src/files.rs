@@ -111,7 +111,7 @@ fn regular(metadata: &Metadata) -> io::Result<()> {
     } else {
         "not a file"
     };
-    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("is {found}, no regular file")))
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("is {found}, not a regular file")))
 }
 
 /// Does something with a file on a thread of its own, and waits as long as `progress` changes every now and then.
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn only_regular_files_of_some_size_are_read() {
+    fn reads_only_regular_files_up_to_the_limit() {
         let directory = scratch("kinds");
         let place = |name: &str| directory.join(name);
         std::fs::write(place("text"), "a b\n").unwrap();
@@ -189,10 +189,10 @@ mod tests {
         File::create(place("huge")).unwrap().set_len(1 << 40).unwrap();
         std::os::unix::fs::symlink(place("loop"), place("loop")).unwrap();
         for (name, reason) in [
-            ("fifo", "is a FIFO, no regular file"),
-            (".", "is a directory, no regular file"),
-            ("zero", "is a device, no regular file"),
-            ("socket", "is a socket, no regular file"),
+            ("fifo", "is a FIFO, not a regular file"),
+            (".", "is a directory, not a regular file"),
+            ("zero", "is a device, not a regular file"),
+            ("socket", "is a socket, not a regular file"),
             ("huge", "has 1099511627776 bytes, more than the 1000 that are allowed"),
             ("none", "No such file"),
             ("loop", "symbolic links"),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_larger_than_it_says_is_not_read_to_its_end() {
+    fn stops_reading_a_file_that_exceeds_its_stated_size() {
         // Files of /proc have no size until they are read.
         let error = read(Path::new("/proc/self/status"), 10).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{error}");

@@ -71,7 +71,7 @@ impl Maildrop {
 
     fn make_new(&self) -> io::Result<()> {
         let queue = self.queue();
-        // It gets its name when it is as it has to be.
+        // The directory gets its name when it is complete.
         let unfinished = queue.join(format!("{DIRECTORY}{UNFINISHED}"));
         match DirBuilder::new().mode(0o700).create(&unfinished) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -243,7 +243,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_file_without_a_name_leaves_nothing() {
+    fn an_unnamed_file_leaves_nothing() {
         let (directory, maildrop) = queue("unnamed");
         // The temporary directory may be on a file system that has no such files.
         if let Ok(mut file) = maildrop.create_unnamed() {
@@ -255,7 +255,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn anybody_may_drop_and_only_the_owner_may_look() {
+    fn any_user_may_submit_and_only_the_owner_may_list() {
         let (directory, maildrop) = queue("modes");
         let mode = |path: &Path| path.metadata().unwrap().mode() & 0o7777;
         assert_eq!((mode(maildrop.path()), mode(&directory)), (0o3733, 0o711));
@@ -268,7 +268,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_file_has_its_name_only_when_it_is_whole() {
+    fn a_file_gets_its_name_when_it_is_complete() {
         let (directory, maildrop) = queue("names");
         let mut file = maildrop.create_named().unwrap();
         file.write(b"x\n").unwrap();

@@ -273,23 +273,19 @@ impl Collector for Metrics {
         for Declaration { name, help, cell, .. } in declared(Kind::Counter) {
             counter(name, help.trim(), self.sum(|numbers| cell(numbers).get()))?;
         }
-        counter("log_lines_lost", "Log lines that found no room", self.lines_lost.count())?;
+        counter("log_lines_lost", "Log lines dropped for lack of memory", self.lines_lost.count())?;
 
         let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+        encoder.encode_descriptor("build", "Build of this program", None, MetricType::Info)?.encode_info(
+            &[("version", env!("CARGO_PKG_VERSION")), ("features", &features()), ("profile", profile)],
+        )?;
         encoder
-            .encode_descriptor("build", "What this program was built from", None, MetricType::Info)?
-            .encode_info(&[
-                ("version", env!("CARGO_PKG_VERSION")),
-                ("features", &features()),
-                ("profile", profile),
-            ])?;
-        encoder
-            .encode_descriptor("io", "How workers reach the kernel", None, MetricType::Info)?
+            .encode_descriptor("io", "Kernel interface of the workers", None, MetricType::Info)?
             .encode_info(&[("io", self.io)])?;
 
         let mut file_systems = encoder.encode_descriptor(
             "queue_file_system",
-            "File systems of the queue's directories, and whether they keep what was synced when power is lost",
+            "File systems of the queue's directories, and whether they keep synced data after a power failure",
             None,
             MetricType::Info,
         )?;
@@ -320,7 +316,7 @@ impl Collector for Metrics {
         }
         let mut submissions = encoder.encode_descriptor(
             "submissions",
-            "Messages submitted on this machine, by what became of them",
+            "Messages submitted on this machine, by result",
             None,
             MetricType::Counter,
         )?;
@@ -348,7 +344,7 @@ impl Collector for Metrics {
         encoder
             .encode_descriptor(
                 "commit_latency_seconds",
-                "From the end of a message's content until it was durable",
+                "Time from the end of a message's content until it is durable",
                 None,
                 MetricType::Histogram,
             )?

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_found_in_their_networks() {
+    fn networks_contain_their_addresses() {
         let table: &[(&[&str], &str, bool)] = &[
             (&["127.0.0.0/8", "[::1]/128"], "127.255.255.255", true),
             (&["127.0.0.0/8", "[::1]/128"], "128.0.0.0", false),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_not_networks() {
+    fn rejects_invalid_networks() {
         for item in [
             "",
             "!",
@@ -227,7 +227,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_or_refused(item in ".{0,60}") {
+        fn any_text_is_parsed_or_refused(item in ".{0,60}") {
             let _ = Network::read(&item);
         }
     }

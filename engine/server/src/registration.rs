@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_accepts_nobody_holds_up_no_one() {
+    fn an_engine_that_accepts_no_connection_blocks_no_lookup() {
         let config = std::env::temp_dir().join(format!("mailrace-squatted-{}", std::process::id()));
         std::fs::write(&config, "").unwrap();
         let path = config.canonicalize().unwrap();

@@ -87,18 +87,17 @@ impl fmt::Display for OpenError {
             Self::Version { path, version } => {
                 write!(
                     formatter,
-                    "{path} has queue format version {version}, which this program does not read: use the program that wrote it to empty the queue"
+                    "{path} has queue format version {version}, which this program does not support: use the program that wrote it to empty the queue"
                 )
             }
             Self::Features { path, features } => {
                 write!(
                     formatter,
-                    "{path} has features ({features:#x}) of the queue format that this program does not know: use the program that wrote it"
+                    "{path} has features ({features:#x}) of the queue format that this program does not support: use the program that wrote it"
                 )
             }
-            Self::Exhausted => formatter.write_str(
-                "the numbers of its batches are used up: empty it with the messages that it has, and use another directory",
-            ),
+            Self::Exhausted => formatter
+                .write_str("its batch numbers are exhausted: use another directory, and empty this one"),
             Self::Disk { operation, path, source } => {
                 write!(formatter, "cannot {operation} {path}: {source}")
             }

@@ -73,7 +73,7 @@ impl From<PeerError> for ProofError {
 impl fmt::Display for ProofError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotRoot => out.write_str("only root can make loop devices and mount file systems"),
+            Self::NotRoot => out.write_str("only root can create loop devices and mount file systems"),
             Self::Missing { program, package } => {
                 write!(out, "{program} is not installed: apt-get install {package}")
             }

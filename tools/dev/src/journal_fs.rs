@@ -203,7 +203,7 @@ fn failed_on(path: &Path) -> impl FnOnce(io::Error) -> JournalFsError + use<> {
 impl fmt::Display for JournalFsError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotRoot => out.write_str("only root can make loop devices and mount file systems"),
+            Self::NotRoot => out.write_str("only root can create loop devices and mount file systems"),
             Self::File { path, source } => write!(out, "{}: {source}", path.display()),
             Self::Start { program, source } => write!(out, "{program} cannot be run: {source}"),
             Self::Failed { program, message } => write!(out, "{program} failed: {message}"),
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_deepest_and_last_mount_counts() {
+    fn the_deepest_and_last_mount_wins() {
         let table = "\
             21 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n\
             30 21 7:0 / /mnt/a\\040b rw - ext4 /dev/loop0 rw\n\

@@ -25,8 +25,8 @@ impl fmt::Display for LicencesError {
         match self {
             Self::Start(error) => write!(formatter, "cannot start cargo: {error}"),
             Self::Cargo(message) => write!(formatter, "cargo metadata failed: {message}"),
-            Self::Metadata(error) => write!(formatter, "cargo metadata is not understood: {error}"),
-            Self::Missing(crates) => write!(formatter, "no licence is named by {}", crates.join(", ")),
+            Self::Metadata(error) => write!(formatter, "cannot parse the output of cargo metadata: {error}"),
+            Self::Missing(crates) => write!(formatter, "these crates name no licence: {}", crates.join(", ")),
         }
     }
 }

@@ -17,7 +17,7 @@ use mailrace_io::sim::Fault;
 use mailrace_peers::Program;
 use mailrace_postmark::Account;
 
-/// The project's own chores.
+/// Development tasks: checks, simulation, fault injection.
 #[derive(Debug, Parser)]
 #[command(name = "mailrace-dev", version)]
 struct CommandLine {
@@ -31,35 +31,35 @@ enum Chore {
     Ci,
     /// Run the tests of the ring, the queue and the protocol under AddressSanitizer and Valgrind
     Sanitize,
-    /// Run what needs no kernel under Miri, where a nightly toolchain has it
+    /// Run the tests that need no kernel under Miri, if a nightly toolchain has it
     Miri,
-    /// Write docs/licences.md: the third-party crates of the programs and their licences
+    /// Write docs/licences.md, the list of third-party crates and their licences
     Licences,
-    /// A journalled ext4 on a loop device, for benchmarks where the machine's own file system has no journal
+    /// Create or remove a journalled ext4 on a loop device, for benchmarks on a machine whose file system has no journal
     JournalFs {
         #[command(subcommand)]
         action: JournalFs,
     },
-    /// Lives of the engine in simulated worlds in which everything goes wrong, one for each seed
+    /// Run the engine in simulated worlds with faults, one world per seed
     Simulate {
-        /// How many
+        /// Number of seeds
         #[arg(long, value_name = "COUNT", default_value_t = 2000)]
         seeds: u64,
-        /// The first one
+        /// First seed
         #[arg(long, value_name = "SEED", default_value_t = 1)]
         first: u64,
-        /// Threads
+        /// Number of threads
         #[arg(long, value_name = "COUNT", default_value_t = 1)]
         jobs: usize,
-        /// Of a violation say the seed, and what is wrong; do not make it smaller
+        /// Print only the seed and the violation, without reducing the world to what causes it
         #[arg(long)]
         brief: bool,
         #[command(flatten)]
         world: World,
     },
-    /// One seed's world once more, with its last events
+    /// Repeat the world of one seed, and print its last events
     Replay {
-        /// Which
+        /// Seed of the world
         #[arg(value_name = "SEED")]
         seed: u64,
         /// Number of last events to print; 0: print only whether an invariant is violated
@@ -68,45 +68,44 @@ enum Chore {
         #[command(flatten)]
         world: World,
     },
-    /// Plant bugs in a copy of the source, one after the other, and see that each is found
+    /// Plant bugs in a copy of the source, one after the other, and check that each is found
     Mutate {
-        /// Which; without a name all
+        /// Bugs to plant [default: all]
         #[arg(value_name = "NAME")]
         names: Vec<String>,
-        /// Where the copy is made and built
+        /// Directory of the copy
         #[arg(long, value_name = "DIR", default_value = "target/mutations")]
         directory: PathBuf,
-        /// Threads of the simulator
+        /// Number of threads of the simulator
         #[arg(long, value_name = "COUNT", default_value_t = 1)]
         jobs: usize,
     },
-    /// List what a queue directory holds, read by a program that shares no code with the engine, and check all sums
+    /// List the messages in a queue directory and verify all checksums, with a reader that shares no code with the engine
     ReadQueue {
         /// The queue directory
         #[arg(value_name = "DIR")]
         directory: PathBuf,
-        /// Write the content of this message instead
+        /// Print the content of this message instead
         #[arg(value_name = "ID")]
         id: Option<String>,
     },
-    /// Cut the power of the disk under a loaded engine; count what was lost, damaged or made up. As root
+    /// Cut the power of a loaded engine's disk, and count lost, damaged and unknown messages; requires root
     Powercut {
-        /// Which machine fails: one that loses its memory, one whose disk loses its cache, one whose file system is
-        /// shut down
+        /// What is lost: the machine's memory, the disk's cache, or what the file system had not written
         #[arg(long, value_enum, default_value_t = Rig::All)]
         rig: Rig,
-        /// How often, on each rig
+        /// Number of cuts on each rig
         #[arg(long, value_name = "N", default_value_t = 10)]
         cuts: u32,
-        /// Instead of an engine, a writer that makes nothing durable: its loss must be seen
+        /// Run a writer that makes nothing durable instead of the engine: the rigs must detect the loss
         #[arg(long)]
         control: bool,
         #[command(flatten)]
         proof: Proof,
     },
-    /// Kill a loaded engine with SIGKILL, again and again; count what was lost, damaged or made up
+    /// Kill a loaded engine with SIGKILL repeatedly, and count lost, damaged and unknown messages
     Kill9 {
-        /// How often
+        /// Number of kills
         #[arg(long, value_name = "N", default_value_t = 10)]
         rounds: u32,
         #[command(flatten)]
@@ -124,27 +123,27 @@ enum Rig {
 
 #[derive(Debug, Args)]
 struct Proof {
-    /// Another one, other moments and messages
+    /// Seed for the messages and the times of the cuts
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The program mailrace; without it the one beside this program
+    /// Path of the program mailrace [default: in the directory of this program]
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
-    /// Where to put disks and queues; without it the temporary directory, or memory
+    /// Directory for disks and queues [default: the temporary directory, or memory]
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
 }
 
-/// What worlds are to be like.
+/// Options of simulated worlds.
 #[derive(Debug, Args)]
 struct World {
-    /// Leave these faults out
+    /// Exclude these faults
     #[arg(long, value_name = "FAULT", value_delimiter = ',', value_parser = fault)]
     without: Vec<Fault>,
-    /// Lives of an engine at most, before the last one
+    /// Maximum number of lives of the engine, not counting the last one
     #[arg(long, value_name = "COUNT")]
     lives: Option<usize>,
-    /// Clients of a life at most
+    /// Maximum number of clients per life
     #[arg(long, value_name = "COUNT")]
     clients: Option<usize>,
     /// Plant a bug
@@ -170,9 +169,9 @@ fn bug(name: &str) -> Result<Bug, String> {
 
 #[derive(Debug, Subcommand)]
 enum JournalFs {
-    /// Make DIR.img, make a file system in it, mount it at DIR
+    /// Create DIR.img with a file system, and mount it at DIR
     Up {
-        /// Where to mount it
+        /// Mount point
         #[arg(value_name = "DIR")]
         directory: PathBuf,
         /// Size in MiB; the image is sparse
@@ -181,7 +180,7 @@ enum JournalFs {
     },
     /// Unmount DIR, remove DIR and DIR.img
     Down {
-        /// Where it is mounted
+        /// Mount point
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
@@ -256,7 +255,7 @@ fn powercut(rig: Rig, cuts: u32, is_control: bool, proof: Proof) -> Result<bool,
         let settings = powercut::Settings { kind: *kind, cuts, seed: proof.seed, program, directory };
         if is_control {
             let is_seen = powercut::control(&settings, &is_interrupted, &mut say)?;
-            println!("{}: the loss was {}", kind.name(), if is_seen { "seen" } else { "NOT SEEN" });
+            println!("{}: the loss was {}", kind.name(), if is_seen { "detected" } else { "NOT DETECTED" });
             is_right &= is_seen;
         } else {
             is_right &= summed_up(kind.name(), cuts, &powercut::run(&settings, &is_interrupted, &mut say)?);
@@ -288,7 +287,7 @@ fn interrupted() -> Result<Arc<AtomicBool>, ProofError> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&flag))
-            .map_err(|error| ProofError::Engine(format!("a signal cannot be handled: {error}")))?;
+            .map_err(|error| ProofError::Engine(format!("cannot handle signals: {error}")))?;
     }
     Ok(flag)
 }

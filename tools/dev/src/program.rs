@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_failing_program_says_is_told() {
+    fn reports_the_output_of_a_failing_program() {
         let error = run("cp", ["/nonexistent/a", "/nonexistent/b"]).unwrap_err();
         assert!(error.to_string().starts_with("cp failed: "), "{error}");
         assert!(error.to_string().contains("/nonexistent/a"), "{error}");

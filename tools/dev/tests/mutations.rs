@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use mailrace_dev::mutation::{ALL, root};
 
 #[test]
-fn each_text_is_found_once_and_changed() {
+fn each_text_occurs_once_and_is_changed() {
     let stale: Vec<String> = ALL
         .iter()
         .filter_map(|mutation| mutation.apply(&root()).err())

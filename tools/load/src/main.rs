@@ -127,7 +127,7 @@ fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        let _ = writeln!(std::io::stderr(), "mailrace-load: the limit of open files stays as it is: {error}");
+        let _ = writeln!(std::io::stderr(), "mailrace-load: cannot raise the limit on open files: {error}");
     }
 }
 

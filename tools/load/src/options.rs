@@ -18,8 +18,8 @@ use crate::hostile::Kind;
 /// Times are written as 500ms, 5s, 2m or 1h; without a unit they are in seconds. Sizes are in bytes, with the optional units
 /// K, M and G (powers of 1024).
 ///
-/// It always terminates and prints its report. Exit status: 0; 1 when a message or a recipient was not accepted, when
-/// messages were not sent, or when the server could not be reached; 2 for an invalid command line.
+/// It always terminates and prints its report. Exit status: 0 for success; 1 if a message or a recipient was not accepted,
+/// messages were not sent, or the server could not be reached; 2 for an invalid command line.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "mailrace-load", version)]
 pub(crate) struct Options {
@@ -29,17 +29,17 @@ pub(crate) struct Options {
     /// The server, ADDR:PORT (the same as without the option's name)
     #[arg(long, value_name = "ADDR:PORT", value_parser = address, conflicts_with = "server")]
     to: Option<SocketAddr>,
-    /// Number of connections at once
+    /// Number of simultaneous connections
     #[arg(short, long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_000))]
     pub(crate) connections: u32,
-    /// Number of messages to send in all [default: 10000, or without end with --duration]
+    /// Total number of messages to send [default: 10000; no limit with --duration]
     #[arg(short, long, value_name = "N")]
     pub(crate) messages: Option<u64>,
     /// Start no message later than TIME after the start (of counting, with --warmup): 500ms, 5s, 2m, 1h; seconds without a
     /// unit. Messages in progress may finish within --timeout
     #[arg(short, long, value_name = "TIME", value_parser = time)]
     pub(crate) duration: Option<Duration>,
-    /// Number of messages on each connection before QUIT; 0: no limit
+    /// Number of messages per connection before QUIT; 0: no limit
     #[arg(short, long, value_name = "N", default_value_t = 1)]
     pub(crate) per_connection: u64,
     /// Send MAIL, RCPT and DATA at once, together with the end of the previous message (RFC 2920), if the server offers
@@ -68,27 +68,28 @@ pub(crate) struct Options {
     /// Send content with BDAT instead of DATA (RFC 3030), where the server offers CHUNKING
     #[arg(long)]
     pub(crate) bdat: bool,
-    /// The name in EHLO
+    /// Name to send in EHLO
     #[arg(long, value_name = "NAME", default_value = "load.example.org", value_parser = one_line)]
     pub(crate) helo: String,
-    /// Send content at this rate on each connection (slow clients), in bytes a second; units K, M, G
+    /// Send content at this rate on each connection (slow clients), in bytes per second; units K, M, G
     #[arg(long, value_name = "BYTES", value_parser = size)]
     pub(crate) rate: Option<usize>,
-    /// Number of slow clients: short for --connections N --messages N, with --rate 64K unless given
+    /// Number of slow clients: short for --connections N --messages N, and --rate 64K unless it is given
     #[arg(long, value_name = "N", conflicts_with_all = ["messages", "idle"], value_parser = clap::value_parser!(u32).range(1..=65_000))]
     pub(crate) slow: Option<u32>,
-    /// Send no mail: open N connections, say EHLO, and hold them until --duration or a signal
+    /// Send no mail: open N connections, send EHLO, and keep them open until --duration has passed or a signal arrives
     #[arg(long, value_name = "N", conflicts_with_all = ["messages", "warmup"], value_parser = clap::value_parser!(u32).range(1..=65_000))]
     pub(crate) idle: Option<u32>,
-    /// Run N misbehaving clients of all kinds in turn, 40 per address of 127.66.0.0/16, until --duration or a signal: they
-    /// send single bytes, floods, incorrect sizes and resets, never read, and return a second after they were disconnected
+    /// Run N misbehaving clients of all kinds in turn, 40 per address of 127.66.0.0/16, until --duration has passed or a
+    /// signal arrives: they send single bytes, floods, incorrect sizes and resets, never read, and reconnect one second
+    /// after they were disconnected
     #[arg(long, value_name = "N", conflicts_with_all = ["messages", "warmup", "idle", "slow"], value_parser = clap::value_parser!(u32).range(1..=65_000))]
     pub(crate) hostile: Option<u32>,
-    /// Only these kinds of misbehaving clients
+    /// Run only these kinds of misbehaving clients
     #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "hostile")]
     pub(crate) kinds: Vec<Kind>,
-    /// Connect from these addresses of this machine, one connection from each in turn, so that the server sees as many
-    /// clients; on loopback all of 127.0.0.0/8 works without configuration (Linux 6.11 or newer)
+    /// Connect from these addresses of this machine in turn, so that the server sees that many clients; on loopback all of
+    /// 127.0.0.0/8 works without configuration (Linux 6.11 or newer)
     #[arg(long, value_name = "ADDR[/BITS]", value_parser = network, conflicts_with = "hostile")]
     pub(crate) source: Option<Network>,
     /// Number of messages sent before counting starts
@@ -98,11 +99,11 @@ pub(crate) struct Options {
     /// closed. 500ms, 5s, 2m, 1h; seconds without a unit
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
     pub(crate) timeout: Duration,
-    /// End after TIME in which every connection was refused, or lost before a message was accepted on it. 500ms, 5s, 2m, 1h;
+    /// Give up when for TIME every connection was refused, or lost before a message was accepted on it. 500ms, 5s, 2m, 1h;
     /// seconds without a unit
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = time)]
     pub(crate) patience: Duration,
-    /// Run on the processor with this number only
+    /// Run only on the processor with this number
     #[arg(long, value_name = "CPU", value_parser = clap::value_parser!(u16).range(..1024))]
     pub(crate) cpu: Option<u16>,
     /// Print the result as one JSON object
@@ -196,7 +197,7 @@ fn network(text: &str) -> Result<Network, String> {
 /// An argument of an SMTP command.
 fn one_line(text: &str) -> Result<String, String> {
     if text.contains(['\r', '\n']) {
-        Err("a line end is not possible here".to_owned())
+        Err("must not contain a line end".to_owned())
     } else {
         Ok(text.to_owned())
     }
@@ -204,7 +205,7 @@ fn one_line(text: &str) -> Result<String, String> {
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     let mut found = text.to_socket_addrs().map_err(|error| format!("{error} (expected ADDR:PORT)"))?;
-    found.next().ok_or_else(|| "no address by that name".to_owned())
+    found.next().ok_or_else(|| "this name has no address".to_owned())
 }
 
 /// Separates the characters of `{n}` in help texts, and is removed for display (U+2060, word joiner).
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_server_is_named_with_or_without_its_option() {
+    fn the_server_is_an_argument_or_an_option() {
         let plain = parse("127.0.0.1:25").unwrap();
         let named = parse("--to 127.0.0.1:25").unwrap();
         assert_eq!(plain.server(), named.server());
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_take_units() {
+    fn sizes_have_units() {
         assert_eq!(parse("127.0.0.1:25 -s 50MiB").unwrap().sizes, [50 << 20]);
         assert_eq!(parse("127.0.0.1:25 --sizes 1K,300").unwrap().sizes, [1024, 300]);
         assert!(parse("127.0.0.1:25 -s 0").is_err());
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn times_take_units() {
+    fn times_have_units() {
         for (text, time) in
             [("5", 5.0), ("5s", 5.0), ("0.3", 0.3), ("300ms", 0.3), ("2m", 120.0), ("1h", 3600.0)]
         {
@@ -262,7 +263,7 @@ mod tests {
 
     /// Every option that takes a quantity names its unit, and no placeholder is lost in print.
     #[test]
-    fn the_help_names_units_and_placeholders() {
+    fn the_help_explains_units_and_placeholders() {
         let mut command = Options::command();
         for help in [command.render_help().to_string(), command.render_long_help().to_string()] {
             let help = shown(&help);
@@ -283,14 +284,14 @@ mod tests {
     }
 
     #[test]
-    fn slow_clients_are_a_short_form() {
+    fn slow_is_a_short_form() {
         let options = parse("127.0.0.1:25 --slow 200 --size 50M").unwrap();
         assert_eq!((options.connections, options.messages), (200, Some(200)));
         assert_eq!(options.rate, Some(SLOW_RATE));
     }
 
     #[test]
-    fn a_network_gives_its_addresses_in_turn() {
+    fn a_network_yields_its_addresses_in_turn() {
         let addresses = |text: &str| {
             let mut network = network(text).unwrap();
             (0..3).map(|_| network.next_address().to_string()).collect::<Vec<_>>()

@@ -110,13 +110,13 @@ mod tests {
     }
 
     #[test]
-    fn however_many_clients_fail_they_retry_a_hundred_times_a_second_together() {
+    fn all_clients_together_retry_at_most_a_hundred_times_per_second() {
         let pause = pause(u32::MAX, 4_000, 0);
         assert_eq!(pause, Duration::from_secs(30));
     }
 
     #[test]
-    fn while_nothing_is_of_use_all_clients_share_one_pace() {
+    fn clients_share_one_pace_until_a_connection_succeeds() {
         let mut retry = Retry::new(Duration::from_secs(10));
         assert_eq!(retry.next_attempt(), None);
         let mut now = at(5);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_counts_from_the_first_failed_attempt_and_anew_after_a_success() {
+    fn patience_starts_at_the_first_failure_and_restarts_after_a_success() {
         let mut retry = Retry::new(Duration::from_secs(3));
         assert!(!retry.failed(at(0), at(100), 0));
         assert!(!retry.failed(at(2000), at(2999), 0));

@@ -337,7 +337,7 @@ impl std::fmt::Display for Report {
         if self.unknown > 0 {
             writeln!(
                 out,
-                "{} messages were sent and never answered: the server may have them",
+                "{} messages were sent but never answered: the server may have accepted them",
                 self.unknown
             )?;
         }
@@ -356,13 +356,13 @@ impl std::fmt::Display for Report {
             (_, reason) => writeln!(out, "ended early: {}", reason.as_deref().unwrap_or("unknown reason"))?,
         }
         if self.end.not_begun > 0 {
-            writeln!(out, "{} messages were not begun", self.end.not_begun)?;
+            writeln!(out, "{} messages were not started", self.end.not_begun)?;
         }
         let latencies = [
             ("connect to 220", &self.latency_us.connect),
             ("MAIL to 250", &self.latency_us.mail),
             ("end of data to 250", &self.latency_us.end_of_data),
-            ("MAIL to the end", &self.latency_us.transaction),
+            ("MAIL to last reply", &self.latency_us.transaction),
         ];
         writeln!(
             out,
@@ -401,7 +401,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_counts_from_start_to_last_answer() {
+    fn rates_are_measured_from_start_to_last_reply() {
         let mut statistics = Statistics::new(Instant::from_nanoseconds(1_000_000_000));
         statistics.accepted = 100;
         statistics.answered(Instant::from_nanoseconds(3_000_000_000));
@@ -427,14 +427,14 @@ mod tests {
         assert_eq!((&json["end"], &json["not_begun"]), (&"gave_up".into(), &7.into()));
         let text = report.to_string();
         for part in
-            ["451 4.3.0 no", "errors in data: 4xx 2", "ended early: gone", "7 messages were not begun"]
+            ["451 4.3.0 no", "errors in data: 4xx 2", "ended early: gone", "7 messages were not started"]
         {
             assert!(text.contains(part), "{part}: {text}");
         }
     }
 
     #[test]
-    fn what_a_server_says_cannot_drive_a_terminal() {
+    fn server_text_cannot_control_a_terminal() {
         assert_eq!(printable(b"250 \x1b[2J\x00\x07\r ok"), "250 ?[2J??? ok");
         assert_eq!(printable(&[b'x'; 4096]).len(), SHOWN_MAX);
         assert_eq!(printable("\u{9b}31m".as_bytes()), "?31m");

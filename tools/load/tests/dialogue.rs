@@ -157,7 +157,7 @@ fn a_pipelined_group_follows_the_content_before_it() {
 }
 
 #[test]
-fn chunks_hold_exactly_what_they_announce() {
+fn chunks_have_exactly_the_announced_size() {
     for pipelining in ["", "--pipelining"] {
         let (address, seen) = server(&[]);
         let (status, report) = load(address, &format!("-c 2 -m 6 -p 3 --bdat --sizes 700,400K {pipelining}"));
@@ -173,7 +173,7 @@ fn chunks_hold_exactly_what_they_announce() {
 }
 
 #[test]
-fn only_what_the_server_offers_is_used() {
+fn uses_only_extensions_that_the_server_offers() {
     let (address, seen) = server(&[("EHLO", "250-mx\r\n250 SIZE 1000000")]);
     let (status, report) = load(address, "-c 1 -m 3 -p 0 --pipelining --bdat --recipients 2");
     let seen = seen.lock().unwrap();
@@ -186,7 +186,7 @@ fn only_what_the_server_offers_is_used() {
 }
 
 #[test]
-fn a_server_without_extensions_gets_helo() {
+fn sends_helo_to_a_server_without_extensions() {
     for refusal in ["500 what", "502 5.5.1 not here", "550 no"] {
         let answers: Answers = match refusal {
             "500 what" => &[("EHLO", "500 what")],
@@ -220,7 +220,7 @@ fn recipients_are_refused_one_by_one() {
 }
 
 #[test]
-fn refusals_are_counted_and_the_connection_goes_on() {
+fn counts_refusals_and_continues_on_the_connection() {
     let cases: [(Answers, &str, &str); 5] = [
         (&[("MAIL", "450 4.1.0 later")], "450", "-p 0"),
         (&[("RCPT", "550 5.1.1 nobody")], "550", "-p 0"),
@@ -247,7 +247,7 @@ fn refusals_are_counted_and_the_connection_goes_on() {
 }
 
 #[test]
-fn connections_come_from_the_addresses_that_are_wanted() {
+fn connects_from_the_requested_addresses() {
     let (address, seen) = server(&[]);
     let (status, report) = load(address, "-c 1 -m 6 -p 2 --source 127.65.0.8/31");
     assert_eq!((status, report["connections"].as_u64()), (0, Some(3)));
@@ -256,7 +256,7 @@ fn connections_come_from_the_addresses_that_are_wanted() {
 }
 
 #[test]
-fn a_lost_connection_costs_its_message_and_is_made_anew() {
+fn a_lost_connection_loses_its_message_and_is_replaced() {
     let (address, _) = server(&[("DATA", "421 4.3.2 going down")]);
     let (status, report) = load(address, "-c 1 -m 3 -p 0");
     assert_eq!(status, 1);
@@ -266,7 +266,7 @@ fn a_lost_connection_costs_its_message_and_is_made_anew() {
 }
 
 #[test]
-fn no_connection_is_made_without_a_message_for_it() {
+fn opens_no_connection_without_a_message_to_send() {
     let (address, seen) = server(&[]);
     let (status, report) = load(address, "-c 4 -m 10");
     assert_eq!((status, report["messages"].as_u64()), (0, Some(10)));
@@ -275,7 +275,7 @@ fn no_connection_is_made_without_a_message_for_it() {
 }
 
 #[test]
-fn slow_content_takes_its_time() {
+fn slow_content_is_sent_at_the_rate() {
     let (address, seen) = server(&[]);
     let (status, report) = load(address, "--slow 3 --size 20K --rate 50K");
     assert_eq!(status, 0);
@@ -285,7 +285,7 @@ fn slow_content_takes_its_time() {
 }
 
 #[test]
-fn idle_connections_say_hello_and_nothing_more() {
+fn idle_connections_send_only_ehlo() {
     let (address, seen) = server(&[]);
     let (status, report) = load(address, "--idle 5 --duration 300ms");
     assert_eq!(status, 0);
@@ -294,7 +294,7 @@ fn idle_connections_say_hello_and_nothing_more() {
 }
 
 #[test]
-fn nobody_there_is_a_failure() {
+fn fails_if_no_server_listens() {
     let (status, report) = load("127.0.0.1:1".parse().unwrap(), "-c 1 -m 1");
     assert_eq!(status, 1);
     assert_eq!(report["messages"], 0);

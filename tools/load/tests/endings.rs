@@ -181,7 +181,7 @@ impl Drop for Load {
 const SHORT: &str = "-c 2 -m 8 --timeout 300ms --patience 300ms";
 
 #[test]
-fn it_ends_by_itself_whatever_fails_at_whatever_stage() {
+fn terminates_after_any_failure_at_any_stage() {
     let faults = [
         (Fault::Reply("421 busy"), "421"),
         (Fault::Silence, "timeout"),
@@ -217,7 +217,7 @@ fn it_ends_by_itself_whatever_fails_at_whatever_stage() {
 
 /// However it ends: a load of which nothing was accepted did not go well.
 #[test]
-fn a_duration_in_which_no_dialogue_comes_to_a_message_is_no_success() {
+fn fails_if_no_message_is_sent_within_the_duration() {
     at_all(&["greeting", "ehlo"], |stage| {
         for fault in [Fault::Close, Fault::Reset, Fault::Reply("421 busy"), Fault::Reply("what is this")] {
             let server = server(stage, fault);
@@ -228,14 +228,14 @@ fn a_duration_in_which_no_dialogue_comes_to_a_message_is_no_success() {
 }
 
 #[test]
-fn a_message_without_a_last_reply_is_in_doubt() {
+fn a_message_without_a_final_reply_is_in_doubt() {
     let server = server("end_of_data", Fault::Silence);
     let (status, report) = Load::start(server.address, "-c 1 -m 1 --timeout 200ms").end();
     assert_eq!((status, &report["failed"], &report["unknown"]), (1, &1.into(), &1.into()));
 }
 
 #[test]
-fn a_refused_greeting_is_not_asked_for_again_and_again() {
+fn pauses_after_a_refused_greeting() {
     at_all(&["421 busy", "554 no"], |reply| {
         for arguments in ["-c 64", "-c 500 --duration 1m", "-c 64 --pipelining --bdat -p 0"] {
             let server = server("greeting", Fault::Reply(reply));
@@ -250,7 +250,7 @@ fn a_refused_greeting_is_not_asked_for_again_and_again() {
 }
 
 #[test]
-fn clients_that_a_server_has_no_room_for_pause_and_the_others_go_on() {
+fn refused_clients_pause_and_the_others_continue() {
     let open = AtomicUsize::new(0);
     let server = serving(move |stream| {
         let has_room = open.fetch_add(1, Ordering::SeqCst) < 2;
@@ -264,7 +264,7 @@ fn clients_that_a_server_has_no_room_for_pause_and_the_others_go_on() {
 }
 
 #[test]
-fn it_ends_soon_after_its_duration() {
+fn ends_soon_after_its_duration() {
     at_all(&STAGES, |stage| {
         let server = server(stage, Fault::Silence);
         let (_, report) = Load::start(server.address, "-c 2 --duration 300ms").end();
@@ -274,7 +274,7 @@ fn it_ends_soon_after_its_duration() {
 }
 
 #[test]
-fn a_signal_ends_it_with_its_report() {
+fn a_signal_ends_the_run_with_a_report() {
     at_all(&STAGES, |stage| {
         let (told, asked) = mpsc::channel();
         let server = serving(move |stream| {
@@ -295,7 +295,7 @@ fn a_signal_ends_it_with_its_report() {
 }
 
 #[test]
-fn a_server_that_is_gone_is_given_up_on() {
+fn gives_up_on_a_server_that_has_stopped() {
     for arguments in
         ["-c 100 --patience 500ms", "-c 100 --patience 500ms --duration 1h", "--idle 3 --patience 500ms"]
     {
@@ -306,7 +306,7 @@ fn a_server_that_is_gone_is_given_up_on() {
 }
 
 #[test]
-fn a_listener_that_accepts_nothing_is_given_up_on() {
+fn gives_up_on_a_listener_that_accepts_nothing() {
     // Its queue holds one or two connections; further ones are not even made.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
@@ -318,7 +318,7 @@ fn a_listener_that_accepts_nothing_is_given_up_on() {
 }
 
 #[test]
-fn a_server_that_reads_nothing_is_given_up_on() {
+fn gives_up_on_a_server_that_reads_nothing() {
     let server = serving(|mut stream| {
         let mut memory = [0; 200];
         stream.write_all(b"220 mx\r\n").ok()?;
@@ -338,7 +338,7 @@ fn a_server_that_reads_nothing_is_given_up_on() {
 }
 
 #[test]
-fn bad_clients_end_with_their_report_too() {
+fn misbehaving_clients_end_with_a_report() {
     let (status, report) =
         Load::start("127.0.0.1:1".parse().unwrap(), "--hostile 500 --patience 500ms").end();
     assert_eq!(
@@ -364,7 +364,7 @@ fn bad_clients_end_with_their_report_too() {
 
 /// A server that ends a connection on which more comes in resets it; what it said before that counts.
 #[test]
-fn what_a_server_says_before_it_resets_a_bad_client_is_read() {
+fn reads_what_a_server_sent_before_a_reset() {
     let server = server("bdat", Fault::Reply("421 enough"));
     let load = Load::start(server.address, "--hostile 50 --kinds bdat-lies --duration 1500ms");
     let (status, report) = load.end();

@@ -21,7 +21,7 @@ pub struct Found {
 /// Result.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Account {
-    /// Accepted messages that had to be there.
+    /// Accepted messages that must be present.
     pub expected: u64,
     /// Deleted messages that had to be gone.
     pub deleted: u64,
@@ -58,7 +58,7 @@ impl Fault {
     const fn name(self) -> &'static str {
         match self {
             Self::Lost => "lost",
-            Self::Doubled => "doubled",
+            Self::Doubled => "duplicated",
             Self::Damaged => "damaged",
             Self::Unknown => "unknown",
             Self::Returned => "returned",
@@ -174,7 +174,7 @@ impl fmt::Display for Account {
         let Self { expected, deleted, doubtful_there, doubtful_absent, .. } = self;
         write!(
             out,
-            "{expected} had to be there, {deleted} deleted, in doubt {doubtful_there} there and {doubtful_absent} not;"
+            "{expected} expected, {deleted} deleted, in doubt {doubtful_there} present and {doubtful_absent} absent;"
         )?;
         for (index, fault) in Fault::ALL.into_iter().enumerate() {
             write!(out, "{} {} {}", if index > 0 { "," } else { "" }, self.count(fault), fault.name())?;
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_accepted_must_be_there_once_and_whole() {
+    fn accepted_messages_must_be_present_once_and_complete() {
         let it = accepted(&[]);
         assert_eq!(faults(&it, &it, &[found(0)]), []);
         assert_eq!(faults(&it, &it, &[]), [Fault::Lost]);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_sent_must_not_be_there() {
+    fn unknown_messages_must_not_be_present() {
         let begun = letter(Fate::Begun);
         let refused = letter(Fate::Refused);
         assert_eq!(faults(&begun, &begun, &[found(0)]), [Fault::Unknown]);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happened_during_the_cut_is_in_doubt() {
+    fn messages_in_progress_at_the_cut_are_in_doubt() {
         let begun = letter(Fate::Begun);
         let offered = letter(Fate::Offered);
         let refused = letter(Fate::Refused);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_that_were_answered_hold() {
+    fn confirmed_marks_are_kept() {
         let deleted = accepted(&[(Mark::Done, true)]);
         assert_eq!(faults(&deleted, &deleted, &[]), []);
         assert_eq!(faults(&deleted, &deleted, &[found(0)]), [Fault::Returned]);
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn promises_of_a_disk_that_is_gone_were_true_before() {
+    fn promises_count_until_the_disk_was_lost() {
         let begun = letter(Fate::Begun);
         let mut before = vec![begun.clone(), accepted(&[(Mark::Done, false)]), begun];
         let refused = letter(Fate::Refused);

@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_identity_reads_back_and_names_each_line() {
+    fn an_identity_round_trips_and_marks_each_line() {
         let identity = Identity { run: 0x0ab1_2cd3, number: 42 };
         assert_eq!(Identity::of_sender(&identity.sender()), Some(identity));
         for other in ["someone@example.org", "0ab12cd3-000042@localhost", ""] {

@@ -225,7 +225,7 @@ mod tests {
     const RUN: u32 = 7;
 
     #[test]
-    fn a_ledger_notes_what_is_said() {
+    fn a_ledger_records_replies() {
         let ledger = Ledger::new(RUN);
         let mut random = Random::new(1, "test");
         let identities: Vec<Identity> = (0..200).map(|_| ledger.begin()).collect();

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_must_be_there_once_it_was_accepted() {
+    fn a_message_must_be_present_once_it_was_accepted() {
         let mut standing = Standing::default();
         assert_eq!(allowed(&standing), [true, false, false]);
         standing.offered();
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn of_marks_that_hold_the_last_one_counts_however_they_are_settled() {
+    fn the_last_of_several_marks_counts_in_whatever_order_they_settle() {
         let mut standing = accepted();
         let hold = standing.begin_mark(Mark::Hold);
         let release = standing.begin_mark(Mark::Release);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_swept_before_it_was_accepted_may_be_gone() {
+    fn a_message_swept_before_it_was_accepted_may_be_missing() {
         let mut standing = Standing::default();
         let done = standing.begin_mark(Mark::Done);
         standing.offered();

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_size_is_met_exactly() {
+    fn messages_have_exactly_the_requested_size() {
         let least = Template::new(1, "a@b", "c@d").content().len();
         for size in (least..least + 400).chain([4096, 65_536]) {
             let message = Template::new(size, "a@b", "c@d");

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_take_units_and_fractions() {
+    fn times_have_units_and_fractions() {
         for (text, milliseconds) in [
             ("5s", 5_000),
             ("5", 5_000),
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_no_times() {
+    fn rejects_invalid_times() {
         for text in
             ["", "s", "-1", "-1s", "1y", "5 5", "1e3", "inf", "nan", ".", "1.2.3", "5ss", "5S!", "99999999h"]
         {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_take_units() {
+    fn sizes_have_units() {
         for (text, bytes) in [
             ("1", 1),
             ("4096", 4096),

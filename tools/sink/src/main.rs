@@ -29,20 +29,20 @@ use sink::Sink;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Takes mail over SMTP, and discards, counts or stores it.
+/// Accepts mail over SMTP, and discards, counts or stores it.
 ///
-/// Ends at SIGINT or SIGTERM, and prints what it took.
+/// Ends on SIGINT or SIGTERM, and prints what it received.
 #[derive(Debug, Parser)]
 #[command(name = "mailrace-sink", version)]
 struct Options {
-    /// Where to listen
+    /// Address to listen on
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:2527")]
     listen: SocketAddr,
     /// Write each message to DIR: content to ID.eml with CRLF line ends, envelope to ID.json
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
-    /// Refuse with 550 a message in whose content a line ends with a bare LF, a bare CR stands, or the last line has no CRLF
-    /// (RFC 5321 2.3.8), and with 500 such a command; slower, as it looks at each byte
+    /// Refuse a message with 550 if its content has a bare CR or bare LF, or its last line has no CRLF (RFC 5321 2.3.8), and
+    /// a command like that with 500; slower, because every byte is examined
     #[arg(long)]
     strict: bool,
     /// Answer the end of content after TIME: 200ms, 5s, 2m, 1h; milliseconds without a unit
@@ -51,10 +51,10 @@ struct Options {
     /// End after this number of messages
     #[arg(long, value_name = "N")]
     messages: Option<u64>,
-    /// Number of connections at once
+    /// Maximum number of simultaneous connections
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=65_000))]
     connections: u32,
-    /// Run on the processor with this number only
+    /// Run only on the processor with this number
     #[arg(long, value_name = "CPU", value_parser = clap::value_parser!(u16).range(..1024))]
     cpu: Option<u16>,
     /// Print the counts as one JSON object
@@ -80,7 +80,7 @@ fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     }
     if let Some(directory) = &options.store {
         std::fs::create_dir_all(directory)
-            .map_err(|error| format!("cannot make the directory {}: {error}", directory.display()))?;
+            .map_err(|error| format!("cannot create the directory {}: {error}", directory.display()))?;
     }
     // Each connection takes a descriptor; where the limit stays, the ring says what is missing.
     let limit = getrlimit(Resource::Nofile);
@@ -114,7 +114,7 @@ fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
         if counts.not_stored + counts.refused > 0 {
             writeln!(
                 out,
-                "{} messages could not be stored, {} were refused for their line ends",
+                "{} messages could not be stored, {} were refused because of their line ends",
                 counts.not_stored, counts.refused
             )?;
         }

@@ -97,7 +97,7 @@ impl Drop for Directory {
 }
 
 #[test]
-fn strict_mode_takes_nothing_but_crlf() {
+fn strict_mode_accepts_only_crlf() {
     let directory = Directory::new("strict");
     let sink = Sink::start(&["--strict", "--store", directory.0.to_str().unwrap()]);
     let mut client = sink.client();
@@ -147,7 +147,7 @@ fn strict_mode_takes_nothing_but_crlf() {
 }
 
 #[test]
-fn any_line_end_will_do_otherwise() {
+fn accepts_any_line_end_without_strict_mode() {
     let sink = Sink::start(&[]);
     let mut client = sink.client();
     assert!(client.data(b"Subject: x\n\ntext\r\r\n").starts_with("250 "));
@@ -164,7 +164,7 @@ fn refused(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn errors_name_what_they_are_about() {
+fn errors_name_their_subject() {
     let sink = Sink::start(&[]);
     let address = sink.0.addresses[0].to_string();
     let error = refused(&["--listen", &address]);

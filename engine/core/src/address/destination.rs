@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn subdomains_match_where_the_list_is_one_of_that_kind() {
+    fn subdomains_match_in_lists_of_that_kind() {
         let names = [
             "Example.com",
             ".dotted.example",
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn domains_beyond_ascii_match_in_any_spelling() {
+    fn internationalised_domains_match_in_any_spelling() {
         let list = domains(Subdomains::OfEach, &["ex\u{e4}mple.com", "xn--bcher-kva.example"]);
         for domain in [
             "ex\u{e4}mple.com",
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_asked_for_parents_as_the_list_is() {
+    fn tables_are_searched_for_parent_domains_like_lists() {
         for (subdomains, expected) in [
             (Subdomains::Never, [true, false, false, false]),
             (Subdomains::OfEach, [true, true, false, false]),

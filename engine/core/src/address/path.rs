@@ -187,7 +187,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_domain_is_one_whichever_way_it_is_read(
+        fn both_parsers_agree_on_domains(
             labels in prop::collection::vec("[a-cA-C0-9_. \u{e9}-]{0,4}|[a-c0-9]{60,66}", 0..6),
         ) {
             let domain = labels.join(".");
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_path_is_refused() {
+    fn refuses_invalid_paths() {
         for argument in [
             "<",
             "<user@example.com",
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn domains_are_told_from_what_is_none() {
+    fn recognises_domains() {
         for (domain, is_one) in [
             ("example.com", true),
             ("host_name", true),
@@ -277,12 +277,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_octets_are_a_value(octets in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn parses_any_input_without_a_panic(octets in prop::collection::vec(any::<u8>(), 0..40)) {
             let _ = split_path(&octets, false);
         }
 
         #[test]
-        fn the_short_way_is_the_long_way(inner in "[ab.@+ -]{0,12}") {
+        fn the_fast_path_equals_the_slow_path(inner in "[ab.@+ -]{0,12}") {
             let argument = alloc::format!("<{inner}> X");
             if let Some((address, rest)) = plain_path(argument.as_bytes()) {
                 let commented = alloc::format!("(){argument}");

@@ -143,7 +143,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn only_what_needs_quotes_gets_them() {
+    fn quotes_only_where_needed() {
         let arena = Bump::new();
         for (internal, external) in [
             ("user@example.com", "user@example.com"),
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_behind_the_last_bare_at_sign_stay() {
+    fn quotes_after_the_last_bare_at_sign_are_kept() {
         let arena = Bump::new();
         for (external, internal) in
             [("a@\"b\"", "a@\"b\""), ("\"a@b", "a@b"), ("a\\@b", "a@b"), ("a\\", "a"), ("\"a\"@b@c", "a@b@c")]
@@ -175,7 +175,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_quoted_means_the_same(address in prop::collection::vec(prop::sample::select(b"ab@.\" \\<:".to_vec()), 0..20)) {
+        fn quoting_preserves_the_meaning(address in prop::collection::vec(prop::sample::select(b"ab@.\" \\<:".to_vec()), 0..20)) {
             let arena = Bump::new();
             // A source route is not quoted, and a quote in a domain is none.
             let (local, domain) = split_domain(&address);

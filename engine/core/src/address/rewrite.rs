@@ -309,7 +309,7 @@ mod tests {
 
     /// Each as real Postfix 3.7 does it, without and with append_dot_mydomain.
     #[test]
-    fn addresses_become_what_postfix_makes_of_them() {
+    fn rewrites_addresses_as_postfix_does() {
         for (address, without, with) in [
             ("user", "user@example.test", "user@example.test"),
             ("user@host", "user@host", "user@host.example.test"),
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn every_step_is_noted() {
+    fn reports_every_step() {
         let (arena, context) = (Bump::new(), context());
         let rules = RewriteRules { append_dot_mydomain: true, ..RewriteRules::default() };
         let mut steps = Vec::new();
@@ -379,14 +379,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_short_way_is_the_long_way(address in "[ab.@+-]{0,12}") {
+        fn the_fast_path_equals_the_slow_path(address in "[ab.@+-]{0,12}") {
             let (arena, context, rules) = (Bump::new(), context(), RewriteRules::default());
             let slow = rewrite_by_steps(&arena, &rules, &context, address.as_bytes(), &mut |_, _| {});
             prop_assert_eq!(rewrite(&arena, &rules, &context, address.as_bytes()), slow);
         }
 
         #[test]
-        fn any_octets_are_an_address(octets in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn rewrites_any_input_without_a_panic(octets in prop::collection::vec(any::<u8>(), 0..40)) {
             let _ = rewritten(true, &octets);
         }
     }

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn words_operators_and_comments_are_told_apart() {
+    fn distinguishes_words_operators_and_comments() {
         use TokenKind::{Atom, Comment, Literal, Operator, Quoted};
         let cases: [(&str, &[(TokenKind, &str)]); 8] = [
             ("a.b", &[(Atom, "a"), (Operator(b'.'), ""), (Atom, "b")]),
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_ends_it() {
+    fn stops_at_the_limit() {
         let arena = Bump::new();
         let mut tokens = ArenaVec::new_in(&arena);
         scan(&arena, b"a,b,c", 3, &mut tokens);
@@ -227,7 +227,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_octets_are_tokens(octets in prop::collection::vec(any::<u8>(), 0..60)) {
+        fn tokenises_any_input_without_a_panic(octets in prop::collection::vec(any::<u8>(), 0..60)) {
             let arena = Bump::new();
             let mut tokens = ArenaVec::new_in(&arena);
             scan(&arena, &octets, usize::MAX, &mut tokens);

@@ -170,7 +170,7 @@ pub fn check_action(action: &[u8]) -> Result<(), String> {
         b"PREPEND" | b"REPLACE" => "text",
         _ => {
             let word = String::from_utf8_lossy(word.get(..WORD_SHOWN_MAX).unwrap_or(word));
-            return Err(format!("{word:?} is no action"));
+            return Err(format!("{word:?} is not an action"));
         }
     };
     Err(format!("{} has no {missing}", String::from_utf8_lossy(word)))
@@ -238,16 +238,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn actions_are_known() {
+    fn parses_actions() {
         for action in
             ["REJECT", "reject x", "450 4.7.1 x", "FILTER a:b", "BCC a@b", "PREPEND X: y", "dunno", "OK"]
         {
             assert_eq!(check_action(action.as_bytes()), Ok(()), "{action}");
         }
         for (action, reason) in [
-            ("REJEKT spam", "\"REJEKT\" is no action"),
-            ("", "\"\" is no action"),
-            ("600 x", "\"600\" is no action"),
+            ("REJEKT spam", "\"REJEKT\" is not an action"),
+            ("", "\"\" is not an action"),
+            ("600 x", "\"600\" is not an action"),
             ("FILTER smtp", "FILTER has no transport:destination"),
             ("redirect joe", "redirect has no address"),
             ("PREPEND", "PREPEND has no text"),

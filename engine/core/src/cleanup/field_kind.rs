@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn all_names_have_their_kind() {
+    fn every_name_has_its_kind() {
         use FieldKind as Kind;
         for (name, kind) in [
             ("apparently-to", Kind::ApparentlyTo),

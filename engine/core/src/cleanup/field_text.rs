@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_becomes_one_text() {
+    fn unfolds_a_field() {
         assert_eq!(logical_of("A: b\r\n", 100, 100), "A: b");
         assert_eq!(logical_of("A \t: b\r\n c\r\n\td\r\n", 100, 100), "A: b\n c\n\td");
         assert_eq!(logical_of("A: b\0x\r\n c\0\r\n", 100, 100), "A: b\n c");
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_joined_up_to_the_column() {
+    fn joins_lines_up_to_the_maximum_column() {
         let long = "x".repeat(60);
         let mut text = alloc::format!("To: a,\nb,\n{long},\nc,\n").into_bytes();
         fold(&mut text);
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn new_text_gets_tabs_and_is_cut() {
+    fn folds_and_truncates_new_text() {
         let arena = Bump::new();
         assert_eq!(emitted(&arena, b"A: b,\nc,\n d", 100), b"A: b,\r\n\tc,\r\n d\r\n");
         assert_eq!(emitted(&arena, b"A: 45678\nc", 9), b"A: 45678\r\n");

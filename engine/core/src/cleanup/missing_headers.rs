@@ -118,7 +118,7 @@ mod tests {
     use bumpalo::Bump;
 
     #[test]
-    fn full_names_are_written_as_postfix_does() {
+    fn full_names_are_written_as_in_postfix() {
         let cases: [(&str, &str); 9] = [
             ("Joe Doe", "Joe Doe "),
             ("  Joe \t  Doe ", "Joe Doe "),

@@ -148,7 +148,7 @@ fn received_of_many_recipients_ipv6_and_utf8() {
 }
 
 #[test]
-fn dropped_fields_do_not_enter() {
+fn removes_fields_to_drop() {
     let input = "Return-Path: <a@b>\r\nA: 1\r\nBCC: x,\r\n y\r\nContent-Length: 9\r\nResent-Bcc: z\r\nB: 2\r\n\r\nBcc: stays\r\n";
     assert_eq!(case().rest(input), "A: 1\r\nB: 2\r\n\r\nBcc: stays\r\n");
 }
@@ -168,7 +168,7 @@ fn missing_fields_are_added_for_local_clients_only() {
 }
 
 #[test]
-fn a_resent_message_misses_resent_fields() {
+fn a_resent_message_gets_missing_resent_fields() {
     let mut case = case();
     case.is_local = true;
     case.envelope.sender.clear();
@@ -181,7 +181,7 @@ fn a_resent_message_misses_resent_fields() {
 }
 
 #[test]
-fn odd_tops() {
+fn handles_unusual_first_lines() {
     assert_eq!(case().rest(" folded\r\nA: b\r\n\r\nx\r\n"), "\r\n folded\r\nA: b\r\n\r\nx\r\n");
     assert_eq!(case().rest("no header\r\nA: b\r\n"), "\r\nno header\r\nA: b\r\n");
     assert_eq!(case().rest("A: b\r\nno header\r\n"), "A: b\r\n\r\nno header\r\n");
@@ -219,7 +219,7 @@ fn a_raw_start_continues_the_trace_field() {
 
 /// As in Postfix's duplicate filter, the address of RCPT replaces a missing ORCPT, and case is ignored.
 #[test]
-fn a_recipient_given_twice_is_one() {
+fn removes_a_duplicate_recipient() {
     let queued = |given: &[(&str, &str)], is_whole: bool| {
         let mut case = case();
         case.settings.enable_original_recipient = is_whole;
@@ -288,7 +288,7 @@ fn many_recipients_are_each_kept_once() {
 }
 
 #[test]
-fn forty_eight_hops_pass_and_one_more_does_not() {
+fn accepts_48_hops_and_refuses_49() {
     let field = "Received: from a by b; date\r\n";
     let mut input = field.repeat(48);
     input.push_str("\r\n");
@@ -299,7 +299,7 @@ fn forty_eight_hops_pass_and_one_more_does_not() {
 }
 
 #[test]
-fn an_endless_field_is_cut_and_the_rest_skipped() {
+fn an_endless_field_is_truncated() {
     let mut case = case();
     case.settings.header_size_limit = 100;
     let long = "x".repeat(5000);
@@ -342,7 +342,7 @@ fn addresses_without_domain_are_completed() {
 
 proptest! {
     #[test]
-    fn cuts_change_nothing(lines in prop::collection::vec("(From |>|A: x|Bcc: y| |\t|B|:|Received: z|\0|\r\n|\r\n|Message-Id: <i>){1,4}", 0..12), cuts in prop::collection::vec(any::<usize>(), 0..6)) {
+    fn splitting_the_content_changes_nothing(lines in prop::collection::vec("(From |>|A: x|Bcc: y| |\t|B|:|Received: z|\0|\r\n|\r\n|Message-Id: <i>){1,4}", 0..12), cuts in prop::collection::vec(any::<usize>(), 0..6)) {
         let mut input = lines.concat();
         input.push_str("\r\n");
         let mut case = case();
@@ -358,7 +358,7 @@ proptest! {
 }
 
 #[test]
-fn a_part_is_found_wherever_the_content_is_cut() {
+fn finds_parts_wherever_the_content_is_split() {
     let input = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nA: 1\0x\r\n\r\n1\r\n--b\r\nB: 2\0x\r\n\r\n2\0\r\n--b--\r\n";
     let whole = case().clean(input, &[]).unwrap();
     assert!(

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_found_where_it_arrives() {
+    fn answers_are_found_where_they_arrive() {
         let table: Arc<dyn LookupTable> = Arc::new(Empty);
         let arena = Bump::new();
         for (outcome, recalled) in [

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_in_several_zones() {
+    fn formats_dates_in_several_zones() {
         assert_eq!(text(1_795_486_199, 0, "UTC"), "Tue, 24 Nov 2026 02:09:59 +0000 (UTC)");
         assert_eq!(text(1_795_486_199, -12_600, "NST"), "Mon, 23 Nov 2026 22:39:59 -0330 (NST)");
         assert_eq!(text(0, 3600, "CET"), "Thu,  1 Jan 1970 01:00:00 +0100 (CET)");
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn stamps_are_utc() {
+    fn timestamps_are_utc() {
         let arena = Bump::new();
         let mut out = ArenaVec::new_in(&arena);
         write_stamp(&mut out, Timestamp::from_unix_microseconds(1_795_486_199_999_999));

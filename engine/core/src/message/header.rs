@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_field_has_is_told() {
+    fn reports_properties_of_a_field() {
         let told = |input: &[u8]| match next_item(input, true) {
             Item::Field(field) => (field.raw.len(), field.is_folded, field.has_nul),
             other => panic!("{other:?}"),
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn octets_of_names_are_found_alike_alone_and_by_eight() {
+    fn finds_the_same_names_bytewise_and_by_words() {
         for octet in 0..=u8::MAX {
             for place in 0..8 {
                 let mut line = *b"abcdefgh";
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_whole_when_the_next_line_is_seen() {
+    fn a_field_is_complete_when_the_next_line_begins() {
         assert_eq!(next_item(b"A: b\r\n", false), Item::Incomplete);
         assert!(matches!(next_item(b"A: b\r\n", true), Item::Field(_)));
         assert!(matches!(next_item(b"A: b\r\nC", false), Item::Field(_)));

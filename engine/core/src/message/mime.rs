@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_found() {
+    fn finds_parts() {
         let mut structure = after(&[("type", " multipart/mixed; charset=x;\r\n boundary=\"a \\\"b\" (c)")]);
         assert_eq!(structure.place(), Place::Body);
         assert!(!structure.line(b"--a"));
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn encodings_are_judged() {
+    fn classifies_encodings() {
         assert!(!after(&[("type", "text/plain"), ("encoding", "8bit")]).is_seven_bit());
         let mut structure = Structure::new();
         structure.content_type(b"multipart/mixed; boundary=b", 100, 2048).unwrap();
@@ -428,7 +428,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_octets_are_a_value(octets in prop::collection::vec(any::<u8>(), 0..80)) {
+        fn parses_any_input_without_a_panic(octets in prop::collection::vec(any::<u8>(), 0..80)) {
             let mut structure = Structure::new();
             let _ = structure.content_type(&octets, 2, 10);
             structure.content_transfer_encoding(&octets);

@@ -60,7 +60,7 @@ pub enum RecipientState {
     Untried,
     /// Delivered, relayed, expanded or discarded: nothing is left to do.
     Done,
-    /// Attempted in vain; it will be tried again.
+    /// The last attempt failed; there will be another one.
     Deferred(Deferral),
     /// Failed for good, and the sender has been informed where that was asked for.
     Reported,
@@ -311,7 +311,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_recipient_has_its_state_back(states in vec_of(state(), 0..60)) {
+        fn recipient_states_round_trip(states in vec_of(state(), 0..60)) {
             let progress = Progress::of(&states).unwrap();
             let read = Progress::decode(&encoded(&progress)).unwrap();
             prop_assert_eq!(&read, &progress);
@@ -326,7 +326,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes in vec_of(any::<u8>(), 0..80)) {
+        fn parses_any_input_without_a_panic(bytes in vec_of(any::<u8>(), 0..80)) {
             if let Some(progress) = Progress::decode(&bytes) {
                 prop_assert!(progress.is_disjoint());
             }
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_progress_is_none() {
+    fn rejects_invalid_progress() {
         let whole = encoded(&Progress::of(&[RecipientState::Done, deferred(b"text")]).unwrap());
         assert!(Progress::decode(&whole).is_some());
         for end in 1..whole.len() {

@@ -222,7 +222,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_envelope_reads_back(
+        fn envelopes_round_trip(
             (arrival, sender, helo, name) in (any::<u64>(), octets(), octets(), prop::option::of(octets())),
             recipients in prop::collection::vec((octets(), prop::option::of(octets()), 0u8..16, prop::option::of(octets())), 0..4),
             (address, port) in (any::<IpAddr>(), any::<u16>()),
@@ -262,7 +262,7 @@ mod tests {
         }
 
         #[test]
-        fn any_octets_are_a_value(octets in prop::collection::vec(any::<u8>(), 0..60)) {
+        fn parses_any_input_without_a_panic(octets in prop::collection::vec(any::<u8>(), 0..60)) {
             let _ = decode(&octets);
         }
     }

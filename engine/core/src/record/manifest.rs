@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_reads_back_whatever_follows_it() {
+    fn a_slot_round_trips_whatever_follows_it() {
         let mut slot = manifest().encode();
         assert_eq!(slot.len(), slot_size(4));
         assert_eq!(Manifest::decode(&slot), Ok(manifest()));
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_with_any_other_byte_is_damaged() {
+    fn changing_any_byte_damages_a_slot() {
         let slot = manifest().encode();
         for place in 0..slot.len() {
             let mut damaged = slot.clone();
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_of_a_later_release_is_left_alone() {
+    fn a_slot_of_a_later_release_is_not_used() {
         for (place, expected) in [(16, SlotError::Version(3)), (40, SlotError::Features(1))] {
             let mut slot = manifest().encode();
             slot[place] += 1;
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_too_long_is_left_out() {
+    fn omits_a_name_that_is_too_long() {
         let mut long = manifest();
         long.entries.iter_mut().for_each(|entry| entry.name = "x".repeat(NAME_SIZE_MAX + 1));
         let read = Manifest::decode(&long.encode()).unwrap();

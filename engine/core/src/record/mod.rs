@@ -14,7 +14,7 @@ pub struct TooLong;
 
 impl fmt::Display for TooLong {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a value has 4 GiB or more, which no record holds")
+        formatter.write_str("a value has 4 GiB or more, which does not fit in a record")
     }
 }
 

@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_read_back() {
+    fn headers_round_trip() {
         let segment = SegmentHeader { sequence: 9, salt: 77, size: 1 << 26 };
         assert_eq!(SegmentHeader::decode(&segment.encode()), Ok(segment));
         let batch = BatchHeader {
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_of_another_place_use_or_content_is_none() {
+    fn rejects_a_header_from_another_offset_use_or_content() {
         let octets = record().encode(1, 4160);
         assert_eq!(RecordHeader::decode(&octets, 2, 4160), None);
         assert_eq!(RecordHeader::decode(&octets, 1, 4176), None);
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_of_the_first_version_are_read() {
+    fn reads_segments_of_version_1() {
         let segment = SegmentHeader { sequence: 9, salt: 77, size: 1 << 26 };
         let mut block = segment.encode();
         block[8] = 1;
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn features_that_are_not_known_keep_a_program_away() {
+    fn refuses_segments_with_unknown_features() {
         let mut block = SegmentHeader { sequence: 9, salt: 77, size: 1 << 26 }.encode();
         block[48] = 1;
         assert_eq!(SegmentHeader::decode(&block), Err(SegmentError::Damaged));

@@ -60,7 +60,7 @@ pub enum SubmissionError {
 impl fmt::Display for SubmissionError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotOurs => formatter.write_str("it is no drop file"),
+            Self::NotOurs => formatter.write_str("it is not a drop file"),
             Self::Version(version) => {
                 write!(formatter, "it has version {version} of the format, which this program does not read")
             }
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_submission_reads_back() {
+    fn submissions_round_trip() {
         assert_eq!(read(&submission().encode().unwrap()), Ok(submission()));
         assert_eq!(Submission::count_recipients(&submission().encode().unwrap()), 2);
         let least = Submission {
@@ -369,7 +369,7 @@ mod tests {
 
     /// Any user may have written the file.
     #[test]
-    fn a_name_is_made_harmless() {
+    fn replaces_control_characters_in_display_names() {
         let written = Submission { full_name: "J\x1b[31m\u{202e}\r\nBcc: x".into(), ..submission() };
         assert_eq!(read(&written.encode().unwrap()).unwrap().full_name, b"J?[31m?  Bcc: x");
     }
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_reads_back_and_knows_its_file() {
+    fn headers_round_trip_and_match_their_file() {
         let envelope = submission().encode().unwrap();
         let header = Header::new(1000, 77, &envelope).unwrap();
         let size = 64 + 1000 + envelope.len() as u64;
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn another_version_is_named() {
+    fn errors_name_an_unsupported_version() {
         let mut octets = Header::new(0, 0, b"").unwrap().encode();
         octets[8] = 9;
         let seal = checksum(&octets[..SEAL], 0).to_le_bytes();
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_envelope_can_say_is_refused() {
+    fn refuses_invalid_envelopes() {
         let with = |change: fn(&mut Submission)| {
             let mut submission = submission();
             change(&mut submission);
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn content_has_one_checksum_in_any_parts() {
+    fn the_checksum_does_not_depend_on_how_content_is_split() {
         let content = [b'x'; 5000];
         let mut sum = ContentChecksum::new();
         content.chunks(777).for_each(|part| sum.add(part));
@@ -455,7 +455,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_octets_are_a_value(octets in prop::collection::vec(any::<u8>(), 0..90), size in any::<u64>()) {
+        fn parses_any_input_without_a_panic(octets in prop::collection::vec(any::<u8>(), 0..90), size in any::<u64>()) {
             let _ = Header::decode(&octets, size);
             let _ = read(&octets);
         }

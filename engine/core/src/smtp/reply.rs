@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_are_bounded_lines_whatever_a_client_says() {
+    fn replies_are_bounded_lines_for_any_client_input() {
         let (host, argument) = ([b'h'; 255], [b'\r'; 5000]);
         for (name, reply) in all() {
             let mut out = Vec::new();

@@ -15,7 +15,7 @@ use mailrace_core::smtp::reply;
 const PIECES: [usize; 5] = [usize::MAX, 1, 2, 3, 7];
 
 #[test]
-fn dialogues_go_as_written_and_give_every_reply() {
+fn dialogues_match_and_cover_every_reply() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/session");
     let mut files: Vec<_> =
         std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -23,10 +23,10 @@ use crate::tables::Lookups;
 pub(super) struct Arguments {
     #[command(flatten)]
     configuration: ConfigurationArguments,
-    /// The reverse-path
+    /// The reverse-path (envelope sender)
     #[arg(long, value_name = "ADDR", default_value = "")]
     sender: String,
-    /// A forward-path
+    /// A forward-path (envelope recipient); can be repeated
     #[arg(long, value_name = "ADDR")]
     recipient: Vec<String>,
     /// Also take recipients from the header section, as sendmail -t does
@@ -35,16 +35,16 @@ pub(super) struct Arguments {
     /// The client's verified name
     #[arg(long, value_name = "NAME")]
     client_name: Option<String>,
-    /// The client's address; without one the message counts as submitted on this machine
+    /// The client's address; without it the message is treated as submitted on this machine
     #[arg(long, value_name = "ADDRESS")]
     client_address: Option<IpAddr>,
-    /// What the client greeted with
+    /// The argument of the client's HELO or EHLO
     #[arg(long, value_name = "HELO", default_value = "")]
     helo: String,
     /// Print the envelope as JSON instead of the content
     #[arg(long)]
     envelope: bool,
-    /// The message, with LF or CRLF; standard input without it
+    /// File with the message, with LF or CRLF line ends [default: standard input]
     file: Option<PathBuf>,
 }
 
@@ -109,7 +109,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         }
     };
     if cleanup.decisions().is_discarded {
-        return Err(Failure::new(EXIT_DATA, "the message would be taken and dropped"));
+        return Err(Failure::new(EXIT_DATA, "the message would be accepted and discarded"));
     }
     let body = message.get(part.consumed..).unwrap_or_default();
     let pieces = part.output.iter().copied().chain([body]);
@@ -117,9 +117,9 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         let size = pieces.map(|piece| piece.len() as u64).sum();
         let mut encoded = bumpalo::collections::Vec::new_in(&arena);
         let written = encode(&origin, &queued, &mut encoded).ok();
-        let (origin, envelope) = written.and_then(|()| decode(&encoded)).ok_or_else(|| {
-            Failure::new(EXIT_UNAVAILABLE, "the envelope cannot be written as it has to be")
-        })?;
+        let (origin, envelope) = written
+            .and_then(|()| decode(&encoded))
+            .ok_or_else(|| Failure::new(EXIT_UNAVAILABLE, "the envelope cannot be encoded"))?;
         let state = if cleanup.decisions().is_held { State::Hold } else { State::Incoming };
         let summary = Summary::new(id, state.name(), size, &origin, &envelope);
         let mut line = json(&Full::new(summary, &origin, &envelope)).into_bytes();
@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn line_ends_are_turned_both_ways() {
+    fn converts_line_ends_in_both_directions() {
         assert_eq!(with_crlf(b"a\nb\r\nc\rd\r\r\n\r"), b"a\r\nb\r\nc d\r\n\r\n");
         assert_eq!(with_lf(b"a\r\nb\rc\r\n"), b"a\nb\rc\n");
         assert_eq!(with_crlf(b""), b"");

@@ -9,10 +9,10 @@ use crate::config::Configuration;
 pub(super) struct Arguments {
     #[command(flatten)]
     configuration: ConfigurationArguments,
-    /// Only parameters that the file or --set gives, as postconf -n does
+    /// Print only parameters that the file or --set sets, like postconf -n
     #[arg(long)]
     non_default: bool,
-    /// Print what the parameters mean instead, as Markdown
+    /// Print the documentation of all parameters instead, as Markdown
     #[arg(long, conflicts_with = "non_default")]
     reference: bool,
 }

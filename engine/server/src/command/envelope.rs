@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_octet_is_lost() {
+    fn printed_addresses_lose_no_byte() {
         for (octets, plain, utf8) in [
             (&b"a b@c.example"[..], "a b@c.example", "a b@c.example"),
             ("j\u{f6}rg".as_bytes(), "j\\xc3\\xb6rg", "j\u{f6}rg"),
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_client_declared_is_utf8() {
+    fn prints_utf8_only_if_the_client_declared_it() {
         let envelope = Envelope { smtputf8: true, ..Envelope::default() };
         let local = Origin { protocol: Protocol::Local, ..Origin::default() };
         assert!(is_utf8(&Origin::default(), &envelope));

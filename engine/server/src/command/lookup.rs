@@ -18,10 +18,10 @@ use crate::tables::{Lookups, OpenTables, Opener};
 pub(super) struct Arguments {
     #[command(flatten)]
     configuration: ConfigurationArguments,
-    /// The table, such as texthash:virtual or pcre:header_checks; a relative path starts at the working directory
+    /// The table, such as texthash:virtual or pcre:header_checks; a relative path is resolved in the working directory
     #[arg(value_name = "TABLE")]
     table: String,
-    /// What to look up; -: each line of standard input
+    /// The key to look up; -: look up each line of standard input
     #[arg(value_name = "KEY", allow_hyphen_values = true)]
     key: std::ffi::OsString,
 }
@@ -89,7 +89,7 @@ impl Table {
                 Err(LookupError::Unavailable) => {
                     output.flush().map_err(unwritten)?;
                     let key = String::from_utf8_lossy(key);
-                    let text = format!("the table has no answer for {key:?} now; try again later");
+                    let text = format!("the table cannot answer for {key:?} now; try again later");
                     return Err(Failure::new(EXIT_TEMPORARY, text));
                 }
                 // Each question is answered, if only because the time for it is over.

@@ -34,7 +34,7 @@ const EXIT_IO: u8 = 74;
 /// EX_CONFIG.
 const EXIT_CONFIG: u8 = 78;
 
-/// A mail ingestion engine: mail in over SMTP, cleaned, durable in a queue.
+/// Accepts mail over SMTP and from local programs, cleans it up as Postfix does, and makes it durable in a queue.
 #[derive(Debug, Parser)]
 #[command(name = "mailrace", version)]
 pub struct Arguments {
@@ -46,17 +46,17 @@ pub struct Arguments {
 enum Command {
     /// Run the engine in the foreground
     Serve(serve::Arguments),
-    /// Read the configuration and say what is wrong with it
+    /// Check the configuration and its tables, and report all errors
     Check(ConfigurationArguments),
-    /// Print the parameters and their values, as a configuration file
+    /// Print all parameters with their values, as a configuration file
     Config(config::Arguments),
-    /// Look at the messages in the queue, or take them out
+    /// List, print, export, hold, release and delete queued messages
     Queue(queue::Arguments),
-    /// Send one message through the cleanup passes, and print it
+    /// Print a message as the engine would queue it
     Clean(clean::Arguments),
-    /// Rewrite addresses as the passes do, and print them
+    /// Print addresses as the engine would rewrite them
     Rewrite(rewrite::Arguments),
-    /// Print what a lookup table has for a key; the status is 1 where it has nothing
+    /// Print the value of a key in a lookup table; the exit status is 1 if there is none
     Lookup(lookup::Arguments),
     /// Submit a message on this machine, with the options of Postfix's sendmail
     #[command(disable_help_flag = true)]
@@ -70,10 +70,10 @@ enum Command {
 /// Which configuration.
 #[derive(Debug, Args)]
 struct ConfigurationArguments {
-    /// The configuration file; without one that of $MAILRACE_CONFIG, else /etc/mailrace/mailrace.toml if it exists
+    /// Configuration file [default: the file named by $MAILRACE_CONFIG, else /etc/mailrace/mailrace.toml if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Replace one setting, such as message_size_limit=50MiB or engine.workers=2
+    /// Override one parameter, such as message_size_limit=50MiB or engine.workers=2; can be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
 }

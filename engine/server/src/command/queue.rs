@@ -5,6 +5,7 @@ mod filter;
 mod mark;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -28,49 +29,49 @@ use filter::Choice;
 pub(super) struct Arguments {
     #[command(subcommand)]
     action: Action,
-    /// The configuration file that names the queue; without one that of $MAILRACE_CONFIG, else
-    /// /etc/mailrace/mailrace.toml if it exists
+    /// Configuration file that names the queue [default: the file named by $MAILRACE_CONFIG, else
+    /// /etc/mailrace/mailrace.toml if it exists]
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
-    /// The queue's directory
+    /// Directory of the queue
     #[arg(long, value_name = "DIR", global = true)]
     queue: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// One line for each message, oldest first
+    /// List the messages, one per line, oldest first
     List {
-        /// An object on each line
+        /// Print one JSON object per line
         #[arg(long)]
         json: bool,
     },
-    /// The content of a message
+    /// Print the content of a message
     Cat {
-        /// The envelope as JSON instead
+        /// Print the envelope as JSON instead of the content
         #[arg(long)]
         envelope: bool,
-        /// The bytes as stored, with CRLF line ends, instead of LF
+        /// Print the content as stored, with CRLF line ends instead of LF
         #[arg(long, conflicts_with = "envelope")]
         exact: bool,
-        /// The message
+        /// Queue id of the message
         id: String,
     },
-    /// Messages and bytes, in all and by state
+    /// Print the number of messages and their size, in total and by state
     Stats {
-        /// As one object
+        /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// Take messages out of the queue
+    /// Delete messages from the queue
     Delete(Choice),
     /// Put messages on hold
     Hold(Choice),
     /// Release held messages
     Release(Choice),
-    /// Copy messages out of the queue, durably
+    /// Copy messages to files; optionally delete them when the copies are durable
     Export(export::Arguments),
-    /// Give up what is damaged or missing: the engine stops reporting it and reuses the space
+    /// Give up damaged and missing data: the engine stops reporting it and reuses the space
     Acknowledge,
 }
 
@@ -126,7 +127,7 @@ impl Failure {
         if self.text.is_empty() && self.status == 0 { Ok(()) } else { Err(self) }
     }
 
-    fn queue(error: impl std::fmt::Display) -> Self {
+    fn queue(error: impl fmt::Display) -> Self {
         Self::new(EXIT_UNAVAILABLE, error)
     }
 }
@@ -263,6 +264,13 @@ struct Sum {
     octets: u64,
 }
 
+impl fmt::Display for Sum {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.messages == 1 { "" } else { "s" };
+        write!(out, "{} message{plural}, {} bytes", self.messages, self.octets)
+    }
+}
+
 #[derive(Debug, Default, Serialize)]
 struct Stats {
     #[serde(flatten)]
@@ -284,11 +292,9 @@ fn stats(disk: &OsDisk, as_json: bool, out: &mut impl Write) -> Result<(), Failu
     if as_json {
         writeln!(out, "{}", json(&stats)).map_err(Failure::output)?;
     } else {
-        writeln!(out, "{} messages, {} bytes", stats.sum.messages, stats.sum.octets)
-            .map_err(Failure::output)?;
+        writeln!(out, "{}", stats.sum).map_err(Failure::output)?;
         for (state, sum) in &stats.states {
-            writeln!(out, "{state}: {} messages, {} bytes", sum.messages, sum.octets)
-                .map_err(Failure::output)?;
+            writeln!(out, "{state}: {sum}").map_err(Failure::output)?;
         }
     }
     out.flush().map_err(Failure::output)?;
@@ -298,7 +304,7 @@ fn stats(disk: &OsDisk, as_json: bool, out: &mut impl Write) -> Result<(), Failu
 /// Ends the reports of damage that was looked at. Segments that cannot be read stay where they are, unused.
 fn acknowledge(disk: &OsDisk, out: &mut impl Write) -> Result<(), Failure> {
     let acknowledged = mailrace_spool::acknowledge(disk).map_err(|error| match error {
-        OpenError::Locked => Failure::queue("an engine uses this queue directory: stop it first"),
+        OpenError::Locked => Failure::queue("an engine is using this queue directory: stop it first"),
         error => Failure::queue(error),
     })?;
     for damage in &acknowledged {

@@ -37,10 +37,7 @@ pub(super) fn cat(queue: &Path, id: &str, is_envelope: bool, out: &mut impl Writ
     let item = item(queue, id)?;
     let path = item.path.display();
     let Some(read) = read(&item) else {
-        return Err(Failure::new(
-            EXIT_DATA,
-            format!("{path} is no message that can be read: {}", item.reason),
-        ));
+        return Err(Failure::new(EXIT_DATA, format!("{path} cannot be read as a message: {}", item.reason)));
     };
     if is_envelope {
         let origin = Origin { protocol: Protocol::Local, ..Origin::default() };
@@ -92,7 +89,8 @@ pub(super) fn mark(queue: &Path, mark: Mark, ids: &[String], out: &mut impl Writ
             }
         }
     }
-    writeln!(out, "{count} set aside {done}").map_err(Failure::output)?;
+    let plural = if count == 1 { "" } else { "s" };
+    writeln!(out, "{count} refused submission{plural} {done}").map_err(Failure::output)?;
     status.map_or(Ok(()), |status| Err(Failure::reported(status)))
 }
 

@@ -20,10 +20,10 @@ use crate::tables::Lookups;
 pub(super) struct Arguments {
     #[command(flatten)]
     configuration: ConfigurationArguments,
-    /// Print each step with its parameter, and what the address becomes as the sender and as a recipient of a message
+    /// Print each step with its parameter, and the results for the sender and for a recipient of a message
     #[arg(long)]
     explain: bool,
-    /// As for the header section of a remote client (remote_header_rewrite_domain), not as for an envelope
+    /// Rewrite as in the header section of a remote client (remote_header_rewrite_domain) instead of in an envelope
     #[arg(long)]
     remote: bool,
     /// Addresses as written in a header section, quoted where needed

@@ -12,13 +12,13 @@ use crate::process::{StartError, serve};
 pub(super) struct Arguments {
     #[command(flatten)]
     configuration: ConfigurationArguments,
-    /// Where to take connections, instead of listen in [engine]
+    /// Address to listen on, instead of listen in [engine]
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<String>,
-    /// The queue's directory, instead of directory in [queue]
+    /// Directory of the queue, instead of directory in [queue]
     #[arg(long, value_name = "DIR")]
     queue: Option<PathBuf>,
-    /// How to reach the kernel, instead of io in [engine]: auto, ring or epoll
+    /// Kernel interface, instead of io in [engine]: auto, ring (io_uring) or epoll
     #[arg(long, value_name = "HOW")]
     io: Option<String>,
 }

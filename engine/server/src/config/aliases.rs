@@ -12,8 +12,8 @@ parameters! {
 
     /// Tables that expand recipients to other recipients.
     virtual_alias_maps: TableList = [];
-    /// Domains whose recipients are all virtual aliases, and tables with such domains as keys; matched exactly. Any client
-    /// may send mail to these domains.
+    /// Domains whose recipients are all virtual aliases, or tables with such domains as keys. Domains are matched exactly.
+    /// Any client may send mail to them.
     virtual_alias_domains: DomainList = "$virtual_alias_maps";
     /// Maximum number of recipients that one recipient may expand to.
     virtual_alias_expansion_limit: u32 = 1000 in 1 ..= 1_000_000;

@@ -23,9 +23,9 @@ parameters! {
     [engine] congestion_control: String = "";
     /// Maximum number of simultaneous connections, for all workers together.
     [engine] max_connections: u32 = 16384 in 1 ..= 1_000_000;
-    /// Processor time per minute that a client may use on each worker before one of its messages is accepted; 0: no limit.
+    /// Processor time per minute that a client may use on each worker without having a message accepted; 0: no limit.
     [engine] client_allowance: Duration = "2ms" in 0 ..= 60;
-    /// Time that sessions are given to end when the process stops.
+    /// Time allowed for sessions to end when the engine is stopped.
     [engine] drain_timeout: Duration = "30s" in 0 ..= 3600;
     /// Clients that may relay to any destination. Tables and files are not supported.
     mynetworks: Networks = ["127.0.0.0/8", "[::1]/128"];

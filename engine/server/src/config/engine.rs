@@ -9,7 +9,7 @@ parameters! {
     /// Workers and their memory.
     pub struct EngineParameters titled "Process";
 
-    /// Number of workers; 0: one per processor that the process may run on.
+    /// Number of workers, the threads that serve connections; 0: one per processor that the process may run on.
     [engine] workers: u16 = 0 in 0 ..= 1024;
     /// Kernel interface: `ring` (io_uring), `epoll`, or `auto`, which selects io_uring where it is available.
     [engine] io: IoChoice = "auto";
@@ -50,7 +50,7 @@ impl Configuration {
             return Ok(());
         }
         let reason =
-            format!("is too little for the fixed buffers of {workers} workers and content beside them");
+            format!("is too small for the fixed buffers of {workers} workers and content beside them");
         let remedy =
             format!("write at least \"{least}MiB\" or 0, or lower workers, or block_size in [queue]");
         Err(ConfigErrors(vec![ConfigError {
@@ -114,7 +114,7 @@ mod tests {
         ] {
             let error = check(text).unwrap().check_memory(workers).unwrap_err().to_string();
             assert!(error.contains("test.toml:"), "{error}");
-            assert!(error.contains("engine.memory_limit: is too little"), "{error}");
+            assert!(error.contains("engine.memory_limit: is too small"), "{error}");
             assert!(error.contains(&format!("write at least \"{least}\"")), "{error}");
         }
     }

@@ -12,12 +12,12 @@ parameters! {
     /// Directory, segments and batches of the queue.
     pub struct QueueParameters titled "Queue";
 
-    /// Least free space on the queue's file system; 0: 1.5 times `message_size_limit`.
+    /// Minimum free space on the queue's file system to accept mail; 0: 1.5 times `message_size_limit`.
     queue_minfree: Octets = 0;
     /// Storage backend.
     [queue] backend: Backend = "spool";
-    /// Directory of the queue. A relative path starts at the directory of the configuration file, or at the working
-    /// directory if there is none.
+    /// Directory of the queue. A relative path is resolved in the directory of the configuration file, or in the working
+    /// directory if there is no file.
     [queue] directory: PathBuf = "mailrace-queue";
     /// Size of a segment, the file that batches are written to; a multiple of 4096.
     [queue] segment_size: Octets = "64MiB" in 1_048_576 ..= 1_073_741_824;
@@ -25,7 +25,8 @@ parameters! {
     [queue] spare_segments: u32 = 2 in 1 ..= 64;
     /// Number of emptied segments that are kept for reuse, in addition to the spare ones.
     [queue] kept_segments: u32 = 16 in 0 ..= 4096;
-    /// Maximum size of a batch. Each worker has memory for twice `writes_in_flight` batches.
+    /// Maximum size of a batch, the data that one write makes durable. Each worker has memory for twice `writes_in_flight`
+    /// batches.
     [queue] block_size: Octets = "1MiB" in 65_536 ..= 16_777_216;
     /// Maximum number of durable writes in progress per worker.
     [queue] writes_in_flight: u32 = 4 in 1 ..= 64;
@@ -39,7 +40,7 @@ impl QueueParameters {
             reader.refuse("segment_size", refusal);
         }
         if self.block_size.0 > self.segment_size.0 / 2 {
-            let remedy = "make it smaller, or the segments larger";
+            let remedy = "lower it, or raise segment_size";
             reader.refuse("block_size", Refusal::new("is more than half of segment_size", remedy));
         }
     }

@@ -23,7 +23,7 @@ parameters! {
     recipient_delimiter: String = "";
     /// Clients whose header sections are rewritten like those of local mail: `permit_inet_interfaces`, `permit_mynetworks`.
     local_header_rewrite_clients: LocalClients = ["permit_inet_interfaces"];
-    /// Domain to append in header sections from other clients; empty: they are not rewritten.
+    /// Domain to append to incomplete addresses in header sections from other clients; empty: these are not rewritten.
     remote_header_rewrite_domain: String = "";
     /// Tables that rewrite the addresses of `canonical_classes`.
     canonical_maps: TableList = [];

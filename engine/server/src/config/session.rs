@@ -12,12 +12,12 @@ use super::reader::{Reader, parameters};
 use super::value::{Octets, Refusal};
 
 parameters! {
-    /// Limits of the dialogue, and the handling of errors.
+    /// Limits of an SMTP session, and error handling.
     pub struct SessionParameters titled "SMTP sessions";
 
     /// Maximum size of message content; 0: no limit.
     message_size_limit: Octets = 10240000;
-    /// Maximum length of a command line, and of a content line that is stored as one record, in bytes.
+    /// Maximum length of a command line in bytes. A longer line of message content is processed in pieces.
     line_length_limit: u32 = 2048 in 512 ..= 65_536;
     /// Maximum number of recipients per message.
     smtpd_recipient_limit: u32 = 1000 in 1 ..= 1_000_000;
@@ -29,8 +29,8 @@ parameters! {
     smtpd_hard_error_limit: u32 = 20 in 1 ..= 1_000_000;
     /// Delay per reply after `smtpd_soft_error_limit` errors.
     smtpd_error_sleep_time: Duration = "1s" in 0 ..= 600;
-    /// Number of commands that do not advance mail, such as NOOP, VRFY and RSET, after which each further one counts as an
-    /// error.
+    /// Number of junk commands (commands that do not advance a mail transaction, such as NOOP, VRFY and RSET) after which
+    /// each further one counts as an error.
     smtpd_junk_command_limit: u32 = 100 in 1 ..= 1_000_000;
     /// Requires HELO or EHLO before MAIL.
     smtpd_helo_required: bool = false;
@@ -38,10 +38,10 @@ parameters! {
     disable_vrfy_command: bool = false;
     /// Refuses paths without angle brackets and similar deviations from RFC 821.
     strict_rfc821_envelopes: bool = false;
-    /// Accepts local-parts that begin with a hyphen, which delivery programs may take for an option.
+    /// Accepts local-parts that begin with a hyphen, which delivery programs may mistake for an option.
     allow_min_user: bool = false;
-    /// Action for a line that ends in a bare LF, from clients outside `mynetworks`. The default is that of Postfix 3.9 and
-    /// later.
+    /// Action for a line that ends in a bare LF, from clients outside `mynetworks`. The default is the same as in
+    /// Postfix 3.9 and later.
     smtpd_forbid_bare_newline: BareNewline = "normalize";
     /// Refuses commands that a client sends before it is allowed to pipeline them.
     smtpd_forbid_unauth_pipelining: bool = true;

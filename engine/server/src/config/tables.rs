@@ -14,7 +14,7 @@ use crate::tables::{
 };
 
 parameters! {
-    /// Reading and watching of table files, and queries to table servers.
+    /// How table files are read and watched, and how table servers are queried.
     pub struct TableParameters titled "Lookup tables";
 
     /// Interval between checks of table files for changes. A changed file is read after it has been stable for one interval.
@@ -23,7 +23,7 @@ parameters! {
     [engine] table_errors: BadLines = "refuse";
     /// Maximum size of a table file; a larger one is refused.
     [engine] table_size_limit: Octets = "1GiB" in 4096 ..= 68_719_476_736;
-    /// Time limit for an answer of a table server.
+    /// Maximum time to wait for a table server's answer.
     [engine] lookup_timeout: Duration = "10s" in 1 ..= 600;
     /// Number of connections to the server of each table. A client network may use all but one, a single client all but two,
     /// and each at least one ([shares](operations.md#shares)).
@@ -116,7 +116,7 @@ mod tests {
     use crate::config::tests::check;
 
     #[test]
-    fn a_table_that_is_opened_alone_is_read_as_by_default() {
+    fn a_table_opened_alone_has_default_settings() {
         assert_eq!(check("").unwrap().table_settings(), TableSettings::default());
     }
 }

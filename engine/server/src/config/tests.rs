@@ -121,7 +121,7 @@ fn errors_have_line_and_remedy() {
             "test.toml:1: smtpd_recipient_limit: is more than fits into a batch",
         ),
         ("myhostname = \"a b\"", "is not a host name"),
-        ("myhostname = \"mx.$mydomain\"", "test.toml:1: myhostname: $myhostname_parent leads back to itself"),
+        ("myhostname = \"mx.$mydomain\"", "test.toml:1: myhostname: $myhostname_parent refers to itself"),
         ("smtpd_timeout = ", "test.toml:1: not TOML"),
         ("[nonsense]\na = 1", "the tables are [engine] and [queue]"),
     ] {
@@ -160,7 +160,7 @@ fn a_listing_reads_as_the_same_configuration() {
 }
 
 #[test]
-fn the_outside_configurations_load() {
+fn third_party_configurations_load() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/contract");
     let Ok(entries) = std::fs::read_dir(&directory) else {
         eprintln!("skipped: {} does not exist", directory.display());
@@ -176,7 +176,7 @@ fn the_outside_configurations_load() {
 }
 
 #[test]
-fn relative_names_of_tables_start_where_they_are_written() {
+fn relative_table_names_are_resolved_where_they_are_written() {
     let bases = |document: &Document| {
         let machine = Machine { hostname: "host.example.org".to_owned() };
         let tables = Configuration::check(document, &machine).unwrap().named_tables;
@@ -199,7 +199,7 @@ fn relative_names_of_tables_start_where_they_are_written() {
 }
 
 #[test]
-fn a_reload_keeps_what_is_read_at_the_start_only() {
+fn a_reload_keeps_parameters_that_are_read_only_at_startup() {
     let running =
         check("smtpd_timeout = 5\n[engine]\nworkers = 2\n[queue]\nsegment_size = \"32MiB\"").unwrap();
     let mut next = check("smtpd_timeout = 7\n[engine]\nworkers = 3\n").unwrap();

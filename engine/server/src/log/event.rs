@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn each_line_of_text_has_its_time() {
+    fn each_text_line_begins_with_the_time() {
         let lines = lines(LogFormat::Text, write_one);
         let wanted = [
             "Z mailrace: error: not reloaded:",
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_json_has_the_fields_too() {
+    fn a_json_line_also_has_the_fields() {
         let lines = lines(LogFormat::Json, write_one);
         assert_eq!(lines.len(), 1);
         let mut line: Value = serde_json::from_str(&lines[0]).unwrap();
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn ready_is_said_as_the_contract_has_it() {
+    fn the_ready_line_matches_its_documentation() {
         let ready = |writer| {
             drop(Event::begin(
                 writer,
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_list_goes_on_in_another_event() {
+    fn a_long_list_continues_in_another_event() {
         let errors: Vec<String> = (0..5000).map(|line| format!("access:{line}: bad pattern")).collect();
         let lines = lines(LogFormat::Json, |writer| {
             Event::begin(writer, Level::Error, name::RELOAD_FAILED, &"not reloaded:").list("errors", &errors);

@@ -74,7 +74,7 @@ mod tests {
     const PERIOD: Duration = Duration::from_secs(60);
 
     #[test]
-    fn lines_beyond_the_limit_are_counted_and_told_once() {
+    fn lines_beyond_the_limit_are_counted_and_reported_once() {
         let start = Instant::now();
         let mut limit = LineLimit::new(3, PERIOD, 10);
         let written = (0..1000).filter(|_| limit.admits(&"a", start)).count();
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_bounded() {
+    fn the_number_of_kinds_is_bounded() {
         let start = Instant::now();
         let mut limit = LineLimit::new(1, PERIOD, 10);
         assert_eq!((0..1000).filter(|kind| limit.admits(kind, start)).count(), 10);

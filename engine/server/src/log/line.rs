@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_text_is_harmless() {
+    fn a_text_line_has_no_control_characters() {
         let mut writer = writer(LogFormat::Text, 1_000_000);
         write_one(&mut writer);
         let line = String::from_utf8(writer.buffer.clone()).unwrap();
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_json_says_all_of_each_value() {
+    fn a_json_line_preserves_every_value() {
         let mut writer = writer(LogFormat::Json, 1_000_000);
         write_one(&mut writer);
         let line: Value = serde_json::from_slice(&writer.buffer).unwrap();
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn recipients_are_an_array() {
+    fn recipients_are_a_json_array() {
         let mut writer = writer(LogFormat::Json, 1_000_000);
         let recipients: [&[u8]; 3] = [b"a@example.com", b"\x80@example.com", b"c@example.com"];
         assert_eq!(writer.line(WALL, None, name::QUEUED).addresses("to", recipients), 3);
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_is_long_goes_on_in_another_line() {
+    fn a_long_list_continues_in_another_line() {
         for format in [LogFormat::Text, LogFormat::Json] {
             let recipient = [b'x'; 500];
             let mut writer = writer(format, 1_000_000);
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn long_values_are_cut_and_their_size_is_there() {
+    fn long_values_are_cut_and_their_size_is_logged() {
         let mut writer = writer(LogFormat::Json, 1_000_000);
         writer.line(WALL, None, EventName::of_action("warning")).text_up_to("header", &[b'x'; 100_000], 200);
         let line: Value = serde_json::from_slice(&writer.buffer).unwrap();
@@ -490,7 +490,7 @@ mod tests {
     /// Refusals of one client without end, while nothing is written: another's lines are all there, those about mail above
     /// all, and the engine's own.
     #[test]
-    fn one_client_does_not_push_out_the_lines_of_others() {
+    fn one_client_cannot_displace_the_lines_of_others() {
         let mut writer = writer(LogFormat::Text, 100_000);
         let [stranger, honest] =
             ["192.0.2.1", "192.0.2.2"].map(|client| Sharer::of_client(client.parse().unwrap()));

@@ -118,7 +118,7 @@ impl<S: Sink> Output<S> {
         let own = Arc::new(Waiting::with_bundles(1, usize::MAX));
         let writer = LogWriter::new(Arc::clone(&own), self.format);
         let message =
-            format!("log_lines_lost={lines}: standard error took too little, or log_memory is too small");
+            format!("log_lines_lost={lines}: standard error was read too slowly, or log_memory is too small");
         Event::begin(writer, Level::Warning, name::LOG_LINES_LOST, &message).number("lines", lines);
         self.taken.extend(std::iter::from_fn(|| own.take()).flatten());
         self.reported = lost;
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn no_line_is_cut_by_a_disk_that_was_full() {
+    fn a_disk_that_was_full_truncates_no_line() {
         let mut output = output([Ok(3), Err(full()), Ok(4), Err(full())], 1000);
         hand_over(&output, 0..3);
         assert!(output.write_waiting().is_err());
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_lines_are_reported_after_those_that_waited() {
+    fn reports_lost_lines_after_the_lines_that_waited() {
         let mut output = output([Err(full())], 30);
         hand_over(&output, 0..10);
         assert!(output.write_waiting().is_err());

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_writes_without_end_leaves_room_for_others() {
+    fn a_client_that_floods_the_log_leaves_room_for_others() {
         let mut full = Full::default();
         let greedy = full.fill(1, 1, usize::MAX) * LINE;
         assert!(greedy > ROOM / 2, "{greedy}: alone it has most of the room");
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn many_clients_of_a_network_are_one_network() {
+    fn many_clients_in_a_network_share_its_part() {
         let mut full = Full::default();
         (0..1000).for_each(|client| _ = full.fill(1, client, usize::MAX));
         assert!(full.used <= ROOM * 2 / 3, "{}", full.used);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_or_lost_is_held_no_longer() {
+    fn written_and_lost_lines_release_their_memory() {
         let mut full = Full::default();
         full.fill(1, 1, 30);
         full.fill(2, 2, 10);

@@ -50,7 +50,7 @@ const OCTETS_MAX: usize = 30;
 
 /// Each line is written out or counted as lost, whenever the end comes; and the bound holds.
 #[test]
-fn no_line_vanishes() {
+fn no_line_is_lost_between_threads() {
     // At random, and with few changes of the thread at bad moments.
     shuttle::check_random(hand_over, SCHEDULES);
     shuttle::check_pct(hand_over, SCHEDULES, 2);

@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_wrote_stays_on_its_line() {
+    fn text_from_outside_stays_on_its_line() {
         assert_eq!(
             printable("FATAL: no\nmailrace: all is well\u{202e}\r"),
             "FATAL: no?mailrace: all is well??"
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn json_strings_say_what_the_value_is() {
+    fn json_strings_preserve_the_value() {
         for text in [
             "",
             "a",
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn long_json_strings_end_with_a_character() {
+    fn long_json_strings_are_cut_at_a_character_boundary() {
         for letter in ["x", "ü", "€", "\u{10ffff}"] {
             for shift in 0..4 {
                 let text = format!("{}{}", "x".repeat(shift), letter.repeat(JSON_SIZE_MAX));
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_their_digits() {
+    fn writes_all_digits_of_numbers() {
         for number in [0, 9, 10, 1_000_001, u64::MAX] {
             assert_eq!(decimal(number, &mut [0; 20]), number.to_string().as_bytes());
         }

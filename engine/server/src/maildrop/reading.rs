@@ -23,7 +23,7 @@ const FUTURE_MAX: Duration = Duration::from_secs(2 * 3600);
 pub(crate) enum ReadError {
     /// It is no longer there, or holds nothing yet.
     Gone,
-    /// It is no regular file: it holds nothing.
+    /// It is not a regular file: it holds nothing.
     Irregular,
     /// It is no message that could be taken, now or later.
     Unusable(&'static str),
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn content_gets_line_ends_that_nothing_can_be_mistaken_for() {
+    fn content_has_only_crlf_line_ends() {
         for (content, wanted) in
             [("a\nb\n", "a\r\nb\r\n"), ("a\r\n.\r\n\n", "a \r\n. \r\n\r\n"), ("end", "end\r\n"), ("", "")]
         {
@@ -240,7 +240,7 @@ mod tests {
 
     /// The owner of a file gives it any time. Some file systems keep what others cut.
     #[test]
-    fn a_time_that_cannot_be_is_now() {
+    fn replaces_an_impossible_time_with_the_current_one() {
         let (directory, _) = queue("times");
         let path = directory.join("file");
         for seconds in [i64::MAX, i64::MIN, -1, 0, 1 << 33, 1 << 62] {

@@ -203,7 +203,7 @@ mod tests {
     use crate::maildrop::tests::queue;
 
     #[test]
-    fn reasons_are_names_and_read_back() {
+    fn reasons_round_trip_through_file_names() {
         for reason in ["550 5.7.1 not here", "a_b/c%d\n\u{1b}", "", "..", "gr\u{fc}n"] {
             let encoded = encoded(reason.as_bytes());
             assert!(encoded.bytes().all(|octet| octet.is_ascii_graphic() && octet != b'/'), "{encoded}");
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_set_aside_and_given_back() {
+    fn a_file_is_set_aside_and_released() {
         let (queue, maildrop) = queue("aside");
         let aside = SetAside::of(&queue);
         assert_eq!(aside.list().unwrap(), []);

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scraper_gets_the_format_that_it_likes_best() {
+    fn a_scraper_gets_its_preferred_format() {
         use Format::{OpenMetrics, Prometheus};
         // Prometheus 2.49 and 3.0, vmagent, browsers, and what is odd.
         let cases: [(&[&str], Format); 19] = [
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn qualities_are_thousandths() {
+    fn parses_quality_values_in_thousandths() {
         for (text, wanted) in [
             ("0", Some(0)),
             ("1", Some(1000)),
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_have_the_names_of_samples() {
+    fn metadata_lines_have_the_names_of_their_samples() {
         let open = "# HELP a A \\\"b\\\" \\\\ c.\n# TYPE a counter\na_total 1\n# TYPE build info\nbuild_info{version=\"1\"} 1\n\
                     # HELP s Of a.\n# TYPE s gauge\n# UNIT s seconds\ns 2.5\n# TYPE u unknown\nu 1\n# EOF\n";
         let wanted = "# HELP a_total A \"b\" \\\\ c.\n# TYPE a_total counter\na_total 1\n# TYPE build_info gauge\n\

@@ -64,7 +64,7 @@ impl fmt::Display for StartError {
             Self::Listen { address, source } => {
                 let remedy = match source.kind() {
                     io::ErrorKind::AddrInUse => {
-                        "stop what listens there, or set another address with listen in [engine] or --listen"
+                        "stop the program that listens there, or set another address with listen in [engine] or --listen"
                     }
                     io::ErrorKind::PermissionDenied => {
                         "ports below 1024 need the capability CAP_NET_BIND_SERVICE"

@@ -108,7 +108,7 @@ impl Current {
                 }
                 Err(errors) => {
                     in_force.seen = in_force.seen.now();
-                    let message = "lookup tables not reloaded, the old ones stay:";
+                    let message = "lookup tables not reloaded; the old ones remain in use:";
                     self.log.error(name::TABLES_NOT_RELOADED, message).list("errors", errors.0);
                 }
             }
@@ -127,10 +127,10 @@ impl Current {
         match &now {
             _ if *said == now => {}
             Some(trouble) => {
-                let message = format_args!("the queue takes no mail: {trouble}");
+                let message = format_args!("the queue does not accept mail: {trouble}");
                 self.log.error(name::QUEUE_UNAVAILABLE, message).text("reason", trouble);
             }
-            None => drop(self.log.info(name::QUEUE_AVAILABLE, "the queue takes mail again")),
+            None => drop(self.log.info(name::QUEUE_AVAILABLE, "the queue accepts mail again")),
         }
         *said = now;
     }

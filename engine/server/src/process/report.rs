@@ -16,7 +16,7 @@ pub(super) fn report_notes(log: &Log, notes: &[String]) {
 pub(super) fn report_recovery(log: &Log, report: &RecoveryReport) {
     if report.segments > 0 {
         let message = format_args!(
-            "recovered {} messages, {} octets, from {} segments",
+            "recovered {} messages, {} bytes, from {} segments",
             report.messages, report.octets, report.segments
         );
         log.info(name::RECOVERED, message)
@@ -36,7 +36,7 @@ pub(super) fn report_recovery(log: &Log, report: &RecoveryReport) {
             .text("what", stranger.what);
     }
     if !report.is_direct {
-        let message = "the queue's file system has no direct writes: they go through the page cache";
+        let message = "the queue's file system does not support direct I/O: writes go through the page cache";
         log.warning(name::NO_DIRECT_WRITES, message);
     }
 }
@@ -44,16 +44,16 @@ pub(super) fn report_recovery(log: &Log, report: &RecoveryReport) {
 /// Returns the message about damage.
 pub(crate) fn damage_text(damage: &Damage) -> String {
     let known = if damage.is_known {
-        " (an earlier start has said so; mailrace queue acknowledge ends this)"
+        " (reported at an earlier start already; mailrace queue acknowledge ends these reports)"
     } else {
         ""
     };
-    format!("{damage}; what is whole there is in the queue{known}")
+    format!("{damage}; all intact messages are in the queue{known}")
 }
 
 /// Returns the message about a file among the segments that does not belong to the queue.
 pub(crate) fn stranger_text(stranger: &Stranger) -> String {
-    format!("{}: {}: it is left alone", stranger.path, stranger.what)
+    format!("{}: {}: ignored", stranger.path, stranger.what)
 }
 
 /// Reports that local submission is not available.

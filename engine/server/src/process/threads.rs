@@ -110,8 +110,8 @@ impl Kernel {
             IoChoice::Auto => match Uring::new(TRIAL) {
                 Err(error) if error.is_ring_missing() => {
                     let message = format_args!(
-                        "epoll is used, which takes more processor time: {error}; or set io = \"epoll\" in [engine] to be \
-                         content with it"
+                        "epoll is used, which takes more processor time: {error}; or set io = \"epoll\" in [engine] to \
+                         disable this warning"
                     );
                     log.warning(name::EPOLL, message).text("reason", error.to_string());
                     Self::Epoll

@@ -141,7 +141,7 @@ fn answer(mut stream: &UnixStream, owner: u32, workers: &Workers, log: &Log) -> 
     // Others may reach into the queue's directory, for the maildrop's sake.
     let peer = rustix::net::sockopt::socket_peercred(stream)?.uid;
     if !peer.is_root() && peer != rustix::process::geteuid() && peer.as_raw() != owner {
-        return writeln!(stream, "error only the user of the engine and the owner of the queue may ask");
+        return writeln!(stream, "error only the engine's user and the owner of the queue may send requests");
     }
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -311,7 +311,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_read_back() {
+    fn requests_round_trip() {
         let id = QueueId::from_number(1_740_800_000_000_001_024);
         for mark in [Mark::Done, Mark::Hold, Mark::Release] {
             for subject in [Subject::All, Subject::List, Subject::One(id)] {
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn places_read_back() {
+    fn places_round_trip() {
         let end = Location { sequence: 7, offset: 4160 };
         for progress in [None, Some(Location { sequence: 9, offset: 8192 })] {
             let place = Place { end, state: State::Hold, progress };
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn the_socket_is_its_owners_alone() {
+    fn the_socket_is_accessible_only_to_its_owner() {
         let root = std::env::temp_dir().join(format!("mailrace-control-{}", std::process::id()));
         let disk = OsDisk::new(&root).unwrap();
         let log = crate::log::start(crate::log::LogFormat::Text, 1 << 16).unwrap();
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_are_refused() {
+    fn refuses_other_lines() {
         for line in [
             "",
             "delete",

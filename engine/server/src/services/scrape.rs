@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn only_metrics_can_be_got() {
+    fn serves_only_metrics() {
         for (method, target, wanted) in [
             ("GET", "/metrics", 200),
             ("HEAD", "/metrics", 200),

@@ -11,7 +11,7 @@ const DIRECTORY_SIZE: usize = 2048;
 pub(super) fn table(spec: &Spec<'_>, file: &[u8]) -> Result<StringTable, TableError> {
     entries(file).ok_or_else(|| {
         let reason = format!("{} is no constant database, or is damaged", spec.path().display());
-        spec.error(reason, "make it with postmap")
+        spec.error(reason, "create it with postmap")
     })
 }
 

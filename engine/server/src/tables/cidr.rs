@@ -97,7 +97,7 @@ impl CidrTable {
             let name = String::from_utf8_lossy(name.get(..QUOTED_MAX).unwrap_or(name));
             let Some(network) = Network::parse(&name) else {
                 let remedy = "write an address, or network/prefix whose host part is zero";
-                report.refuse(number, format!("{name:?} is no network"), remedy, SKIPPED);
+                report.refuse(number, format!("{name:?} is not a network"), remedy, SKIPPED);
                 continue;
             };
             let outcome = if is_if {
@@ -117,7 +117,7 @@ impl CidrTable {
             rules.push(Rule { network, is_negated, outcome });
         }
         for (_, number) in open {
-            report.refuse(number, "the if has no endif", "add endif", "it ends with the table");
+            report.refuse(number, "if without endif", "add endif", "it ends with the table");
         }
         report.see_end(text);
         Self { rules }
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_network_counts() {
+    fn the_first_matching_network_wins() {
         let text = b"192.0.2.1 one\nif 192.0.2.0/24\n!192.0.2.128/25 low\n192.0.2.0/24 high\nendif\n\
                      2001:db8::/32 six\n0.0.0.0/0 rest\n";
         let table = table(text).unwrap();
@@ -197,13 +197,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_line() {
+    fn errors_name_the_line() {
         for (text, wanted) in [
-            ("192.0.2.1/24 x", "/x:1: cidr:x: \"192.0.2.1/24\" is no network"),
+            ("192.0.2.1/24 x", "/x:1: cidr:x: \"192.0.2.1/24\" is not a network"),
             ("\n10.0.0.0/8", "/x:2: cidr:x: has no value"),
             ("endif", "/x:1: cidr:x: endif without if"),
-            ("if 10.0.0.0/8", "/x:1: cidr:x: the if has no endif"),
-            ("a b\n! 10.0.0.0/8 x\nc d", "/x:3: cidr:x: \"c\" is no network"),
+            ("if 10.0.0.0/8", "/x:1: cidr:x: if without endif"),
+            ("a b\n! 10.0.0.0/8 x\nc d", "/x:3: cidr:x: \"c\" is not a network"),
         ] {
             let error = table(text.as_bytes()).unwrap_err();
             assert!(error.contains(wanted), "{error}");

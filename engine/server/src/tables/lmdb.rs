@@ -42,8 +42,8 @@ pub(super) fn table(spec: &Spec<'_>) -> Result<StringTable, TableError> {
         }
         let Some(state) = state else {
             return Err(spec.error(
-                format!("{} is no LMDB database of this machine's kind", spec.path().display()),
-                "make it with postmap",
+                format!("{} is not an LMDB database for this architecture", spec.path().display()),
+                "create it with postmap",
             ));
         };
         let mut table = StringTable::with_capacity(state.entries, 0);
@@ -53,10 +53,10 @@ pub(super) fn table(spec: &Spec<'_>) -> Result<StringTable, TableError> {
             walk.tree(state.root, DEPTH_MAX, &mut table)
         });
         return walked.map(|()| table).ok_or_else(|| {
-            spec.error(format!("{} is damaged", spec.path().display()), "make it again with postmap")
+            spec.error(format!("{} is damaged", spec.path().display()), "create it again with postmap")
         });
     }
-    Err(spec.error(format!("{} is written all the time", spec.path().display()), "write it less often"))
+    Err(spec.error(format!("{} changes constantly", spec.path().display()), "write it less often"))
 }
 
 /// Bytes in which both meta pages are, whatever the size of a page is.

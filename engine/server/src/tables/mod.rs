@@ -206,7 +206,7 @@ impl Spec<'_> {
                 std::io::ErrorKind::FileTooLarge => {
                     "name a smaller file, or raise table_size_limit in [engine]"
                 }
-                std::io::ErrorKind::TimedOut => "look at the file system that it is on",
+                std::io::ErrorKind::TimedOut => "check the file system that it is on",
                 _ => "name a file that this user may read",
             };
             self.error(format!("cannot read {}: {error}", path.display()), remedy)
@@ -254,7 +254,7 @@ const INSTEAD: [(&str, &str); 5] = [
         "mysql",
         "use pgsql, sqlite or ldap, a socketmap server in front of the database, or a file that a query writes",
     ),
-    ("memcache", "leave it out: answers of remote tables are remembered (lookup_cache_time in [engine])"),
+    ("memcache", "leave it out: answers of remote tables are cached (lookup_cache_time in [engine])"),
     ("dbm", "use texthash with the text file, or lmdb or cdb"),
     ("environ", "use inline, or $name in the configuration"),
     ("nis", "use ldap, or texthash with a file that ypcat writes"),
@@ -403,7 +403,7 @@ impl<'o> Opener<'o> {
                         .error(format!("tables of type {kind} are not supported in this release"), instead),
                     None => {
                         let remedy = format!("the types are {KINDS}");
-                        spec.error(format!("there is no table type {other:?}"), &remedy)
+                        spec.error(format!("unknown table type {other:?}"), &remedy)
                     }
                 }
                 .into());
@@ -523,7 +523,7 @@ mod tests {
 
     /// Postfix refuses them too; some would come out as another value.
     #[test]
-    fn braces_that_do_not_match_are_refused() {
+    fn refuses_unbalanced_braces() {
         for table in [
             "pcre:{{/a/ x}}}",
             "pcre:{{{/a/ x}}",
@@ -541,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_without_files() {
+    fn opens_tables_without_files() {
         let inline = "inline:{ a=b, { C = d e } }";
         assert_eq!(found(inline, "A").as_deref(), Some("b"));
         assert_eq!(found(inline, "c").as_deref(), Some("d e"));
@@ -563,8 +563,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
-        assert!(refused("hahs:/x").contains("no table type \"hahs\""));
+    fn reports_invalid_tables() {
+        assert!(refused("hahs:/x").contains("unknown table type \"hahs\""));
         assert!(refused("inline:a=b").contains("write inline:{ one, two }"));
         assert!(refused("inline:{a, b=c, d}").contains("rule 1: \"a\" has no ="));
         assert!(refused("inline:{a, b=c, d}").contains("rule 3: \"d\" has no ="));

@@ -16,7 +16,7 @@ pub(super) struct StringTable {
     text: Vec<u8>,
     slots: Vec<Slot>,
     entries: usize,
-    /// Some key is `@domain`. Without one such keys, which are asked for last and most often in vain, have no value.
+    /// Some key is `@domain`. Without one, lookups of such keys, which come last and rarely succeed, can be skipped.
     has_domains: bool,
 }
 
@@ -226,7 +226,7 @@ mod tests {
     use std::collections::HashMap;
 
     #[test]
-    fn hashes_of_like_keys_are_spread() {
+    fn similar_keys_have_different_hashes() {
         let keys = (0..100_000).map(|number| format!("user{number}@example.com"));
         let short = (0..60_000).map(|number| format!("{number}"));
         for keys in [keys.collect::<Vec<_>>(), short.collect()] {
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn small_keys_are_known_at_every_place() {
+    fn finds_short_keys_in_every_position() {
         for size in [0, 1, 7, 8, 9, 15, 16, 23] {
             let key = vec![b'a'; size];
             assert!(is_small_ascii(&key));
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_domains_are_found_if_there_are_any() {
+    fn detects_keys_that_are_domains() {
         let arena = Bump::new();
         let mut table = StringTable::default();
         assert!(table.insert(b"user", b"one"));
@@ -269,7 +269,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_map(entries in prop::collection::vec(("[a-zA-Zä@.]{0,6}", ".{0,6}"), 0..60), start in 0usize..3) {
+        fn behaves_like_a_map(entries in prop::collection::vec(("[a-zA-Zä@.]{0,6}", ".{0,6}"), 0..60), start in 0usize..3) {
             let mut table = StringTable::with_capacity(start * 20, 10);
             let mut model: HashMap<String, String> = HashMap::new();
             for (key, value) in &entries {

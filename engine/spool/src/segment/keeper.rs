@@ -157,7 +157,7 @@ impl<D: Disk> SegmentKeeper<D> {
                 continue;
             }
             let made = self.prepare(1);
-            let trouble = made.as_ref().err().map(|error| format!("no segment can be made: {error}"));
+            let trouble = made.as_ref().err().map(|error| format!("cannot create a segment: {error}"));
             self.shared.set_trouble(trouble);
             // A full disk may have room later.
             self.shared.set_full(made.is_err());
@@ -380,7 +380,7 @@ impl<D: Disk> SegmentKeeper<D> {
     fn create(&mut self, sequence: u64) -> io::Result<(String, D::File)> {
         let number = self.files.next_name.max(sequence);
         self.files.next_name =
-            number.checked_add(1).ok_or_else(|| io::Error::other("the numbers of files are used up"))?;
+            number.checked_add(1).ok_or_else(|| io::Error::other("the file numbers are exhausted"))?;
         let name = format!("{SEGMENTS}/{}", segment_name(number));
         let temporary = format!("{name}{UNFINISHED}");
         let _ = self.disk.remove(&temporary);

@@ -144,7 +144,7 @@ impl<D: Disk> ManifestFile<D> {
     pub(crate) fn next_sequence(&mut self) -> io::Result<u64> {
         let next = self.manifest.next_sequence.max(1);
         let after =
-            next.checked_add(1).ok_or_else(|| io::Error::other("the sequence numbers are used up"))?;
+            next.checked_add(1).ok_or_else(|| io::Error::other("the sequence numbers are exhausted"))?;
         self.manifest.next_sequence = after;
         Ok(next)
     }

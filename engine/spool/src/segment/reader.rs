@@ -74,7 +74,7 @@ impl std::fmt::Display for ReadError {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Disk(error) => write!(formatter, "{error}"),
-            Self::Gone => formatter.write_str("it is damaged, or was taken out of the queue meanwhile"),
+            Self::Gone => formatter.write_str("it is damaged, or has left the queue in the meantime"),
         }
     }
 }

@@ -95,14 +95,14 @@ impl fmt::Display for DamageKind {
             Self::BatchHeader => "a batch header is damaged",
             Self::Records => "records of this batch are damaged",
             Self::Missing(records) => {
-                return write!(formatter, "records that were there are missing: {records}");
+                return write!(formatter, "records are missing: {records}");
             }
             Self::Unreadable(error) => return write!(formatter, "it cannot be read: {error}"),
             Self::Unsynced(error) => return write!(formatter, "it cannot be made durable: {error}"),
-            Self::Manifest => "the manifest is damaged: whether segments are missing cannot be told",
-            Self::NoManifest => "the manifest is missing: whether segments are missing cannot be told",
+            Self::Manifest => "the manifest is damaged: missing segments cannot be detected",
+            Self::NoManifest => "the manifest is missing: missing segments cannot be detected",
             Self::OldManifest => {
-                "the manifest is older than the segments: what it misses may have been emptied"
+                "the manifest is older than the segments: those that seem to be missing may have been emptied"
             }
         })
     }

@@ -110,7 +110,7 @@ mod tests {
     use mailrace_postmark::Account;
 
     #[test]
-    fn without_a_cut_all_of_it_is_found() {
+    fn finds_everything_without_a_cut() {
         let directory = std::env::temp_dir().join(format!("mailrace-careless-{}", std::process::id()));
         let ledger = Arc::new(Ledger::new(3));
         let careless = Careless::start(&directory, FileKind::Buffered, &ledger).unwrap();

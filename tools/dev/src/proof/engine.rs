@@ -146,7 +146,7 @@ impl Engine {
     ) -> Result<Self, ProofError> {
         let mut server = Server::mailrace(adjust(&mut command(program, queue)))?;
         let [address] = server.addresses[..] else {
-            return Err(ProofError::Engine("it does not listen at one address".to_owned()));
+            return Err(ProofError::Engine("it does not listen on exactly one address".to_owned()));
         };
         let (errors, lines) = (server.take_errors(), std::mem::take(&mut server.lines));
         let said: Vec<Event> = lines.into_iter().filter_map(Event::of).collect();
@@ -211,7 +211,7 @@ impl Engine {
             None => Ok(()),
             Some(status) => {
                 let said = self.said_lines();
-                Err(ProofError::Engine(format!("it ended by itself with {status}: {said}")))
+                Err(ProofError::Engine(format!("it ended unexpectedly with {status}: {said}")))
             }
         }
     }
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn events_about_mail_are_left_out() {
+    fn omits_events_about_mail() {
         let of = |line: &str| Event::of(line.to_owned());
         let damage = of(r#"{"time":"t","level":"error","event":"damage","message":"m","offset":7}"#).unwrap();
         assert_eq!((damage.event.as_str(), damage.message.as_str()), ("damage", "m"));

@@ -60,13 +60,13 @@ pub fn run(
         // All that was ever acknowledged was so before the kill.
         let known = ledger.snapshot();
         let account = examine(&settings.program, &queue, &known, &known, run).inspect_err(|_| {
-            say(&format!("kept for a look: {}", place.keep().display()));
+            say(&format!("kept for inspection: {}", place.keep().display()));
         })?;
         say(&format!("round {round}: {account}"));
         let is_right = account.is_right();
         sum.add(account);
         if !is_right {
-            say(&format!("kept for a look: {}", place.keep().display()));
+            say(&format!("kept for inspection: {}", place.keep().display()));
             break;
         }
         settings.program.queue(&queue, ["delete", "ALL"])?;

@@ -127,7 +127,7 @@ pub fn examine(
     let is_taken = Session::open(engine.address)
         .and_then(|mut session| session.send(&others, &mut Random::new(u64::from(run), "after")));
     if !matches!(is_taken, Ok(true)) {
-        return Err(ProofError::Engine(format!("it takes no mail after recovery: {is_taken:?}")));
+        return Err(ProofError::Engine(format!("it does not accept mail after recovery: {is_taken:?}")));
     }
     engine.stop()?;
     Ok(account)

@@ -107,7 +107,7 @@ pub fn run(
         });
         let is_right = account.as_ref().is_ok_and(Account::is_right);
         if !is_right && !matches!(account, Err(ProofError::Interrupted)) {
-            say(&format!("kept for a look: {}", rig.keep().display()));
+            say(&format!("kept for inspection: {}", rig.keep().display()));
         }
         sum.add(account?);
         if !is_right {

@@ -31,7 +31,7 @@ fn content(
     id: &str,
     out: &mut impl Write,
 ) -> Result<bool, ReadError> {
-    let number = id_number(id).ok_or(ReadError::Format("this is no queue id"))?;
+    let number = id_number(id).ok_or(ReadError::Format("this is not a queue id"))?;
     out.write_all(&reading.message(files, number)?.content)?;
     Ok(true)
 }

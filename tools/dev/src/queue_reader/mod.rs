@@ -102,7 +102,7 @@ impl fmt::Display for ReadError {
         match self {
             Self::System(error) => write!(formatter, "{error}"),
             Self::Version(name, version) => {
-                write!(formatter, "{name}: version {version} of the format is not known to this reader")
+                write!(formatter, "{name}: this reader does not support version {version} of the format")
             }
             Self::Format(what) => formatter.write_str(what),
         }
@@ -144,7 +144,7 @@ pub fn read(files: &impl Files) -> Result<Reading, ReadError> {
             .values()
             .any(|segment| segment.version >= 2 && !segment.records.is_empty()) =>
         {
-            let what = "there is no whole manifest";
+            let what = "no valid manifest";
             reading.damage.push(Damage { name: MANIFEST.to_owned(), offset: 0, what });
         }
         None => {}
@@ -342,17 +342,16 @@ impl Reading {
             }
             content.extend_from_slice(rest);
             if content.len() as u64 != record.content_size {
-                return Err(ReadError::Format("a record counts other bytes of content than are there"));
+                return Err(ReadError::Format("a record has a wrong size of content"));
             }
         }
-        let envelope =
-            Envelope::read(&envelope).ok_or(ReadError::Format("an envelope is not what the format says"))?;
+        let envelope = Envelope::read(&envelope).ok_or(ReadError::Format("an envelope is invalid"))?;
         let outcomes = match found.progress {
             Some(place) => {
                 let (_, payload) = self.payload(files, place)?;
                 let outcomes =
                     progress::outcomes(payload.get(1..).unwrap_or_default(), envelope.recipients.len());
-                outcomes.ok_or(ReadError::Format("a progress is not what the format says"))?
+                outcomes.ok_or(ReadError::Format("the progress of a message is invalid"))?
             }
             None => vec![0; envelope.recipients.len()],
         };
@@ -362,7 +361,7 @@ impl Reading {
     /// A record and its payload.
     fn payload(&self, files: &impl Files, place: Place) -> Result<(&Record, Vec<u8>), ReadError> {
         let (Some(segment), Some(record)) = (self.segments.get(&place.0), self.record(place)) else {
-            return Err(ReadError::Format("a record is gone"));
+            return Err(ReadError::Format("a record has disappeared"));
         };
         let start = u64::from(place.1) + segment::HEADER as u64;
         let payload = files.read(&segment.name, start, record.length as usize)?;

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_engine_writes_what_the_page_says() {
+    fn the_engine_writes_the_documented_format() {
         let deferred =
             RecipientState::Deferred(Deferral { text: b"later".as_slice().into(), ..Deferral::default() });
         let states = [

@@ -112,7 +112,7 @@ fn a_message_is_read_with_its_envelope() {
 }
 
 #[test]
-fn marks_hold_release_and_take_out() {
+fn marks_hold_release_and_delete() {
     for (verbs, expected) in
         [(&b"H"[..], Some(true)), (b"HR", Some(false)), (b"D", None), (b"Z", Some(false))]
     {
@@ -127,7 +127,7 @@ fn marks_hold_release_and_take_out() {
 }
 
 #[test]
-fn the_manifest_tells_what_must_be_there() {
+fn the_manifest_lists_what_must_be_present() {
     let damage = |files: &Memory| {
         let reading = read(files).unwrap();
         (reading.messages.len(), reading.damage.iter().map(|damage| damage.name.clone()).collect::<Vec<_>>())
@@ -146,7 +146,7 @@ fn the_manifest_tells_what_must_be_there() {
 }
 
 #[test]
-fn damage_is_none_of_a_message() {
+fn a_damaged_record_belongs_to_no_message() {
     let mut files = queue(1);
     let file = files.segments.get_mut("5.seg").unwrap();
     file[4096 + 64 + ENVELOPE.len()] ^= 1;
@@ -156,7 +156,7 @@ fn damage_is_none_of_a_message() {
 }
 
 #[test]
-fn what_the_manifest_counted_and_is_gone_is_known_by_its_place() {
+fn missing_records_that_the_manifest_counted_are_located() {
     let mut files = queue(2);
     files.manifest = Some(manifest(5, b'C', 1));
     let counted = read(&files).unwrap().counted();

@@ -170,7 +170,7 @@ impl Rig for CacheRig {
 const STATES: &[(&str, Unflushed)] = &[
     ("all that was not flushed is lost", Unflushed::Lost),
     ("some of it is lost", Unflushed::Some),
-    ("some of it is lost, otherwise", Unflushed::Some),
+    ("another part of it is lost", Unflushed::Some),
     ("nothing is lost", Unflushed::Kept),
 ];
 const QUEUE_SIZE: u64 = 512 << 20;

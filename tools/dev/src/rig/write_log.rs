@@ -67,7 +67,7 @@ impl WriteLog {
         let [magic, version, _, sector_size] = numbers(&file, 0, path)?;
         let sector_size = sector_size & u64::from(u32::MAX);
         if magic != MAGIC || version != 1 || !(512..=65_536).contains(&sector_size) {
-            return Err(ProofError::WriteLog("it is none"));
+            return Err(ProofError::WriteLog("not a log of writes"));
         }
         let mut entries = Vec::new();
         let mut place = sector_size;
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_flushed_is_there_and_the_rest_as_wanted() {
+    fn replays_flushed_writes_and_the_requested_rest() {
         let directory = std::env::temp_dir().join(format!("mailrace-write-log-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let (path, image) = (directory.join("log"), directory.join("image"));

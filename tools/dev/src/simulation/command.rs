@@ -94,11 +94,11 @@ pub fn simulate(first: u64, count: u64, jobs: usize, options: &Options, is_brief
     let (done, report, found) = search(first, count, jobs, options, |done| {
         if told.elapsed() >= PROGRESS_PERIOD {
             told = Instant::now();
-            println!("{done} seeds of {count}, {} a second", rate(done));
+            println!("{done} seeds of {count}, {} per second", rate(done));
         }
     });
     println!(
-        "{done} seeds in {:.1} s, {} a second on {jobs} threads",
+        "{done} seeds in {:.1} s, {} per second on {jobs} threads",
         start.elapsed().as_secs_f64(),
         rate(done)
     );
@@ -142,7 +142,7 @@ pub fn replay(seed: u64, options: &Options, count: usize) -> ExitCode {
 
 fn tell(report: &Report) {
     println!(
-        "lives {}, failed starts {}, kills {}, losses of power {}, operations {}",
+        "lives {}, failed starts {}, kills {}, power cuts {}, operations {}",
         report.lives, report.failed_starts, report.kills, report.power_cuts, report.operations
     );
     println!(
@@ -209,7 +209,7 @@ pub(super) fn watched<T>(seed: u64, options: &Options, live: impl FnOnce() -> T)
     let (is_over, end) = mpsc::channel::<()>();
     let watch = std::thread::spawn(move || {
         if end.recv_timeout(WORLD_TIME_MAX) == Err(RecvTimeoutError::Timeout) {
-            println!("seed {seed}: a turn of a worker does not end\n  mailrace-dev {command}");
+            println!("seed {seed}: a worker's turn does not end\n  mailrace-dev {command}");
             std::process::exit(1);
         }
     });

@@ -34,7 +34,7 @@ pub(super) fn compare_content(message: &Message, found: &[u8]) -> Result<(), Str
         String::from_utf8_lossy(&octets[place..end]).into_owned()
     };
     Err(format!(
-        "has other content than was sent: {} bytes instead of {}, different from byte {place} on: {:?} instead of {:?}",
+        "has different content than was sent: {} bytes instead of {}, different from byte {place} on: {:?} instead of {:?}",
         found.len(),
         stored.len(),
         part(found),
@@ -67,12 +67,12 @@ pub(super) fn compare_envelope(
         recipients: found.recipients.clone(),
     };
     if said != *found || found.arrival.is_none() {
-        return Err(format!("has another envelope than was given: {found:?} instead of {said:?}"));
+        return Err(format!("has the wrong envelope: {found:?} instead of {said:?}"));
     }
     if let Some(missing) = compare_recipients(message, &found.recipients, generations) {
         let found: Vec<_> =
             found.recipients.iter().map(|found| String::from_utf8_lossy(&found.address)).collect();
-        return Err(format!("has other recipients than were given, from {missing:?} on: {found:?}"));
+        return Err(format!("has the wrong recipients, from {missing:?} on: {found:?}"));
     }
     Ok(())
 }
@@ -200,5 +200,5 @@ pub(super) fn compare_trace_field(message: &Message, found: &[u8], id: &str) -> 
     if is_right && found.ends_with("\r\n") {
         return Ok(());
     }
-    Err(format!("has another trace field than {front:?} with one of {ends:?}: {found:?}"))
+    Err(format!("has a trace field that is not {front:?} with one of {ends:?}: {found:?}"))
 }

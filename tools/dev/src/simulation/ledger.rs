@@ -202,7 +202,7 @@ impl Ledger {
         let is_affected = record.id.is_some_and(|id| self.affected.contains(&id));
         if marked + failed == 0 && !is_done && !is_affected {
             return Err(format!(
-                "message {number} is in the queue, but was not found when it was to be marked"
+                "message {number} is in the queue, but a request to mark it did not find it"
             ));
         }
         let outcome = match (marked, failed) {
@@ -225,7 +225,7 @@ impl Ledger {
         let mut seen: BTreeMap<u64, bool> = BTreeMap::new();
         for (id, state) in messages {
             if seen.insert(id.number(), *state == State::Hold).is_some() {
-                return Err(format!("{id} is in the memory of two workers, or twice in that of one"));
+                return Err(format!("{id} is in the index of two workers, or twice in that of one"));
             }
         }
         for (number, record) in self.records.iter().enumerate() {
@@ -236,7 +236,7 @@ impl Ledger {
             let is_held = seen.get(&id).copied();
             if !record.standing.allows(is_held) {
                 return Err(format!(
-                    "the engine's memory has message {number}, {}, as {}, and it must be there {:?}, as {:?}",
+                    "the engine's index has message {number}, {}, as {}; expected {:?}, as {:?}",
                     id_text(id),
                     match is_held {
                         None => "gone",
@@ -374,7 +374,7 @@ impl Ledger {
             if !record.standing.allows(seen.map(|(_, is_held)| is_held)) {
                 let presence = record.standing.presence();
                 return Err(format!(
-                    "a reader beside the engine sees message {number} as {seen:?}, which is to be there {presence:?}"
+                    "a reader that runs beside the engine sees message {number} as {seen:?}; expected {presence:?}"
                 ));
             }
         }
@@ -391,7 +391,7 @@ impl Ledger {
             reading.messages.iter().map(|(id, found)| (*id, (found.is_held, found.size))).collect();
         if theirs != ours {
             return Err(format!(
-                "two readers see different queues: the engine {theirs:?}, the other {ours:?}"
+                "two readers see different queues: the engine's {theirs:?}, the other {ours:?}"
             ));
         }
         for id in ours.keys().filter(|id| **id % 8 == 0).map(|id| QueueId::from_number(*id)) {
@@ -414,10 +414,10 @@ impl Ledger {
         let (trace_field, rest) = evidence::split_trace_field(&found.content);
         let number = Message::number_of(rest).ok_or_else(|| {
             let front = String::from_utf8_lossy(&found.content[..found.content.len().min(400)]).into_owned();
-            format!("{text} is a message that nobody sent: {front:?}")
+            format!("{text} is a message that no client sent: {front:?}")
         })?;
         let Some(record) = self.records.get(number) else {
-            return Err(format!("{text} is message {number}, which nobody sent"));
+            return Err(format!("{text} is message {number}, which no client sent"));
         };
         let generations = record.message.generation..=record.generation.unwrap_or(self.generation);
         let compared = evidence::compare_content(&record.message, rest)
@@ -445,13 +445,13 @@ impl Ledger {
         let text = id_text(id);
         if record.id.is_some_and(|told| told != id) {
             return Err(format!(
-                "message {number} is there as {text}, and its client was told {:?}",
+                "message {number} is present as {text}, but its client got {:?}",
                 record.id.map(id_text)
             ));
         }
         if record.standing.presence() == Presence::Never && !is_affected {
             return Err(format!(
-                "message {number} is there as {text}, and must not be: it was refused, done, not finished, or gone"
+                "message {number} is present as {text}, but was refused, done, unfinished, or missing before"
             ));
         }
         if !record.standing.states().allow(is_held) && !is_affected {

@@ -297,11 +297,11 @@ impl<'a> Life<'a> {
                 Goal::Rest if self.is_at_rest() => return Ok(End::Quiet),
                 Goal::Rest if spent > self.plan.manner.silence_max => {
                     let kept: Vec<Usage> = self.workers().map(Worker::usage).collect();
-                    return Err(format!("nobody wants anything, and workers keep {kept:?}"));
+                    return Err(format!("there is no work, but workers still hold {kept:?}"));
                 }
                 Goal::Drained if self.workers().next().is_none() => return Ok(End::Drained),
                 Goal::Drained if spent > self.plan.worker.drain_timeout + DRAIN_TIME_MAX => {
-                    return Err("workers that were asked to end do not".to_owned());
+                    return Err("workers that were told to stop do not end".to_owned());
                 }
                 Goal::Rest | Goal::Drained => {}
             }
@@ -317,7 +317,7 @@ impl<'a> Life<'a> {
                 self.step(actor, ledger)?;
             }
         }
-        Err(format!("a life does not come to its end; ready are {ready:?}"))
+        Err(format!("a life does not end; threads that can run: {ready:?}"))
     }
 
     fn workers(&self) -> impl Iterator<Item = &LifeWorker> {
@@ -586,7 +586,7 @@ impl<'a> Life<'a> {
                 };
                 if outcomes.len() as u64 != messages + failures {
                     return Err(format!(
-                        "{messages} messages were marked, {failures} were not, and it is said of {outcomes:?}"
+                        "{messages} messages were marked, {failures} were not, but the outcomes are {outcomes:?}"
                     ));
                 }
                 for (message, id) in job.messages.iter().zip(ids.iter()) {

@@ -541,7 +541,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unstuffed_dots_lose_one_or_end_it() {
+    fn an_unstuffed_dot_is_removed_or_ends_the_message() {
         let mut message = Message::plain(7, 0, &mut Random::new(1, "message"));
         message.content = b"..a\r\n.b\r\n.\r\nrest\r\n".to_vec();
         assert_eq!(message.stuffed(), b"...a\r\n..b\r\n..\r\nrest\r\n");
@@ -550,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_tells_its_number() {
+    fn a_message_contains_its_number() {
         let message = Message::plain(4711, 3000, &mut Random::new(1, "message"));
         assert_eq!(Message::number_of(&message.content), Some(4711));
         assert!(

@@ -77,7 +77,7 @@ pub struct Report {
     pub missed: u64,
     /// Processes that were killed.
     pub kills: u64,
-    /// Losses of power.
+    /// Number of power cuts.
     pub power_cuts: u64,
     /// Operations of disk and kernel.
     pub operations: u64,
@@ -138,7 +138,7 @@ pub fn live(seed: u64, options: &Options, is_traced: bool) -> Outcome {
     let violation = violation.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(format!("panic: {}", text.unwrap_or("without a text")))
+        Err(format!("panic: {}", text.unwrap_or("no message")))
     });
     let Run { world, ledger, mut report, .. } = run;
     report.accepted = ledger.accepted;
@@ -271,12 +271,14 @@ impl Run {
                     let mailrace_spool::RecoveryReport { damage, strangers, .. } = &life.report;
                     let are_known = strangers.iter().all(|stranger| self.ledger.is_unlisted(&stranger.path));
                     if !(self.ledger.is_damaged || damage.is_empty() && are_known) {
-                        return Err(format!("damage is reported where none is: {damage:?}, {strangers:?}"));
+                        return Err(format!(
+                            "damage is reported that does not exist: {damage:?}, {strangers:?}"
+                        ));
                     }
                     return Ok(life);
                 }
                 Err(error) if attempt >= STARTS_MAX => {
-                    return Err(format!("the engine does not start, though nothing is wrong: {error}"));
+                    return Err(format!("the engine does not start, although there is no fault: {error}"));
                 }
                 Err(_) => {
                     self.report.failed_starts += 1;
@@ -366,13 +368,13 @@ impl Run {
         life.invite_honest(&mut self.ledger);
         life.run(&mut self.ledger)?;
         if life.clients.iter().any(|client| client.accepted != 1) {
-            return Err("an honest client is not served, though nothing is wrong".to_owned());
+            return Err("an honest client is not served, although there is no fault".to_owned());
         }
         life.mark_all(&mut self.ledger);
         life.run(&mut self.ledger)?;
         life.rest(&mut self.ledger)?;
         if life.drain(&mut self.ledger)? != End::Drained {
-            return Err("workers do not end, though nothing is wrong".to_owned());
+            return Err("workers do not end, although there is no fault".to_owned());
         }
         life.finish(&mut self.ledger)?;
         life.tidy();
@@ -385,7 +387,7 @@ impl Run {
         let segments = world.disk().list("segments").map_err(|error| error.to_string())?.len();
         let most = plan.spool.kept_segments + plan.spool.spare_segments + SEGMENTS_HELD_MAX;
         if segments > most && !self.ledger.is_damaged {
-            return Err(format!("an empty queue has {segments} segments, {most} at most were to be left"));
+            return Err(format!("an empty queue has {segments} segments instead of at most {most}"));
         }
         Ok(())
     }

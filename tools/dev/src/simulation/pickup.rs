@@ -118,7 +118,7 @@ impl Pickup {
         while let Ok((number, state)) = self.states.try_recv() {
             let under_way = self.under_way.get(&number);
             let Some(UnderWay { message, tries, .. }) = under_way else {
-                return Err(format!("a submission that is over is told {state:?}"));
+                return Err(format!("a finished submission got {state:?}"));
             };
             let (message, tries) = (*message, *tries);
             if state == SubmissionState::Taken {
@@ -157,7 +157,7 @@ impl Pickup {
             SubmissionState::NoRoom | SubmissionState::Abandoned => "452 4.3.1 for now".to_owned(),
             state => {
                 return Err(format!(
-                    "message {message}, submitted here, came to {state:?}, not to {refusal:?}"
+                    "message {message}, submitted locally, ended as {state:?}, not as {refusal:?}"
                 ));
             }
         };

@@ -17,9 +17,9 @@ use mailrace_io::{
 /// A bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
-    /// Writes are not made durable before they are said to be.
+    /// Writes are reported durable without a flush.
     FlushLeftOut,
-    /// A write is said to be done before it is.
+    /// A write is reported complete too early.
     ReplyEarly,
     /// Records are taken whose payload does not match their checksum.
     ChecksumIgnored,
@@ -206,11 +206,11 @@ impl Disk for PlantedDisk {
 pub(super) struct PlantedIo {
     inner: SimIo,
     bug: Option<Bug>,
-    /// Said to be done, and not done yet.
+    /// Reported complete, and not complete yet.
     early: Vec<Completion>,
 }
 
-/// Set in the tokens of writes that were said to be done.
+/// Set in the tokens of writes that were reported complete too early.
 const EARLY: u64 = 1 << 62;
 
 impl PlantedIo {

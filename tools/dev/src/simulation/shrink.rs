@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_needed_is_left_out() {
+    fn removes_what_a_violation_does_not_need() {
         let needs = |options: &Options| {
             let has = |fault| !options.without.contains(&fault);
             has(Fault::Kill)

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn resets_come_in_each_state() {
+    fn resets_occur_in_each_state() {
         let sent = |life| {
             steps(Kind::Resets, life)
                 .take_while(|(next, _)| *next != Next::Reset)
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_as_they_are_called() {
+    fn messages_have_the_size_in_their_name() {
         let commands = steps(Kind::Commands, 0).take_while(|(next, _)| *next == Next::Asked).count();
         assert_eq!(commands, COMMANDS + 1);
         let pipeline: Vec<_> = steps(Kind::Pipeline, 0).skip(1).take(2).collect();

@@ -95,7 +95,7 @@ pub(crate) struct Plan<'p> {
     pub(crate) patience: Duration,
 }
 
-/// Runs bad clients until their time is over, `stop` is set or the server is gone. What the server makes of connections,
+/// Runs misbehaving clients until their time is over, `stop` is set or the server is gone. What the server makes of connections,
 /// once they are made, ends nothing: it may defend itself.
 ///
 /// # Errors

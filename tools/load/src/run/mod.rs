@@ -315,7 +315,10 @@ impl<I: Io> Load<I> {
 
     fn given_up_since(&self) -> String {
         let seconds = self.retry.failing_for(self.now).as_secs_f64();
-        format!("for {seconds:.1} s no connection to {} was of use; last: {}", self.server, self.last_failure)
+        format!(
+            "for {seconds:.1} s no connection to {} was usable; last failure: {}",
+            self.server, self.last_failure
+        )
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "below the number of sizes")]

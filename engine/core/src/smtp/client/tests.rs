@@ -95,7 +95,7 @@ fn lines_and_replies_are_bounded() {
 }
 
 #[test]
-fn a_reset_reader_reads_again() {
+fn a_reader_works_after_a_reset() {
     let mut reader = ReplyReader::default();
     assert!(reader.read(&mut &b"nonsense\r\n"[..]).unwrap().is_err());
     reader.reset();
@@ -269,7 +269,7 @@ fn another_command_changes_nothing_and_is_the_last_of_its_group() {
 }
 
 #[test]
-fn chunks_are_as_long_as_they_say() {
+fn chunks_have_their_declared_size() {
     let mut it = Dialogue::default().greeted(&["PIPELINING", "CHUNKING"]);
     assert!(it.session.extensions().chunking);
     it.envelope(1);
@@ -342,7 +342,7 @@ fn a_reply_before_the_end_of_content_is_early() {
 }
 
 #[test]
-fn an_argument_cannot_hold_a_second_command() {
+fn an_argument_cannot_inject_a_second_command() {
     let mut it = Dialogue::default().greeted(&PIPELINED);
     for argument in ["a@b>\r\nDATA", "a\nb", "a\rb"] {
         assert_eq!(it.session.mail(argument.as_bytes(), b"", &mut it.sent), Err(LineBreak));
@@ -389,7 +389,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_and_answered(bytes in proptest::collection::vec(any::<u8>(), 0..2000), commands in 0..4_usize) {
+    fn parses_any_input_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2000), commands in 0..4_usize) {
         let mut it = Dialogue::default().greeted(&PIPELINED);
         it.envelope(commands);
         let mut reader = ReplyReader::default();
@@ -405,7 +405,7 @@ proptest! {
 
     /// The server's side takes off what the client's side adds.
     #[test]
-    fn stuffed_content_has_no_line_that_is_a_lone_dot(lines in proptest::collection::vec("[.a]{0,4}", 0..20), size in 1..9_usize) {
+    fn stuffed_content_has_no_line_with_a_single_dot(lines in proptest::collection::vec("[.a]{0,4}", 0..20), size in 1..9_usize) {
         let content: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
         let mut stuffing = DotStuffing::new();
         let mut stuffed = Vec::new();

@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_told_apart() {
+    fn distinguishes_commands() {
         assert_eq!(parse(b"mAIl fRoM:<a@b>"), Command::Known(Verb::Mail, b"fRoM:<a@b>"));
         assert_eq!(parse(b" NOOP  some text "), Command::Known(Verb::Noop, b"some text"));
         assert_eq!(parse(b"QUIT "), Command::Known(Verb::Quit, b""));
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_of_chunks() {
+    fn parses_chunk_sizes() {
         assert_eq!(chunk(b"20"), Some((20, false)));
         assert_eq!(chunk(b"0  last"), Some((0, true)));
         for argument in [&b""[..], b"abc", b"-1", b"0 FIRST", b"0 LAST LAST", b"99999999999999999999999"] {

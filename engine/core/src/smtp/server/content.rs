@@ -320,14 +320,14 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
-        fn fast_is_as_slow(input in octets(), mode in modes(), has_dots: bool, piece in 1usize..40) {
+        fn the_fast_scan_equals_the_slow_one(input in octets(), mode in modes(), has_dots: bool, piece in 1usize..40) {
             let expected = decode_slowly(mode, has_dots, &input);
             prop_assert_eq!(&decode(Decoder::new(mode, has_dots), &input, piece), &expected);
             prop_assert_eq!(&decode(Decoder::new(mode, has_dots), &input, 4096), &expected);
         }
 
         #[test]
-        fn nothing_but_crlf_ends_a_line(input in octets(), mode in modes()) {
+        fn only_crlf_ends_a_line(input in octets(), mode in modes()) {
             let (out, ..) = decode(Decoder::new(mode, true), &input, 4096);
             let odd = out.windows(2).filter(|pair| (pair[0] == b'\r') != (pair[1] == b'\n')).count();
             prop_assert_eq!(odd, 0);
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn one_cr_belongs_to_a_line_end_and_others_are_blanks() {
+    fn one_cr_belongs_to_a_line_end_and_others_become_spaces() {
         for (input, data, chunk) in [
             ("a\r\r\nb\r\n", "a \r\nb\r\n", "a \r\nb\r\n"),
             ("A: b\r\n\r\r\nC: d\r\n", "A: b\r\n \r\nC: d\r\n", "A: b\r\n \r\nC: d\r\n"),
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_start_is_known_with_the_first_piece() {
+    fn an_unusual_start_is_recognised_in_the_first_piece() {
         for (input, is_odd) in [
             ("\rA: b\r\n", true),
             ("\r\r\nA: b\r\n", true),

@@ -267,7 +267,7 @@ mod tests {
         Offer { has_vrfy: true, has_binarymime: true, message_size_limit: 1000, recipient_limit: 3 };
 
     #[test]
-    fn parameters_of_mail() {
+    fn parses_parameters_of_mail() {
         let mut envelope = Envelope::default();
         let all = b"SIZE=1000 body=8bitMIME SMTPUTF8 RET=hdrs ENVID=QQ+2B1";
         assert_eq!(mail(all, OFFER, &mut envelope), Ok(()));
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_of_rcpt() {
+    fn parses_parameters_of_rcpt() {
         let mut recipient = Recipient::default();
         let all = b"NOTIFY=SUCCESS,delay,FAILURE ORCPT=rfc822;user+2Bx@example.com";
         assert_eq!(rcpt(all, &mut recipient), Ok(()));
@@ -397,7 +397,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_octets_are_a_value(octets in prop::collection::vec(any::<u8>(), 0..60)) {
+        fn parses_any_input_without_a_panic(octets in prop::collection::vec(any::<u8>(), 0..60)) {
             let _ = mail(&octets, OFFER, &mut Envelope::default());
             let _ = rcpt(&octets, &mut Recipient::default());
         }

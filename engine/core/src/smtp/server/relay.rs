@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_domains_in_any_spelling() {
+    fn accepts_only_own_domains_in_any_spelling() {
         for (address, is_permitted) in [
             ("user@here.example", true),
             ("user@localhost", true),
@@ -218,7 +218,7 @@ mod tests {
 
     /// What we do not take for routing, the next system may.
     #[test]
-    fn routing_that_is_not_undone_is_refused_at_our_domains_too() {
+    fn refuses_unresolved_routing_even_at_own_domains() {
         let mut settings = settings();
         let rewriting = Arc::make_mut(&mut settings.rewriting);
         rewriting.rules.allow_percent_hack = false;

@@ -110,7 +110,7 @@ const ENVELOPE: &str = "MAIL FROM:<a@client.example.net>\r\nRCPT TO:<user@exampl
 
 /// Clients say HELO after EHLO out of habit and go on in groups: to Postfix they are ESMTP clients still.
 #[test]
-fn helo_after_ehlo_changes_the_name_alone() {
+fn helo_after_ehlo_changes_only_the_name() {
     let player = Player::default();
     let mut session = Session::new(Origin::default(), false);
     let (mut notes, mut replies) = (Notes, Vec::new());
@@ -133,7 +133,7 @@ fn helo_after_ehlo_changes_the_name_alone() {
 
 /// Another system that keeps the CR must not see another header section.
 #[test]
-fn a_line_with_a_cr_too_many_is_not_empty() {
+fn a_line_with_an_extra_cr_is_not_empty() {
     let text = "A: b\r\n\r\r\nC: d\r\n\r\nx\r\r\ny\r";
     let expected = "A: b\r\n \r\nC: d\r\n\r\nx \r\ny \r\n";
     let size = text.len();
@@ -161,7 +161,7 @@ fn an_idle_session_is_small() {
 
 proptest! {
     #[test]
-    fn pieces_change_nothing(
+    fn splitting_the_input_changes_nothing(
         lines in prop::collection::vec(prop::sample::select(&[
             ENVELOPE, "DATA\r\n", "text\r\n", "..x\r\n", ".\r\n", "RSET\r\n", "BDAT 4\r\nab\r\n", "BDAT 3 LAST\r\nabc",
             "MAIL FROM:<a@b>\r\n", "RCPT TO:<x@evil.example>\r\n", "a\nb\r\n", "BOGUS\r\n", "\r\n",
@@ -177,7 +177,7 @@ proptest! {
     }
 
     #[test]
-    fn any_octets_are_answered_or_awaited(octets in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_input_is_answered_or_waits_for_more(octets in prop::collection::vec(any::<u8>(), 0..200)) {
         let text: String = octets.iter().map(|octet| char::from(*octet)).collect();
         Player::default().play(&[EHLO, &text]);
     }
@@ -205,7 +205,7 @@ impl LookupTable for SlowDomains {
 }
 
 #[test]
-fn a_table_of_domains_is_waited_for() {
+fn waits_for_a_table_of_domains() {
     let groups = [
         "EHLO client.example\r\n",
         "MAIL FROM:<a@b>\r\nRCPT TO:<a@example.net>\r\nRCPT TO:<b@example.com>\r\nRCPT TO:<c@other>\r\n\

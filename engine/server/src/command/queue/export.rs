@@ -39,15 +39,15 @@ pub(super) struct Arguments {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct TargetArguments {
-    /// Into this Maildir, which is made if need be: a file in new/ for each message, with LF line ends and the envelope in
-    /// Return-Path and Delivered-To
+    /// Export to this Maildir, which is created if necessary: one file in new/ per message, with LF line ends and the
+    /// envelope in Return-Path and Delivered-To
     #[arg(long, value_name = "DIR")]
     maildir: Option<PathBuf>,
-    /// To the end of this mbox file, which is locked meanwhile (fcntl and FILE.lock); lines that begin with From, after any
-    /// number of >, get another > (mboxrd)
+    /// Append to this mbox file, which is locked meanwhile (fcntl and FILE.lock); a > is added to lines that begin with
+    /// From after any number of > (mboxrd)
     #[arg(long, value_name = "FILE")]
     mbox: Option<PathBuf>,
-    /// Into this directory, which is made if need be: content as stored to ID.eml, envelope to ID.json
+    /// Export to this directory, which is created if necessary: content as stored in ID.eml, envelope in ID.json
     #[arg(long, value_name = "DIR")]
     eml: Option<PathBuf>,
 }
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn the_envelope_stands_before_the_content_and_cannot_add_fields() {
+    fn the_envelope_precedes_the_content_and_cannot_inject_fields() {
         let text = delivered(&entry(0), b"Subject: x\r\n\r\nbody");
         let expected = "Return-Path: <a@example.org>\nDelivered-To: b@example.com\nDelivered-To: c?d@example.com\n\
             Subject: x\n\nbody\n";

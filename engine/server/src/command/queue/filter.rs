@@ -29,10 +29,10 @@ pub(super) struct Choice {
 
 #[derive(Debug, clap::Args)]
 struct Filter {
-    /// Only messages from this sender: an address, @DOMAIN, or <> for the null sender; in any case
+    /// Only messages from this sender: an address, @DOMAIN, or <> for the null sender; case is ignored
     #[arg(long, value_name = "ADDRESS")]
     sender: Option<String>,
-    /// Only messages with a recipient like this: an address or @DOMAIN; in any case
+    /// Only messages with this recipient: an address or @DOMAIN; case is ignored
     #[arg(long, value_name = "ADDRESS")]
     recipient: Option<String>,
     /// Only messages that arrived at least this long ago: 90s, 10m, 2h, 3d, 1w; seconds without a unit
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_come_from_words_and_from_lines_each_once() {
+    fn reads_ids_from_arguments_and_lines_without_duplicates() {
         let (one, two) = (id(1_740_800_000_000_000), id(1_740_800_000_000_001));
         let lines = format!("{two} incoming 2026-11-27\n\n  {one}\nnonsense here\n");
         let input = || Box::new(Cursor::new(lines.into_bytes())) as Box<dyn BufRead>;
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn ages_are_told_from_ids() {
+    fn derives_ages_from_ids() {
         let now = Timestamp::from_unix_microseconds(1_740_800_100_000_000);
         let old = id(1_740_800_000_000_000);
         for (words, is_taken) in [
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_alike_in_any_case_and_domains_are_whole() {
+    fn addresses_ignore_case_and_domains_match_as_a_whole() {
         for (pattern, address, is_alike) in [
             ("a@example.org", "A@Example.ORG", true),
             ("<a@example.org>", "a@example.org", true),

@@ -100,7 +100,10 @@ pub(super) fn apply(
         Err(OpenError::Locked) => {
             let control = disk.root().join(CONTROL_SOCKET);
             ask(&control, mark, selection).map_err(|error| {
-                Failure::queue(format!("cannot ask the running engine on {}: {error}", control.display()))
+                Failure::queue(format!(
+                    "cannot send a request to the running engine on {}: {error}",
+                    control.display()
+                ))
             })
         }
         Err(error) => Err(Failure::queue(error)),
@@ -171,7 +174,7 @@ impl Outcome {
         input.read_line(&mut line)?;
         let refused = || {
             let text = line.trim_end();
-            io::Error::other(if text.is_empty() { "it gave no answer" } else { text })
+            io::Error::other(if text.is_empty() { "it did not answer" } else { text })
         };
         let mut words = line.split_ascii_whitespace();
         let number = |words: &mut std::str::SplitAsciiWhitespace<'_>| -> io::Result<u64> {
@@ -324,7 +327,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_added_up() {
+    fn adds_up_the_engines_answers() {
         let [one, two] = [1_740_800_000_000_001_024, 1_740_800_000_000_002_048].map(QueueId::from_number);
         let mut outcome = Outcome::default();
         let mut lines = io::Cursor::new(format!("ok 998 1 -{one} !{two}\nok 3 0\n"));
@@ -335,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_an_error() {
+    fn other_answers_are_errors() {
         for line in
             ["", "ok\n", "ok 1\n", "ok 1 x\n", "ok 1 0 -\n", "ok 1 0 ?abc\n", "ok 1 0 é\n", "error no\n"]
         {

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_too_big_is_not_read_on() {
+    fn stops_reading_a_message_that_is_too_big() {
         let rules = Rules { size_max: 10, ..RULES };
         for input in ["123456\n", "123456\n\n", "12345678", "12345678\n"] {
             assert_eq!(copied(input, rules), input);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn recipients_are_taken_on_the_way() {
+    fn extracts_recipients_while_reading() {
         let mut recipients = HeaderRecipients::new(1000);
         let input = "From x\nTo: somebody@example.com, another@example.com\r\n\nTo: c\n";
         copy(&mut input.as_bytes(), RULES, Some(&mut recipients), |_| Ok(())).unwrap();

@@ -61,8 +61,8 @@ pub(super) const ALIASES: Mode = Mode::Missing(
     "there is no alias database to build: lookup tables such as those of virtual_alias_maps are read from their text",
 );
 const VERIFY: Mode = Mode::Missing("-bv", "mailrace rewrite shows what becomes of an address");
-const FLUSH: Mode = Mode::Missing("-q", "nothing waits for a delivery");
-const VERP: Mode = Mode::Missing("-XV", "addresses of reports are not made for each recipient");
+const FLUSH: Mode = Mode::Missing("-q", "there is no delivery, so no message is deferred");
+const VERP: Mode = Mode::Missing("-XV", "bounce addresses per recipient (VERP) are not supported");
 
 /// Options with a value, and those without.
 const WITH_VALUE: &[u8] = b"ABCFLNORVXbefhopqr";
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn values_stand_behind_their_option_or_in_the_next_argument() {
+    fn values_follow_the_option_or_are_the_next_argument() {
         for arguments in [&["-tifx@y", "a"][..], &["-t", "-i", "-f", "x@y", "a"], &["-it", "-r", "x@y", "a"]]
         {
             let options = parse(arguments).unwrap();
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn wishes_are_read() {
+    fn parses_delivery_options() {
         let options =
             parse(&["-N", "SUCCESS,,delay", "-Rhdrs", "-V", "id x", "-B8BITMIME", "-G", "-FJoe", "a"])
                 .unwrap();
@@ -291,7 +291,7 @@ mod tests {
 
     /// A message must not go out under other conditions than were asked for.
     #[test]
-    fn wishes_that_cannot_be_met_are_refused() {
+    fn refuses_unsupported_delivery_options() {
         for (option, bad) in [
             ("-N", ""),
             ("-N", ","),
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_other_systems_are_ignored() {
+    fn ignores_options_of_other_systems() {
         let ignored = [
             "-Ac", "-Am", "-Ltag", "-U", "-c", "-m", "-x", "-em", "-h5", "-px", "-Oy", "-oem", "-om", "-o7",
             "-oMr", "-oq", "-v", "-vv", "-bm",
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_said_as_postfix_says_it() {
+    fn usage_errors_match_postfix() {
         for (arguments, wanted) in [
             (&["-n"][..], "-n option not supported"),
             (&["-B"], "usage: sendmail [options]"),
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn modes_are_told_apart() {
+    fn distinguishes_modes() {
         for (arguments, wanted) in [
             (&["-bh"][..], Mode::Ignore),
             (&["-q5m", "a@b"], Mode::Ignore),

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_found_in_gecos() {
+    fn extracts_the_name_from_gecos() {
         for (gecos, wanted) in
             [("Joe Doe,Room 1,,", "Joe Doe"), ("& Doe", "Joe Doe"), ("", ""), ("J; x", "J"), ("root", "root")]
         {

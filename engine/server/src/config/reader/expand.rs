@@ -57,10 +57,10 @@ fn append(
             return Err(Refusal::new(reason, "write the name of one, or $$ for a dollar"));
         };
         if depth == 0 {
-            return Err(Refusal::new(format!("${name} leads back to itself"), "write its value instead"));
+            return Err(Refusal::new(format!("${name} refers to itself"), "write its value instead"));
         }
         let Some(left) = names_left.checked_sub(1) else {
-            return Err(Refusal::new(format!("leads to more than {NAMES_MAX} $names"), "write less"));
+            return Err(Refusal::new(format!("expands to more than {NAMES_MAX} $names"), "use fewer"));
         };
         *names_left = left;
         append(&value, look_up, depth - 1, names_left, output)?;
@@ -68,7 +68,10 @@ fn append(
     }
     output.push_str(rest);
     if output.len() > SIZE_MAX {
-        return Err(Refusal::new(format!("is longer than {SIZE_MAX} bytes with all $names"), "write less"));
+        return Err(Refusal::new(
+            format!("is longer than {SIZE_MAX} bytes with all $names expanded"),
+            "shorten it",
+        ));
     }
     Ok(())
 }

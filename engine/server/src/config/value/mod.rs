@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_take_units() {
+    fn sizes_have_units() {
         for (given, octets) in [
             ("50MiB", 52_428_800),
             ("1GiB", 1 << 30),
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_not_sizes() {
+    fn rejects_invalid_sizes() {
         for given in ["", "MiB", "-1", "1.5GiB", "1 X", "99999999999999999999", "99999999999TiB", "1MiB2"] {
             assert!(Octets::read(&text(given)).is_err(), "{given}");
         }
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn times_take_units_and_count_seconds_without() {
+    fn times_have_units_and_default_to_seconds() {
         for (given, milliseconds) in [
             ("6s", 6_000),
             ("300s", 300_000),

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_unknown_words_are_named() {
+    fn errors_name_all_unknown_words() {
         let read = |text: &str| Classes::read(&Raw::Text(text.to_owned()));
         assert_eq!(read("header_sender").unwrap(), Classes { header_sender: true, ..Classes::default() });
         assert_eq!(read("a").unwrap_err().reason, "\"a\" is not known");

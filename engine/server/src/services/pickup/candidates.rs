@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_that_may_not_is_passed_over() {
+    fn skips_owners_that_must_wait() {
         let mut candidates = Candidates::new(100);
         candidates.add(1, 1);
         candidates.add(2, 2);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_greediest_gives_room() {
+    fn the_owner_with_the_most_files_makes_room() {
         let mut candidates = Candidates::new(10);
         (0..1000).for_each(|name| candidates.add(666, name));
         assert!(candidates.take_overflow() && !candidates.take_overflow());
@@ -137,7 +137,7 @@ mod tests {
     proptest! {
         /// As a plain list of pairs would have it.
         #[test]
-        fn counts_hold(steps in prop::collection::vec((0_u32..5, 0_u128..20, any::<bool>()), 0..200), max in 1_usize..20) {
+        fn counts_stay_consistent(steps in prop::collection::vec((0_u32..5, 0_u128..20, any::<bool>()), 0..200), max in 1_usize..20) {
             let mut candidates = Candidates::new(max);
             for (owner, name, adds) in steps {
                 if adds {

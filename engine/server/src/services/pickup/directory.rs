@@ -25,7 +25,7 @@ impl Directory {
         let of_file = File::from(file.try_clone()?).metadata()?;
         let user = rustix::process::geteuid();
         if !user.is_root() && of_file.uid() != user.as_raw() {
-            let text = "it belongs to another user than the engine's, who could not take files out of it";
+            let text = "it does not belong to the engine's user, who could not remove files from it";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
         let watch = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;

@@ -21,7 +21,7 @@ const EMPTY_TIME_MAX: Duration = Duration::from_secs(60);
 /// The suffix that an earlier release gave to refused files.
 const REFUSED_EARLIER: &str = ".refused";
 /// The reason why a file is not a message.
-pub(super) const IRREGULAR: &str = "it is no regular file";
+pub(super) const IRREGULAR: &str = "it is not a regular file";
 
 impl Round {
     /// Records new files. Returns whether there may be more.

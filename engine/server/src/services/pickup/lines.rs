@@ -17,19 +17,19 @@ pub(super) type LogEvent = (Level, EventName, &'static str);
 pub(super) const REFUSED: LogEvent = (Level::Error, name::SUBMISSION_REFUSED, "submission refused");
 pub(super) const DEFERRED: LogEvent = (Level::Info, name::DEFERRED, "deferred");
 pub(super) const REMOVED: LogEvent = (Level::Warning, name::MAILDROP_REMOVED, "removed from the maildrop");
-const FAILED: LogEvent = (Level::Warning, name::MAILDROP_RETRY, "a file of the maildrop is tried again");
+const FAILED: LogEvent = (Level::Warning, name::MAILDROP_RETRY, "a file in the maildrop will be retried");
 pub(super) const STUCK: LogEvent = (
     Level::Error,
     name::MAILDROP_STUCK,
-    "no local mail is taken: the file of a queued message cannot be removed",
+    "no local mail is accepted: cannot remove the file of a queued message",
 );
 pub(super) const UNREADABLE: LogEvent = (Level::Error, name::MAILDROP_UNREADABLE, "cannot read the maildrop");
 pub(super) const REPLACED: LogEvent = (
     Level::Warning,
     name::MAILDROP_REPLACED,
-    "another directory is in the maildrop's place, and is used now",
+    "the maildrop was replaced by another directory, which is used now",
 );
-const LEFT_OUT: LogEvent = (Level::Warning, name::LINES_LEFT_OUT, "log lines were left out");
+const LEFT_OUT: LogEvent = (Level::Warning, name::LINES_LEFT_OUT, "log lines were omitted");
 
 impl Lines {
     /// Writes a line about files of a user, unless there were many of this kind.

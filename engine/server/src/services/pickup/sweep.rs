@@ -94,7 +94,7 @@ mod tests {
     use crate::maildrop::tests::queue;
 
     #[test]
-    fn all_entries_come_in_slices() {
+    fn a_sweep_returns_all_entries_in_slices() {
         let (directory, maildrop) = queue("sweep");
         let count = 2 * SLICE + 7;
         (0..count).for_each(|number| drop(File::create(maildrop.path().join(number.to_string())).unwrap()));
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn walks_take_a_share_of_the_time() {
+    fn sweeps_take_a_limited_share_of_the_time() {
         let now = Instant::now();
         let mut sweep =
             Sweep { walk: None, is_wanted: true, ended: Some(now), took: Duration::from_secs(30) };

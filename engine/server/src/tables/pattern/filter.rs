@@ -1,7 +1,7 @@
 //! Which rules of a table can match a text at all: a few looks at the text instead of a search for each rule.
 //!
 //! All of it works on outlines, which match wherever their patterns do: no rule is left out that would match. Most
-//! patterns for header fields begin with `^Name:`, and most others need some word to be there.
+//! patterns for header fields begin with `^Name:`, and most others need some word in the text.
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use bumpalo::Bump;

@@ -125,7 +125,7 @@ fn compile(kind: &str, text: &[u8], flags: &[u8]) -> Result<Compiled, Complaint>
         let pcre = Pcre::new(text, options).map_err(wrong)?;
         // White space and comments are not told from the rest.
         let outline = if options.is_extended { None } else { outline::outline(text, options.knows_lines) };
-        let notes = is_obsolete.then(|| "the flag X is obsolete and means nothing".to_owned());
+        let notes = is_obsolete.then(|| "the flag X is obsolete and has no effect".to_owned());
         let groups = pcre.groups;
         return Ok(Compiled {
             pattern: Pattern::Pcre(Box::new(pcre)),
@@ -152,7 +152,7 @@ impl PatternTable {
         }
         for start in builder.open {
             let line = builder.rules.get(start).map_or(1, |rule: &Rule| rule.line);
-            report.refuse(line, "the if has no endif", "add endif", "it ends with the table");
+            report.refuse(line, "if without endif", "add endif", "it ends with the table");
         }
         report.see_end(text);
         let rules = builder.rules;
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_match_counts_and_groups_are_filled_in() {
+    fn the_first_match_wins_and_groups_are_filled_in() {
         let text =
             "/^Subject: (\\w+) x/ REJECT $1 ${1}$$\n!/:/ none\nif /^to:/\n/a@b/i IGNORE\nendif\n/./ REST\n";
         for kind in ["regexp", "pcre"] {
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn octets_need_no_encoding() {
+    fn patterns_match_invalid_utf8() {
         let pcre = table("pcre", "/^S: \\xe9.\\xff$/ found\n").unwrap();
         assert_eq!(found(&pcre, b"S: \xe9\n\xff").as_deref(), Some("found"));
         let behind = table("pcre", "/(?<=\\xe9)(.)\\1/ $1\n").unwrap();
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn what_explodes_elsewhere_ends_here() {
+    fn catastrophic_backtracking_is_stopped() {
         let arena = Bump::new();
         let key = [&[b'a'; 50_000][..], b"!"].concat();
         let linear = table("regexp", "/^(a+)+$/ x").unwrap();
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_get_the_memory_that_they_need() {
+    fn long_texts_get_enough_memory() {
         // More than the stack of compiled code has room for.
         let text = "ab".repeat(25_000);
         let pcre = table("pcre", "/^(a|b(?=a|$))*$/ $1").unwrap();
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_beyond_numbers_are_refused() {
+    fn refuses_repetitions_that_overflow() {
         for (kind, pattern) in [
             ("pcre", "a{4099276460824344769}".to_owned()),
             ("pcre", format!("(?=b){}a{}", "(?:".repeat(5), "){65535}".repeat(5))),
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_mean_what_they_mean_in_postfix() {
+    fn flags_have_their_meaning_in_postfix() {
         for (rule, key, is_match) in [
             ("/^a$/", &b"A"[..], true),
             ("/^a$/i", b"A", false),
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_stand_for_themselves() {
+    fn bytes_outside_utf8_match_themselves() {
         let line = |pattern: &[u8]| [b"/", pattern, b"/ x\n"].concat();
         for (pattern, key) in [
             (&b"^\xe9$"[..], &b"\xe9"[..]),
@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn all_bad_lines_are_named_at_once() {
+    fn reports_all_invalid_lines_together() {
         let text = "/(/ x\n/a/ ok\n/b/\nfoo\n/c/ $7\nendif\nif /d/\n";
         let error = table("pcre", text).unwrap_err();
         let lines: Vec<&str> = error.lines().map(|line| line.split(' ').next().unwrap()).collect();
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_lines_are_skipped_where_that_is_asked_for() {
+    fn skips_invalid_lines_on_request() {
         let spec = Spec::parse("regexp:x", Path::new("/"), 0);
         let mut report = Report::new(&spec, BadLines::Warn);
         let text = b"/(?:a)/ x\nif /(/\n/a/ $1\n/b/\nendif\n/./ rest\n";
@@ -498,7 +498,7 @@ mod tests {
         assert_eq!(notes.len(), 5, "{notes:?}");
         assert!(notes[0].starts_with("warning: /x:1: regexp:x: invalid pattern"), "{notes:?}");
         assert!(
-            notes[0].contains("(?: is Perl's") && notes[0].ends_with("; the rule is skipped"),
+            notes[0].contains("(?: is Perl syntax") && notes[0].ends_with("; the rule is skipped"),
             "{notes:?}"
         );
         assert_eq!(found(&table, b"a").as_deref(), Some("rest"));
@@ -506,23 +506,23 @@ mod tests {
     }
 
     #[test]
-    fn spellings_of_perl_are_noted() {
+    fn notes_perl_syntax() {
         let notes = |text: &[u8]| read("regexp", text).unwrap().1;
         assert!(notes(b"/\\d+/ x\n")[0].contains("\\d is the letter d here, which matches nothing while"));
         assert!(notes(b"/\\D/i x\n")[0].contains("\\D is the letter D here; only pcre"));
-        assert!(notes(b"/a*?/ x\n")[0].contains("only pcre knows lazy ones"));
+        assert!(notes(b"/a*?/ x\n")[0].contains("only pcre has lazy ones"));
         assert_eq!(notes(b"/^\\.[0-9]+\\w\\<a/ x\n"), Vec::<String>::new());
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_line() {
+    fn errors_name_the_line() {
         for (text, wanted) in [
-            ("x y", "/x:1: pcre:x: \"x y\" is no pattern"),
+            ("x y", "/x:1: pcre:x: \"x y\" is not a pattern"),
             ("\n/(/ x", "/x:2: pcre:x: invalid pattern: at byte 1: missing closing parenthesis"),
             ("/a/", "/x:1: pcre:x: has no value"),
-            ("/a/q x", "the flag 'q' is not known"),
+            ("/a/q x", "unknown flag 'q'"),
             ("/a/ $1", "the pattern has no group $1"),
-            ("if /a/", "the if has no endif"),
+            ("if /a/", "if without endif"),
             ("if /a/ x\nendif", "/x:1: pcre:x: text after the pattern of an if"),
             (" /a/ x", "/x:1: pcre:x: begins with a space"),
         ] {

@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_has_no_outline() {
+    fn unknown_syntax_has_no_outline() {
         for pattern in
             ["^Subject: (a|b+?)\\.c{2,}$", "(?i)^x", "[^a-z@]", "(?<n>a)(?=b)", "[[:alpha:]_]", "a#b"]
         {

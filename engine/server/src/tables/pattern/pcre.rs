@@ -393,7 +393,7 @@ mod tests {
     use crate::tables::pattern::rules::pcre_flags;
 
     #[test]
-    fn a_pattern_is_of_bytes() {
+    fn patterns_match_bytes() {
         // As in Postfix, which does not ask for UTF: only the second byte of the letter is repeated.
         let pattern = Pcre::new("x\u{a1}*".as_bytes(), pcre_flags(b"").unwrap().0).unwrap();
         assert_eq!(pattern.is_match(b"x"), Ok(false));

@@ -320,7 +320,7 @@ impl Parser<'_> {
         }
         self.depth += 1;
         if self.depth > DEPTH_MAX {
-            return Err(format!("more than {DEPTH_MAX} groups within each other"));
+            return Err(format!("more than {DEPTH_MAX} nested groups"));
         }
         self.groups += 1;
         let number = self.groups;
@@ -406,7 +406,7 @@ impl Parser<'_> {
             Some(rest) if self.syntax.is_extended => {
                 let size = rest.iter().position(|byte| matches!(byte, b':' | b')')).map_or(3, |at| at + 1);
                 let construct = String::from_utf8_lossy(rest.get(..size.min(8)).unwrap_or(rest)).into_owned();
-                format!("{INVALID_PRECEDING}: {construct} is Perl's; POSIX does not know it")
+                format!("{INVALID_PRECEDING}: {construct} is Perl syntax, which POSIX does not have")
             }
             _ => INVALID_PRECEDING.to_owned(),
         }
@@ -418,7 +418,7 @@ impl Parser<'_> {
             Token::Plus => ("+", "possessive"),
             _ => return,
         };
-        self.note(format!("{sign} after a repetition repeats it once more; only pcre knows {kind} ones"));
+        self.note(format!("{sign} after a repetition repeats it once more; only pcre has {kind} ones"));
     }
 
     /// Letters with a backslash that mean something to Perl only.

@@ -61,7 +61,7 @@ pub(super) fn parse(line: &[u8], has_exception: bool) -> Result<Line<'_>, Compla
         let (pattern, rest) = pattern(rest, has_exception)?;
         return Ok(Line::If { pattern, rest: rest.trim_ascii() });
     }
-    let reason = format!("{:?} is no pattern", String::from_utf8_lossy(line));
+    let reason = format!("{:?} is not a pattern", String::from_utf8_lossy(line));
     Err((reason, "write /pattern/ and a value"))
 }
 
@@ -86,7 +86,7 @@ type Parts<'l> = (&'l [u8], &'l [u8], &'l [u8]);
 fn delimited(text: &[u8], ends_at_mark: bool) -> Result<Parts<'_>, Complaint> {
     const REMEDY: &str = "write /pattern/ and a value";
     let Some((delimiter, rest)) = text.split_first() else {
-        return Err(("there is no pattern".to_owned(), REMEDY));
+        return Err(("there is not a pattern".to_owned(), REMEDY));
     };
     let mut is_escaped = false;
     let end = rest.iter().position(|byte| {
@@ -131,7 +131,7 @@ pub(super) fn pcre_flags(flags: &[u8]) -> Result<(Options, bool), Complaint> {
                 is_obsolete = true;
                 continue;
             }
-            other => return Err((unknown_flag(*other), "write some of imsxAEU")),
+            other => return Err((unknown_flag(*other), "use only the flags imsxAEU")),
         };
         *option = !*option;
     }
@@ -146,7 +146,7 @@ pub(super) fn regexp_flags(flags: &[u8]) -> Result<Syntax, Complaint> {
             b'i' => &mut syntax.ignores_case,
             b'm' => &mut syntax.knows_lines,
             b'x' => &mut syntax.is_extended,
-            other => return Err((unknown_flag(*other), "write some of imx")),
+            other => return Err((unknown_flag(*other), "use only the flags imx")),
         };
         *option = !*option;
     }
@@ -154,7 +154,7 @@ pub(super) fn regexp_flags(flags: &[u8]) -> Result<Syntax, Complaint> {
 }
 
 fn unknown_flag(flag: u8) -> String {
-    format!("the flag {:?} is not known", char::from(flag))
+    format!("unknown flag {:?}", char::from(flag))
 }
 
 /// A value as text and groups: `$1`, `${1}`, `$(1)`; `$$` is a dollar. `groups`: how many the pattern has; `None`: it
@@ -183,7 +183,7 @@ pub(super) fn pieces(value: &[u8], groups: Option<usize>) -> Result<Vec<Piece>, 
             Some(close) => {
                 let inner = behind.get(1..).unwrap_or_default();
                 let Some(size) = inner.iter().position(|byte| *byte == close) else {
-                    return Err((format!("a ${} has no end", char::from(behind[0])), REMEDY));
+                    return Err((format!("${} is not closed", char::from(behind[0])), REMEDY));
                 };
                 let (name, after) = inner.split_at_checked(size).unwrap_or_default();
                 (name, after.get(1..).unwrap_or_default())
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_told_apart() {
+    fn distinguishes_kinds_of_lines() {
         let pattern = |is_negated, text, flags| Pattern { is_negated, text, flags, except: None };
         for (line, wanted) in [
             (&b"/a\\/b/i  x y "[..], Line::Rule { pattern: pattern(false, b"a\\/b", b"i"), value: b"x y" }),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn values_have_groups() {
+    fn values_refer_to_groups() {
         let text = |text: &[u8]| Piece::Text(text.into());
         assert_eq!(
             pieces(b"a $1${2}b$(1)$$", Some(2)),

@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_matches_is_enough() {
+    fn a_single_match_is_enough() {
         let patterns = set(&["^Received: .*\\[10\\.", "^Subject:.*(casino|lottery)"]).unwrap();
         assert_eq!(patterns.anchored, Anchored::Yes);
         for (text, is_match) in [
@@ -81,13 +81,13 @@ mod tests {
     }
 
     #[test]
-    fn one_that_would_be_too_large_is_not_built() {
+    fn a_set_that_is_too_large_is_not_built() {
         assert!(set(&["[ab]*a[ab]{18}c", "x.*y"]).is_none());
     }
 
     proptest! {
         #[test]
-        fn it_matches_where_one_of_them_does(
+        fn matches_where_any_pattern_matches(
             patterns in prop::collection::vec("\\^?(a|b|[^a]|(a|bc)|a\\+|b\\?|\\(a\\|b\\)\\*|.|\\\\b){0,5}\\$?", 1..4),
             text in "[abc\n]{0,10}",
         ) {

@@ -68,7 +68,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn answers_are_forgotten_in_time_and_in_space() {
+    fn answers_expire_and_are_evicted() {
         let mut cache = Cache::new(1000);
         let now = Instant::now();
         let until = now + Duration::from_secs(1);

@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_take_turns_and_in_them_clients() {
+    fn networks_take_turns_and_so_do_their_clients() {
         let mut asking = Asking::new(100, 1);
         (0..4).for_each(|_| _ = asking.ask_anew(sharer(1, 10)));
         asking.ask_anew(sharer(1, 11));
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn the_greediest_makes_room_and_loses_its_newest() {
+    fn the_greediest_client_loses_its_newest_question() {
         let mut asking = Asking::new(10, 1);
         (0..7).for_each(|_| _ = asking.ask_anew(sharer(1, 10)));
         (0..3).for_each(|_| _ = asking.ask_anew(sharer(1, 11)));
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_is_counted_for_the_least_greedy_of_those_who_ask_it() {
+    fn a_shared_question_counts_for_the_least_greedy_client() {
         let mut asking = Asking::new(100, 1);
         (0..10).for_each(|_| _ = asking.ask_anew(sharer(1, 10)));
         let last = asking.ask("the same", sharer(1, 10));
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_connections_are_for_those_who_have_none() {
+    fn the_last_connections_are_reserved_for_clients_without_one() {
         let mut asking = Asking::new(100, 4);
         (0..5).for_each(|_| _ = asking.ask_anew(sharer(1, 10)));
         let first = asking.questions.next().unwrap();
@@ -395,14 +395,14 @@ mod tests {
     }
 
     #[test]
-    fn the_only_connection_is_for_all() {
+    fn a_single_connection_is_not_reserved() {
         let mut asking = Asking::new(100, 1);
         (0..3).for_each(|_| _ = asking.ask_anew(sharer(1, 10)));
         assert!((1..=3).all(|number| asking.answer_next() == Some(number)));
     }
 
     #[test]
-    fn long_keys_take_more_room() {
+    fn long_keys_count_as_several_questions() {
         let mut asking = Asking::new(10, 1);
         let long = "x".repeat(5 * PLACE_SIZE);
         assert!(asking.ask(&long, sharer(1, 10)).is_some());
@@ -415,7 +415,7 @@ mod tests {
         /// Each question is answered or given up once, and the room is never exceeded. A network that takes no more than
         /// an equal part of the room loses nothing.
         #[test]
-        fn nothing_is_lost_and_the_small_keep_what_they_have(
+        fn no_question_is_lost_and_small_shares_are_kept(
             steps in prop::collection::vec((0u128..4, 0u128..3, 0u32..60, 0u32..4), 1..400),
             connections in 1usize..4,
         ) {

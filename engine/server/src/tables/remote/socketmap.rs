@@ -97,7 +97,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn names_of_maps() {
+    fn parses_map_names() {
         let base = Path::new("/base");
         let map = Socketmap::parse("inet:localhost:99:aliases", base).unwrap();
         assert_eq!((map.address.to_string().as_str(), map.name.as_str()), ("localhost:99", "aliases"));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_and_replies() {
+    fn encodes_requests_and_parses_replies() {
         assert_eq!(netstring("map", b"a b"), b"7:map a b,");
         assert_eq!(meaning(b"OK a b".to_vec()), Ok(Some(b"a b".to_vec())));
         assert_eq!(meaning(b"OK ".to_vec()), Ok(Some(Vec::new())));

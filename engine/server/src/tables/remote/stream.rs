@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_servers() {
+    fn parses_server_addresses() {
         assert_eq!(Address::inet("a.b:25").unwrap().to_string(), "a.b:25");
         assert_eq!(Address::inet("[::1]:25").unwrap(), Address::Inet("::1".to_owned(), 25));
         assert_eq!(Address::inet("[::1]:25").unwrap().to_string(), "[::1]:25");

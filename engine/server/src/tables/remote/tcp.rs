@@ -50,7 +50,7 @@ async fn exchange(stream: &mut Stream, request: &[u8]) -> std::io::Result<Vec<u8
     let mut line = Vec::new();
     stream.take(3 * ANSWER_SIZE_MAX as u64).read_until(b'\n', &mut line).await?;
     if line.pop() != Some(b'\n') {
-        return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the reply has no end"));
+        return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the reply is incomplete"));
     }
     Ok(line)
 }
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn replies() {
+    fn parses_replies() {
         assert_eq!(meaning(b"200 a%20b\r"), Ok(Some(b"a b".to_vec())));
         assert_eq!(meaning(b"500 not found"), Ok(None));
         assert!(meaning(b"400 later").is_err());

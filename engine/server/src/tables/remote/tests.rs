@@ -126,7 +126,7 @@ fn without_a_cache_the_parts_of_a_table_are_asked_once() {
 
 /// That there was no answer reaches each transaction that waited for it, and the next command asks again.
 #[test]
-fn without_a_cache_a_failure_is_said_once() {
+fn without_a_cache_a_failure_is_reported_once() {
     let (asked, counts) = uncached(|port| format!("tcp:127.0.0.1:{port}"));
     let transaction = Transaction { asked: &asked, answers: RefCell::default() };
     for commands in 1..=3 {
@@ -210,7 +210,7 @@ fn a_tcp_table_is_asked_once_for_each_key() {
 }
 
 #[test]
-fn a_connection_that_was_closed_meanwhile_is_made_again() {
+fn reconnects_after_the_server_closed_the_connection() {
     let port = server(|stream| {
         let is_first = std::cell::Cell::new(true);
         answer_lines(&stream, |key| is_first.take().then(|| format!("200 {key}\n")));
@@ -223,7 +223,7 @@ fn a_connection_that_was_closed_meanwhile_is_made_again() {
 }
 
 #[test]
-fn a_socketmap_is_asked() {
+fn queries_a_socketmap() {
     let port = server(|mut stream| {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let mut length = Vec::new();
@@ -247,7 +247,7 @@ fn a_socketmap_is_asked() {
 }
 
 #[test]
-fn a_server_that_does_not_answer_fails_in_time() {
+fn a_server_that_does_not_answer_times_out() {
     let port = server(|stream| {
         answer_lines(&stream, |_| {
             thread::park();
@@ -264,7 +264,7 @@ fn a_server_that_does_not_answer_fails_in_time() {
 }
 
 #[test]
-fn a_client_with_questions_without_end_stops_no_other() {
+fn a_client_with_endless_questions_does_not_block_others() {
     let port = server(|stream| {
         // No other client's connection is used for a question without an answer.
         answer_lines(&stream, |key| {
@@ -299,7 +299,7 @@ fn a_client_with_questions_without_end_stops_no_other() {
 }
 
 #[test]
-fn all_connections_are_used_at_once_and_end_with_the_table() {
+fn uses_all_connections_and_closes_them_with_the_table() {
     let (closed, ends) = channel::unbounded::<()>();
     let both = std::sync::Barrier::new(SETTINGS.connections);
     let port = server(move |stream| {
@@ -327,7 +327,7 @@ fn all_connections_are_used_at_once_and_end_with_the_table() {
 }
 
 #[test]
-fn that_there_was_no_answer_is_not_remembered_for_long() {
+fn failures_are_cached_only_briefly() {
     let is_first = AtomicBool::new(true);
     let port = server(move |stream| {
         answer_lines(&stream, |_| {
@@ -348,7 +348,7 @@ fn that_there_was_no_answer_is_not_remembered_for_long() {
 }
 
 #[test]
-fn who_asked_is_told_though_the_table_is_gone() {
+fn questions_are_answered_after_their_table_is_gone() {
     let (go, wait) = channel::bounded::<()>(0);
     let port = server(move |stream| {
         answer_lines(&stream, |key| {
@@ -373,7 +373,7 @@ fn who_asked_is_told_though_the_table_is_gone() {
 
 #[cfg(feature = "sqlite")]
 #[test]
-fn a_sqlite_table_is_asked() {
+fn queries_a_sqlite_table() {
     let directory = std::env::temp_dir().join(format!("mailrace-sqlite-{}", std::process::id()));
     let base = directory.as_path();
     std::fs::create_dir_all(base).unwrap();

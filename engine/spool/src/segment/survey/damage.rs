@@ -155,7 +155,7 @@ impl Survey {
                 DamageKind::Replaced => {
                     self.strangers.push(Stranger { path, what: "an old copy of a segment" })
                 }
-                _ => self.strangers.push(Stranger { path, what: "no segment of this queue" }),
+                _ => self.strangers.push(Stranger { path, what: "not a segment of this queue" }),
             }
         }
     }

@@ -300,12 +300,12 @@ impl Client {
         let gives_up = self.is_awaiting && self.gives_up <= now;
         // One that owes is read at the pace of its allowance; what is unread then is not silence yet.
         if gives_up && self.is_silent && !peer.is_unread() && !peer.is_closed() && !world.is_over() {
-            return Err("a client that says nothing more is not ended".to_owned());
+            return Err("a silent client is not disconnected".to_owned());
         }
         // While slow clients have all slots, one that is no less greedy waits to be accepted.
         let is_served = self.is_prompt && !peer.is_in_backlog();
         if gives_up && is_served && !self.is_loose && !self.is_deaf && !world.is_over() {
-            return Err(format!("a client waits in vain for {:?}", self.expected));
+            return Err(format!("a client does not get the expected reply {:?}", self.expected));
         }
         if peer.is_closed() || gives_up {
             peer.reset();
@@ -570,7 +570,7 @@ impl Client {
                 Ok(reply) => self.reply(&reply, event, world, ledger)?,
                 Err(invalid) => {
                     let got = String::from_utf8_lossy(invalid.got);
-                    return Err(format!("a client was told {got:?}: {}", invalid.violation));
+                    return Err(format!("a client got {got:?}: {}", invalid.violation));
                 }
             }
         }
@@ -606,7 +606,7 @@ impl Client {
             if self.is_loose {
                 return Ok(());
             }
-            return Err(format!("a client was told what it had not asked: {line}"));
+            return Err(format!("a client got a reply without a command: {line}"));
         };
         let is_positive = matches!(reply.code() / 100, 2 | 3);
         match expected {
@@ -623,12 +623,10 @@ impl Client {
         // What was sent together with a command that was refused makes no sense then.
         let is_checked = !self.is_loose && self.failed != Some(transaction);
         if !self.is_loose && !matches!(event, Event::Answer(_)) {
-            return Err(format!("a client was told {line:?} out of step: {event:?}"));
+            return Err(format!("a client got {line:?} out of step: {event:?}"));
         }
         if is_checked && !is_right(expected, line, ledger) {
-            return Err(format!(
-                "a client that does all right was told {line:?} where {expected:?} was to come"
-            ));
+            return Err(format!("a correct client got {line:?} instead of {expected:?}"));
         }
         let is_failure = match expected {
             Expected::Verdict(..) | Expected::Refusal(_) => false,

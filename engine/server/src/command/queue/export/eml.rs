@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn content_and_envelope_have_a_file_each_once() {
+    fn writes_content_and_envelope_to_one_file_each() {
         let place = Place::new("eml");
         let mut directory = Directory::open(&place.0).unwrap();
         let content = b"Subject: x\r\n\r\na\rb\r\n";

@@ -44,7 +44,10 @@ impl LockFile {
                 if std::fs::read(&path).is_ok_and(|content| content == OWN_LOCK) {
                     return Ok(Self(path));
                 }
-                let text = format!("{} exists: another program writes to it, or has left it", path.display());
+                let text = format!(
+                    "{} exists: another program is writing to it, or did not remove it",
+                    path.display()
+                );
                 Err(io::Error::new(ErrorKind::AlreadyExists, text))
             }
             Err(error) => Err(error),
@@ -224,7 +227,7 @@ mod tests {
     const CONTENT: &[u8] = b"Subject: x\r\n\r\nFrom here\r\n>From there\r\n> From\r\nFromage\r\n";
 
     #[test]
-    fn lines_that_look_like_the_first_one_are_quoted() {
+    fn quotes_from_lines() {
         let text = String::from_utf8(copy_of(&entry(1), CONTENT)).unwrap();
         let (first, rest) = text.split_once('\n').unwrap();
         assert_eq!(first, "From a@example.org Sat Mar  1 03:33:20 2025");
@@ -233,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_export_finds_what_is_there() {
+    fn a_repeated_export_finds_earlier_copies() {
         let place = Place::new("mbox");
         let path = place.0.join("box");
         fs::write(&path, "From someone Thu Jan  1 00:00:00 1970\nSubject: before\n\nbody\n\n").unwrap();
@@ -281,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_was_changed_is_no_copy() {
+    fn a_changed_message_is_not_a_copy() {
         let place = Place::new("mbox-changed");
         let path = place.0.join("box");
         let mut mbox = Mbox::open(&path).unwrap();

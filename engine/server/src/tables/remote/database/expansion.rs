@@ -95,7 +95,7 @@ impl Template {
 pub(super) struct Common {
     pub(super) query: Template,
     result_format: Template,
-    /// Only keys with one of these domains are asked for; empty: all are.
+    /// Only keys in one of these domains are queried; empty: all keys.
     domains: Vec<String>,
     /// Values at most; 0: any number.
     expansion_limit: usize,
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn only_keys_of_listed_domains_are_asked_for() {
+    fn queries_only_keys_in_listed_domains() {
         let common = common("query = %s\ndomain = Example.com, b.c").unwrap();
         let asked = |key: &str| common.query(key.as_bytes(), str::to_owned).is_some();
         assert!(asked("u@example.COM") && asked("u@b.c"));
@@ -212,14 +212,14 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_name_their_line() {
+    fn errors_name_the_line() {
         for (text, wanted) in [
             ("query = a%x", "/x:1: sqlite:x: query: % is followed by an unknown letter"),
             ("\nquery = a\nquery = b", "/x:3: sqlite:x: query is a duplicate"),
-            ("qeury = a", "/x:1: sqlite:x: there is no parameter qeury; the parameters are"),
+            ("qeury = a", "/x:1: sqlite:x: unknown parameter qeury; the parameters are"),
             ("query", "/x:1: sqlite:x: has no ="),
             ("", "sqlite:x: /x has no query"),
-            ("query=a\nexpansion_limit = many", "/x:2: sqlite:x: expansion_limit: \"many\" is no number"),
+            ("query=a\nexpansion_limit = many", "/x:2: sqlite:x: expansion_limit: \"many\" is not a number"),
             ("query=a\ndomain = hash:/x", "/x:2: sqlite:x: domain: hash:/x is a table"),
         ] {
             let error = common(text).unwrap_err().to_string();

@@ -46,7 +46,7 @@ impl Ldap {
         let known = [&COMMON_NAMES[..], &NAMES].concat();
         let parameters = Parameters::parse(spec, text, &known)?;
         if parameters.number("version", 3)? != 3 {
-            return Err(parameters.error("version", "only version 3 is spoken", "remove it"));
+            return Err(parameters.error("version", "only version 3 is supported", "remove it"));
         }
         let port = parameters.number("server_port", 389)?;
         let servers = parameters.list("server_host", "localhost").into_iter().map(|server| {
@@ -54,7 +54,7 @@ impl Ldap {
                 Some(("ldap" | "ldapi", _)) => Ok(server),
                 Some(_) => Err(parameters.error(
                     "server_host",
-                    &format!("{server}: no such scheme"),
+                    &format!("{server}: unknown scheme"),
                     "write ldap:// or ldapi://",
                 )),
                 None if server.contains(':') => Ok(format!("ldap://{server}")),
@@ -132,7 +132,7 @@ fn choice<T: Copy>(
     let known = choices.iter().find(|(known, _)| *known == word);
     known.map(|(_, choice)| *choice).ok_or_else(|| {
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-        parameters.error(name, &format!("{word:?} is none of {}", words.join(", ")), "write one of them")
+        parameters.error(name, &format!("{word:?} is not one of {}", words.join(", ")), "write one of them")
     })
 }
 

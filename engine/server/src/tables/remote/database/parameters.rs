@@ -23,7 +23,7 @@ impl<'p, 's> Parameters<'p, 's> {
             let (name, value) = (name.trim(), value.trim());
             if !known.contains(&name) {
                 let remedy = format!("the parameters are {}", known.join(", "));
-                return Err(spec.error_at(number, format!("there is no parameter {name}"), &remedy));
+                return Err(spec.error_at(number, format!("unknown parameter {name}"), &remedy));
             }
             if given.iter().any(|(_, other, _)| other == name) {
                 return Err(spec.error_at(number, format!("{name} is a duplicate"), "remove one"));
@@ -42,7 +42,7 @@ impl<'p, 's> Parameters<'p, 's> {
         self.find(name).map_or(default, |(_, value)| value)
     }
 
-    /// A value that has to be there.
+    /// Returns a required value.
     pub(super) fn needed(&self, name: &str) -> Result<&str, TableError> {
         match self.find(name) {
             Some((_, value)) if !value.is_empty() => Ok(value),
@@ -63,7 +63,7 @@ impl<'p, 's> Parameters<'p, 's> {
     pub(super) fn number(&self, name: &str, default: u32) -> Result<u32, TableError> {
         let Some((_, value)) = self.find(name) else { return Ok(default) };
         let number = value.parse();
-        number.map_err(|_| self.error(name, &format!("{value:?} is no number"), "write a number"))
+        number.map_err(|_| self.error(name, &format!("{value:?} is not a number"), "write a number"))
     }
 
     /// What is wrong with a value.

@@ -46,7 +46,7 @@ fn skip(what: &str) {
 
 #[cfg(feature = "pgsql")]
 #[test]
-fn a_pgsql_table_is_asked() {
+fn queries_a_pgsql_table() {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let Some(programs) = versions.map(|version| version.path().join("bin")).max() else {
         return skip("this test needs the package postgresql");
@@ -89,7 +89,7 @@ fn a_pgsql_table_is_asked() {
 
 #[cfg(feature = "ldap")]
 #[test]
-fn an_ldap_table_is_asked() {
+fn queries_an_ldap_table() {
     if !Path::new("/usr/sbin/slapd").exists() {
         return skip("this test needs the package slapd");
     }
