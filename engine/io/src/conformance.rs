@@ -5,9 +5,11 @@
 //! reaches it. What is for the system alone is what it does not simulate (connecting, urgent bytes, files of other kinds) and
 //! what it takes for a breach of the contract, where the system's kernels are lenient (names of the past).
 
+mod reads;
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -74,6 +76,7 @@ macro_rules! conformance {
             a_connection_comes_from_the_address_that_is_wanted
             connecting_to_nobody_fails
             a_write_that_fails_says_why_and_the_next_one_is_done
+            a_read_that_fails_says_why_and_the_next_one_is_done
             connections_of_another_are_names_of_the_past
             another_thread_wakes_a_wait
         }
@@ -96,12 +99,21 @@ macro_rules! conformance_anywhere {
             closing_ends_a_send_that_waits
             durable_writes_are_on_the_file
             blocks_of_this_kernel_and_of_others_are_written
+            durable_writes_are_read_back
+            a_read_ends_with_its_file
+            several_reads_are_done_at_once
+            reads_beside_writes_are_not_disturbed
+            only_a_file_opened_for_reading_is_read
+            a_file_is_not_detached_while_it_is_read
+            reads_may_be_in_progress_at_the_end
             pieces_and_files_of_another_are_not_taken
             a_deadline_ends_a_wait
         }
     };
 }
 pub(crate) use conformance_anywhere;
+
+pub(crate) use reads::*;
 
 /// An [`Io`] under test, and how a test reaches it.
 pub(crate) trait Subject: Io {
@@ -267,6 +279,15 @@ impl<I: Subject> Bench<I> {
     fn sent(&mut self) -> (Token, Result<(), std::io::Error>) {
         self.until(|completion| match completion {
             Completion::Sent { token, result, .. } => Some((*token, std::mem::replace(result, Ok(())))),
+            _ => None,
+        })
+    }
+
+    fn read(&mut self) -> (Token, Vec<u8>, Result<usize, std::io::Error>) {
+        self.until(|completion| match completion {
+            Completion::Read { token, buffer, result } => {
+                Some((*token, std::mem::take(buffer), std::mem::replace(result, Ok(0))))
+            }
             _ => None,
         })
     }
@@ -574,6 +595,10 @@ impl Directory {
         let path = std::env::temp_dir().join(format!("mailrace-io-{}-{number}", std::process::id()));
         (OsDisk::new(&path).unwrap(), Self(path))
     }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
 }
 
 impl Drop for Directory {
@@ -656,7 +681,7 @@ pub(crate) fn a_write_that_fails_says_why_and_the_next_one_is_done<
     let (disk, _place) = Directory::new();
     let mut bench = Bench::new(make());
     let device = std::fs::File::options().write(true).open("/dev/full").unwrap();
-    let full = bench.io.attach(OsFile::of_any_kind(device));
+    let full = bench.io.attach(OsFile::of_any_kind(device, FileKind::Buffered));
     let sound = bench.io.attach(disk.create("segment", 65_536, FileKind::Buffered).unwrap());
     for number in 0..8 {
         let is_sound = number % 2 == 1;

@@ -25,6 +25,14 @@ pub enum FileKind {
     Direct,
 }
 
+impl FileKind {
+    /// # Panics
+    /// When a read operation names a file that was opened to be written.
+    pub(crate) fn check_read(self) {
+        assert!(self == Self::Read, "a read names a file that was not opened for reading only");
+    }
+}
+
 /// A directory and its files.
 pub trait Disk: Clone + Send + 'static {
     /// An open file.
@@ -190,14 +198,29 @@ impl Owner {
 #[derive(Debug)]
 pub struct OsFile {
     pub(crate) file: File,
-    is_direct: bool,
+    /// How it is open: [`FileKind::Direct`] only where the file system has that.
+    pub(crate) kind: FileKind,
 }
 
-#[cfg(test)]
 impl OsFile {
-    /// Any kind of file, such as a device that takes no writes; [`OsDisk`] opens regular files only.
-    pub(crate) fn of_any_kind(file: File) -> Self {
-        Self { file, is_direct: false }
+    /// A file that is no regular one, such as a device that takes no writes; [`OsDisk`] does not open those.
+    #[cfg(test)]
+    pub(crate) fn of_any_kind(file: File, kind: FileKind) -> Self {
+        Self { file, kind }
+    }
+
+    /// Reads at an offset; fewer bytes than asked only at the end of the file.
+    pub(crate) fn read_at(&self, octets: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < octets.len() {
+            match self.file.read_at(&mut octets[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
     }
 }
 
@@ -276,19 +299,19 @@ impl OsDisk {
             let flags = i32::try_from((flags | OFlags::NOFOLLOW).bits()).unwrap_or(0);
             options.clone().custom_flags(flags).open(self.path(path))
         };
-        let (file, is_direct) = match kind {
+        let (file, kind) = match kind {
             // Without waiting, should it be a FIFO.
-            FileKind::Read => (open(OFlags::NONBLOCK)?, false),
-            FileKind::Buffered => (open(OFlags::empty())?, false),
+            FileKind::Read => (open(OFlags::NONBLOCK)?, kind),
+            FileKind::Buffered => (open(OFlags::empty())?, kind),
             FileKind::Direct => match open(OFlags::DIRECT) {
-                Ok(file) => (file, true),
+                Ok(file) => (file, kind),
                 // tmpfs and some network file systems have no O_DIRECT. A file that was just made by the
                 // failed attempt must not stop the second one.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                     if is_new {
                         let _ = std::fs::remove_file(self.path(path));
                     }
-                    (open(OFlags::empty())?, false)
+                    (open(OFlags::empty())?, FileKind::Buffered)
                 }
                 Err(error) => return Err(error),
             },
@@ -296,7 +319,7 @@ impl OsDisk {
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        Ok(OsFile { file, is_direct })
+        Ok(OsFile { file, kind })
     }
 
     /// The file to lock, made if it is missing.
@@ -412,7 +435,7 @@ impl Disk for OsDisk {
             std::thread::sleep(READERS_PERIOD);
         }
         self.note_place(path)?;
-        Ok(OsFile { file, is_direct: false })
+        Ok(OsFile { file, kind: FileKind::Buffered })
     }
 
     fn is_locked(&self, path: &str) -> io::Result<bool> {
@@ -456,7 +479,7 @@ impl Disk for OsDisk {
     }
 
     fn is_direct(&self, file: &OsFile) -> bool {
-        file.is_direct
+        file.kind == FileKind::Direct
     }
 
     fn read_ahead(&self, file: &OsFile) {
@@ -465,16 +488,7 @@ impl Disk for OsDisk {
     }
 
     fn read_at(&self, file: &OsFile, octets: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut filled = 0;
-        while filled < octets.len() {
-            match file.file.read_at(&mut octets[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(filled)
+        file.read_at(octets, offset)
     }
 
     fn write_at(&self, file: &OsFile, octets: &[u8], offset: u64) -> io::Result<()> {

@@ -1,5 +1,5 @@
-//! The kernel without io_uring, where that is forbidden: readiness from epoll, durable writes with `pwritev2` on
-//! separate threads. Safe code only.
+//! The kernel without io_uring, where that is forbidden: readiness from epoll, durable writes with `pwritev2` and
+//! reads on separate threads. Safe code only.
 //!
 //! Descriptors are watched edge-triggered and registered once, when a connection begins; readiness is kept in the
 //! table until a receive or send exhausts it. So a message costs no `epoll_ctl`, and interest never has to follow
@@ -34,12 +34,12 @@ use crate::files::Files;
 use crate::operation::ACCEPT_PAUSE;
 use crate::system::{Random, WakeDescriptor, monotonic, wall_clock};
 use crate::{
-    Block, Completion, ConnectionId, FileId, Instant, Io, IoError, Operation, OsDisk, OsFile, Piece,
-    ReceiveEnd, SOME, Token, Waker,
+    Completion, ConnectionId, FileId, Instant, Io, IoError, Operation, OsDisk, OsFile, Piece, ReceiveEnd,
+    SOME, Token, Waker,
 };
 use buffers::ReceiveBuffers;
 use table::{Connection, Input, SendUnderWay, Table};
-use writers::{Write, Writers};
+use writers::{Memory, Task, Writers};
 
 pub use settings::Settings;
 
@@ -274,9 +274,13 @@ impl EpollIo {
         self.pause = Pause::No;
     }
 
-    fn write(&self, token: Token, file: FileId, block: Block, offset: u64, is_durable: bool) {
-        let file = self.files.get(file);
-        self.writers.submit(Write { token, file: Arc::clone(file), block, offset, is_durable });
+    /// Hands a write or read to the threads.
+    fn hand_over(&mut self, token: Token, id: FileId, offset: u64, memory: Memory) {
+        if matches!(memory, Memory::Read(_)) {
+            self.files.get_mut(id).kind.check_read();
+        }
+        let file = Arc::clone(self.files.begin(id));
+        self.writers.submit(Task { token, id, file, offset, memory });
     }
 
     /// Queues a connection if it can continue.
@@ -462,7 +466,7 @@ impl Io for EpollIo {
 
     fn detach(&mut self, file: FileId) -> OsFile {
         let file = self.files.detach(file);
-        Arc::into_inner(file).expect("no write to a file is under way when it is detached")
+        Arc::into_inner(file).expect("a thread drops a file before its task is known to be done")
     }
 
     fn submit(&mut self, token: Token, operation: Operation) {
@@ -476,7 +480,10 @@ impl Io for EpollIo {
             Operation::Send(connection, memory) => self.send(token, connection, memory),
             Operation::Close(connection) => self.close(connection),
             Operation::Write { file, block, offset, is_durable } => {
-                self.write(token, file, block, offset, is_durable)
+                self.hand_over(token, file, offset, Memory::Write { block, is_durable })
+            }
+            Operation::Read { file, buffer, offset } => {
+                self.hand_over(token, file, offset, Memory::Read(buffer))
             }
         }
     }
@@ -494,7 +501,10 @@ impl Io for EpollIo {
             Err(error) => return Err(IoError::Epoll { operation: "epoll_pwait", source: error.into() }),
         }
         completions.append(&mut self.ready);
-        completions.extend(self.writers.completions());
+        for (file, completion) in self.writers.completions() {
+            self.files.end(file);
+            completions.push(completion);
+        }
         // Handling one needs all of this, so they are taken out first.
         let mut events = std::mem::take(&mut self.events);
         for event in events.drain(..) {

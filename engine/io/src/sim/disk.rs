@@ -29,8 +29,10 @@ pub struct SimDisk(pub(super) Arc<Mutex<State>>);
 #[derive(Debug)]
 pub struct SimFile {
     pub(super) number: u64,
-    pub(super) is_direct: bool,
-    lock: Option<Lock>,
+    /// How it is open: [`FileKind::Direct`] only in worlds that have that.
+    pub(super) kind: FileKind,
+    /// Held until the file is dropped.
+    _lock: Option<Lock>,
 }
 
 /// Holds a lock until it is dropped.
@@ -238,6 +240,16 @@ impl Files {
         self.names.values().map(|number| self.size(*number) as u64).sum()
     }
 
+    /// Copies what a file has at an offset; returns how much that is.
+    pub(super) fn read(&self, number: u64, octets: &mut [u8], offset: u64) -> usize {
+        let content = self.contents.get(&number).map(|content| content.octets.as_slice());
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let rest = content.and_then(|content| content.get(start..)).unwrap_or_default();
+        let count = octets.len().min(rest.len());
+        octets[..count].copy_from_slice(&rest[..count]);
+        count
+    }
+
     /// Puts a write's bytes in place.
     pub(super) fn put(
         &mut self,
@@ -424,6 +436,11 @@ fn error(number: i32) -> io::Error {
     io::Error::from_raw_os_error(number)
 }
 
+/// What a read that fails says.
+pub(super) fn read_error(state: &mut State) -> Option<io::Error> {
+    state.disk_fault(Fault::ReadError).then(|| error(EIO))
+}
+
 /// What a write that fails says.
 pub(super) fn write_error(state: &mut State) -> Option<io::Error> {
     let faults = [(Fault::WriteError, EIO), (Fault::NoSpace, ENOSPC), (Fault::Quota, EDQUOT)];
@@ -450,7 +467,7 @@ fn place(offset: u64) -> usize {
 
 /// The rule for direct files.
 fn check_alignment(file: &SimFile, octets: &[u8], offset: u64) {
-    if file.is_direct {
+    if file.kind == FileKind::Direct {
         let memory = octets.as_ptr().align_offset(BLOCK_ALIGNMENT);
         let is_aligned = offset.is_multiple_of(BLOCK_ALIGNMENT as u64)
             && octets.len().is_multiple_of(BLOCK_ALIGNMENT)
@@ -493,8 +510,7 @@ impl Disk for SimDisk {
         if state.disk_fault(Fault::ReadError) {
             return Err(error(EIO));
         }
-        let is_direct = kind == FileKind::Direct && state.conditions.is_direct;
-        Ok(SimFile { number, is_direct, lock: None })
+        Ok(SimFile { number, kind: state.conditions.kind(kind), _lock: None })
     }
 
     fn create(&self, path: &str, size: u64, kind: FileKind) -> io::Result<SimFile> {
@@ -519,8 +535,7 @@ impl Disk for SimDisk {
         state.files.contents.insert(number, Content { octets, ..Content::default() });
         state.files.change(Renaming::Create(path.to_owned(), number));
         state.note("file {} made: {} octets", [number, size, 0]);
-        let is_direct = kind == FileKind::Direct && state.conditions.is_direct;
-        Ok(SimFile { number, is_direct, lock: None })
+        Ok(SimFile { number, kind: state.conditions.kind(kind), _lock: None })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -570,7 +585,7 @@ impl Disk for SimDisk {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let lock = Some(Lock { disk: self.clone(), path: path.to_owned() });
-        Ok(SimFile { number: u64::MAX, is_direct: false, lock })
+        Ok(SimFile { number: u64::MAX, kind: FileKind::Buffered, _lock: lock })
     }
 
     fn is_locked(&self, path: &str) -> io::Result<bool> {
@@ -592,7 +607,7 @@ impl Disk for SimDisk {
     }
 
     fn is_direct(&self, file: &SimFile) -> bool {
-        file.is_direct && file.lock.is_none()
+        file.kind == FileKind::Direct
     }
 
     fn read_at(&self, file: &SimFile, octets: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -601,11 +616,7 @@ impl Disk for SimDisk {
         if state.disk_fault(Fault::ReadError) {
             return Err(error(EIO));
         }
-        let content = &state.files.content(file.number).octets;
-        let rest = content.get(place(offset)..).unwrap_or_default();
-        let count = octets.len().min(rest.len());
-        octets[..count].copy_from_slice(&rest[..count]);
-        Ok(count)
+        Ok(state.files.read(file.number, octets, offset))
     }
 
     fn write_at(&self, file: &SimFile, octets: &[u8], offset: u64) -> io::Result<()> {

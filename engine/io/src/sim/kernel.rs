@@ -5,15 +5,15 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::disk::{Landing, write_error};
+use super::disk::{Landing, SECTOR_SIZE, read_error, write_error};
 use super::network::{Place, Send};
 use super::world::{Conditions, State, Step, lock};
 use super::{Fault, Random, SimDisk, SimFile};
 use crate::files::Files;
 use crate::operation::Serial;
 use crate::{
-    BLOCK_ALIGNMENT, Block, Completion, ConnectionId, FileId, Instant, Io, IoError, Operation, Piece,
-    ReceiveEnd, SOME, Token, Waker,
+    BLOCK_ALIGNMENT, Block, Completion, ConnectionId, FileId, FileKind, Instant, Io, IoError, Operation,
+    Piece, ReceiveEnd, SOME, Token, Waker,
 };
 
 const EIO: i32 = 5;
@@ -62,6 +62,7 @@ struct Attached {
 #[derive(Debug)]
 enum Due {
     Write(Write),
+    Read(Read),
     Stop(ConnectionId),
     Sent { token: Token, connection: ConnectionId, memory: Vec<u8>, result: Result<(), io::Error> },
 }
@@ -75,6 +76,18 @@ pub(super) struct Write {
     pub(super) block: Block,
     pub(super) offset: usize,
     is_durable: bool,
+}
+
+/// A read under way.
+#[derive(Debug)]
+struct Read {
+    token: Token,
+    file: FileId,
+    number: u64,
+    buffer: Vec<u8>,
+    offset: u64,
+    /// Number of bytes, if they were read when it began.
+    count: Option<usize>,
 }
 
 impl Kernel {
@@ -108,6 +121,11 @@ impl Kernel {
         self.next_due += 1;
     }
 
+    /// The writes under way.
+    fn writes(&self) -> impl Iterator<Item = &Write> {
+        self.due.values().filter_map(|due| if let Due::Write(write) = due { Some(write) } else { None })
+    }
+
     /// The writes under way, which will never complete.
     pub(super) fn take_writes(&mut self) -> Vec<Write> {
         let due = std::mem::take(&mut self.due);
@@ -130,8 +148,8 @@ impl Kernel {
             _ => false,
         };
         assert!(self.queued.iter().all(is_end), "operations were queued by a worker that ended");
-        let is_write = |due: &Due| matches!(due, Due::Write(_));
-        assert!(!self.due.values().any(is_write), "a worker ended with a write under way");
+        let is_of_file = |due: &Due| matches!(due, Due::Write(_) | Due::Read(_));
+        assert!(!self.due.values().any(is_of_file), "a worker ended with a write or read under way");
         assert!(
             !self.is_lent.contains(&true),
             "a worker ended with received octets that it did not give back"
@@ -199,6 +217,7 @@ impl State {
             Operation::Write { file, block, offset, is_durable } => {
                 self.start_write(worker, token, file, block, offset, is_durable);
             }
+            Operation::Read { file, buffer, offset } => self.start_read(worker, token, file, buffer, offset),
         }
     }
 
@@ -231,7 +250,7 @@ impl State {
         let kernel = &mut self.kernels[worker];
         let attached = kernel.files.get_mut(file);
         assert!(size > 0, "a write of nothing");
-        if attached.file.is_direct {
+        if attached.file.kind == FileKind::Direct {
             let is_aligned = offset.is_multiple_of(BLOCK_ALIGNMENT) && size.is_multiple_of(BLOCK_ALIGNMENT);
             assert!(is_aligned, "a direct write is not aligned: {size} octets at {offset}");
         }
@@ -240,12 +259,65 @@ impl State {
         let number = attached.file.number;
         attached.writing.push((offset, offset + size));
         assert!(offset + size <= self.files.size(number), "a write reaches past the end of its file");
-        let most =
-            self.conditions.write_time * if self.disk_fault(Fault::SlowDisk) { SLOW_FACTOR } else { 1 };
-        let time = Self::soon(self.now, most, &mut self.disk_random);
+        let time = self.disk_time();
         self.note("write into file {} begins: {} octets at {}", [number, size as u64, offset as u64]);
         let write = Write { token, file, number, block, offset, is_durable };
         self.kernels[worker].complete_at(time, Due::Write(write));
+    }
+
+    /// When a write or read ends that begins now.
+    fn disk_time(&mut self) -> Instant {
+        let most =
+            self.conditions.write_time * if self.disk_fault(Fault::SlowDisk) { SLOW_FACTOR } else { 1 };
+        Self::soon(self.now, most, &mut self.disk_random)
+    }
+
+    fn start_read(&mut self, worker: usize, token: Token, file: FileId, mut buffer: Vec<u8>, offset: u64) {
+        let sim_file = &self.kernels[worker].files.get_mut(file).file;
+        sim_file.kind.check_read();
+        let number = sim_file.number;
+        let time = self.disk_time();
+        self.note("read of file {} begins: {} octets at {}", [number, buffer.len() as u64, offset]);
+        // It finds what was there when it began or what is there when it ends, as the disk likes.
+        let is_early = self.disk_random.one_in(2);
+        let count = is_early.then(|| self.read(number, &mut buffer, offset));
+        let read = Read { token, file, number, buffer, offset, count };
+        self.kernels[worker].complete_at(time, Due::Read(read));
+    }
+
+    /// Reads what is there now: of a write under way, any of its sectors may be.
+    fn read(&mut self, number: u64, buffer: &mut [u8], offset: u64) -> usize {
+        let count = self.files.read(number, buffer, offset);
+        let end = offset + count as u64;
+        for write in self.kernels.iter().flat_map(Kernel::writes).filter(|write| write.number == number) {
+            for (index, sector) in write.block.filled().chunks(SECTOR_SIZE).enumerate() {
+                let start = (write.offset + index * SECTOR_SIZE) as u64;
+                let (from, to) = (offset.max(start), end.min(start + sector.len() as u64));
+                if from < to && self.disk_random.one_in(2) {
+                    let place = |at: u64, base: u64| usize::try_from(at - base).expect("both are in memory");
+                    buffer[place(from, offset)..place(to, offset)]
+                        .copy_from_slice(&sector[place(from, start)..place(to, start)]);
+                }
+            }
+        }
+        count
+    }
+
+    fn end_read(&mut self, worker: usize, read: Read, completions: &mut Vec<Completion>) {
+        let Read { token, file, number, mut buffer, offset, count } = read;
+        if self.is_over() {
+            // Its outcome is never reported.
+            return;
+        }
+        self.kernels[worker].files.end(file);
+        let result = match read_error(self) {
+            Some(error) => Err(error),
+            None => Ok(count.unwrap_or_else(|| self.read(number, &mut buffer, offset))),
+        };
+        let what =
+            if result.is_ok() { "read of file {} at {} is done" } else { "read of file {} at {} failed" };
+        self.note(what, [number, offset, 0]);
+        completions.push(Completion::Read { token, buffer, result });
     }
 
     /// When a worker's wait ends.
@@ -291,6 +363,7 @@ impl State {
             let Some((_, due)) = self.kernels[worker].due.pop_first() else { break };
             match due {
                 Due::Write(write) => self.end_write(worker, write, completions),
+                Due::Read(read) => self.end_read(worker, read, completions),
                 Due::Stop(id) => self.stop_receiving(worker, id, completions),
                 Due::Sent { token, connection, memory, result } => {
                     completions.push(Completion::Sent { token, connection, memory, result });
@@ -439,6 +512,7 @@ impl State {
         }
         let attached = self.kernels[worker].files.get_mut(file);
         attached.writing.retain(|(from, _)| *from != offset);
+        self.kernels[worker].files.end(file);
         let failure = write_error(self);
         let is_flush_failing = self.disk_fault(Fault::FlushError);
         let is_lost = self.disk_fault(Fault::LostWrite);
@@ -535,13 +609,16 @@ impl Io for SimIo {
     }
 
     fn detach(&mut self, file: FileId) -> SimFile {
-        let attached = lock(&self.world).kernels[self.worker].files.detach(file);
-        assert!(attached.writing.is_empty(), "a file is detached while it is written to");
-        attached.file
+        lock(&self.world).kernels[self.worker].files.detach(file).file
     }
 
     fn submit(&mut self, token: Token, operation: Operation) {
-        lock(&self.world).kernels[self.worker].queued.push((token, operation));
+        let mut state = lock(&self.world);
+        let kernel = &mut state.kernels[self.worker];
+        if let Operation::Write { file, .. } | Operation::Read { file, .. } = &operation {
+            kernel.files.begin(*file);
+        }
+        kernel.queued.push((token, operation));
     }
 
     fn wait(&mut self, _: Option<Instant>, completions: &mut Vec<Completion>) -> Result<(), IoError> {

@@ -291,6 +291,89 @@ fn a_direct_write_out_of_line_is_a_breach() {
     world.enter(0);
 }
 
+/// A read of a file's second block, while `write` is in progress there.
+fn read_beside_a_write(world: &World, io: &mut SimIo, writer: FileId, reader: FileId, octet: u8) -> Vec<u8> {
+    write(io, writer, octet, 4096, true);
+    io.submit(Token(2), Operation::Read { file: reader, buffer: vec![0; 4096], offset: 4096 });
+    let mut completions = settle(world, io);
+    completions.retain(|completion| matches!(completion, Completion::Read { .. }));
+    match completions.pop() {
+        Some(Completion::Read { buffer, result: Ok(4096), .. }) => buffer,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_read_beside_a_write_finds_any_of_its_sectors() {
+    let world = world();
+    let mut io = world.boot(1).remove(0);
+    let writer = file(&world, &mut io);
+    let reader = io.attach(world.disk().open("a", FileKind::Read).unwrap());
+    let (mut is_old, mut is_new, mut is_mixed) = (false, false, false);
+    for octet in 1..100 {
+        let buffer = read_beside_a_write(&world, &mut io, writer, reader, octet);
+        for sector in buffer.chunks(World::SECTOR_SIZE) {
+            assert!(sector.iter().all(|at| *at == sector[0]) && [octet - 1, octet].contains(&sector[0]));
+        }
+        let count = buffer.iter().filter(|at| **at == octet).count();
+        is_old |= count == 0;
+        is_new |= count == 4096;
+        is_mixed |= !matches!(count, 0 | 4096);
+    }
+    // All old by chance is rare; a read that begins before the write would show it, too.
+    assert!(is_new && is_mixed, "old {is_old}, new {is_new}, mixed {is_mixed}");
+}
+
+#[test]
+fn what_a_read_found_of_a_write_is_lost_with_the_power() {
+    let world = world();
+    let mut io = world.boot(1).remove(0);
+    let writer = file(&world, &mut io);
+    let reader = io.attach(world.disk().open("a", FileKind::Read).unwrap());
+    write(&mut io, writer, 1, 4096, false);
+    settle(&world, &mut io);
+    io.submit(Token(2), Operation::Read { file: reader, buffer: vec![0; 4096], offset: 4096 });
+    let completions = settle(&world, &mut io);
+    let [Completion::Read { buffer, result: Ok(4096), .. }] = &completions[..] else {
+        panic!("{completions:?}")
+    };
+    assert_eq!(buffer, &[1; 4096]);
+    // A read in progress when the power is cut is never heard of.
+    io.submit(Token(3), Operation::Read { file: reader, buffer: vec![0; 4096], offset: 4096 });
+    world.enter(0);
+    world.crash(Crash::PowerCut);
+    assert!(settle(&world, &mut io).is_empty());
+    let found = octets(&world, 4096);
+    assert!(found.chunks(World::SECTOR_SIZE).all(|sector| sector.iter().all(|at| *at == sector[0])));
+    assert_ne!(found, [1; 4096]);
+}
+
+#[test]
+fn a_read_may_fail() {
+    let without: Vec<Fault> = Fault::ALL.into_iter().filter(|fault| *fault != Fault::ReadError).collect();
+    let mut faults = (0..).map(|seed| Faults::new(&mut Random::new(seed, "faults"), &without));
+    let faults = faults.find(|faults| faults.has(Fault::ReadError)).unwrap();
+    let world = World::new(1, CONDITIONS, faults, true);
+    let mut io = world.boot(1).remove(0);
+    world.set_faults_off(true);
+    let _ = file(&world, &mut io);
+    let reader = io.attach(world.disk().open("a", FileKind::Read).unwrap());
+    world.set_faults_off(false);
+    let mut failures = 0;
+    for _ in 0..10_000 {
+        io.submit(Token(2), Operation::Read { file: reader, buffer: vec![0; 10], offset: 0 });
+        world.enter(0);
+        world.advance(world.next_event(0).unwrap());
+        let mut completions = Vec::new();
+        io.wait(None, &mut completions).unwrap();
+        let [Completion::Read { buffer, result, .. }] = &completions[..] else { panic!("{completions:?}") };
+        assert_eq!(buffer.len(), 10);
+        failures += u64::from(result.is_err());
+    }
+    assert!(failures > 0);
+    assert_eq!(world.disk_failures(), failures);
+}
+
 #[test]
 #[should_panic(expected = "detached while it is written to")]
 fn a_file_detached_too_early_is_a_breach() {

@@ -7,7 +7,7 @@ use super::disk::{Corruption, Files, Landing};
 use super::kernel::Kernel;
 use super::network::{Link, Peer};
 use super::{Fault, Faults, Random, SimDisk, SimIo, Trace};
-use crate::Instant;
+use crate::{FileKind, Instant};
 
 /// What a world is like while nothing goes wrong.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,13 @@ pub struct Conditions {
     pub latency: Duration,
     /// How long a write takes, at most.
     pub write_time: Duration,
+}
+
+impl Conditions {
+    /// How a file is open that was to be opened so.
+    pub(super) fn kind(&self, wanted: FileKind) -> FileKind {
+        if wanted == FileKind::Direct && !self.is_direct { FileKind::Buffered } else { wanted }
+    }
 }
 
 /// How an engine's life ends early.
