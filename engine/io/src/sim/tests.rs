@@ -1,10 +1,16 @@
 use std::time::Duration;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use super::*;
 use crate::conformance::{self, Subject, conformance_anywhere};
-use crate::{Block, Completion, ConnectionId, Disk, FileId, FileKind, Instant, Io, Operation, Token};
+use crate::{
+    Block, Completion, ConnectionId, Disk, FileId, FileKind, Instant, Io, Operation, ReceiveEnd, Token,
+};
+
+const ENFILE: i32 = 23;
+const ETIMEDOUT: i32 = 110;
+const ECONNREFUSED: i32 = 111;
 
 const CONDITIONS: Conditions = Conditions {
     is_direct: true,
@@ -52,17 +58,31 @@ impl Subject for SimIo {
 
     fn listen(&mut self, address: IpAddr) -> std::io::Result<SocketAddr> {
         // It accepts from its start on.
-        Ok(SocketAddr::from((address, 25)))
+        let worker = u16::try_from(self.worker()).unwrap();
+        let target = SocketAddr::from((address, 25 + worker));
+        self.world().set_address(self.worker(), target);
+        Ok(target)
     }
 
     fn connect(&self, _: SocketAddr) -> std::io::Result<(World, Peer)> {
-        Ok((self.world(), self.world().connect(0)))
+        if !self.is_accepting() {
+            return Err(std::io::ErrorKind::ConnectionRefused.into());
+        }
+        Ok((self.world(), self.world().connect(self.worker())))
+    }
+
+    fn nobody(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 1))
+    }
+
+    fn beside(&self, _: &impl Fn() -> Self) -> Self {
+        self.world().join()
     }
 
     fn wait_for(&mut self, deadline: Instant, completions: &mut Vec<Completion>) {
         let world = self.world();
-        world.enter(0);
-        world.advance(world.next_event(0).map_or(deadline, |event| event.min(deadline)));
+        world.enter(self.worker());
+        world.advance(world.next_event(self.worker()).map_or(deadline, |event| event.min(deadline)));
         self.wait(Some(deadline), completions).unwrap();
     }
 
@@ -87,6 +107,17 @@ impl conformance::Client for (World, Peer) {
             octets.extend(self.1.take());
         }
         octets
+    }
+
+    fn hear_some(&mut self) -> Vec<u8> {
+        self.1.take()
+    }
+
+    fn hear_end(&mut self) {
+        while !self.1.is_closed() {
+            self.0.advance(self.1.next_event().expect("its end is on its way"));
+            assert!(self.1.take().is_empty());
+        }
     }
 
     fn end(&mut self) {
@@ -140,6 +171,135 @@ fn connected(world: &World) -> (SimIo, Peer, ConnectionId) {
         panic!("{completions:?}")
     };
     (io, peer, *connection)
+}
+
+fn connect(world: &World, io: &mut SimIo, server: SocketAddr) -> Result<ConnectionId, i32> {
+    io.submit(Token(8), Operation::Connect { server, source: None });
+    let mut completions = settle(world, io);
+    match completions.pop() {
+        Some(Completion::Connected { token: Token(8), result }) if completions.is_empty() => {
+            result.map_err(|error| error.raw_os_error().unwrap())
+        }
+        other => panic!("{other:?} after {completions:?}"),
+    }
+}
+
+const SERVER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 7), 25));
+
+#[test]
+fn a_worker_talks_to_a_server_that_the_caller_plays() {
+    let world = world();
+    let mut io = world.boot(1).remove(0);
+    let listener = world.listen(SERVER);
+    let connection = connect(&world, &mut io, SERVER).unwrap();
+    let server = listener.accept().unwrap();
+    assert!(listener.accept().is_none());
+    assert_eq!(server.address().ip(), IpAddr::from([192, 0, 2, 128]));
+    server.send(b"220 hello\r\n");
+    io.submit(Token(2), Operation::Receive(connection));
+    let completions = settle(&world, &mut io);
+    let [Completion::Received { piece, .. }] = &completions[..] else { panic!("{completions:?}") };
+    assert_eq!(io.received(piece), b"220 hello\r\n");
+    for completion in completions {
+        let Completion::Received { piece, .. } = completion else { continue };
+        io.recycle(piece);
+    }
+    io.submit(Token(3), Operation::Send(connection, b"QUIT\r\n".to_vec()));
+    assert!(matches!(settle(&world, &mut io)[..], [Completion::Sent { result: Ok(()), .. }]));
+    world.advance(server.next_event().unwrap());
+    assert_eq!(server.take(), b"QUIT\r\n");
+    server.reset();
+    let completions = settle(&world, &mut io);
+    assert!(
+        matches!(&completions[..], [Completion::ReceiveEnded { end: ReceiveEnd::Failed(_), .. }]),
+        "{completions:?}"
+    );
+    io.submit(Token(0), Operation::Close(connection));
+    world.check_ended(0);
+}
+
+#[test]
+fn connecting_fails_when_nobody_listens_and_when_the_table_is_full() {
+    let world = world();
+    let mut io = world.boot(1).remove(0);
+    assert_eq!(connect(&world, &mut io, SERVER), Err(ECONNREFUSED));
+    let listener = world.listen(SERVER);
+    let connections: Vec<ConnectionId> =
+        (0..CONDITIONS.slots).map(|_| connect(&world, &mut io, SERVER).unwrap()).collect();
+    assert_eq!(connect(&world, &mut io, SERVER), Err(ENFILE));
+    // Those that the server did not take end with it.
+    let taken = listener.accept().unwrap();
+    drop(listener);
+    for connection in &connections {
+        io.submit(Token(2), Operation::Receive(*connection));
+    }
+    assert_eq!(settle(&world, &mut io).len(), CONDITIONS.slots - 1);
+    assert!(!taken.is_closed());
+    io.submit(Token(0), Operation::Close(connections[2]));
+    assert_eq!(connect(&world, &mut io, SERVER), Err(ECONNREFUSED));
+    // What is being made at the end of a worker is no breach.
+    io.submit(Token(8), Operation::Connect { server: SERVER, source: None });
+    world.enter(0);
+    for connection in [connections[0], connections[1], connections[3]] {
+        io.submit(Token(0), Operation::Close(connection));
+    }
+    world.check_ended(0);
+}
+
+#[test]
+fn a_network_that_loses_connections_may_lose_one_that_is_being_made() {
+    let without: Vec<Fault> = Fault::ALL.into_iter().filter(|fault| *fault != Fault::LinkLost).collect();
+    let mut faults = (0..).map(|seed| Faults::new(&mut Random::new(seed, "faults"), &without));
+    let world = World::new(1, CONDITIONS, faults.find(|faults| faults.has(Fault::LinkLost)).unwrap(), true);
+    let mut io = world.boot(1).remove(0);
+    let _listener = world.listen(SERVER);
+    let mut failures = 0;
+    for _ in 0..2000 {
+        match connect(&world, &mut io, SERVER) {
+            Ok(connection) => io.submit(Token(0), Operation::Close(connection)),
+            Err(error) => {
+                assert_eq!(error, ETIMEDOUT);
+                failures += 1;
+            }
+        }
+    }
+    assert!((1..1000).contains(&failures), "{failures}");
+}
+
+#[test]
+fn what_a_worker_sends_to_one_that_has_closed_is_answered_with_a_reset() {
+    let world = world();
+    let mut workers = world.boot(2);
+    world.set_address(1, SERVER);
+    let connection = connect(&world, &mut workers[0], SERVER).unwrap();
+    let mut completions = Vec::new();
+    workers[1].wait(None, &mut completions).unwrap();
+    let [Completion::Accepted { connection: accepted, peer }] = completions[..] else {
+        panic!("{completions:?}")
+    };
+    assert_eq!(peer.ip(), IpAddr::from([192, 0, 2, 128]));
+    workers[1].submit(Token(0), Operation::Close(accepted));
+    workers[1].wait(None, &mut Vec::new()).unwrap();
+    workers[0].submit(Token(2), Operation::Receive(connection));
+    let closed = settle(&world, &mut workers[0]);
+    assert!(matches!(closed[..], [Completion::ReceiveEnded { end: ReceiveEnd::Closed, .. }]), "{closed:?}");
+    workers[0].submit(Token(3), Operation::Send(connection, b"QUIT\r\n".to_vec()));
+    assert!(matches!(settle(&world, &mut workers[0])[..], [Completion::Sent { result: Ok(()), .. }]));
+    world.advance(world.now().after(CONDITIONS.latency));
+    workers[0].submit(Token(2), Operation::Receive(connection));
+    let reset = settle(&world, &mut workers[0]);
+    assert!(matches!(reset[..], [Completion::ReceiveEnded { end: ReceiveEnd::Failed(_), .. }]), "{reset:?}");
+}
+
+#[test]
+fn a_wake_ends_a_wait() {
+    let world = world();
+    let mut io = world.boot(1).remove(0);
+    assert_eq!(world.next_event(0), None);
+    io.waker().wake();
+    assert_eq!(world.next_event(0), Some(world.now()));
+    io.wait(None, &mut Vec::new()).unwrap();
+    assert_eq!(world.next_event(0), None);
 }
 
 #[test]
@@ -236,10 +396,10 @@ fn octets_come_in_order_whatever_the_pieces() {
                     io.recycle(piece);
                 }
                 // Two buffers of 100 bytes are not enough for all of it.
-                Completion::ReceiveEnded { end: crate::ReceiveEnd::OutOfBuffers, .. } => {
+                Completion::ReceiveEnded { end: ReceiveEnd::OutOfBuffers, .. } => {
                     io.submit(Token(2), Operation::Receive(connection));
                 }
-                Completion::ReceiveEnded { end: crate::ReceiveEnd::Closed, .. } => is_closed = true,
+                Completion::ReceiveEnded { end: ReceiveEnd::Closed, .. } => is_closed = true,
                 other => panic!("{other:?}"),
             }
         }

@@ -1,11 +1,14 @@
 //! The world that workers, disk and clients share: its clock, its faults, its end.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::disk::{Corruption, Files, Landing};
 use super::kernel::Kernel;
-use super::network::{Link, Peer};
+use super::network::{Link, Listening};
+use super::peer::{Listener, Peer};
 use super::{Fault, Faults, Random, SimDisk, SimIo, Trace};
 use crate::{FileKind, Instant};
 
@@ -78,6 +81,8 @@ pub(super) struct State {
     pub(super) files: Files,
     pub(super) kernels: Vec<Kernel>,
     pub(super) links: Vec<Link>,
+    /// Who takes connections of workers, by address.
+    pub(super) listening: BTreeMap<SocketAddr, Listening>,
     pub(super) failures: u64,
 }
 
@@ -177,6 +182,7 @@ impl World {
             files: Files::default(),
             kernels: Vec::new(),
             links: Vec::new(),
+            listening: BTreeMap::new(),
             failures: 0,
         })))
     }
@@ -198,6 +204,11 @@ impl World {
         let (conditions, now) = (state.conditions, state.now);
         let seed = state.end_random.bits();
         state.links.clear();
+        for listening in state.listening.values_mut() {
+            if let Listening::Caller(waiting) = listening {
+                waiting.clear();
+            }
+        }
         state.kernels.clear();
         state.kernels.resize_with(workers, || Kernel::new(&conditions));
         (0..workers).map(|worker| SimIo::new(Arc::clone(&self.0), worker, &conditions, now, seed)).collect()
@@ -207,6 +218,30 @@ impl World {
     #[must_use]
     pub fn connect(&self, worker: usize) -> Peer {
         Peer::connect(&self.0, worker)
+    }
+
+    /// A server for workers to connect to, which the caller plays.
+    ///
+    /// # Panics
+    /// When the address is in use.
+    #[must_use]
+    pub fn listen(&self, address: SocketAddr) -> Listener {
+        Listener::new(&self.0, address)
+    }
+
+    /// Lets workers connect to a worker at this address, as long as it accepts. It may also connect from there.
+    pub fn set_address(&self, worker: usize, address: SocketAddr) {
+        self.state().listening.insert(address, Listening::Worker(worker));
+    }
+
+    /// One more worker beside those of [`World::boot`].
+    #[cfg(test)]
+    pub(super) fn join(&self) -> SimIo {
+        let mut state = self.state();
+        let (conditions, now, worker) = (state.conditions, state.now, state.kernels.len());
+        let seed = state.end_random.bits();
+        state.kernels.push(Kernel::new(&conditions));
+        SimIo::new(Arc::clone(&self.0), worker, &conditions, now, seed)
     }
 
     /// The time.
@@ -322,7 +357,7 @@ impl World {
     fn end(&self, state: &mut State) {
         state.files.forget_nameless();
         for link in &mut state.links {
-            link.server_is_gone();
+            link.worker_is_gone();
         }
         state.is_over = false;
         state.fuse = None;

@@ -15,6 +15,7 @@ use super::world::{Conditions, State, Step};
 use crate::files::Files;
 use crate::operation::Serial;
 use crate::{Completion, ConnectionId, Instant, Operation, Token};
+use connections::Connect;
 use transfers::{Read, Write};
 
 pub use worker::SimIo;
@@ -58,6 +59,8 @@ enum Due {
     Write(Write),
     Read(Read),
     Stop(ConnectionId),
+    Connect(Connect),
+    NotConnected { token: Token, error: io::Error },
     Sent { token: Token, connection: ConnectionId, memory: Vec<u8>, result: Result<(), io::Error> },
 }
 
@@ -126,7 +129,9 @@ impl Kernel {
             "a worker ended with received octets that it did not give back"
         );
         let closing = self.queued.iter().filter(|operation| is_close(operation)).count();
-        let open = self.places.iter().filter(|(link, _)| link.is_some()).count();
+        let taken = self.places.iter().filter(|(link, _)| link.is_some()).count();
+        // No operation ends an attempt to connect.
+        let open = taken - self.due.values().filter(|due| matches!(due, Due::Connect(_))).count();
         assert!(open <= closing, "a worker ended with {open} connections, {closing} of which it closes");
     }
 }
@@ -153,12 +158,14 @@ impl State {
             Operation::Accept(_) => kernel.is_accepting = true,
             Operation::StopAccepting => {
                 kernel.is_accepting = false;
-                let waiting = self.links.iter_mut();
-                for link in waiting.filter(|link| link.worker == worker && link.place == Place::Backlog) {
-                    link.server_is_gone();
+                for index in 0..self.links.len() {
+                    let link = &self.links[index];
+                    if link.worker == worker && link.place == Place::Backlog {
+                        self.turn_away(index);
+                    }
                 }
             }
-            Operation::Connect { .. } => panic!("a worker connects to nobody"),
+            Operation::Connect { server, source } => self.start_connect(worker, token, server, source),
             Operation::Receive(id) | Operation::ReceiveSome(id) => {
                 let link = &mut self.links[kernel.open_link(id, "a receive")];
                 assert!(link.receive.is_none(), "receiving is under way already");
@@ -185,11 +192,10 @@ impl State {
         if kernel.woken.load(Ordering::Relaxed) || !kernel.queued.is_empty() {
             return Some(self.now);
         }
-        let window = self.conditions.send_window;
-        let links = self.links.iter().filter(|link| link.worker == worker);
-        let links = links.filter_map(|link| match link.place {
-            Place::Backlog if !kernel.is_accepting || kernel.is_full() => None,
-            _ => link.next_event(self.now, window),
+        let links = self.links.iter().enumerate().filter(|(_, link)| link.worker == worker);
+        let links = links.filter_map(|(index, link)| match link.place {
+            Place::Backlog if !kernel.is_accepting || kernel.free_slot().is_none() => None,
+            _ => link.next_event(self.now, self.room(index)),
         });
         kernel.due.keys().next().map(|(time, _)| *time).into_iter().chain(links).min()
     }
@@ -209,6 +215,10 @@ impl State {
                 Due::Write(write) => self.end_write(worker, write, completions),
                 Due::Read(read) => self.end_read(worker, read, completions),
                 Due::Stop(id) => self.stop_receiving(worker, id, completions),
+                Due::Connect(connect) => self.end_connect(worker, connect, completions),
+                Due::NotConnected { token, error } => {
+                    completions.push(Completion::Connected { token, result: Err(error) });
+                }
                 Due::Sent { token, connection, memory, result } => {
                     completions.push(Completion::Sent { token, connection, memory, result });
                 }
@@ -221,7 +231,22 @@ impl State {
 }
 
 impl Kernel {
-    fn is_full(&self) -> bool {
-        self.places.iter().all(|(link, _)| link.is_some())
+    fn free_slot(&self) -> Option<usize> {
+        self.places.iter().position(|(link, _)| link.is_none())
+    }
+
+    /// Gives a place of the table to a link.
+    fn occupy(&mut self, slot: usize, link: usize) -> ConnectionId {
+        let place = &mut self.places[slot];
+        place.0 = Some(link);
+        let slot = u32::try_from(slot).expect("a table has fewer than 2^32 places");
+        ConnectionId { slot, generation: place.1 }
+    }
+
+    /// Frees the place of a connection, whose name means nothing from now on.
+    fn vacate(&mut self, id: ConnectionId) {
+        let (link, generation) = &mut self.places[id.slot as usize];
+        *link = None;
+        *generation = (*generation + 1) & GENERATION_MAX;
     }
 }

@@ -45,6 +45,16 @@ impl SimIo {
         crate::sim::World(Arc::clone(&self.world))
     }
 
+    #[cfg(test)]
+    pub(in crate::sim) const fn worker(&self) -> usize {
+        self.worker
+    }
+
+    #[cfg(test)]
+    pub(in crate::sim) fn is_accepting(&self) -> bool {
+        lock(&self.world).kernels[self.worker].is_accepting
+    }
+
     /// Gives a piece's buffer back while it is lent, so that the kernel has it twice once the piece is recycled. The
     /// type of [`Io::recycle`] does not let an engine do this; a test of the simulator does.
     pub fn recycle_early(&self, piece: &Piece) {
