@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io::ErrorKind;
 
-use super::{Bench, Directory, Subject, panics, write};
+use super::writes::write;
+use super::{Bench, Directory, Subject, panics};
 use crate::{BLOCK_ALIGNMENT, Disk, FileId, FileKind, Io, Operation, OsDisk, OsFile, Token};
 
 /// Blocks of the file that a test reads.

@@ -14,6 +14,7 @@
 
 mod disk;
 mod faults;
+mod files;
 mod kernel;
 mod network;
 mod peer;
@@ -21,8 +22,9 @@ mod random;
 mod trace;
 mod world;
 
-pub use disk::{Corruption, SimDisk, SimFile};
+pub use disk::{SimDisk, SimFile};
 pub use faults::{Fault, Faults};
+pub use files::Corruption;
 pub use kernel::SimIo;
 pub use peer::{Listener, Peer};
 pub use random::Random;

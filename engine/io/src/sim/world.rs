@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::disk::{Corruption, Files, Landing};
+use super::files::{Corruption, Files, Landing};
 use super::kernel::Kernel;
 use super::network::{Link, Listening};
 use super::peer::{Listener, Peer};
@@ -407,5 +407,5 @@ impl World {
     }
 
     /// Bytes that a disk writes as a whole or not at all.
-    pub const SECTOR_SIZE: usize = super::disk::SECTOR_SIZE;
+    pub const SECTOR_SIZE: usize = super::files::SECTOR_SIZE;
 }

@@ -4,7 +4,8 @@ use std::io;
 
 use super::{Due, EIO, Kernel};
 use crate::sim::Fault;
-use crate::sim::disk::{Landing, SECTOR_SIZE, read_error, write_error};
+use crate::sim::disk::{read_error, write_error};
+use crate::sim::files::{Landing, SECTOR_SIZE};
 use crate::sim::world::{State, Step};
 use crate::{BLOCK_ALIGNMENT, Block, Completion, FileId, FileKind, Instant, Token};
 
