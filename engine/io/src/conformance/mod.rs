@@ -2,9 +2,9 @@
 //! goes without that by [`conformance_anywhere`] for the simulated one.
 //!
 //! A simulated kernel has no sockets of the system, and time that only its caller lets pass: [`Subject`] says how a test
-//! reaches it. What is for the system alone is what it does not simulate (urgent bytes, devices and directories in the place
-//! of files, a client turned away when the table is full, a wait that blocks) and what it takes for a breach of the contract, where the system's
-//! kernels are lenient (names of the past).
+//! reaches it. What is for the system alone is what it does not simulate (urgent bytes, a client turned away when the table is
+//! full, a wait that blocks) and what it takes for a breach of the contract, where the system's kernels are lenient (names of
+//! the past).
 
 mod connecting;
 mod connections;
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::operation::Serial;
 use crate::system::monotonic;
-use crate::{Block, Completion, ConnectionId, Instant, Io, Operation, ReceiveEnd, Token};
+use crate::{Block, Completion, ConnectionId, FileId, Instant, Io, Operation, ReceiveEnd, Token};
 
 pub(crate) use connecting::*;
 pub(crate) use connections::*;
@@ -76,6 +76,10 @@ macro_rules! conformance {
             fn place(&self) -> (OsDisk, $crate::conformance::Directory) {
                 $crate::conformance::Directory::new()
             }
+
+            fn broken_files(&mut self, _: &OsDisk) -> $crate::conformance::BrokenFiles {
+                $crate::conformance::broken_files_of_the_system(self)
+            }
         }
 
         $crate::conformance::conformance_anywhere!();
@@ -83,8 +87,6 @@ macro_rules! conformance {
             urgent_octets_hold_nothing_up
             nothing_names_a_closed_connection
             a_full_table_takes_the_next_client_after_a_close
-            a_write_that_fails_says_why_and_the_next_one_is_done
-            a_read_that_fails_says_why_and_the_next_one_is_done
             connections_of_another_are_names_of_the_past
             another_thread_wakes_a_wait
         }
@@ -110,7 +112,9 @@ macro_rules! conformance_anywhere {
             closing_ends_a_send_that_waits
             durable_writes_are_on_the_file
             blocks_of_this_kernel_and_of_others_are_written
+            a_write_that_fails_says_why_and_the_next_one_is_done
             durable_writes_are_read_back
+            a_read_that_fails_says_why_and_the_next_one_is_done
             a_read_ends_with_its_file
             several_reads_are_done_at_once
             reads_beside_writes_are_not_disturbed
@@ -153,6 +157,17 @@ pub(crate) trait Subject: Io {
 
     /// An empty disk.
     fn place(&self) -> (Self::Disk, Self::Place);
+
+    /// Attaches files that fail, on this disk or elsewhere.
+    fn broken_files(&mut self, disk: &Self::Disk) -> BrokenFiles;
+}
+
+/// Files on which operations fail, with the numbers of their errors.
+pub(crate) struct BrokenFiles {
+    /// Opened for writing.
+    pub(crate) unwritable: (FileId, i32),
+    /// Opened for reading.
+    pub(crate) unreadable: (FileId, i32),
 }
 
 /// A client's end of a connection. What fails is a panic.

@@ -1,11 +1,8 @@
 //! Reads of files.
 
-use std::fs::File;
-use std::io::ErrorKind;
-
 use super::writes::write;
-use super::{Bench, Directory, Subject, panics};
-use crate::{BLOCK_ALIGNMENT, Disk, FileId, FileKind, Io, Operation, OsDisk, OsFile, Token};
+use super::{Bench, Subject, panics};
+use crate::{BLOCK_ALIGNMENT, Disk, FileId, FileKind, Io, Operation, Token};
 
 /// Blocks of the file that a test reads.
 const BLOCKS: usize = 16;
@@ -104,27 +101,22 @@ pub(crate) fn reads_beside_writes_are_not_disturbed<I: Subject>(make: &impl Fn()
     }
 }
 
-pub(crate) fn a_read_that_fails_says_why_and_the_next_one_is_done<
-    I: Subject<Disk = OsDisk, Client = std::net::TcpStream>,
->(
-    make: &impl Fn() -> I,
-) {
-    let (disk, place) = Directory::new();
+pub(crate) fn a_read_that_fails_says_why_and_the_next_one_is_done<I: Subject>(make: &impl Fn() -> I) {
     let mut bench = Bench::new(make());
+    let (disk, _place) = bench.io.place();
     let (content, sound, _) = written_file(&mut bench, &disk);
-    let directory = OsFile::of_any_kind(File::open(place.path()).unwrap(), FileKind::Read);
-    let directory = bench.io.attach(directory);
+    let (broken, number_of_error) = bench.io.broken_files(&disk).unreadable;
     for number in 0..8 {
         let is_sound = number % 2 == 1;
-        read(&mut bench.io, number, if is_sound { sound } else { directory }, 100, 0);
+        read(&mut bench.io, number, if is_sound { sound } else { broken }, 100, 0);
         let (token, buffer, result) = bench.read();
         assert_eq!((token.0, buffer.len()), (number, 100));
         match result {
             Ok(count) => assert!(is_sound && count == 100 && buffer == content[..100]),
-            Err(error) => assert!(!is_sound && error.kind() == ErrorKind::IsADirectory, "{error}"),
+            Err(error) => assert!(!is_sound && error.raw_os_error() == Some(number_of_error), "{error}"),
         }
     }
-    drop(bench.io.detach(directory));
+    drop(bench.io.detach(broken));
 }
 
 pub(crate) fn only_a_file_opened_for_reading_is_read<I: Subject>(make: &impl Fn() -> I) {

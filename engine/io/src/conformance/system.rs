@@ -1,12 +1,13 @@
 //! How a test reaches an `Io` over the operating system: by its sockets and files.
 
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::Client;
-use crate::{Io, Operation, OsDisk, Token};
+use super::{BrokenFiles, Client};
+use crate::{FileKind, Io, Operation, OsDisk, OsFile, Token};
 
 impl Client for TcpStream {
     fn address(&self) -> SocketAddr {
@@ -55,6 +56,18 @@ pub(crate) fn nobody_on_the_system() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
+/// A device that takes no writes, and a directory.
+pub(crate) fn broken_files_of_the_system<I: Io<Disk = OsDisk>>(io: &mut I) -> BrokenFiles {
+    const ENOSPC: i32 = 28;
+    const EISDIR: i32 = 21;
+    let device = File::options().write(true).open("/dev/full").unwrap();
+    let directory = File::open("/").unwrap();
+    BrokenFiles {
+        unwritable: (io.attach(OsFile::of_any_kind(device, FileKind::Buffered)), ENOSPC),
+        unreadable: (io.attach(OsFile::of_any_kind(directory, FileKind::Read)), EISDIR),
+    }
+}
+
 /// A directory that is removed when it is dropped.
 pub(crate) struct Directory(PathBuf);
 
@@ -64,10 +77,6 @@ impl Directory {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("mailrace-io-{}-{number}", std::process::id()));
         (OsDisk::new(&path).unwrap(), Self(path))
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.0
     }
 }
 

@@ -1,10 +1,7 @@
 //! Writes to files.
 
-use std::io::ErrorKind;
-use std::net::TcpStream;
-
-use super::{Bench, Directory, Subject};
-use crate::{BLOCK_ALIGNMENT, Block, Disk, FileId, FileKind, Io, Operation, OsDisk, OsFile, Token};
+use super::{Bench, Subject};
+use crate::{BLOCK_ALIGNMENT, Block, Disk, FileId, FileKind, Io, Operation, Token};
 
 /// All bytes of a file.
 fn read<D: Disk>(disk: &D, path: &str) -> Vec<u8> {
@@ -72,22 +69,17 @@ pub(crate) fn blocks_of_this_kernel_and_of_others_are_written<I: Subject>(make: 
     }
 }
 
-pub(crate) fn a_write_that_fails_says_why_and_the_next_one_is_done<
-    I: Subject<Disk = OsDisk, Client = TcpStream>,
->(
-    make: &impl Fn() -> I,
-) {
-    let (disk, _place) = Directory::new();
+pub(crate) fn a_write_that_fails_says_why_and_the_next_one_is_done<I: Subject>(make: &impl Fn() -> I) {
     let mut bench = Bench::new(make());
-    let device = std::fs::File::options().write(true).open("/dev/full").unwrap();
-    let full = bench.io.attach(OsFile::of_any_kind(device, FileKind::Buffered));
+    let (disk, _place) = bench.io.place();
+    let (broken, number_of_error) = bench.io.broken_files(&disk).unwritable;
     let sound = bench.io.attach(disk.create("segment", 65_536, FileKind::Buffered).unwrap());
     for number in 0..8 {
         let is_sound = number % 2 == 1;
-        write(&mut bench.io, number, if is_sound { sound } else { full }, is_sound);
+        write(&mut bench.io, number, if is_sound { sound } else { broken }, is_sound);
         let (token, block, result) = bench.written();
         assert_eq!((token, block.len()), (Token(number), BLOCK_ALIGNMENT));
-        let error = result.map_err(|error| error.kind());
-        assert_eq!(error, if is_sound { Ok(()) } else { Err(ErrorKind::StorageFull) });
+        let error = result.map_err(|error| error.raw_os_error());
+        assert_eq!(error, if is_sound { Ok(()) } else { Err(Some(number_of_error)) });
     }
 }

@@ -72,9 +72,10 @@ fn error(number: i32) -> io::Error {
     io::Error::from_raw_os_error(number)
 }
 
-/// What a read that fails says.
-pub(super) fn read_error(state: &mut State) -> Option<io::Error> {
-    state.disk_fault(Fault::ReadError).then(|| error(EIO))
+/// What a read of a file that fails says.
+pub(super) fn read_error(state: &mut State, number: u64) -> Option<io::Error> {
+    let is_hit = state.disk_fault(Fault::ReadError);
+    (is_hit || state.files.is_broken(number)).then(|| error(EIO))
 }
 
 /// What a write that fails says.
@@ -248,10 +249,10 @@ impl Disk for SimDisk {
     fn read_at(&self, file: &SimFile, octets: &mut [u8], offset: u64) -> io::Result<usize> {
         check_alignment(file, octets, offset);
         let mut state = self.state();
-        if state.disk_fault(Fault::ReadError) {
-            return Err(error(EIO));
+        match read_error(&mut state, file.number) {
+            Some(error) => Err(error),
+            None => Ok(state.files.read(file.number, octets, offset)),
         }
-        Ok(state.files.read(file.number, octets, offset))
     }
 
     fn write_at(&self, file: &SimFile, octets: &[u8], offset: u64) -> io::Result<()> {
@@ -262,6 +263,8 @@ impl Disk for SimDisk {
             Step::Last => Some(error(EIO)),
             Step::Go => write_error(&mut state),
         };
+        let is_broken = state.files.is_broken(file.number);
+        let failure = failure.or_else(|| is_broken.then(|| error(EIO)));
         let landing = if failure.is_some() { Landing::Torn } else { Landing::Whole };
         state.note("file {} written: {} octets at {}", [file.number, octets.len() as u64, offset]);
         let State { files, disk_random, .. } = &mut *state;

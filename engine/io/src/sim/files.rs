@@ -40,6 +40,8 @@ pub(super) struct Files {
     pub(super) contents: BTreeMap<u64, Content>,
     pub(super) locks: BTreeSet<String>,
     pub(super) next: u64,
+    /// Files that can be neither read nor written to.
+    broken: BTreeSet<u64>,
     corruptions: Vec<Corruption>,
 }
 
@@ -210,6 +212,16 @@ impl Files {
 
     pub(super) fn used(&self) -> u64 {
         self.names.values().map(|number| self.size(*number) as u64).sum()
+    }
+
+    /// Breaks a file.
+    pub(super) fn break_file(&mut self, path: &str) {
+        let number = self.names.get(path).expect("a file that is broken exists");
+        self.broken.insert(*number);
+    }
+
+    pub(super) fn is_broken(&self, number: u64) -> bool {
+        self.broken.contains(&number)
     }
 
     /// Copies what a file has at an offset; returns how much that is.

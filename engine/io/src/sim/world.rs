@@ -309,6 +309,14 @@ impl World {
         self.state().faults.set_off(are_off)
     }
 
+    /// Breaks a file: operations on it fail from now on.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn break_file(&self, path: &str) {
+        self.state().files.break_file(path);
+    }
+
     /// Changes the size of the disk.
     pub fn set_capacity(&self, octets: u64) {
         self.state().conditions.capacity = octets;

@@ -76,7 +76,8 @@ impl State {
         let attached = self.kernels[worker].files.get_mut(file);
         attached.writing.retain(|(from, _)| *from != offset);
         self.kernels[worker].files.end(file);
-        let failure = write_error(self);
+        let is_broken = self.files.is_broken(number);
+        let failure = write_error(self).or_else(|| is_broken.then(|| io::Error::from_raw_os_error(EIO)));
         let is_flush_failing = self.disk_fault(Fault::FlushError);
         let is_lost = self.disk_fault(Fault::LostWrite);
         let is_misdirected = self.disk_fault(Fault::MisdirectedWrite);
@@ -139,7 +140,7 @@ impl State {
             return;
         }
         self.kernels[worker].files.end(file);
-        let result = match read_error(self) {
+        let result = match read_error(self, number) {
             Some(error) => Err(error),
             None => Ok(count.unwrap_or_else(|| self.read(number, &mut buffer, offset))),
         };

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::*;
-use crate::conformance::{self, Subject, conformance_anywhere};
+use crate::conformance::{self, BrokenFiles, Subject, conformance_anywhere};
 use crate::{
     Block, Completion, ConnectionId, Disk, FileId, FileKind, Instant, Io, Operation, ReceiveEnd, Token,
 };
@@ -86,6 +86,14 @@ impl Subject for SimIo {
 
     fn place(&self) -> (SimDisk, ()) {
         (self.world().disk(), ())
+    }
+
+    fn broken_files(&mut self, disk: &SimDisk) -> BrokenFiles {
+        const EIO: i32 = 5;
+        let writer = disk.create("broken", 65_536, FileKind::Buffered).unwrap();
+        let reader = disk.open("broken", FileKind::Read).unwrap();
+        self.world().break_file("broken");
+        BrokenFiles { unwritable: (self.attach(writer), EIO), unreadable: (self.attach(reader), EIO) }
     }
 }
 
