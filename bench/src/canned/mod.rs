@@ -108,7 +108,7 @@ impl<I: Io<Disk = OsDisk>> Canned<I> {
                     }
                 }
             }
-            Completion::AcceptFailed { .. } | Completion::Connected { .. } => {}
+            Completion::AcceptFailed { .. } | Completion::Connected { .. } | Completion::Read { .. } => {}
         }
         Ok(())
     }

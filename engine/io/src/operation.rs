@@ -115,6 +115,19 @@ pub enum Operation {
         /// Complete only when the bytes would survive a loss of power (RWF_DSYNC).
         is_durable: bool,
     },
+    /// Fill `buffer` from `offset` on, up to its length or the end of the file: one [`Completion::Read`].
+    ///
+    /// Where a write to the same place is in progress, each sector has its old or its new bytes, and new ones need not
+    /// survive a loss of power.
+    Read {
+        /// The file, which was opened with [`FileKind::Read`](crate::FileKind::Read). Another one is a panic: reads through the
+        /// page cache and direct writes of one descriptor do not mix.
+        file: FileId,
+        /// The memory; its length is the number of bytes to read.
+        buffer: Vec<u8>,
+        /// Offset in the file in bytes.
+        offset: u64,
+    },
 }
 
 /// The outcome of an operation.
@@ -176,6 +189,15 @@ pub enum Completion {
         block: Block,
         /// Whether all bytes were written, and are durable if requested. A short write is an error.
         result: Result<(), io::Error>,
+    },
+    /// A read has ended.
+    Read {
+        /// The operation's token.
+        token: Token,
+        /// The memory, of the same length as before. What follows the bytes that were read is unspecified.
+        buffer: Vec<u8>,
+        /// Number of bytes read: fewer than the buffer's length only if the file ends there.
+        result: Result<usize, io::Error>,
     },
 }
 

@@ -162,7 +162,10 @@ impl<I: Io> Sink<I> {
                 }
                 self.drive(connection);
             }
-            Completion::AcceptFailed { .. } | Completion::Connected { .. } | Completion::Written { .. } => {}
+            Completion::AcceptFailed { .. }
+            | Completion::Connected { .. }
+            | Completion::Written { .. }
+            | Completion::Read { .. } => {}
         }
     }
 

@@ -9,7 +9,7 @@ pub struct Settings {
     pub receive_buffers: u16,
     /// Bytes of each; many pieces share one.
     pub receive_buffer_size: u32,
-    /// Writes under way at once, each on a thread of its own; more wait their turn. At least 1.
+    /// Writes and reads of files under way at once, each on a thread of its own; more wait their turn. At least 1.
     pub writers: usize,
 }
 

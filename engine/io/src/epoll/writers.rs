@@ -1,4 +1,4 @@
-//! The threads that write to files: a durable write blocks, and a worker must not.
+//! The threads that write to files and read from them: both block, and a worker must not.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -8,25 +8,31 @@ use std::thread::JoinHandle;
 
 use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::{Block, Completion, OsFile, Token, Waker};
+use crate::{Block, Completion, FileId, OsFile, Token, Waker};
 
-/// A write that is to be done.
-pub(super) struct Write {
+/// A write or read that is to be done.
+pub(super) struct Task {
     pub(super) token: Token,
+    pub(super) id: FileId,
     pub(super) file: Arc<OsFile>,
-    pub(super) block: Block,
     pub(super) offset: u64,
-    pub(super) is_durable: bool,
+    pub(super) memory: Memory,
 }
 
-/// Threads of which each does one write at a time. Ended, with all writes done, when dropped.
+/// What is written, or read into.
+pub(super) enum Memory {
+    Write { block: Block, is_durable: bool },
+    Read(Vec<u8>),
+}
+
+/// Threads of which each does one task at a time. Ended, with all tasks done, when dropped.
 pub(super) struct Writers {
     queue: Arc<Queue>,
-    completions: Receiver<Completion>,
+    completions: Receiver<(FileId, Completion)>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Writes for whichever thread is free. A channel's receivers would spin before they sleep, on the core that the worker
+/// Tasks for whichever thread is free. A channel's receivers would spin before they sleep, on the core that the worker
 /// needs.
 #[derive(Default)]
 struct Queue {
@@ -36,12 +42,12 @@ struct Queue {
 
 #[derive(Default)]
 struct State {
-    writes: VecDeque<Write>,
+    tasks: VecDeque<Task>,
     is_ended: bool,
 }
 
 impl Writers {
-    /// Starts `count` threads; `waker` is called after each write. They run where the thread that starts them may:
+    /// Starts `count` threads; `waker` is called after each task. They run where the thread that starts them may:
     /// beside the worker that waits for them, so that handing over wakes no other core.
     pub(super) fn start(count: usize, waker: &Waker) -> io::Result<Self> {
         let (done, completions) = channel();
@@ -54,14 +60,14 @@ impl Writers {
         Ok(writers)
     }
 
-    /// Hands a write over. As many wait as the caller has under way.
-    pub(super) fn submit(&self, write: Write) {
-        self.queue.lock().writes.push_back(write);
+    /// Hands a task over. As many wait as the caller has under way.
+    pub(super) fn submit(&self, task: Task) {
+        self.queue.lock().tasks.push_back(task);
         self.queue.has_changed.notify_one();
     }
 
-    /// The writes that were done since the last time.
-    pub(super) fn completions(&self) -> impl Iterator<Item = Completion> + '_ {
+    /// The tasks that were done since the last time, and their files.
+    pub(super) fn completions(&self) -> impl Iterator<Item = (FileId, Completion)> + '_ {
         self.completions.try_iter()
     }
 }
@@ -82,12 +88,12 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the next write; `None` when there will be none.
-    fn next(&self) -> Option<Write> {
+    /// Waits for the next task; `None` when there will be none.
+    fn next(&self) -> Option<Task> {
         let mut state = self.lock();
         loop {
-            if let Some(write) = state.writes.pop_front() {
-                return Some(write);
+            if let Some(task) = state.tasks.pop_front() {
+                return Some(task);
             }
             if state.is_ended {
                 return None;
@@ -97,16 +103,25 @@ impl Queue {
     }
 }
 
-fn work(queue: &Queue, done: &Sender<Completion>, waker: &Waker) {
-    while let Some(Write { token, file, block, offset, is_durable }) = queue.next() {
-        let flags = if is_durable { ReadWriteFlags::DSYNC } else { ReadWriteFlags::empty() };
-        let result = write_whole(block.filled(), offset, |octets, offset| {
-            rustix::io::pwritev2(&file.file, &[IoSlice::new(octets)], offset, flags)
-        });
+fn work(queue: &Queue, done: &Sender<(FileId, Completion)>, waker: &Waker) {
+    while let Some(Task { token, id, file, offset, memory }) = queue.next() {
+        let completion = match memory {
+            Memory::Write { block, is_durable } => {
+                let flags = if is_durable { ReadWriteFlags::DSYNC } else { ReadWriteFlags::empty() };
+                let result = write_whole(block.filled(), offset, |octets, offset| {
+                    rustix::io::pwritev2(&file.file, &[IoSlice::new(octets)], offset, flags)
+                });
+                Completion::Written { token, block, result }
+            }
+            Memory::Read(mut buffer) => {
+                let result = file.read_at(&mut buffer, offset);
+                Completion::Read { token, buffer, result }
+            }
+        };
         // The thread that sees the completion may detach the file.
         drop(file);
         // No thread asks any more when the worker is being dropped.
-        let _ = done.send(Completion::Written { token, block, result });
+        let _ = done.send((id, completion));
         waker.wake();
     }
 }
@@ -139,13 +154,16 @@ mod tests {
     fn what_was_handed_over_is_written_before_the_threads_end() {
         let root = std::env::temp_dir().join(format!("mailrace-io-writers-{}", std::process::id()));
         let disk = OsDisk::new(&root).unwrap();
+        let mut files = crate::files::Files::default();
         let file = Arc::new(disk.create("segment", 65_536, FileKind::Buffered).unwrap());
+        let id = files.attach(Arc::clone(&file));
         let writers = Writers::start(2, &Waker::new(|| {})).unwrap();
         for number in 0..16 {
             let mut block = Block::new(4096);
             block.extend(&[b'x'; 4096]);
             let (file, offset) = (Arc::clone(&file), number * 4096);
-            writers.submit(Write { token: Token(number), file, block, offset, is_durable: true });
+            let memory = Memory::Write { block, is_durable: true };
+            writers.submit(Task { token: Token(number), id, file, offset, memory });
         }
         drop(writers);
         assert!(std::fs::read(root.join("segment")).unwrap() == [b'x'; 65_536]);

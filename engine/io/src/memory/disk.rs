@@ -14,7 +14,7 @@ pub struct MemoryDisk(Arc<Mutex<State>>);
 #[derive(Debug)]
 pub struct MemoryFile {
     number: u64,
-    kind: FileKind,
+    pub(super) kind: FileKind,
     lock: Option<Lock>,
 }
 

@@ -14,7 +14,8 @@ use crate::files::Files;
 use crate::operation::Serial;
 use crate::slab::Slab;
 use crate::{
-    Completion, ConnectionId, FileId, Instant, Io, IoError, Operation, Piece, ReceiveEnd, SOME, Token, Waker,
+    Completion, ConnectionId, Disk, FileId, Instant, Io, IoError, Operation, Piece, ReceiveEnd, SOME, Token,
+    Waker,
 };
 
 pub use disk::{MemoryDisk, MemoryFile};
@@ -265,9 +266,15 @@ impl Io for MemoryIo {
                 }
             }
             Operation::Write { file, block, offset, is_durable } => {
-                let file = self.files.get(file);
+                let file = self.files.get_mut(file);
                 let result = self.disk.write(file, block.filled(), offset, is_durable);
                 self.ready.push(Completion::Written { token, block, result });
+            }
+            Operation::Read { file, mut buffer, offset } => {
+                let file = self.files.get_mut(file);
+                file.kind.check_read();
+                let result = self.disk.read_at(file, &mut buffer, offset);
+                self.ready.push(Completion::Read { token, buffer, result });
             }
         }
     }

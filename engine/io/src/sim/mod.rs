@@ -6,24 +6,27 @@
 //!
 //! The contract of [`Io`](crate::Io) and [`Disk`](crate::Disk) is checked on the way, and a breach is a panic: an operation
 //! names a connection that is closed or a file that is detached; a second send or receive while one is under way; a
-//! direct write that is not aligned; writes under way that overlap; a file detached while it is written to; a piece read
-//! after it was given back, or never given back.
+//! direct write that is not aligned; writes under way that overlap; a read of a file that was opened to be written; a file
+//! detached while it is written to or read from; a piece read after it was given back, or never given back.
 //!
 //! Not simulated: anything but one direct or buffered writer to a file, a kernel that reorders the bytes of a
 //! connection, memory that runs out.
 
 mod disk;
 mod faults;
+mod files;
 mod kernel;
 mod network;
+mod peer;
 mod random;
 mod trace;
 mod world;
 
-pub use disk::{Corruption, SimDisk, SimFile};
+pub use disk::{SimDisk, SimFile};
 pub use faults::{Fault, Faults};
+pub use files::Corruption;
 pub use kernel::SimIo;
-pub use network::Peer;
+pub use peer::{Listener, Peer};
 pub use random::Random;
 pub use trace::{Event, Trace};
 pub use world::{Conditions, Crash, World};

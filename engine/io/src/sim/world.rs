@@ -1,13 +1,16 @@
 //! The world that workers, disk and clients share: its clock, its faults, its end.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::disk::{Corruption, Files, Landing};
+use super::files::{Corruption, Files, Landing};
 use super::kernel::Kernel;
-use super::network::{Link, Peer};
+use super::network::{Link, Listening};
+use super::peer::{Listener, Peer};
 use super::{Fault, Faults, Random, SimDisk, SimIo, Trace};
-use crate::Instant;
+use crate::{FileKind, Instant};
 
 /// What a world is like while nothing goes wrong.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +31,13 @@ pub struct Conditions {
     pub latency: Duration,
     /// How long a write takes, at most.
     pub write_time: Duration,
+}
+
+impl Conditions {
+    /// How a file is open that was to be opened so.
+    pub(super) fn kind(&self, wanted: FileKind) -> FileKind {
+        if wanted == FileKind::Direct && !self.is_direct { FileKind::Buffered } else { wanted }
+    }
 }
 
 /// How an engine's life ends early.
@@ -71,6 +81,8 @@ pub(super) struct State {
     pub(super) files: Files,
     pub(super) kernels: Vec<Kernel>,
     pub(super) links: Vec<Link>,
+    /// Who takes connections of workers, by address.
+    pub(super) listening: BTreeMap<SocketAddr, Listening>,
     pub(super) failures: u64,
 }
 
@@ -170,6 +182,7 @@ impl World {
             files: Files::default(),
             kernels: Vec::new(),
             links: Vec::new(),
+            listening: BTreeMap::new(),
             failures: 0,
         })))
     }
@@ -191,6 +204,11 @@ impl World {
         let (conditions, now) = (state.conditions, state.now);
         let seed = state.end_random.bits();
         state.links.clear();
+        for listening in state.listening.values_mut() {
+            if let Listening::Caller(waiting) = listening {
+                waiting.clear();
+            }
+        }
         state.kernels.clear();
         state.kernels.resize_with(workers, || Kernel::new(&conditions));
         (0..workers).map(|worker| SimIo::new(Arc::clone(&self.0), worker, &conditions, now, seed)).collect()
@@ -200,6 +218,30 @@ impl World {
     #[must_use]
     pub fn connect(&self, worker: usize) -> Peer {
         Peer::connect(&self.0, worker)
+    }
+
+    /// A server for workers to connect to, which the caller plays.
+    ///
+    /// # Panics
+    /// When the address is in use.
+    #[must_use]
+    pub fn listen(&self, address: SocketAddr) -> Listener {
+        Listener::new(&self.0, address)
+    }
+
+    /// Lets workers connect to a worker at this address, as long as it accepts. It may also connect from there.
+    pub fn set_address(&self, worker: usize, address: SocketAddr) {
+        self.state().listening.insert(address, Listening::Worker(worker));
+    }
+
+    /// One more worker beside those of [`World::boot`].
+    #[cfg(test)]
+    pub(super) fn join(&self) -> SimIo {
+        let mut state = self.state();
+        let (conditions, now, worker) = (state.conditions, state.now, state.kernels.len());
+        let seed = state.end_random.bits();
+        state.kernels.push(Kernel::new(&conditions));
+        SimIo::new(Arc::clone(&self.0), worker, &conditions, now, seed)
     }
 
     /// The time.
@@ -267,6 +309,14 @@ impl World {
         self.state().faults.set_off(are_off)
     }
 
+    /// Breaks a file: operations on it fail from now on.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn break_file(&self, path: &str) {
+        self.state().files.break_file(path);
+    }
+
     /// Changes the size of the disk.
     pub fn set_capacity(&self, octets: u64) {
         self.state().conditions.capacity = octets;
@@ -315,7 +365,7 @@ impl World {
     fn end(&self, state: &mut State) {
         state.files.forget_nameless();
         for link in &mut state.links {
-            link.server_is_gone();
+            link.worker_is_gone();
         }
         state.is_over = false;
         state.fuse = None;
@@ -365,5 +415,5 @@ impl World {
     }
 
     /// Bytes that a disk writes as a whole or not at all.
-    pub const SECTOR_SIZE: usize = super::disk::SECTOR_SIZE;
+    pub const SECTOR_SIZE: usize = super::files::SECTOR_SIZE;
 }

@@ -23,6 +23,7 @@ impl Uring {
             Kind::Receive => self.received_some(id, result, flags, completions),
             Kind::Send => self.sent(index, result, completions),
             Kind::Write => self.written(index, result, completions),
+            Kind::Read => self.read_some(index, result, completions),
             Kind::Socket => self.socket_made(index, result, completions),
             Kind::Bind => self.bound(index, result, completions),
             Kind::Connect => self.connected(index, result, completions),
@@ -160,7 +161,31 @@ impl Uring {
             Err(_) => Err(io::Error::from_raw_os_error(-result)),
         };
         let write = self.writes.take(index).expect("looked up above");
+        self.files.end(write.file);
         completions.push(Completion::Written { token: write.token, block: write.block, result: outcome });
+    }
+
+    fn read_some(&mut self, index: u32, result: i32, completions: &mut Vec<Completion>) {
+        let Some(read) = self.reads.get_mut(index) else { return };
+        let outcome = match usize::try_from(result) {
+            Ok(count) => {
+                read.filled += count;
+                // A short read need not mean that the file ends; one of nothing does.
+                if count > 0 && read.filled < read.buffer.len() {
+                    self.submit_read(index);
+                    return;
+                }
+                Ok(read.filled)
+            }
+            Err(_) if matches!(-result, entry::EINTR | entry::EAGAIN) => {
+                self.submit_read(index);
+                return;
+            }
+            Err(_) => Err(io::Error::from_raw_os_error(-result)),
+        };
+        let read = self.reads.take(index).expect("looked up above");
+        self.files.end(read.file);
+        completions.push(Completion::Read { token: read.token, buffer: read.buffer, result: outcome });
     }
 
     fn socket_made(&mut self, index: u32, result: i32, completions: &mut Vec<Completion>) {

@@ -55,6 +55,7 @@ pub(super) enum Kind {
     Receive,
     Send,
     Write,
+    Read,
     Socket,
     Bind,
     Connect,
@@ -64,12 +65,13 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Accept,
         Self::PeerName,
         Self::Receive,
         Self::Send,
         Self::Write,
+        Self::Read,
         Self::Socket,
         Self::Bind,
         Self::Connect,

@@ -5,7 +5,7 @@
 //! `io_uring_enter` a turn. A multishot accept cannot tell the client's address, and a direct descriptor has
 //! no number to ask `getpeername` about; the ring's own getsockopt(SO_PEERNAME) can (Linux 6.7).
 //!
-//! Every operation's memory is owned by this module from submission to completion: blocks and sends in
+//! Every operation's memory is owned by this module from submission to completion: blocks, reads and sends in
 //! slabs, addresses and receive buffers in regions that are never freed.
 #![expect(unsafe_code, reason = "the ring hands memory to the kernel; each block says why it may")]
 
@@ -56,6 +56,7 @@ pub struct Uring {
     files: Files<OsFile>,
     sends: Slab<SendUnderWay>,
     writes: Slab<WriteUnderWay>,
+    reads: Slab<ReadUnderWay>,
     connects: Slab<ConnectUnderWay>,
     wake: WakeDescriptor,
     /// Found at submission or in a completion's aftermath, to be handed out at the next wait.
@@ -101,6 +102,15 @@ struct WriteUnderWay {
     offset: u64,
     written: usize,
     is_durable: bool,
+}
+
+struct ReadUnderWay {
+    token: Token,
+    file: FileId,
+    buffer: Vec<u8>,
+    offset: u64,
+    /// Bytes read so far.
+    filled: usize,
 }
 
 struct ConnectUnderWay {
@@ -159,6 +169,7 @@ impl Uring {
             files: Files::default(),
             sends: Slab::new(),
             writes: Slab::new(),
+            reads: Slab::new(),
             connects: Slab::new(),
             wake,
             ready: Vec::new(),
@@ -266,6 +277,7 @@ impl Io for Uring {
             Operation::Write { file, block, offset, is_durable } => {
                 self.write(token, file, block, offset, is_durable)
             }
+            Operation::Read { file, buffer, offset } => self.read(token, file, buffer, offset),
         }
     }
 
@@ -325,12 +337,15 @@ impl Io for Uring {
 impl Drop for Uring {
     fn drop(&mut self) {
         // The kernel ends what is under way some time after the ring is closed. Memory that it may still look
-        // at must outlive that, so it is given up.
+        // at or write to must outlive that, so it is given up.
         for send in self.sends.drain() {
             std::mem::forget(send.memory);
         }
         for write in self.writes.drain() {
             std::mem::forget(write.block);
+        }
+        for read in self.reads.drain() {
+            std::mem::forget(read.buffer);
         }
         for connect in self.connects.drain() {
             std::mem::forget((connect.server, connect.source));
@@ -389,6 +404,7 @@ fn require_operations(submitter: &io_uring::Submitter<'_>) -> Result<(), IoError
         (opcode::Send::CODE, "send"),
         (opcode::Close::CODE, "close"),
         (opcode::Write::CODE, "write"),
+        (opcode::Read::CODE, "read"),
         (opcode::WriteFixed::CODE, "write from registered memory"),
         (opcode::AsyncCancel::CODE, "cancel"),
         (opcode::PollAdd::CODE, "poll"),

@@ -10,7 +10,9 @@ use io_uring::types::Fixed;
 use super::buffers::BUFFER_GROUP;
 use super::entry::{self, Address, Kind, UserData};
 use super::region::Region;
-use super::{ConnectUnderWay, Connection, Listener, SendUnderWay, Uring, WriteUnderWay, index_of};
+use super::{
+    ConnectUnderWay, Connection, Listener, ReadUnderWay, SendUnderWay, Uring, WriteUnderWay, index_of,
+};
 use crate::block::{BLOCK_ALIGNMENT, Registration};
 use crate::{Block, Completion, ConnectionId, FileId, SOME, Token};
 
@@ -138,13 +140,14 @@ impl Uring {
     }
 
     pub(super) fn write(&mut self, token: Token, file: FileId, block: Block, offset: u64, is_durable: bool) {
+        self.files.begin(file);
         let index = self.writes.insert(WriteUnderWay { token, file, block, offset, written: 0, is_durable });
         self.submit_write(index);
     }
 
     pub(super) fn submit_write(&mut self, index: u32) {
         let Some(write) = self.writes.get(index) else { return };
-        let file = self.files.get(write.file);
+        let file = self.files.get_mut(write.file);
         let rest = &write.block.filled()[write.written..];
         let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
         let flags = if write.is_durable { entry::WRITE_DURABLE } else { 0 };
@@ -158,6 +161,24 @@ impl Uring {
             None => opcode::Write::new(file, rest.as_ptr(), length).offset(offset).rw_flags(flags).build(),
         };
         self.push(&write, UserData::new(Kind::Write, 0, index));
+    }
+
+    pub(super) fn read(&mut self, token: Token, file: FileId, buffer: Vec<u8>, offset: u64) {
+        self.files.get_mut(file).kind.check_read();
+        self.files.begin(file);
+        let index = self.reads.insert(ReadUnderWay { token, file, buffer, offset, filled: 0 });
+        self.submit_read(index);
+    }
+
+    /// Reads what is left. The kernel may write to the buffer until the completion; until then it stays in its place.
+    pub(super) fn submit_read(&mut self, index: u32) {
+        let Some(read) = self.reads.get_mut(index) else { return };
+        let file = io_uring::types::Fd(self.files.get_mut(read.file).file.as_raw_fd());
+        let rest = &mut read.buffer[read.filled..];
+        let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+        let offset = read.offset + read.filled as u64;
+        let read = opcode::Read::new(file, rest.as_mut_ptr(), length).offset(offset).build();
+        self.push(&read, UserData::new(Kind::Read, 0, index));
     }
 
     /// Registers memory for `count` blocks, so that the kernel looks its pages up once instead of at each write. If the limit

@@ -5,6 +5,29 @@ use crate::{BLOCK_ALIGNMENT, Disk, FileKind};
 conformance!(Uring);
 
 #[test]
+fn a_short_read_goes_on_until_there_is_no_more() {
+    use std::io::Write;
+
+    let mut bench = Bench::new(small());
+    let (reader, mut writer) = io::pipe().unwrap();
+    let reader = std::fs::File::from(std::os::fd::OwnedFd::from(reader));
+    let file = bench.io.attach(OsFile::of_any_kind(reader, FileKind::Read));
+    bench.io.submit(Token(1), Operation::Read { file, buffer: vec![b'-'; 8], offset: 0 });
+    for octets in [b"abc", b"def"] {
+        writer.write_all(octets).unwrap();
+        // Each comes by itself: the read has taken the first when the second is written.
+        bench.poll();
+        assert!(bench.completions.is_empty(), "{:?}", bench.completions);
+    }
+    drop(writer);
+    let (buffer, count) = bench.until(|completion| match completion {
+        Completion::Read { buffer, result: Ok(count), .. } => Some((std::mem::take(buffer), *count)),
+        _ => None,
+    });
+    assert_eq!((buffer.as_slice(), count), (b"abcdef--".as_slice(), 6));
+}
+
+#[test]
 fn more_may_be_submitted_than_both_queues_hold() {
     let settings = Settings {
         connections: 4,

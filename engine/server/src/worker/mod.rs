@@ -186,7 +186,8 @@ fn complete<I: Io, S: Spool>(engine: &mut Engine<S>, io: &mut I, completion: Com
             engine.sent(connection, memory, result.is_ok())
         }
         Completion::Written { token, block, result } => engine.written(token, block, result),
-        Completion::Connected { .. } => {}
+        // Nothing that completes so is submitted.
+        Completion::Connected { .. } | Completion::Read { .. } => {}
     }
 }
 

@@ -671,7 +671,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "epoll-short-send",
         what: "with epoll, a send that a socket takes a part of begins anew",
-        file: "engine/io/src/epoll/mod.rs",
+        file: "engine/io/src/epoll/connections.rs",
         before: "                    send.sent += count;\n",
         after: "                    send.sent = count;\n",
         check: Test(&["-p", "mailrace-io", "--lib", "epoll"]),

@@ -282,7 +282,10 @@ impl<I: Io> Load<I> {
                 }
             }
             // Nothing else was asked for.
-            Completion::Accepted { .. } | Completion::AcceptFailed { .. } | Completion::Written { .. } => {}
+            Completion::Accepted { .. }
+            | Completion::AcceptFailed { .. }
+            | Completion::Written { .. }
+            | Completion::Read { .. } => {}
         }
     }
 

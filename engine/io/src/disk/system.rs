@@ -1,4 +1,4 @@
-//! Operations on a queue's directory: rare, blocking, never on a worker's hot path.
+//! A directory of the operating system as a [`Disk`].
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,143 +14,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::rand::GetRandomFlags;
 
-use crate::uring;
-
-/// How a file is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileKind {
-    /// Read only, through the page cache.
-    Read,
-    /// Through the page cache.
-    Buffered,
-    /// O_DIRECT where the file system has it, else buffered; see [`Disk::is_direct`].
-    Direct,
-}
-
-/// A directory and its files.
-pub trait Disk: Clone + Send + 'static {
-    /// An open file.
-    type File: Send + 'static;
-
-    /// The names in a subdirectory (`""`: the directory itself), in no order; none in one that is missing.
-    ///
-    /// # Errors
-    /// The file system's error.
-    fn list(&self, directory: &str) -> io::Result<Vec<String>>;
-
-    /// Creates a subdirectory if it is missing.
-    ///
-    /// # Errors
-    /// The file system's error.
-    fn make_directory(&self, directory: &str) -> io::Result<()>;
-
-    /// Opens a regular file. Never waits for another process, and follows no link.
-    ///
-    /// # Errors
-    /// The file system's error; also if it is not a regular file.
-    fn open(&self, path: &str, kind: FileKind) -> io::Result<Self::File>;
-
-    /// Creates a file of `size` bytes with its blocks reserved (posix_fallocate), all zero, and opens it.
-    ///
-    /// # Errors
-    /// The file system's error; no file is left.
-    fn create(&self, path: &str, size: u64, kind: FileKind) -> io::Result<Self::File>;
-
-    /// Writes zeros to the first `size` bytes of a file, a multiple of [`crate::BLOCK_ALIGNMENT`], so that later writes there
-    /// change no metadata.
-    ///
-    /// # Errors
-    /// The file system's error.
-    fn write_zeroes(&self, file: &Self::File, size: u64) -> io::Result<()> {
-        transfer_zeros(self, file, size)
-    }
-
-    /// Renames within the directory, replacing the target.
-    ///
-    /// # Errors
-    /// The file system's error.
-    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-
-    /// Renames within the directory unless the target exists.
-    ///
-    /// # Errors
-    /// The file system's error; `AlreadyExists` when the target is there.
-    fn rename_new(&self, from: &str, to: &str) -> io::Result<()>;
-
-    /// Removes a file.
-    ///
-    /// # Errors
-    /// The file system's error.
-    fn remove(&self, path: &str) -> io::Result<()>;
-
-    /// Makes creations, renames and removals in a subdirectory durable.
-    ///
-    /// # Errors
-    /// The file system's error.
-    fn sync_directory(&self, directory: &str) -> io::Result<()>;
-
-    /// Takes the directory's lock, which ends with the process; an error of kind `WouldBlock` when another has it.
-    ///
-    /// # Errors
-    /// The file system's error.
-    fn lock(&self, path: &str) -> io::Result<Self::File>;
-
-    /// Whether a process has the directory's lock. Changes nothing, and prevents no process from taking it.
-    ///
-    /// # Errors
-    /// The file system's error.
-    fn is_locked(&self, path: &str) -> io::Result<bool>;
-
-    /// Returns random bits that cannot be guessed.
-    ///
-    /// # Errors
-    /// The system's error.
-    fn random(&self) -> io::Result<u64>;
-
-    /// Returns the bytes free for this process and the total size.
-    ///
-    /// # Errors
-    /// The file system's error.
-    fn space(&self) -> io::Result<(u64, u64)>;
-
-    /// Whether the directory and what it had under this path are still where they were: a subdirectory since it was made or
-    /// first found, the lock since it was taken. What is written to files of a directory that was removed or replaced is
-    /// lost. Of a disk whose directory cannot be removed it is true.
-    fn is_in_place(&self, _path: &str) -> bool {
-        true
-    }
-
-    /// Returns the size in bytes.
-    ///
-    /// # Errors
-    /// The file system's error.
-    fn size(&self, file: &Self::File) -> io::Result<u64>;
-
-    /// Whether writes to the file go past the page cache and so must be aligned.
-    fn is_direct(&self, file: &Self::File) -> bool;
-
-    /// Reads at an offset; fewer bytes than asked only at the end of the file. For a file that was opened
-    /// [`FileKind::Direct`], memory, offset and length must be aligned to [`crate::BLOCK_ALIGNMENT`].
-    ///
-    /// # Errors
-    /// The file system's error.
-    fn read_at(&self, file: &Self::File, octets: &mut [u8], offset: u64) -> io::Result<usize>;
-
-    /// Announces that the whole file will be read, so that the system may read ahead.
-    fn read_ahead(&self, _file: &Self::File) {}
-
-    /// Writes all bytes at an offset, with the same rule for alignment.
-    ///
-    /// # Errors
-    /// The file system's error.
-    fn write_at(&self, file: &Self::File, octets: &[u8], offset: u64) -> io::Result<()>;
-
-    /// Makes a file's content and size durable.
-    ///
-    /// # Errors
-    /// The file system's error.
-    fn sync(&self, file: &Self::File) -> io::Result<()>;
-}
+use super::{Disk, FileKind, transfer_zeros};
 
 /// A directory of the operating system.
 ///
@@ -191,27 +55,30 @@ impl Owner {
 #[derive(Debug)]
 pub struct OsFile {
     pub(crate) file: File,
-    is_direct: bool,
+    /// How it is open: [`FileKind::Direct`] only where the file system has that.
+    pub(crate) kind: FileKind,
 }
 
-#[cfg(test)]
 impl OsFile {
-    /// Any kind of file, such as a device that takes no writes; [`OsDisk`] opens regular files only.
-    pub(crate) fn of_any_kind(file: File) -> Self {
-        Self { file, is_direct: false }
+    /// A file that is no regular one, such as a device that takes no writes; [`OsDisk`] does not open those.
+    #[cfg(test)]
+    pub(crate) fn of_any_kind(file: File, kind: FileKind) -> Self {
+        Self { file, kind }
     }
-}
 
-fn transfer_zeros<D: Disk + ?Sized>(disk: &D, file: &D::File, size: u64) -> io::Result<()> {
-    let zeros = uring::zeros();
-    let mut offset = 0;
-    while offset < size {
-        let left = usize::try_from(size - offset).unwrap_or(usize::MAX);
-        let piece = zeros.get(..left).unwrap_or(zeros);
-        disk.write_at(file, piece, offset)?;
-        offset += piece.len() as u64;
+    /// Reads at an offset; fewer bytes than asked only at the end of the file.
+    pub(crate) fn read_at(&self, octets: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < octets.len() {
+            match self.file.read_at(&mut octets[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
     }
-    Ok(())
 }
 
 /// How long to wait for a lock that only readers hold, who keep it briefly.
@@ -289,19 +156,19 @@ impl OsDisk {
             let flags = i32::try_from((flags | OFlags::NOFOLLOW).bits()).unwrap_or(0);
             options.clone().custom_flags(flags).open(self.path(path))
         };
-        let (file, is_direct) = match kind {
+        let (file, kind) = match kind {
             // Without waiting, should it be a FIFO.
-            FileKind::Read => (open(OFlags::NONBLOCK)?, false),
-            FileKind::Buffered => (open(OFlags::empty())?, false),
+            FileKind::Read => (open(OFlags::NONBLOCK)?, kind),
+            FileKind::Buffered => (open(OFlags::empty())?, kind),
             FileKind::Direct => match open(OFlags::DIRECT) {
-                Ok(file) => (file, true),
+                Ok(file) => (file, kind),
                 // tmpfs and some network file systems have no O_DIRECT. A file that was just made by the
                 // failed attempt must not stop the second one.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                     if is_new {
                         let _ = std::fs::remove_file(self.path(path));
                     }
-                    (open(OFlags::empty())?, false)
+                    (open(OFlags::empty())?, FileKind::Buffered)
                 }
                 Err(error) => return Err(error),
             },
@@ -309,7 +176,7 @@ impl OsDisk {
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        Ok(OsFile { file, is_direct })
+        Ok(OsFile { file, kind })
     }
 
     /// The file to lock, made if it is missing.
@@ -425,7 +292,7 @@ impl Disk for OsDisk {
             std::thread::sleep(READERS_PERIOD);
         }
         self.note_place(path)?;
-        Ok(OsFile { file, is_direct: false })
+        Ok(OsFile { file, kind: FileKind::Buffered })
     }
 
     fn is_locked(&self, path: &str) -> io::Result<bool> {
@@ -469,7 +336,7 @@ impl Disk for OsDisk {
     }
 
     fn is_direct(&self, file: &OsFile) -> bool {
-        file.is_direct
+        file.kind == FileKind::Direct
     }
 
     fn read_ahead(&self, file: &OsFile) {
@@ -478,16 +345,7 @@ impl Disk for OsDisk {
     }
 
     fn read_at(&self, file: &OsFile, octets: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut filled = 0;
-        while filled < octets.len() {
-            match file.file.read_at(&mut octets[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(filled)
+        file.read_at(octets, offset)
     }
 
     fn write_at(&self, file: &OsFile, octets: &[u8], offset: u64) -> io::Result<()> {
@@ -505,138 +363,4 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn zeros_replace_what_was_there_up_to_their_end() {
-        let disk = disk("zeros");
-        let (size, zeroed) = (5 << 20, (4 << 20) + 4096);
-        let file = disk.create("segment", size, FileKind::Buffered).unwrap();
-        let before = vec![7; 5 << 20];
-        for write_zeroes in [OsDisk::write_zeroes, transfer_zeros::<OsDisk>] {
-            disk.write_at(&file, &before, 0).unwrap();
-            write_zeroes(&disk, &file, zeroed).unwrap();
-            let mut read = before.clone();
-            assert_eq!(disk.read_at(&file, &mut read, 0).unwrap(), before.len());
-            let (zeros, rest) = read.split_at(usize::try_from(zeroed).unwrap());
-            assert!(zeros.iter().all(|byte| *byte == 0) && rest.iter().all(|byte| *byte == 7));
-            assert_eq!(disk.size(&file).unwrap(), size);
-        }
-        std::fs::remove_dir_all(disk.root()).unwrap();
-    }
-
-    fn disk(name: &str) -> OsDisk {
-        let root = std::env::temp_dir().join(format!("mailrace-disk-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&root);
-        OsDisk::new(&root).unwrap()
-    }
-
-    #[test]
-    fn a_directory_that_was_removed_or_replaced_is_not_in_place() {
-        let disk = disk("place");
-        let root = disk.root().to_owned();
-        assert!(disk.list("sub").unwrap().is_empty() && !root.join("sub").exists(), "looking makes nothing");
-        disk.make_directory("sub").unwrap();
-        assert!(disk.is_in_place("sub"));
-        std::fs::rename(root.join("sub"), root.join("other")).unwrap();
-        assert!(!disk.is_in_place("sub"), "the subdirectory is gone");
-        std::fs::create_dir(root.join("sub")).unwrap();
-        assert!(!disk.is_in_place("sub"), "another subdirectory is in its place");
-        std::fs::remove_dir(root.join("sub")).unwrap();
-        std::fs::rename(root.join("other"), root.join("sub")).unwrap();
-        assert!(disk.is_in_place("sub"), "the subdirectory is back");
-        let aside = root.with_extension("aside");
-        std::fs::rename(&root, &aside).unwrap();
-        assert!(!disk.is_in_place(""), "all is gone");
-        std::fs::create_dir(&root).unwrap();
-        assert!(!disk.is_in_place(""), "another is in its place");
-        std::fs::remove_dir(&root).unwrap();
-        std::fs::rename(&aside, &root).unwrap();
-        assert!(disk.is_in_place(""), "it is back");
-        drop(disk.lock("lock").unwrap());
-        std::fs::remove_file(root.join("lock")).unwrap();
-        assert!(!disk.is_in_place("lock"), "the lock is gone");
-        std::fs::remove_dir_all(&root).unwrap();
-    }
-
-    #[test]
-    fn a_file_is_not_renamed_over_another() {
-        let disk = disk("rename");
-        for name in ["a", "b"] {
-            drop(disk.create(name, 4096, FileKind::Buffered).unwrap());
-        }
-        assert_eq!(disk.rename_new("a", "b").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        disk.rename_new("a", "c").unwrap();
-        let mut names = disk.list("").unwrap();
-        names.sort();
-        assert_eq!(names, ["b", "c"]);
-        std::fs::remove_dir_all(disk.root()).unwrap();
-    }
-
-    #[test]
-    fn what_is_no_regular_file_is_not_opened_and_not_waited_for() {
-        let disk = disk("odd");
-        let root = disk.root().to_owned();
-        std::fs::create_dir(root.join("directory")).unwrap();
-        std::os::unix::fs::symlink("/dev/zero", root.join("link")).unwrap();
-        rustix::fs::mknodat(CWD, root.join("fifo"), FileType::Fifo, 0o600.into(), 0).unwrap();
-        for name in ["directory", "link", "fifo"] {
-            for kind in [FileKind::Read, FileKind::Buffered, FileKind::Direct] {
-                assert!(disk.open(name, kind).is_err(), "{name}");
-            }
-        }
-        std::fs::remove_dir_all(&root).unwrap();
-    }
-
-    #[test]
-    fn a_lock_waits_for_readers_and_for_no_engine() {
-        let disk = disk("lock");
-        assert!(!disk.is_locked("lock").unwrap(), "without a lock file");
-        assert!(disk.list("").unwrap().is_empty(), "looking makes nothing");
-        let lock = disk.lock("lock").unwrap();
-        assert!(disk.is_locked("lock").unwrap());
-        assert_eq!(disk.lock("lock").unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        drop(lock);
-        assert!(!disk.is_locked("lock").unwrap());
-        let reader = File::open(disk.root().join("lock")).unwrap();
-        rustix::fs::flock(&reader, FlockOperation::LockShared).unwrap();
-        let engine = {
-            let disk = disk.clone();
-            std::thread::spawn(move || disk.lock("lock").map(drop))
-        };
-        drop(reader);
-        engine.join().unwrap().unwrap();
-        std::fs::remove_dir_all(disk.root()).unwrap();
-    }
-
-    /// As root: another owner can only be given by it.
-    #[test]
-    fn what_is_made_belongs_to_the_owner_of_the_directory() {
-        let root = std::env::temp_dir().join(format!("mailrace-disk-owner-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&root);
-        std::fs::create_dir(&root).unwrap();
-        let is_root = rustix::process::geteuid().is_root();
-        if is_root {
-            std::os::unix::fs::chown(&root, Some(6000), Some(6001)).unwrap();
-        } else {
-            eprintln!("skipped: only root can make files for others");
-        }
-        std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let disk = OsDisk::new(&root).unwrap();
-        disk.make_directory("sub").unwrap();
-        drop(disk.create("sub/file", 4096, FileKind::Direct).unwrap());
-        drop(disk.lock("lock").unwrap());
-        let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
-        disk.settle_socket("socket").unwrap();
-        assert!(disk.settle_socket("lock").is_err(), "no socket");
-        disk.owner.settle(&File::open(root.join("lock")).unwrap(), false).unwrap();
-        let expected = root.metadata().unwrap();
-        for (path, mode) in [("sub", 0o750), ("sub/file", 0o640), ("lock", 0o640), ("socket", 0o600)] {
-            let found = root.join(path).metadata().unwrap();
-            assert_eq!((found.uid(), found.gid()), (expected.uid(), expected.gid()), "{path}");
-            assert_eq!(found.mode() & 0o7777, mode, "{path}");
-        }
-        std::fs::remove_dir_all(&root).unwrap();
-    }
-}
+mod tests;
