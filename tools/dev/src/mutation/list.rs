@@ -26,7 +26,7 @@ const INTAKE: &str = "engine/server/src/worker/intake.rs";
 const CONNECTIONS: &str = "engine/server/src/worker/connections.rs";
 const SMTP_SOURCE: &str = "engine/server/src/worker/sources/smtp.rs";
 const SUBMISSION: &str = "engine/server/src/worker/sources/submission.rs";
-const MOVER: &str = "engine/spool/src/segment/mover.rs";
+const MOVES: &str = "engine/spool/src/segment/moves.rs";
 const RECOVERY: &str = "engine/spool/src/segment/recovery.rs";
 const KEEPER: &str = "engine/spool/src/segment/keeper.rs";
 const MANIFEST: &str = "engine/spool/src/segment/manifest.rs";
@@ -287,7 +287,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "marks-in-any-order",
         what: "of two marks of one message the one counts whose write ends last",
-        file: MOVER,
+        file: MOVES,
         before: "let is_latest = order > marks.durable;",
         after: "let is_latest = order > 0;",
         check: Seeds(2000),
@@ -295,7 +295,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "old-copy-unheld",
         what: "the mark of a message that was moved does not keep its segment for the sake of the old copy",
-        file: MOVER,
+        file: MOVES,
         before: "        copies.push(before);\n",
         after: "        copies.retain(|sequence| *sequence != before);\n",
         check: COPIES,
@@ -328,8 +328,8 @@ pub const ALL: &[Mutation] = &[
         name: "move-given-up-keeps-parts",
         what: "a move that is given up for a mark keeps its segments",
         file: MOVING,
-        before: "            _ => return self.abandon(draft),\n",
-        after: "            _ => return drop(draft),\n",
+        before: "                return self.abandon(draft);\n",
+        after: "                return drop(draft);\n",
         check: Seeds(2000),
     },
     Mutation {

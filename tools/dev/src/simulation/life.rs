@@ -1,4 +1,4 @@
-//! Owns one life of an engine: its workers, the keeper of segments and the mover, step by step in the seed's order.
+//! Owns one life of an engine: its workers, the keeper of segments and the opener, step by step in the seed's order.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use mailrace::worker::{Answer, Control, Marked, Selection, Submit, Telemetry, Us
 use mailrace_core::QueueId;
 use mailrace_io::sim::{Fault, Random, World};
 use mailrace_io::{Instant, Io, Waker};
-use mailrace_spool::{Holding, Mark, Mover, Opened, RecoveryReport, SegmentKeeper, SegmentSpool, open};
+use mailrace_spool::{Holding, Mark, Opened, Opener, RecoveryReport, SegmentKeeper, SegmentSpool, open};
 
 use super::client::Client;
 use super::ledger::Ledger;
@@ -34,11 +34,11 @@ pub(super) struct Life<'a> {
     plan: &'a Plan,
     seats: Vec<Seat>,
     keeper: SegmentKeeper<PlantedDisk>,
-    mover: Mover<PlantedDisk>,
+    opener: Opener<PlantedDisk>,
     pub(super) report: RecoveryReport,
-    /// When the keeper and the mover look for work again.
+    /// When the keeper and the opener look for work again.
     keeper_wakes: Instant,
-    mover_wakes: Instant,
+    opener_wakes: Instant,
     operator_wakes: Instant,
     has_operator: bool,
     /// When its workers are asked to end, whatever their clients are at.
@@ -97,7 +97,7 @@ enum Goal {
 enum Actor {
     Worker(usize),
     Keeper,
-    Mover,
+    Opener,
     Operator,
     Tables,
     Pickup,
@@ -133,7 +133,7 @@ impl<'a> Life<'a> {
         generation: u64,
     ) -> Result<Self, String> {
         let count = u16::try_from(workers).map_err(|error| error.to_string())?;
-        let Opened { spools, keeper, mover, report, shared, lock } =
+        let Opened { spools, keeper, opener, report, shared, lock } =
             open(disk, &plan.spool, count).map_err(|error| error.to_string())?;
         let mut seats = Vec::new();
         let manner = plan.tables.unwrap_or_default();
@@ -156,10 +156,10 @@ impl<'a> Life<'a> {
             plan,
             seats,
             keeper,
-            mover,
+            opener,
             report,
             keeper_wakes: now,
-            mover_wakes: now.after(REST),
+            opener_wakes: now.after(REST),
             operator_wakes: now.after(REST),
             has_operator: true,
             drain_at: None,
@@ -359,7 +359,7 @@ impl<'a> Life<'a> {
             }
         }
         consider(Some(self.keeper_wakes), Actor::Keeper);
-        consider(Some(self.mover_wakes), Actor::Mover);
+        consider(Some(self.opener_wakes), Actor::Opener);
         consider(self.tables.next_event(), Actor::Tables);
         consider(self.pickup.can_begin().then_some(self.pickup_wakes), Actor::Pickup);
         consider(self.has_operator.then_some(self.operator_wakes), Actor::Operator);
@@ -382,7 +382,7 @@ impl<'a> Life<'a> {
                 }
                 // What it did may be work for them.
                 self.keeper_wakes = self.keeper_wakes.min(self.soon(now));
-                self.mover_wakes = self.mover_wakes.min(self.soon(now));
+                self.opener_wakes = self.opener_wakes.min(self.soon(now));
                 let period = self.random.between(1, self.plan.operator_period);
                 self.operator_wakes = self.operator_wakes.min(now.after(Duration::from_micros(period)));
                 self.take_answers(ledger)?;
@@ -394,9 +394,9 @@ impl<'a> Life<'a> {
                 self.keeper_wakes = now.after(REST);
                 Ok(())
             }
-            Actor::Mover => {
-                self.mover.step();
-                self.mover_wakes = now.after(REST);
+            Actor::Opener => {
+                self.opener.step();
+                self.opener_wakes = now.after(REST);
                 Ok(())
             }
             Actor::Operator => {
