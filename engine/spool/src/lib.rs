@@ -128,7 +128,7 @@ pub trait Spool: Store {
     /// The next tag whose message or mark is settled.
     fn next_settled(&mut self) -> Option<(u64, Result<(), SpoolError>)>;
 
-    /// Whether nothing is gathered, under way or unsettled.
+    /// Whether nothing is gathered, under way or unsettled; a read is under way, too.
     fn is_idle(&self) -> bool;
 
     /// Whether there is memory for another piece.

@@ -411,7 +411,7 @@ impl<D: Disk> Spool for SegmentSpool<D> {
     }
 
     fn is_idle(&self) -> bool {
-        self.writer.is_idle() && self.settling.is_idle()
+        self.writer.is_idle() && self.settling.is_idle() && self.reads.is_idle()
     }
 
     fn has_room(&self) -> bool {

@@ -38,6 +38,7 @@ mod onlooker;
 mod pickup;
 mod plan;
 mod planted;
+mod reading;
 mod shrink;
 mod tables;
 
