@@ -50,7 +50,7 @@ impl Reading {
         self.reader.deadline()
     }
 
-    /// Whether it reads no more messages in this life.
+    /// Whether it has read all that it reads in a life.
     pub(super) const fn is_tired(&self) -> bool {
         self.next_tag >= READS_MAX
     }

@@ -324,7 +324,7 @@ impl Walk {
         self.source.holder(place.sequence).map(|holder| holder.header).ok_or(Halt::Doubt(place))
     }
 
-    /// The first `length` bytes of the record at `place`. To read them, so many bytes before and after them are read, too.
+    /// The first `length` bytes of the record at `place`. To read them, `before` and `after` bytes around them are read, too.
     fn bytes(&mut self, place: Location, length: usize, before: usize, after: usize) -> Result<&[u8], Halt> {
         if self.window.at(place, length).is_none() {
             // What was read for them ends before they do.
