@@ -1,6 +1,8 @@
 //! What every backend of [`Spool`] and [`Store`] must do. A backend runs [`check`] with its own way to open a queue, to let
 //! time pass, and to lose power.
 
+mod reading;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bumpalo::Bump;
@@ -8,12 +10,18 @@ use mailrace_core::envelope::Recipient;
 use mailrace_core::record::delivery::{Deferral, Progress, RecipientState};
 use mailrace_core::record::envelope;
 use mailrace_core::{Envelope, Origin, QueueId, QueuedEnvelope, Timestamp};
+use mailrace_io::Io;
 
-use crate::{Mark, MarkError, Refusal, Spool, State, Store};
+use crate::{Mark, MarkError, Reads, Refusal, Spool, State, Store};
 
 /// A queue of a backend, with everything that it needs around it.
 pub(crate) trait Backend: Sized {
     type Spool: Spool;
+    type Io: Io;
+    type Reader: Reads<Self::Io, Source = <Self::Spool as Store>::Source>;
+
+    /// It moves messages that have few neighbours left.
+    const MOVES: bool;
 
     /// An empty queue.
     fn new() -> Self;
@@ -22,6 +30,12 @@ pub(crate) trait Backend: Sized {
 
     /// Lets what was submitted complete, and what runs beside the worker run.
     fn work(&mut self);
+
+    /// A reader on another thread, and what it reads through.
+    fn reader(&mut self) -> (&mut Self::Reader, &mut Self::Io);
+
+    /// Changes a byte among these, wherever they are on the disk.
+    fn damage(&mut self, octets: &[u8]);
 
     /// Loses what is not durable, and opens the queue again.
     fn cut_power(self) -> Self;
@@ -43,6 +57,7 @@ pub(crate) fn check<B: Backend>() {
     what_is_too_large_is_refused_whole::<B>();
     each_tag_comes_back_once::<B>();
     ids_are_unique_in_all_lives::<B>();
+    reading::check::<B>();
 }
 
 /// Turns after which all that was submitted is settled.

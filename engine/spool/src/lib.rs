@@ -18,20 +18,20 @@ mod usage;
 use mailrace_core::record::delivery::Progress;
 use mailrace_core::record::spool::Location;
 use mailrace_core::{QueueId, Timestamp};
-use mailrace_io::{Block, Io, Token};
+use mailrace_io::{Block, Instant, Io, Token};
 
 pub use error::{MarkError, OpenError, Refusal, SpoolError};
 pub use mailrace_core::record::spool::Mark;
 pub use segment::reader;
 pub use segment::{
-    Damage, DamageKind, Draft, Holding, Mover, Opened, RecoveryReport, SegmentKeeper, SegmentSpool, State,
-    Stats, Stranger, Written, acknowledge, open,
+    Damage, DamageKind, Draft, Holding, Opened, Opener, RecoveryReport, SegmentKeeper, SegmentReader,
+    SegmentSpool, Source, State, Stats, Stranger, Written, acknowledge, open,
 };
 pub use settings::Settings;
 pub use shared::Shared;
 pub use usage::Usage;
 
-/// Set in the token of every write of a spool.
+/// Set in the token of every write and read of a spool, and of every read of a [`Reader`].
 pub const TOKEN_SPOOL: u64 = 1 << 63;
 
 /// Where a message is.
@@ -47,11 +47,17 @@ pub struct Place {
 
 /// The messages of one worker in a queue, and what becomes of them.
 pub trait Store {
+    /// Where a message is, for a [`Reader`].
+    type Source: Clone + Send + std::fmt::Debug;
+
     /// The ids of the messages, in no order, with their states.
     fn ids(&self) -> impl Iterator<Item = (QueueId, State)>;
 
     /// Returns where a message is.
     fn place(&self, id: QueueId) -> Option<Place>;
+
+    /// Returns where a message is, for those who read it, on this thread or another. `None`: there is no such message.
+    fn source(&self, id: QueueId) -> Option<Self::Source>;
 
     /// Notes what became of a message; `tag` comes back from [`Spool::next_settled`] when that is durable.
     ///
@@ -116,10 +122,13 @@ pub trait Spool: Store {
     /// Takes note that the write with this token is over.
     fn completed(&mut self, token: Token, block: Block, result: std::io::Result<()>);
 
+    /// Takes note that the read with this token is over.
+    fn read_completed(&mut self, token: Token, buffer: Vec<u8>, result: std::io::Result<usize>);
+
     /// The next tag whose message or mark is settled.
     fn next_settled(&mut self) -> Option<(u64, Result<(), SpoolError>)>;
 
-    /// Whether nothing is gathered, under way or unsettled.
+    /// Whether nothing is gathered, under way or unsettled; a read is under way, too.
     fn is_idle(&self) -> bool;
 
     /// Whether there is memory for another piece.
@@ -133,6 +142,81 @@ pub trait Spool: Store {
 
     /// What it holds. It may go through all messages: for tests.
     fn usage(&self) -> Usage;
+}
+
+/// Names a read of a [`Reader`]. No later one has the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReadId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+/// A part of a message, whole: its checksum was compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// The envelope, which comes first ([`mailrace_core::record::envelope`]).
+    Envelope(&'a [u8]),
+    /// What became of the recipients ([`Progress`], encoded), if one was tried.
+    Progress(&'a [u8]),
+    /// The next piece of content, perhaps empty.
+    Content {
+        /// Its bytes.
+        octets: &'a [u8],
+        /// None follows it.
+        is_last: bool,
+    },
+}
+
+/// What a read has come to. After all but a part it is over.
+#[derive(Debug)]
+pub enum ReadEvent<'a> {
+    /// The next part.
+    Part(Part<'a>),
+    /// All of it was given.
+    Whole,
+    /// The message has left the place where it was. Its store knows where it is now, if it is in the queue.
+    Gone,
+    /// The record at this place, or what leads to it, is damaged.
+    Damaged(Location),
+    /// It could not be read. It may be possible later.
+    Failed(std::io::Error),
+}
+
+/// Reads messages, a part at a time, without blocking.
+///
+/// A read that was begun gives its first part, and each further one after [`Reader::ask`]. So it takes memory for the part
+/// that was given last, and for what was read with it.
+pub trait Reader {
+    /// Where a message is: [`Store::Source`] of the stores whose messages it reads.
+    type Source;
+
+    /// Begins to read a message; `tag` comes with each of its events.
+    fn begin(&mut self, source: Self::Source, tag: u64) -> ReadId;
+
+    /// Asks for what follows the part that was given last. That part is then no longer available.
+    fn ask(&mut self, read: ReadId);
+
+    /// Ends a read early. It has no further event.
+    fn forget(&mut self, read: ReadId);
+
+    /// Takes note that the read with this token is over.
+    fn completed(&mut self, token: Token, buffer: Vec<u8>, result: std::io::Result<usize>);
+
+    /// The next event, with its tag.
+    fn next_event(&mut self) -> Option<(u64, ReadEvent<'_>)>;
+
+    /// When [`Reads::advance`] has something to do even if nothing happens.
+    fn deadline(&self) -> Option<Instant>;
+
+    /// Whether none of its reads is under way.
+    fn is_idle(&self) -> bool;
+}
+
+/// A reader that reads through `I`.
+pub trait Reads<I: Io>: Reader {
+    /// Submits the reads that are due. It is called when one was begun, asked for more or completed, when the reader's waker
+    /// was called, and when [`Reader::deadline`] has passed.
+    fn advance(&mut self, io: &mut I);
 }
 
 /// A spool that writes through `I`.

@@ -82,7 +82,7 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
     let kernel = Kernel::choose(configuration.engine.io, log);
     raise_open_files(kernel, count, &settings, configuration.submission.submissions_in_flight)?;
     let (disk, opened) = open_queue(configuration, count)?;
-    let Opened { spools, mut keeper, mover, report, shared, lock } = opened;
+    let Opened { spools, mut keeper, opener, report, shared, lock } = opened;
     report_recovery(log, &report);
     // A client that finds the engine listening may submit mail, so the maildrop must exist before.
     let maildrop = Maildrop::of(disk.root());
@@ -103,7 +103,7 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
     });
     let keeper_stop = keeper.stop_flag();
     let keeper = spawn("keeper", move || keeper.run())?;
-    spawn("mover", move || mover.run())?;
+    spawn("opener", move || opener.run())?;
     let submissions = Arc::default();
     let metrics = Metrics {
         workers: numbers,

@@ -187,7 +187,10 @@ fn complete<I: Io, S: Spool>(engine: &mut Engine<S>, io: &mut I, completion: Com
         }
         Completion::Written { token, block, result } => engine.written(token, block, result),
         // Nothing that completes so is submitted.
-        Completion::Connected { .. } | Completion::Read { .. } => {}
+        Completion::Read { token, buffer, result } => {
+            engine.intake.spool_mut().read_completed(token, buffer, result);
+        }
+        Completion::Connected { .. } => {}
     }
 }
 

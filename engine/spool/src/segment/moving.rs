@@ -1,81 +1,102 @@
 //! Moves messages out of segments that have few left: chooses them, and lets the copy replace the original.
 
 use mailrace_core::QueueId;
-use mailrace_core::record::spool::{Location, RecordHeader, RecordKind};
+use mailrace_core::record::spool::{Location, Noted, RecordKind};
 use mailrace_io::Disk;
 
 use super::batch::Pending;
 use super::segments::Segment;
-use super::spool::{Draft, Piece as Part, SegmentSpool};
+use super::spool::{Draft, Record, SegmentSpool};
 use crate::segment::index::{Entry, State};
-use crate::segment::mover::{Answer, Piece, Stage};
-use crate::{Refusal, Spool};
+use crate::segment::moves::{Piece, Stage};
+use crate::segment::read::Target;
+use crate::{Part, ReadEvent, ReadId, Reader, Refusal, Spool};
 
 impl<D: Disk> SegmentSpool<D> {
     /// Continues to move messages out of segments that have few left, one at a time.
     pub(super) fn advance_moves(&mut self) {
-        while let Some((id, answer)) = self.moves.answer() {
-            match (answer, self.moves.stage.take()) {
-                (Answer::Chain(places), Some(Stage::Finding { id: asked })) if asked == id => {
-                    let draft = self.begin(id);
-                    self.moves.stage = Some(Stage::Reading { draft, places, record: None });
-                    self.moves.read_next();
-                }
-                (Answer::Record(header, payload), Some(Stage::Reading { draft, places, record: None }))
-                    if draft.id == id =>
-                {
-                    let record = Some((header, payload));
-                    self.moves.stage = Some(Stage::Reading { draft, places, record });
-                }
-                (Answer::Record(_, payload), Some(Stage::Noting { id: asked, place, payload: None }))
-                    if asked == id =>
-                {
-                    self.moves.stage = Some(Stage::Noting { id, place, payload: Some(payload) });
-                }
-                (Answer::Gone, Some(Stage::Finding { id: asked } | Stage::Noting { id: asked, .. }))
-                    if asked == id => {}
-                (Answer::Gone, Some(Stage::Reading { draft, .. })) if draft.id == id => self.abandon(draft),
-                (_, stage) => self.moves.stage = stage,
-            }
+        if self.moves.stage.is_some() {
+            self.write_what_was_read();
         }
-        match self.moves.stage.take() {
-            Some(Stage::Reading { draft, places, record: Some((header, payload)) }) => {
-                self.write_moved(draft, places, header, payload);
-            }
-            Some(Stage::Noting { id, place, payload: Some(payload) }) => {
-                self.write_noted(id, place, payload);
-            }
-            stage => self.moves.stage = stage,
-        }
-        if self.moves.stage.is_none() {
+        while self.moves.stage.is_none() {
             if !self.moves.has_next() {
                 self.choose_moves();
             }
-            while let Some(piece) = self.moves.next() {
-                if self.begin_move(piece) {
-                    return;
+            let Some(piece) = self.moves.next() else { return };
+            self.begin_move(piece);
+        }
+    }
+
+    /// Takes what was read for the move in progress, and writes it.
+    fn write_what_was_read(&mut self) {
+        loop {
+            match self.moves.stage.take() {
+                Some(Stage::Reading { draft, read, envelope, piece: Some(piece) }) => {
+                    self.write_moved(draft, read, envelope, piece);
+                    if matches!(self.moves.stage, Some(Stage::Reading { piece: Some(_), .. })) {
+                        // There is no room now.
+                        return;
+                    }
                 }
+                Some(Stage::Noting { id, place, read, payload: Some(payload) }) => {
+                    return self.write_noted(id, place, read, payload);
+                }
+                stage => self.moves.stage = stage,
+            }
+            if !self.take_read() {
+                return;
             }
         }
     }
 
-    /// Requests what is to be moved. Returns false if it is gone or cannot be moved now.
-    fn begin_move(&mut self, piece: Piece) -> bool {
-        let names = |first: u64, last: u64| {
-            let segments = self.segments.table.range(first..=last);
-            segments.map(|(sequence, segment)| (*sequence, segment.name.clone(), segment.header)).collect()
-        };
+    /// Takes the next thing that was read. Returns false if there is none.
+    fn take_read(&mut self) -> bool {
+        let Some((_, event)) = self.reads.next_event() else { return false };
+        let (stage, is_failed) = (self.moves.stage.take(), matches!(event, ReadEvent::Failed(_)));
+        match (event, stage) {
+            (ReadEvent::Part(part), Some(Stage::Reading { draft, read, mut envelope, .. })) => {
+                let piece = match part {
+                    Part::Content { octets, is_last } => Some((octets.to_vec(), is_last)),
+                    Part::Envelope(octets) => {
+                        envelope = octets.to_vec();
+                        self.reads.ask(read);
+                        None
+                    }
+                    Part::Progress(_) => None,
+                };
+                self.moves.stage = Some(Stage::Reading { draft, read, envelope, piece });
+            }
+            (ReadEvent::Part(Part::Progress(octets)), Some(Stage::Noting { id, place, read, .. })) => {
+                let payload = [&[Noted::PROGRESS], octets].concat();
+                self.moves.stage = Some(Stage::Noting { id, place, read, payload: Some(payload) });
+            }
+            // What cannot be read stays where it is.
+            (_, Some(Stage::Reading { draft, .. })) => self.abandon(draft),
+            (_, Some(Stage::Noting { .. })) => {}
+            (_, stage) => self.moves.stage = stage,
+        }
+        if is_failed {
+            self.moves.give_up();
+        }
+        true
+    }
+
+    /// Begins to read what is to be moved, unless it is gone or cannot be moved now.
+    fn begin_move(&mut self, piece: Piece) {
         match piece {
             Piece::Message(id) => {
-                let entry = self.index.get(id).filter(|_| !self.moves.is_marked(id));
-                entry.is_some_and(|entry| {
-                    let names = names(entry.first, entry.last);
-                    self.moves.find(id, entry.place(), names)
-                })
+                let Some(entry) = self.index.get(id).filter(|_| !self.moves.is_marked(id)) else { return };
+                let target = Target::Message { end: entry.place(), octets: entry.octets, progress: None };
+                let source = self.source_of(id, target, entry.first, entry.last);
+                let (draft, read) = (self.begin(id), self.reads.begin(source, 0));
+                self.moves.stage = Some(Stage::Reading { draft, read, envelope: Vec::new(), piece: None });
             }
             Piece::Progress(id, place) => {
-                let names = names(place.sequence, place.sequence);
-                self.counts(id, place) && self.moves.find_progress(id, place, names)
+                if self.counts(id, place) {
+                    let source = self.source_of(id, Target::Progress(place), place.sequence, place.sequence);
+                    let read = self.reads.begin(source, 0);
+                    self.moves.stage = Some(Stage::Noting { id, place, read, payload: None });
+                }
             }
         }
     }
@@ -88,50 +109,49 @@ impl<D: Disk> SegmentSpool<D> {
     }
 
     /// Writes a copy of a mark about recipients; keeps it for later when there is no room.
-    fn write_noted(&mut self, id: QueueId, place: Location, payload: Vec<u8>) {
-        if !self.counts(id, place) {
-            return;
-        }
-        if self.put_progress(id, &payload, None) == Err(Refusal::Busy) {
-            self.moves.stage = Some(Stage::Noting { id, place, payload: Some(payload) });
+    fn write_noted(&mut self, id: QueueId, place: Location, read: ReadId, payload: Vec<u8>) {
+        if self.counts(id, place) && self.put_progress(id, &payload, None) == Err(Refusal::Busy) {
+            self.moves.stage = Some(Stage::Noting { id, place, read, payload: Some(payload) });
+        } else {
+            self.reads.forget(read);
         }
     }
 
     /// Writes a record of a message that is moved; keeps it for later when there is no room.
-    fn write_moved(
-        &mut self,
-        mut draft: Draft,
-        places: Vec<Location>,
-        header: RecordHeader,
-        payload: Vec<u8>,
-    ) {
+    fn write_moved(&mut self, mut draft: Draft, read: ReadId, envelope: Vec<u8>, piece: (Vec<u8>, bool)) {
+        let (content, is_last) = &piece;
         let entry = match self.index.get(draft.id) {
             // A mark in progress would precede the copy, and so not apply to it.
             Some(entry) if !self.moves.is_marked(draft.id) => entry,
-            _ => return self.abandon(draft),
+            _ => {
+                self.reads.forget(read);
+                return self.abandon(draft);
+            }
         };
-        let is_last = header.kind == RecordKind::Message;
-        let (envelope, content) = payload
-            .split_at_checked(header.envelope_length as usize)
-            .expect("an envelope is part of its payload");
+        let is_last = *is_last;
+        let kind = if is_last { RecordKind::Message } else { RecordKind::Chunk };
         let is_held = is_last && entry.state == State::Hold;
-        let written =
-            self.put(&mut draft, &Part { kind: header.kind, is_held, envelope, content: &[content] });
-        match written {
+        let envelope_now: &[u8] = if is_last { &envelope } else { &[] };
+        let record = Record { kind, is_held, envelope: envelope_now, content: &[content] };
+        match self.put(&mut draft, &record) {
             Ok(()) if is_last => {
+                self.reads.forget(read);
                 let (id, first_batch, entry) = (draft.id, draft.first_batch, draft.entry(entry.state));
                 self.moves.stage = Some(Stage::Writing);
                 self.moves.copied(id, entry.last);
                 self.writer.settles_with_last(Pending::Move { id, entry, first_batch });
             }
             Ok(()) => {
-                self.moves.stage = Some(Stage::Reading { draft, places, record: None });
-                self.moves.read_next();
+                self.moves.stage = Some(Stage::Reading { draft, read, envelope, piece: None });
+                self.reads.ask(read);
             }
             Err(Refusal::Busy) => {
-                self.moves.stage = Some(Stage::Reading { draft, places, record: Some((header, payload)) });
+                self.moves.stage = Some(Stage::Reading { draft, read, envelope, piece: Some(piece) });
             }
-            Err(_) => self.abandon(draft),
+            Err(_) => {
+                self.reads.forget(read);
+                self.abandon(draft);
+            }
         }
     }
 

@@ -13,12 +13,13 @@ use mailrace_core::queue_id::QueueIdSource;
 use mailrace_core::record::manifest::{Entry as Listing, EntryState, Manifest};
 use mailrace_core::record::spool::{Location, Mark};
 use mailrace_core::{QueueId, Timestamp};
-use mailrace_io::{Disk, FileKind};
+use mailrace_io::{Disk, FileKind, Waker};
 
 use crate::segment::index::Index;
 use crate::segment::keeper::{Doors, Files, SegmentKeeper};
 use crate::segment::manifest::{self, ManifestFile, path_of};
-use crate::segment::mover::{Mover, Moves};
+use crate::segment::moves::Moves;
+use crate::segment::read::Opener;
 use crate::segment::segments::{Segment, Segments};
 use crate::segment::sharing::Share;
 use crate::segment::spool::Parts;
@@ -141,8 +142,8 @@ pub struct Opened<D: Disk> {
     pub spools: Vec<SegmentSpool<D>>,
     /// Runs on its own thread.
     pub keeper: SegmentKeeper<D>,
-    /// Runs on its own thread; without it no message is moved.
-    pub mover: Mover<D>,
+    /// Runs on its own thread; without it no message is read, nor moved.
+    pub opener: Opener<D>,
     /// What the start found.
     pub report: RecoveryReport,
     /// State that workers and keeper share.
@@ -297,8 +298,11 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16) -> Result<Open
         }
         Err(error) => return Err(OpenError::disk("make a segment in", SEGMENTS)(error)),
     }
-    let (request_sender, requests) = channel::unbounded();
-    let mover = Mover::new(disk.clone(), Arc::clone(&shared), requests);
+    let opener = Opener::new(disk.clone());
+    let waker = Waker::new({
+        let shared = Arc::clone(&shared);
+        move || shared.wake()
+    });
     let shares = Share { index, segments, moved }.split(usize::from(workers));
     let spool = |(worker, share): (u16, Share<D::File>)| {
         let segments = Segments {
@@ -314,12 +318,13 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16) -> Result<Open
             ids: QueueIdSource::new(worker, last_id),
             index: share.index,
             segments,
-            moves: Moves::new(request_sender.clone(), share.moved),
+            moves: Moves::new(share.moved),
+            reads: opener.reader(waker.clone()),
             next_batch,
         })
     };
     let spools = (0..workers).zip(shares).map(spool).collect();
-    Ok(Opened { spools, keeper, mover, report, shared, lock })
+    Ok(Opened { spools, keeper, opener, report, shared, lock })
 }
 
 /// Reopens the last segment for further batches, if possible. Returns its sequence, and whether writes to it bypass the

@@ -8,6 +8,7 @@ use mailrace_core::record::spool::{SEGMENT_HEADER_SIZE, SegmentHeader};
 use mailrace_io::{Disk, FileId, Io};
 
 use super::keeper::{Note, Ready};
+use super::read::Holder;
 use crate::{Refusal, Shared};
 
 /// A segment that this worker writes, or that holds its messages.
@@ -98,6 +99,11 @@ impl<F> Segment<F> {
     pub(crate) fn end_here(&mut self) {
         self.file = None;
         (self.tail.is_sealed, self.tail.is_noted) = (true, true);
+    }
+
+    /// What a reader of its records needs.
+    pub(crate) fn holder(&self) -> Holder {
+        Holder { path: self.name.clone(), header: self.header }
     }
 
     /// Bytes that are left for batches.

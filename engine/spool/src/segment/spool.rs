@@ -8,11 +8,14 @@ use mailrace_io::{Block, Disk, Io, Token};
 
 use super::batch::{Batch, Pending};
 use super::index::{Entry, Index, State};
-use super::mover::Moves;
-use super::segments::Segments;
+use super::moves::Moves;
+use super::read::{Holder, SegmentReader, Source, Target};
+use super::segments::{Segment, Segments};
 use super::settling::{Settling, Undone};
 use super::writer::{NewRecord, Writer};
-use crate::{MarkError, Place, Refusal, Settings, Spool, SpoolError, Store, TOKEN_SPOOL, Usage, Writes};
+use crate::{
+    MarkError, Place, Reader, Reads, Refusal, Settings, Spool, SpoolError, Store, TOKEN_SPOOL, Usage, Writes,
+};
 
 /// A worker's spool over the files of `D`.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub struct SegmentSpool<D: Disk> {
     pub(super) writer: Writer,
     pub(super) settling: Settling,
     pub(super) moves: Moves,
+    /// Reads what is moved.
+    pub(super) reads: SegmentReader<D>,
 }
 
 /// A message being received.
@@ -52,9 +57,9 @@ impl Draft {
     }
 }
 
-/// A piece of a message that becomes a record.
+/// A piece of a message, which becomes a record.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Piece<'a> {
+pub(super) struct Record<'a> {
     pub(super) kind: RecordKind,
     pub(super) is_held: bool,
     /// Empty in a chunk.
@@ -62,7 +67,7 @@ pub(super) struct Piece<'a> {
     pub(super) content: &'a [&'a [u8]],
 }
 
-impl Piece<'_> {
+impl Record<'_> {
     fn content_size(&self) -> usize {
         self.content.iter().map(|slice| slice.len()).sum()
     }
@@ -101,19 +106,20 @@ pub(crate) struct Parts<D: Disk> {
     pub(crate) index: Index,
     pub(crate) segments: Segments<D::File>,
     pub(crate) moves: Moves,
+    pub(crate) reads: SegmentReader<D>,
 }
 
 impl<D: Disk> SegmentSpool<D> {
     pub(crate) fn new(parts: Parts<D>) -> Self {
-        let Parts { settings, worker, next_batch, ids, index, segments, moves } = parts;
+        let Parts { settings, worker, next_batch, ids, index, segments, moves, reads } = parts;
         let writer = Writer::new(settings, worker, next_batch);
-        let mut spool = Self { ids, index, segments, writer, settling: Settling::default(), moves };
+        let mut spool = Self { ids, index, segments, writer, settling: Settling::default(), moves, reads };
         spool.free_segments();
         spool
     }
 
     /// Writes a record of `draft`, all of it or nothing.
-    pub(super) fn put(&mut self, draft: &mut Draft, piece: &Piece<'_>) -> Result<(), Refusal> {
+    pub(super) fn put(&mut self, draft: &mut Draft, piece: &Record<'_>) -> Result<(), Refusal> {
         let content_size = piece.content_size();
         self.writer.make_room(&mut self.segments, record_size(piece.envelope.len() + content_size))?;
         if draft.parts > 0 && self.settling.has_failed_from(draft.first_batch) {
@@ -263,6 +269,18 @@ impl<D: Disk> SegmentSpool<D> {
         self.moves.may_begin |= self.segments.release(first, last);
     }
 
+    /// What a reader needs for records in the segments from `first` to `last`.
+    pub(super) fn source_of(&self, id: QueueId, target: Target, first: u64, last: u64) -> Source {
+        let mut segments: Vec<Holder> =
+            self.segments.table.range(first..=last).map(|(_, segment)| segment.holder()).collect();
+        if let Target::Message { progress: Some(place), .. } = target
+            && !(first..=last).contains(&place.sequence)
+        {
+            segments.extend(self.segments.table.get(&place.sequence).map(Segment::holder));
+        }
+        Source { id, target, segments }
+    }
+
     fn free_segments(&mut self) {
         for sequence in self.segments.free() {
             self.moves.segment_freed(sequence);
@@ -271,6 +289,8 @@ impl<D: Disk> SegmentSpool<D> {
 }
 
 impl<D: Disk> Store for SegmentSpool<D> {
+    type Source = Source;
+
     fn ids(&self) -> impl Iterator<Item = (QueueId, State)> {
         self.index.iter().map(|(id, entry)| (id, entry.state))
     }
@@ -278,6 +298,13 @@ impl<D: Disk> Store for SegmentSpool<D> {
     fn place(&self, id: QueueId) -> Option<Place> {
         let entry = self.index.get(id)?;
         Some(Place { end: entry.place(), state: entry.state, progress: self.index.progress(id) })
+    }
+
+    fn source(&self, id: QueueId) -> Option<Source> {
+        let entry = self.index.get(id)?;
+        let (end, progress) = (entry.place(), self.index.progress(id));
+        let target = Target::Message { end, octets: entry.octets, progress };
+        Some(self.source_of(id, target, entry.first, entry.last))
     }
 
     fn mark(&mut self, id: QueueId, mark: Mark, tag: u64) -> Result<(), MarkError> {
@@ -326,7 +353,7 @@ impl<D: Disk> Spool for SegmentSpool<D> {
     }
 
     fn append(&mut self, draft: &mut Draft, content: &[&[u8]]) -> Result<(), Refusal> {
-        self.put(draft, &Piece { kind: RecordKind::Chunk, is_held: false, envelope: &[], content })
+        self.put(draft, &Record { kind: RecordKind::Chunk, is_held: false, envelope: &[], content })
     }
 
     fn commit(
@@ -338,7 +365,7 @@ impl<D: Disk> Spool for SegmentSpool<D> {
         tag: u64,
     ) -> Result<(), (Draft, Refusal)> {
         let is_held = state == State::Hold;
-        let piece = Piece { kind: RecordKind::Message, is_held, envelope, content };
+        let piece = Record { kind: RecordKind::Message, is_held, envelope, content };
         if let Err(refusal) = self.put(&mut draft, &piece) {
             return Err((draft, refusal));
         }
@@ -374,13 +401,17 @@ impl<D: Disk> Spool for SegmentSpool<D> {
         self.settle_waiting();
     }
 
+    fn read_completed(&mut self, token: Token, buffer: Vec<u8>, result: std::io::Result<usize>) {
+        self.reads.completed(token, buffer, result);
+    }
+
     fn next_settled(&mut self) -> Option<(u64, Result<(), SpoolError>)> {
         self.mark_undone();
         self.settling.settled.pop_front()
     }
 
     fn is_idle(&self) -> bool {
-        self.writer.is_idle() && self.settling.is_idle()
+        self.writer.is_idle() && self.settling.is_idle() && self.reads.is_idle()
     }
 
     fn has_room(&self) -> bool {
@@ -409,6 +440,10 @@ impl<D: Disk, I: Io<Disk = D>> Writes<I> for SegmentSpool<D> {
         self.advance_moves();
         self.mark_undone();
         self.writer.submit(&mut self.segments, io);
+        self.reads.advance(io);
+        if self.moves.stage.is_none() {
+            self.reads.close_unused(io);
+        }
     }
 
     fn detach_sealed(&mut self, io: &mut I) {

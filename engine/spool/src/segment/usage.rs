@@ -8,7 +8,7 @@ use super::batch::Pending;
 use super::index::Entry;
 use super::spool::SegmentSpool;
 use crate::Usage;
-use crate::segment::mover::Stage;
+use crate::segment::moves::Stage;
 
 /// A segment of a spool, and the segments for which it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl<D: Disk> SegmentSpool<D> {
     #[must_use]
     pub fn moving(&self) -> Option<QueueId> {
         match self.moves.stage.as_ref()? {
-            Stage::Finding { id } | Stage::Noting { id, .. } => Some(*id),
+            Stage::Noting { id, .. } => Some(*id),
             Stage::Reading { draft, .. } => Some(draft.id),
             Stage::Writing => {
                 let batches = self.writer.batches();

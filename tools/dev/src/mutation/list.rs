@@ -26,7 +26,8 @@ const INTAKE: &str = "engine/server/src/worker/intake.rs";
 const CONNECTIONS: &str = "engine/server/src/worker/connections.rs";
 const SMTP_SOURCE: &str = "engine/server/src/worker/sources/smtp.rs";
 const SUBMISSION: &str = "engine/server/src/worker/sources/submission.rs";
-const MOVER: &str = "engine/spool/src/segment/mover.rs";
+const MOVES: &str = "engine/spool/src/segment/moves.rs";
+const WALK: &str = "engine/spool/src/segment/read/walk.rs";
 const RECOVERY: &str = "engine/spool/src/segment/recovery.rs";
 const KEEPER: &str = "engine/spool/src/segment/keeper.rs";
 const MANIFEST: &str = "engine/spool/src/segment/manifest.rs";
@@ -37,6 +38,8 @@ const REMOTE: &str = "engine/server/src/tables/remote/mod.rs";
 /// Tests of what was moved, and of the marks that end it.
 const COPIES: Check = Test(&["-p", "mailrace-spool", "--lib", "copies"]);
 
+/// What a reader takes for a message.
+const WALKS: Check = Test(&["-p", "mailrace-spool", "--lib", "walk"]);
 /// Of many recipients, and those that are given twice.
 const OF_MANY: Check = Test(&["-p", "mailrace-core", "--lib", "many_recipients_are_each"]);
 /// Tables on servers.
@@ -287,7 +290,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "marks-in-any-order",
         what: "of two marks of one message the one counts whose write ends last",
-        file: MOVER,
+        file: MOVES,
         before: "let is_latest = order > marks.durable;",
         after: "let is_latest = order > 0;",
         check: Seeds(2000),
@@ -295,7 +298,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "old-copy-unheld",
         what: "the mark of a message that was moved does not keep its segment for the sake of the old copy",
-        file: MOVER,
+        file: MOVES,
         before: "        copies.push(before);\n",
         after: "        copies.retain(|sequence| *sequence != before);\n",
         check: COPIES,
@@ -317,6 +320,38 @@ pub const ALL: &[Mutation] = &[
         check: Seeds(2000),
     },
     Mutation {
+        name: "read-unchecked",
+        what: "a reader takes a record whatever its checksum says",
+        file: WALK,
+        before: "if checksum(payload, salt) == header.payload_checksum { Ok(payload) }",
+        after: "if checksum(payload, salt) == header.payload_checksum || salt > 0 { Ok(payload) }",
+        check: WALKS,
+    },
+    Mutation {
+        name: "use-known-by-sequence",
+        what: "a reader takes another use of a segment, with another salt, for the one that it was told of",
+        file: WALK,
+        before: "Ok(found) if found == expected =>",
+        after: "Ok(found) if found.sequence == expected.sequence =>",
+        check: WALKS,
+    },
+    Mutation {
+        name: "pieces-out-of-order",
+        what: "a reader gives the pieces of a message that come first last",
+        file: WALK,
+        before: "        self.chain.pop();\n",
+        after: "        self.chain.remove(0);\n",
+        check: WALKS,
+    },
+    Mutation {
+        name: "read-of-another-message",
+        what: "a reader takes a record for one of its message whose id it does not compare",
+        file: WALK,
+        before: "header.filter(|header| header.id == self.source.id)",
+        after: "header.filter(|header| header.id.number() > 0)",
+        check: WALKS,
+    },
+    Mutation {
         name: "copies-forgotten",
         what: "a start forgets where old copies of messages are that were moved",
         file: MESSAGES,
@@ -328,8 +363,8 @@ pub const ALL: &[Mutation] = &[
         name: "move-given-up-keeps-parts",
         what: "a move that is given up for a mark keeps its segments",
         file: MOVING,
-        before: "            _ => return self.abandon(draft),\n",
-        after: "            _ => return drop(draft),\n",
+        before: "                return self.abandon(draft);\n",
+        after: "                return drop(draft);\n",
         check: Seeds(2000),
     },
     Mutation {

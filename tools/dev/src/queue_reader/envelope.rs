@@ -50,7 +50,8 @@ pub struct Recipient {
 
 impl Envelope {
     /// Reads fields; none if they are not what the format says.
-    pub(super) fn read(mut octets: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn read(mut octets: &[u8]) -> Option<Self> {
         let mut envelope = Self::default();
         while let Some((tag, rest)) = octets.split_first() {
             let (length, rest) = rest.split_first_chunk::<4>()?;

@@ -11,7 +11,7 @@ use mailrace_spool::{Holding, Mark, State};
 use super::evidence;
 use super::message::Message;
 use super::onlooker::Onlooker;
-use crate::queue_reader::{self, Counted, Damage, Gone, Marked, Reading, id_text};
+use crate::queue_reader::{self, Counted, Damage, Envelope, Gone, Marked, Reading, id_text};
 
 /// All that is known of a message.
 #[derive(Debug)]
@@ -251,6 +251,23 @@ impl Ledger {
         Ok(())
     }
 
+    /// The id of a message that has one.
+    pub(super) fn id_of(&self, number: usize) -> Option<QueueId> {
+        self.records[number].id.map(QueueId::from_number)
+    }
+
+    /// A reader has read a message.
+    pub(super) fn compare_read(&self, id: QueueId, envelope: &[u8], content: &[u8]) -> Result<(), String> {
+        let envelope = Envelope::read(envelope).ok_or_else(|| format!("{id} was read with no envelope"))?;
+        self.identify_content(id.number(), content, &envelope).map(drop)
+    }
+
+    /// Whether the disk damaged a record of a message while it said that all was well.
+    pub(super) fn is_affected(&mut self, id: QueueId, corruptions: &[Corruption]) -> bool {
+        self.note_damage(corruptions);
+        self.affected.contains(&id.number())
+    }
+
     /// Notes what a start could not read.
     pub(super) fn note_unlisted(&mut self, damage: &[mailrace_spool::Damage]) {
         if damage.iter().any(|damage| damage.path == "manifest") {
@@ -411,9 +428,15 @@ impl Ledger {
     fn identify(&self, reading: &Reading, disk: &Onlooker, id: u64) -> Result<usize, String> {
         let text = id_text(id);
         let found = reading.message(disk, id).map_err(|error| format!("{text} cannot be read: {error}"))?;
-        let (trace_field, rest) = evidence::split_trace_field(&found.content);
+        self.identify_content(id, &found.content, &found.envelope)
+    }
+
+    /// Which message has this content and this envelope.
+    fn identify_content(&self, id: u64, content: &[u8], envelope: &Envelope) -> Result<usize, String> {
+        let text = id_text(id);
+        let (trace_field, rest) = evidence::split_trace_field(content);
         let number = Message::number_of(rest).ok_or_else(|| {
-            let front = String::from_utf8_lossy(&found.content[..found.content.len().min(400)]).into_owned();
+            let front = String::from_utf8_lossy(&content[..content.len().min(400)]).into_owned();
             format!("{text} is a message that no client sent: {front:?}")
         })?;
         let Some(record) = self.records.get(number) else {
@@ -421,7 +444,7 @@ impl Ledger {
         };
         let generations = record.message.generation..=record.generation.unwrap_or(self.generation);
         let compared = evidence::compare_content(&record.message, rest)
-            .and_then(|()| evidence::compare_envelope(&record.message, &found.envelope, generations))
+            .and_then(|()| evidence::compare_envelope(&record.message, envelope, generations))
             .and_then(|()| evidence::compare_trace_field(&record.message, trace_field, &text));
         compared.map_err(|what| format!("{text}, message {number}, {what}"))?;
         Ok(number)

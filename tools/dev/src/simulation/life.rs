@@ -1,4 +1,4 @@
-//! Owns one life of an engine: its workers, the keeper of segments and the mover, step by step in the seed's order.
+//! Owns one life of an engine: its workers, the keeper of segments and the opener, step by step in the seed's order.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +8,16 @@ use mailrace::worker::{Answer, Control, Marked, Selection, Submit, Telemetry, Us
 use mailrace_core::QueueId;
 use mailrace_io::sim::{Fault, Random, World};
 use mailrace_io::{Instant, Io, Waker};
-use mailrace_spool::{Holding, Mark, Mover, Opened, RecoveryReport, SegmentKeeper, SegmentSpool, open};
+use mailrace_spool::{
+    Holding, Mark, Opened, Opener, RecoveryReport, SegmentKeeper, SegmentSpool, Store, open,
+};
 
 use super::client::Client;
 use super::ledger::Ledger;
 use super::pickup::Pickup;
 use super::plan::Plan;
 use super::planted::{PlantedDisk, PlantedIo};
+use super::reading::Reading;
 use super::tables::Tables;
 
 /// How a life ended.
@@ -34,15 +37,16 @@ pub(super) struct Life<'a> {
     plan: &'a Plan,
     seats: Vec<Seat>,
     keeper: SegmentKeeper<PlantedDisk>,
-    mover: Mover<PlantedDisk>,
+    opener: Opener<PlantedDisk>,
     pub(super) report: RecoveryReport,
-    /// When the keeper and the mover look for work again.
+    /// When the keeper and the opener look for work again.
     keeper_wakes: Instant,
-    mover_wakes: Instant,
+    opener_wakes: Instant,
     operator_wakes: Instant,
     has_operator: bool,
     /// When its workers are asked to end, whatever their clients are at.
     drain_at: Option<Instant>,
+    reading: Reading,
     pub(super) clients: Vec<Client>,
     tables: Tables,
     pickup: Pickup,
@@ -97,7 +101,8 @@ enum Goal {
 enum Actor {
     Worker(usize),
     Keeper,
-    Mover,
+    Opener,
+    Reading,
     Operator,
     Tables,
     Pickup,
@@ -112,6 +117,8 @@ const TIME_MAX: Duration = Duration::from_secs(3000);
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(600);
 /// Of the turns of operators who read the queue, how many they do that in.
 const READS_SHARE: u64 = 150;
+/// Of the turns of operators, in how many a message is read.
+const READING_SHARE: u64 = 4;
 /// Of the requests for a mark, how many name several messages.
 const NAMED_SHARE: u64 = 5;
 /// Of a worker's turns while a message is moved, in how many an operator marks it.
@@ -133,13 +140,17 @@ impl<'a> Life<'a> {
         generation: u64,
     ) -> Result<Self, String> {
         let count = u16::try_from(workers).map_err(|error| error.to_string())?;
-        let Opened { spools, keeper, mover, report, shared, lock } =
+        let Opened { spools, keeper, opener, report, shared, lock } =
             open(disk, &plan.spool, count).map_err(|error| error.to_string())?;
         let mut seats = Vec::new();
         let manner = plan.tables.unwrap_or_default();
         let tables = Tables::new(world, manner, Random::new(random.bits(), "tables"));
         let settings = Arc::new(tables.settings(plan, generation));
-        for (io, spool) in world.boot(workers).into_iter().zip(spools) {
+        // The last one is that of the thread that reads.
+        let mut kernels = world.boot(workers + 1);
+        let reading_io = kernels.pop().ok_or("no kernel was booted")?;
+        let reading = Reading::new(reading_io, &opener);
+        for (io, spool) in kernels.into_iter().zip(spools) {
             let io = PlantedIo::new(io, bug);
             let waker = io.waker();
             shared.add_waker(waker.clone());
@@ -156,12 +167,13 @@ impl<'a> Life<'a> {
             plan,
             seats,
             keeper,
-            mover,
+            opener,
             report,
             keeper_wakes: now,
-            mover_wakes: now.after(REST),
+            opener_wakes: now.after(REST),
             operator_wakes: now.after(REST),
             has_operator: true,
+            reading,
             drain_at: None,
             clients: Vec::new(),
             tables,
@@ -359,7 +371,10 @@ impl<'a> Life<'a> {
             }
         }
         consider(Some(self.keeper_wakes), Actor::Keeper);
-        consider(Some(self.mover_wakes), Actor::Mover);
+        consider(Some(self.opener_wakes), Actor::Opener);
+        let reading = [self.world.next_event(self.seats.len()), self.reading.deadline()];
+        let due = self.reading.is_due().then_some(now);
+        consider(reading.into_iter().chain([due]).flatten().min(), Actor::Reading);
         consider(self.tables.next_event(), Actor::Tables);
         consider(self.pickup.can_begin().then_some(self.pickup_wakes), Actor::Pickup);
         consider(self.has_operator.then_some(self.operator_wakes), Actor::Operator);
@@ -382,7 +397,7 @@ impl<'a> Life<'a> {
                 }
                 // What it did may be work for them.
                 self.keeper_wakes = self.keeper_wakes.min(self.soon(now));
-                self.mover_wakes = self.mover_wakes.min(self.soon(now));
+                self.opener_wakes = self.opener_wakes.min(self.soon(now));
                 let period = self.random.between(1, self.plan.operator_period);
                 self.operator_wakes = self.operator_wakes.min(now.after(Duration::from_micros(period)));
                 self.take_answers(ledger)?;
@@ -394,13 +409,23 @@ impl<'a> Life<'a> {
                 self.keeper_wakes = now.after(REST);
                 Ok(())
             }
-            Actor::Mover => {
-                self.mover.step();
-                self.mover_wakes = now.after(REST);
+            Actor::Opener => {
+                self.opener.step();
+                self.opener_wakes = now.after(REST);
+                Ok(())
+            }
+            Actor::Reading => {
+                let workers = self.seats.iter().filter_map(|seat| seat.worker.as_ref());
+                let spools: Vec<_> = workers.map(Worker::spool).collect();
+                let source_now = |id| spools.iter().find_map(|spool| spool.source(id));
+                self.reading.step(self.world, ledger, source_now)?;
+                // An opened file or a closed one is work for the other.
+                self.opener_wakes = self.opener_wakes.min(now);
                 Ok(())
             }
             Actor::Operator => {
                 self.operator_wakes = now.after(REST);
+                self.read_some(ledger);
                 if self.plan.has_readers && self.random.one_in(READS_SHARE) {
                     self.glance(ledger)?;
                 }
@@ -465,6 +490,24 @@ impl<'a> Life<'a> {
         let result = ledger.glance(&self.world.disk(), &corruptions, &self.holdings());
         self.world.set_faults_off(were_off);
         result
+    }
+
+    /// Has a message read that an operator may mark at the same time.
+    fn read_some(&mut self, ledger: &Ledger) {
+        if self.reading.is_tired() || !self.random.one_in(READING_SHARE) {
+            return;
+        }
+        let markable = ledger.markable();
+        if markable.is_empty() {
+            return;
+        }
+        let number = *self.random.pick(&markable);
+        let source = |id| self.workers().find_map(|worker| worker.spool().source(id));
+        if let Some(id) = ledger.id_of(number)
+            && let Some(source) = source(id)
+        {
+            self.reading.begin(id, source);
+        }
     }
 
     /// Marks a message: mostly as done, as its delivery would.

@@ -1,7 +1,7 @@
 //! Whole lives of an engine in a simulated world, derived from a seed, and the invariants that must hold after each.
 //!
 //! A seed is a world ([`mailrace_io::sim`]) with a mix of faults of its own, and one to four lives of the unchanged engine on
-//! its disk, one after the other: workers with their sessions, cleanup, spool and timers, the keeper of segments, the mover.
+//! its disk, one after the other: workers with their sessions, cleanup, spool and timers, the keeper of segments, the opener.
 //! Clients send messages over its network, operators mark messages. A life ends by a drain, by a kill or a loss of power
 //! at any operation, also at those of the start. Then the queue is recovered and compared with the replies that clients got:
 //!
@@ -38,6 +38,7 @@ mod onlooker;
 mod pickup;
 mod plan;
 mod planted;
+mod reading;
 mod shrink;
 mod tables;
 

@@ -53,7 +53,7 @@ pub(super) struct Plan {
     pub(super) marks_moving: bool,
     /// How often operators do something, in microseconds.
     pub(super) operator_period: u64,
-    /// How long the keeper of segments and the mover take at most.
+    /// How long the keeper of segments and the opener take at most.
     pub(super) service_time: Duration,
 }
 

@@ -4,15 +4,19 @@ use std::collections::BTreeMap;
 
 use mailrace_core::QueueId;
 use mailrace_core::record::delivery::Progress;
-use mailrace_io::memory::MemoryDisk;
+use mailrace_io::memory::{MemoryDisk, MemoryIo};
 
-use super::Life;
+use super::{Life, damage, find};
 use crate::conformance::{Backend, check};
 use crate::reader::Queue;
-use crate::{SegmentSpool, State};
+use crate::{SegmentReader, SegmentSpool, State};
 
 impl Backend for Life {
     type Spool = SegmentSpool<MemoryDisk>;
+    type Io = MemoryIo;
+    type Reader = SegmentReader<MemoryDisk>;
+
+    const MOVES: bool = true;
 
     fn new() -> Self {
         Self::begin(&MemoryDisk::new())
@@ -25,6 +29,15 @@ impl Backend for Life {
     fn work(&mut self) {
         self.step();
         self.keep();
+    }
+
+    fn reader(&mut self) -> (&mut Self::Reader, &mut MemoryIo) {
+        (&mut self.reader, &mut self.reader_io)
+    }
+
+    fn damage(&mut self, octets: &[u8]) {
+        let (path, place) = find(&self.disk, octets);
+        damage(&self.disk, &path, place);
     }
 
     fn cut_power(self) -> Self {

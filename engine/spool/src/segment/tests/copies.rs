@@ -136,12 +136,13 @@ fn a_mark_made_while_a_copy_is_written_ends_the_copy_too() {
     assert!(life.spool.usage().is_moving);
     // The copy will be the last batch of its segment.
     put_each(&mut life, BATCHES);
-    for _ in 0..2 {
-        life.mover.step();
-        life.spool.advance(&mut life.io);
-    }
+    life.io.hold_writes();
+    life.opener.step();
+    (0..3).for_each(|_| life.step());
     life.keeper.step();
     life.spool.mark(moved, Mark::Done, 9).unwrap();
+    life.step();
+    life.io.release_writes();
     assert_eq!(life.settle(), [(9, Ok(()))]);
     assert_eq!(segments_with(&life.disk, b"moved in time"), 2);
     fill_and_empty(&mut life, BATCHES - 1);

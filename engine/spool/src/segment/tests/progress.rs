@@ -128,7 +128,7 @@ fn a_mark_made_while_the_one_before_it_is_moved_counts() {
         let passing = life.put_settled(&[b"passes"]);
         life.mark_settled(passing, Mark::Done);
         let is_moving = life.spool.moving() == Some(id);
-        life.mover.step();
+        life.opener.step();
         if is_moving {
             attempts_made += 1;
             life.note_settled(id, attempts_made);
