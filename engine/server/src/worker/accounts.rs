@@ -16,6 +16,8 @@
 //! bounded: when the table is full, a newcomer replaces a client without connections, of the network with
 //! the most accounts among those examined.
 
+mod table;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -25,6 +27,7 @@ use mailrace_core::Sharer;
 use mailrace_io::Instant;
 
 use super::shares::Tally;
+use table::Table;
 
 /// The accounts of a worker's clients. Connections are named by their slots.
 #[derive(Debug)]
@@ -170,7 +173,7 @@ impl Accounts {
 
     /// Connections of which an account knows.
     pub(super) fn connected(&self) -> usize {
-        let slots: usize = self.accounts.values.iter().flatten().map(|account| account.slots as usize).sum();
+        let slots: usize = self.accounts.iter().map(|account| account.slots as usize).sum();
         slots.max(self.places.iter().filter(|place| place.account.is_some()).count())
     }
 
@@ -403,6 +406,7 @@ impl Accounts {
         self.close(id);
     }
 
+    /// Closes an account that is no longer referenced.
     fn close(&mut self, id: AccountId) {
         let account = self.accounts.take(id);
         if account.is_charged {
@@ -417,64 +421,6 @@ impl Accounts {
             }
         }
     }
-}
-
-/// Values at places that stay the same.
-#[derive(Debug)]
-struct Table<T> {
-    values: Vec<Option<T>>,
-    free: Vec<NonZeroU32>,
-}
-
-impl<T> Default for Table<T> {
-    fn default() -> Self {
-        Self { values: Vec::new(), free: Vec::new() }
-    }
-}
-
-impl<T> Table<T> {
-    fn insert(&mut self, value: T) -> NonZeroU32 {
-        if let Some(id) = self.free.pop() {
-            self.values[index_of(id)] = Some(value);
-            return id;
-        }
-        self.values.push(Some(value));
-        let number = u32::try_from(self.values.len()).expect("a worker has fewer than 2^32 clients");
-        NonZeroU32::new(number).expect("a value was pushed")
-    }
-
-    fn take(&mut self, id: NonZeroU32) -> T {
-        self.free.push(id);
-        self.values[index_of(id)].take().expect(IN_USE)
-    }
-
-    fn get(&self, id: NonZeroU32) -> &T {
-        self.values[index_of(id)].as_ref().expect(IN_USE)
-    }
-
-    fn get_mut(&mut self, id: NonZeroU32) -> &mut T {
-        self.values[index_of(id)].as_mut().expect(IN_USE)
-    }
-
-    fn at(&self, index: usize) -> Option<(NonZeroU32, &T)> {
-        let id = NonZeroU32::new(u32::try_from(index).ok()?.checked_add(1)?)?;
-        Some((id, self.values.get(index)?.as_ref()?))
-    }
-
-    const fn len(&self) -> usize {
-        self.values.len() - self.free.len()
-    }
-
-    const fn places(&self) -> usize {
-        self.values.len()
-    }
-}
-
-/// Closes an account that is no longer referenced.
-const IN_USE: &str = "an id names a value that was not taken";
-
-const fn index_of(id: NonZeroU32) -> usize {
-    id.get() as usize - 1
 }
 
 fn nanoseconds(duration: Duration) -> i64 {
