@@ -66,7 +66,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let (configuration, tables) = arguments.configuration.load(&lookups)?;
     let message = with_crlf(&read_message(arguments.file.as_deref())?);
     let settings = configuration.worker_settings(1, &tables);
-    let is_local = arguments.client_address.is_none_or(|address| settings.is_local_context(address));
+    let is_local = arguments.client_address.is_none_or(|address| settings.clients.is_local_context(address));
     let origin = origin(&arguments.client_address, arguments.client_name, arguments.helo);
     let mut recipients: Vec<Recipient> = arguments
         .recipient

@@ -16,24 +16,14 @@ pub struct WorkerSettings {
     pub smtp: smtp::Settings,
     /// The cleanup passes.
     pub cleanup: cleanup::Settings,
-    /// Clients that may relay to any destination.
-    pub mynetworks: Networks,
-    /// This machine's addresses; ascending.
-    pub own_addresses: Vec<IpAddr>,
-    /// Names of clients that are known without DNS.
-    pub host_names: HashMap<IpAddr, Box<[u8]>>,
-    /// Header sections from this machine are completed (`permit_inet_interfaces`).
-    pub is_own_address_local: bool,
-    /// Header sections from `mynetworks` are completed (`permit_mynetworks`).
-    pub is_mynetworks_local: bool,
+    /// Clients that are treated specially.
+    pub clients: KnownClients,
     /// Timeout for a silent client.
     pub smtpd_timeout: Duration,
     /// Timeout for sessions to end.
     pub drain_timeout: Duration,
     /// Concurrent connections of one client (`smtpd_client_connection_count_limit`); 0: no limit.
     pub connection_count_limit: u32,
-    /// Clients exempt from limits per client (`smtpd_client_event_limit_exceptions`), besides this machine.
-    pub event_limit_exceptions: Networks,
     /// Time of this worker per minute that a client may take without an accepted message; zero: no limit.
     pub client_allowance: Duration,
     /// Number of workers, which share the global limits.
@@ -46,7 +36,24 @@ pub struct WorkerSettings {
     pub log_connections: bool,
 }
 
-impl WorkerSettings {
+/// Clients that are known by their addresses. The default knows none.
+#[derive(Clone, Debug, Default)]
+pub struct KnownClients {
+    /// Clients that may relay to any destination.
+    pub mynetworks: Networks,
+    /// This machine's addresses; ascending.
+    pub own_addresses: Vec<IpAddr>,
+    /// Names of clients that are known without DNS.
+    pub host_names: HashMap<IpAddr, Box<[u8]>>,
+    /// Header sections from this machine are completed (`permit_inet_interfaces`).
+    pub is_own_address_local: bool,
+    /// Header sections from `mynetworks` are completed (`permit_mynetworks`).
+    pub is_mynetworks_local: bool,
+    /// Clients exempt from limits per client (`smtpd_client_event_limit_exceptions`), besides this machine.
+    pub event_limit_exceptions: Networks,
+}
+
+impl KnownClients {
     /// Whether the work of a client is charged to it, and its connections are counted.
     #[must_use]
     pub fn is_charged(&self, address: IpAddr) -> bool {

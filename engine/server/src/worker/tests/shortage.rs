@@ -20,7 +20,7 @@ fn rig_settings() -> WorkerSettings {
     WorkerSettings {
         content_memory: MEMORY,
         client_allowance: Duration::ZERO,
-        own_addresses: vec![[127, 0, 0, 1].into()],
+        clients: own_address([127, 0, 0, 1]),
         ..settings()
     }
 }
@@ -165,7 +165,7 @@ fn full_of(addresses: &[&str]) -> (Rig, Vec<Client>) {
     let mut rig = Rig::new(WorkerSettings {
         max_connections,
         client_allowance: Duration::ZERO,
-        own_addresses: vec![[127, 0, 0, 1].into()],
+        clients: own_address([127, 0, 0, 1]),
         ..settings()
     });
     let clients = addresses.iter().flat_map(|address| vec![*address; 8]);
