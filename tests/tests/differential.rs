@@ -48,6 +48,35 @@ const ENVELOPES: &[(&str, &[&str])] = &[
     ("root+w", &["u@host.", "u@sub.old.example.com", "z+e@all.example.net"]),
 ];
 
+/// Values of `X-Check`, each of which a table answers with an action.
+const ACTIONS: [&str; 25] = [
+    "reject",
+    "reject-text",
+    "reject-status",
+    "later",
+    "odd-status",
+    "discard",
+    "hold",
+    "warn",
+    "info",
+    "ignore",
+    "strip",
+    "prepend",
+    "bad-prepend",
+    "replace (this)",
+    "to-from",
+    "to-bcc",
+    "redirect",
+    "bad-redirect",
+    "bcc",
+    "filter",
+    "bad-filter",
+    "pass",
+    "dunno",
+    "ok",
+    "unknown",
+];
+
 /// Header sections and bodies as a client writes them, and what the client says of the body.
 fn contents() -> Vec<Vec<u8>> {
     let address_lists = "To: joe, Jane Roe <jane>, \"a, b\" <x@host> (c),\r\n g: list+q, u@a.example.com;, fan\r\n\
@@ -124,33 +153,7 @@ fn contents() -> Vec<Vec<u8>> {
         "Subject: x\r\n\r\n\u{1}body qx\r\n".to_owned(),
         "%X=-A: b\r\n=%: y\r\n\r\nx~\r\n".to_owned(),
     ];
-    for action in [
-        "reject",
-        "reject-text",
-        "reject-status",
-        "later",
-        "odd-status",
-        "discard",
-        "hold",
-        "warn",
-        "info",
-        "ignore",
-        "strip",
-        "prepend",
-        "bad-prepend",
-        "replace (this)",
-        "to-from",
-        "to-bcc",
-        "redirect",
-        "bad-redirect",
-        "bcc",
-        "filter",
-        "bad-filter",
-        "pass",
-        "dunno",
-        "ok",
-        "unknown",
-    ] {
+    for action in ACTIONS {
         texts.push(format!("X-A: b\r\nX-Check: {action}\r\nX-Check: reject\r\n\r\nbody\r\n"));
         texts.push(format!("X-A: b\r\nX-Check: {action}\r\nX-Z: c\r\n\r\nbody\r\n"));
     }
