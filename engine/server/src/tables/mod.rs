@@ -5,77 +5,35 @@
 mod cdb;
 mod cidr;
 mod composite;
+mod error;
+mod list;
 mod lmdb;
 mod pattern;
 mod remote;
 mod report;
 mod source;
+mod spec;
 mod string_table;
 mod version;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mailrace_core::lookup::{LookupTable, Maps};
 
+pub use error::{TableError, TableErrors};
+pub(crate) use list::split_items;
 pub use remote::{Lookups, RemoteSettings};
 pub use report::BadLines;
 pub use version::Files;
 
-use crate::files;
-
 use composite::{FailTable, PipeTable, RandomTable, StaticTable, UnionTable};
+use list::items;
 use remote::RemoteTable;
 use report::{Findings, Report};
+use spec::Spec;
 use string_table::StringTable;
-use version::Source;
-
-/// A table that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableError {
-    /// Its name as configured.
-    pub table: String,
-    /// The line of its source, if one is at fault.
-    pub line: Option<(PathBuf, usize)>,
-    /// The error.
-    pub reason: String,
-    /// The remedy.
-    pub remedy: String,
-}
-
-impl fmt::Display for TableError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some((path, line)) = &self.line {
-            write!(formatter, "{}:{line}: ", path.display())?;
-        }
-        write!(formatter, "{}: {}; {}", self.table, self.reason, self.remedy)
-    }
-}
-
-impl std::error::Error for TableError {}
-
-/// All errors of a table, in the order of its lines; at least one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableErrors(pub Vec<TableError>);
-
-impl fmt::Display for TableErrors {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.0.iter().enumerate() {
-            write!(formatter, "{}{error}", if index == 0 { "" } else { "\n" })?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for TableErrors {}
-
-impl From<TableError> for TableErrors {
-    fn from(error: TableError) -> Self {
-        Self(vec![error])
-    }
-}
 
 /// Settings for reading tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,131 +75,6 @@ struct OpenTable {
     files: Files,
     /// Errors of its values, if they are actions.
     no_actions: Vec<TableError>,
-}
-
-/// A configured table apart from what it does.
-struct Spec<'s> {
-    /// As configured.
-    text: &'s str,
-    kind: &'s str,
-    name: &'s str,
-    /// Where relative paths start.
-    base: &'s Path,
-    /// Largest size of its file in bytes.
-    size_max: u64,
-}
-
-impl<'s> Spec<'s> {
-    /// The table that `text` names; `proxy:` in front of one means the table itself.
-    fn parse(text: &'s str, base: &'s Path, size_max: u64) -> Self {
-        let mut named = text;
-        while let Some(rest) = named.strip_prefix("proxy:") {
-            named = rest;
-        }
-        let (kind, name) = named.split_once(':').unwrap_or((named, ""));
-        Self { text, kind, name, base, size_max }
-    }
-}
-
-impl Spec<'_> {
-    /// The file that it is read from.
-    fn path(&self) -> PathBuf {
-        let name = match self.kind {
-            "lmdb" | "cdb" => format!("{}.{}", self.name, self.kind),
-            _ => self.name.to_owned(),
-        };
-        self.base.join(name)
-    }
-
-    /// Whether its lines are in the configuration, as in `pcre:{{/pattern/ value}}`.
-    fn is_inline(&self) -> bool {
-        matches!(self.kind, "regexp" | "pcre" | "cidr") && self.name.trim_start().starts_with('{')
-    }
-
-    /// Whether its file has lines.
-    fn is_text(&self) -> bool {
-        matches!(self.kind, "texthash" | "hash" | "btree" | "regexp" | "pcre" | "cidr") && !self.is_inline()
-    }
-
-    /// Whether a file of its is read line by line.
-    fn has_lines(&self) -> bool {
-        self.is_text() || matches!(self.kind, "sqlite" | "pgsql" | "ldap")
-    }
-
-    /// The files that it depends on, as they are now.
-    fn files(&self) -> Files {
-        let is_of_file = self.has_lines() || matches!(self.kind, "lmdb" | "cdb");
-        let source = Source { path: self.path(), is_text: self.is_text() };
-        if is_of_file { Files::of(vec![source]) } else { Files::default() }
-    }
-
-    /// Its lines, from the file or from the configuration.
-    fn lines(&self) -> Result<Vec<u8>, TableError> {
-        if !self.is_inline() {
-            return self.read();
-        }
-        let mut lines = Vec::new();
-        for item in bracketed(self)? {
-            let line = item.strip_prefix('{').and_then(|item| item.strip_suffix('}'));
-            let Some(line) = line else {
-                let remedy = format!("write {}:{{{{ one line }}, {{ another }}}}", self.kind);
-                return Err(self.error(format!("{item:?} is not in braces"), &remedy));
-            };
-            // Each is one line, whatever the configuration's lines are.
-            lines.extend(line.trim().bytes().map(|byte| if byte == b'\n' { b' ' } else { byte }));
-            lines.push(b'\n');
-        }
-        Ok(lines)
-    }
-
-    fn read(&self) -> Result<Vec<u8>, TableError> {
-        self.read_front(usize::MAX)
-    }
-
-    /// Largest size of the file in bytes.
-    fn read_front(&self, front: usize) -> Result<Vec<u8>, TableError> {
-        let path = self.path();
-        files::read_front(&path, self.size_max, front).map_err(|error| {
-            let remedy = match error.kind() {
-                std::io::ErrorKind::FileTooLarge => {
-                    "name a smaller file, or raise table_size_limit in [engine]"
-                }
-                std::io::ErrorKind::TimedOut => "look at the file system that it is on",
-                _ => "name a file that this user may read",
-            };
-            self.error(format!("cannot read {}: {error}", path.display()), remedy)
-        })
-    }
-
-    /// Whether its answers are those of other tables.
-    fn is_made_of_others(&self) -> bool {
-        matches!(self.kind, "unionmap" | "pipemap" | "randmap")
-    }
-
-    fn error(&self, reason: impl Into<String>, remedy: &str) -> TableError {
-        TableError {
-            table: self.text.to_owned(),
-            line: None,
-            reason: reason.into(),
-            remedy: remedy.to_owned(),
-        }
-    }
-
-    fn error_at(&self, line: usize, reason: impl Into<String>, remedy: &str) -> TableError {
-        if self.has_lines() {
-            return TableError { line: Some((self.path(), line)), ..self.error(reason, remedy) };
-        }
-        self.error(format!("rule {line}: {}", reason.into()), remedy)
-    }
-
-    /// Something about a line for an operator.
-    fn said_at(&self, line: usize, said: &str) -> String {
-        if self.has_lines() {
-            format!("{}:{line}: {}: {said}", self.path().display(), self.text)
-        } else {
-            format!("{}: rule {line}: {said}", self.text)
-        }
-    }
 }
 
 /// The kinds of tables, for messages.
@@ -438,65 +271,6 @@ fn inline(spec: &Spec<'_>, report: &mut Report<'_>) -> Result<StringTable, Table
         table.insert(key.trim().as_bytes(), value.trim().as_bytes());
     }
     Ok(table)
-}
-
-/// The items between braces, separated by commas or blanks; an item in braces of its own may hold them.
-fn items(spec: &Spec<'_>) -> Result<Vec<String>, TableError> {
-    let items = bracketed(spec)?;
-    let bare = |item: &str| {
-        let bare = item.strip_prefix('{').and_then(|item| item.strip_suffix('}'));
-        bare.map_or(item, str::trim).to_owned()
-    };
-    Ok(items.into_iter().map(bare).collect())
-}
-
-/// The same with the braces of items.
-fn bracketed<'s>(spec: &Spec<'s>) -> Result<Vec<&'s str>, TableError> {
-    let list = spec.name.trim();
-    let Some(inner) = list.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) else {
-        let remedy = format!("write {}:{{ one, two }}", spec.kind);
-        return Err(spec.error("its list is not in braces", &remedy));
-    };
-    let unmatched = std::iter::once(list)
-        .chain(split_items(inner).filter(|item| item.starts_with('{')))
-        .find(|text| !is_one_pair(text));
-    if let Some(text) = unmatched {
-        let remedy = "end each item with the brace that matches its first one";
-        return Err(spec.error(format!("the braces of {text:?} do not match"), remedy));
-    }
-    let items: Vec<&str> = split_items(inner).collect();
-    if items.is_empty() {
-        return Err(spec.error("its list is empty", "put something between the braces"));
-    }
-    Ok(items)
-}
-
-/// Whether the brace that matches the first one is the last letter, and no other.
-fn is_one_pair(text: &str) -> bool {
-    let mut depth = 0_u32;
-    let end = text.find(|letter| {
-        match letter {
-            '{' => depth += 1,
-            '}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        depth == 0
-    });
-    end.is_some_and(|end| end + 1 == text.len())
-}
-
-/// The items of a list: commas and blanks separate them, but not between braces.
-pub(crate) fn split_items(text: &str) -> impl Iterator<Item = &str> {
-    let mut depth = 0_u32;
-    text.split(move |letter: char| {
-        match letter {
-            '{' => depth += 1,
-            '}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        depth == 0 && (letter == ',' || letter.is_ascii_whitespace())
-    })
-    .filter(|item| !item.is_empty())
 }
 
 #[cfg(test)]
