@@ -1,4 +1,7 @@
+use mailrace_io::sim::Random;
+
 use super::*;
+use crate::simulation::plan::Manner;
 
 #[test]
 fn unstuffed_dots_lose_one_or_end_it() {
