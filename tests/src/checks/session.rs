@@ -1,22 +1,19 @@
 //! Properties of sessions for arbitrary input: results do not depend on how the input is split, replies are lines, and
 //! content ends and decodes as a reference implementation says.
 
-use std::collections::HashSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock};
 
-use bumpalo::Bump;
 use mailrace::tables;
-use mailrace_core::Sharer;
 use mailrace_core::address::{Destinations, Domains};
-use mailrace_core::lookup::{LookupError, LookupTable, Maps, Ticket};
+use mailrace_core::lookup::Maps;
 use mailrace_core::smtp::{
     BareNewline, Context, Event, Observer, REPLIES_SIZE_MAX, Reject, Session, Settings, Verdict,
 };
 use mailrace_core::{BodyType, Envelope, Origin, QueueId, Timestamp};
 
 use super::front;
+use crate::slow::Slow;
 
 /// A decoded input: flags, split points, and the bytes that the client sends.
 struct Given<'a> {
@@ -50,7 +47,7 @@ pub fn check(octets: &[u8]) {
         let all: Vec<usize> = (0..size).collect();
         assert_eq!(given.play(&settings, &all), whole, "octets one by one change nothing");
     }
-    let waiting = Maps::new(vec![Arc::new(Slow::default())]);
+    let waiting = Maps::new(vec![Arc::new(Slow::new(&DOMAINS))]);
     let slow = given.play(&given.settings(&waiting, false), &cuts);
     assert_eq!(slow, whole, "waiting for a table changes nothing");
     // Unauthorised pipelining depends on how the input is split, so this run checks only the other properties.
@@ -60,29 +57,6 @@ pub fn check(octets: &[u8]) {
 static DOMAINS: LazyLock<Maps> = LazyLock::new(|| {
     tables::open("inline:{ example.com=x, {example.net=x} }", Path::new("/")).expect("the table is right")
 });
-
-/// A table that answers each lookup only the second time.
-#[derive(Debug, Default)]
-struct Slow(Mutex<HashSet<Vec<u8>>>);
-
-impl LookupTable for Slow {
-    fn look_up<'a>(
-        &'a self,
-        arena: &'a Bump,
-        key: &[u8],
-        sharer: Sharer,
-    ) -> Result<Option<&'a [u8]>, LookupError> {
-        static TICKETS: AtomicU64 = AtomicU64::new(0);
-        if self.0.lock().expect("nobody panicked").insert(key.to_vec()) {
-            return Err(LookupError::Pending(Ticket(TICKETS.fetch_add(1, Ordering::Relaxed))));
-        }
-        DOMAINS.find(arena, key, sharer)
-    }
-
-    fn may_wait(&self) -> bool {
-        true
-    }
-}
 
 /// Results of a dialogue.
 #[derive(Default, PartialEq, Eq)]
