@@ -1,3 +1,5 @@
+mod actions;
+
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
