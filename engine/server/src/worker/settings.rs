@@ -69,3 +69,49 @@ impl KnownClients {
             || self.is_mynetworks_local && self.mynetworks.contains(address)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn networks(item: &str) -> Networks {
+        Networks::parse(&[item.to_owned()]).unwrap()
+    }
+
+    fn clients() -> KnownClients {
+        KnownClients {
+            mynetworks: networks("192.0.2.0/24"),
+            own_addresses: vec!["127.0.0.1".parse().unwrap(), "198.51.100.1".parse().unwrap()],
+            event_limit_exceptions: networks("203.0.113.0/24"),
+            ..KnownClients::default()
+        }
+    }
+
+    #[test]
+    fn neither_this_machine_nor_an_exception_is_charged() {
+        let clients = clients();
+        for (address, is_charged) in [
+            ("192.0.2.1", true),
+            ("198.51.100.2", true),
+            ("2001:db8::1", true),
+            ("198.51.100.1", false),
+            ("::ffff:198.51.100.1", false),
+            ("203.0.113.9", false),
+            ("::ffff:203.0.113.9", false),
+        ] {
+            assert_eq!(clients.is_charged(address.parse().unwrap()), is_charged, "{address}");
+        }
+    }
+
+    #[test]
+    fn whose_mail_is_completed_is_as_it_is_configured() {
+        let (own, near, far) = ("198.51.100.1", "::ffff:192.0.2.1", "203.0.113.9");
+        for (is_own_address_local, is_mynetworks_local) in
+            [(false, false), (true, false), (false, true), (true, true)]
+        {
+            let clients = KnownClients { is_own_address_local, is_mynetworks_local, ..clients() };
+            let local = [own, near, far].map(|address| clients.is_local_context(address.parse().unwrap()));
+            assert_eq!(local, [is_own_address_local, is_mynetworks_local, false]);
+        }
+    }
+}

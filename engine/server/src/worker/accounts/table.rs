@@ -62,3 +62,31 @@ const IN_USE: &str = "an id names a value that was not taken";
 const fn index_of(id: NonZeroU32) -> usize {
     id.get() as usize - 1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_used_again_only_when_its_value_was_taken() {
+        let mut table = Table::default();
+        let [one, two] = ["one", "two"].map(|value| table.insert(value));
+        assert_eq!((table.len(), table.places()), (2, 2));
+        assert_eq!(table.take(one), "one");
+        assert_eq!((table.len(), table.places(), *table.get(two)), (1, 2, "two"));
+        assert!(table.at(0).is_none());
+        assert_eq!((table.at(1), table.at(2)), (Some((two, &"two")), None));
+        assert_eq!(table.insert("three"), one);
+        *table.get_mut(one) = "four";
+        assert_eq!(table.iter().copied().collect::<Vec<_>>(), ["four", "two"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "an id names a value that was not taken")]
+    fn an_id_of_a_value_that_was_taken_names_none() {
+        let mut table = Table::default();
+        let id = table.insert(1);
+        table.take(id);
+        table.get(id);
+    }
+}
