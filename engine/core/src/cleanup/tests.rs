@@ -1,4 +1,5 @@
 mod actions;
+mod addresses;
 
 use alloc::format;
 use alloc::string::String;
