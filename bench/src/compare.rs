@@ -301,7 +301,10 @@ fn print(outcome: &Outcome, target: &Target) {
     if let Some(range) = Range::of(outcome.probe_p50_us.iter().copied()) {
         println!("  {:16} {:>28} {:>24} {:>20}", "4 KiB write", "", "", range.to_string());
     }
-    let ratios = &outcome.ratios;
+    print_ratios(&outcome.ratios, target);
+}
+
+fn print_ratios(ratios: &Ratios, target: &Target) {
     print_ratio(
         "CPU per message over canned-durable",
         ratios.cpu_over_canned,

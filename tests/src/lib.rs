@@ -8,6 +8,7 @@ mod engine;
 mod events;
 mod obstacle;
 pub mod passes;
+mod slow;
 mod smtp;
 
 pub use engine::{Engine, Finished, load_generator, program, run};

@@ -1,22 +1,21 @@
 //! Properties of the cleanup passes for arbitrary messages, for property tests and fuzzers.
 
-use std::collections::HashSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock};
 
 use bumpalo::Bump;
 use mailrace::tables;
-use mailrace_core::Sharer;
 use mailrace_core::address::{RewriteContext, Rewriting};
 use mailrace_core::cleanup::{
     Canonical, Checks, Classes, Cleanup, Halt, Mime, Notice, Observer, Rejection, Settings, Surroundings,
     VirtualAlias,
 };
-use mailrace_core::lookup::{LookupError, LookupTable, Maps, Ticket};
+use mailrace_core::lookup::Maps;
 use mailrace_core::message::header::{Item, next_item};
 use mailrace_core::record::envelope::{decode, encode};
 use mailrace_core::{Envelope, Origin, QueueId, Recipient, Timestamp};
+
+use crate::slow::Slow;
 
 /// A message, and where its content is split.
 #[derive(Clone, Debug, Default)]
@@ -224,44 +223,6 @@ fn with_tables(plain: &Settings, is_slow: bool) -> Settings {
             body_size_limit: 1000,
         },
         ..plain.clone()
-    }
-}
-
-/// A table that answers each lookup only the second time.
-#[derive(Debug)]
-struct Slow {
-    maps: Maps,
-    asked: Mutex<HashSet<Vec<u8>>>,
-}
-
-impl Slow {
-    fn new(maps: &Maps) -> Self {
-        Self { maps: maps.clone(), asked: Mutex::default() }
-    }
-}
-
-impl LookupTable for Slow {
-    fn look_up<'a>(
-        &'a self,
-        arena: &'a Bump,
-        key: &[u8],
-        sharer: Sharer,
-    ) -> Result<Option<&'a [u8]>, LookupError> {
-        static TICKETS: AtomicU64 = AtomicU64::new(0);
-        if self.asked.lock().expect("nobody panicked").insert(key.to_vec()) {
-            return Err(LookupError::Pending(Ticket(TICKETS.fetch_add(1, Ordering::Relaxed))));
-        }
-        self.maps.find(arena, key, sharer)
-    }
-
-    fn is_asked_for_parts(&self) -> bool {
-        let arena = Bump::new();
-        // A table of patterns is not; this one's is known by what it says to a part of an address.
-        self.maps.find(&arena, b"F:", Sharer::default()) == Ok(None)
-    }
-
-    fn may_wait(&self) -> bool {
-        true
     }
 }
 

@@ -48,23 +48,41 @@ const ENVELOPES: &[(&str, &[&str])] = &[
     ("root+w", &["u@host.", "u@sub.old.example.com", "z+e@all.example.net"]),
 ];
 
+/// Values of `X-Check`, each of which a table answers with an action.
+const ACTIONS: [&str; 25] = [
+    "reject",
+    "reject-text",
+    "reject-status",
+    "later",
+    "odd-status",
+    "discard",
+    "hold",
+    "warn",
+    "info",
+    "ignore",
+    "strip",
+    "prepend",
+    "bad-prepend",
+    "replace (this)",
+    "to-from",
+    "to-bcc",
+    "redirect",
+    "bad-redirect",
+    "bcc",
+    "filter",
+    "bad-filter",
+    "pass",
+    "dunno",
+    "ok",
+    "unknown",
+];
+
 /// Header sections and bodies as a client writes them, and what the client says of the body.
 fn contents() -> Vec<Vec<u8>> {
     let address_lists = "To: joe, Jane Roe <jane>, \"a, b\" <x@host> (c),\r\n g: list+q, u@a.example.com;, fan\r\n\
         Cc: root@b.example.com, @r1:u@h, h!u, p%q, \"joe\"@example.com\r\nFrom: joe (Joe) \r\n\
         Reply-To: help+h@example.com\r\nResent-To: any@old.example.com,\r\n\tjob@cron.example.com\r\n\
         Errors-To: <>\r\nX-To: joe\r\nSender : p+1@desk.example.com\r\n";
-    let mixed = |part: &str| {
-        format!(
-            "Subject: mixed\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"outer\"\r\n\r\npreamble\r\n\
-             --outer\r\n{part}\r\n--outer--\r\nepilogue\r\n"
-        )
-    };
-    let nested = "Content-Type: multipart/alternative;\r\n\tboundary=inner\r\n\r\n--inner\r\nX-Part: 1\r\n\r\none\r\n\
-        --inner\r\nContent-Type: text/html; name=a\r\nContent-Transfer-Encoding: 8bit\r\n\r\ntw\u{f6}\r\n--inner--\r\n";
-    let deep: String = (0..6)
-        .map(|depth| format!("Content-Type: multipart/mixed; boundary=b{depth}\r\n\r\n--b{depth}\r\n"))
-        .collect();
     let mut texts = vec![
         "From: a@example.org\r\nTo: b@example.com\r\nSubject: plain\r\nDate: x\r\nMessage-Id: <1@x>\r\n\r\nbody\r\n".to_owned(),
         "\r\nonly a body\r\n".to_owned(),
@@ -96,16 +114,6 @@ fn contents() -> Vec<Vec<u8>> {
         "Subject: stop it\r\n\r\nbody\r\n".to_owned(),
         format!("{address_lists}\r\nbody\r\n"),
         "To: a@b\r\n ,c\r\n\t, d@e (x\r\n y)\r\nFrom: \"A\r\n B\" <joe>\r\n\r\nbody\r\n".to_owned(),
-        mixed("\r\nplain"),
-        mixed("Content-Type: text/html\r\nContent-Disposition: inline\r\nX-Part: 1\r\n\r\n<p>"),
-        mixed("Content-Type: application/x; name=\"a.exe\"\r\n\r\nMZ"),
-        mixed("Content-Description: stop\r\n\r\nx"),
-        mixed(nested),
-        mixed(&format!("Content-Type: message/rfc822\r\n\r\nReceived: x\r\nSubject: in\r\nContent-Type: text/plain\r\n\r\nin\r\n--outer\r\n{nested}")),
-        mixed("Content-Type: message/rfc822\r\n\r\nX-Nested-Stop: x\r\n\r\nin"),
-        mixed("X-Part: folded\r\n more\r\nnot a field\r\nX-Late: y\r\n\r\nx"),
-        mixed("Content-Type: multipart/digest; boundary=\"outer2\"\r\n\r\n--outer2\r\n\r\nSubject: in a digest\r\n\r\nx\r\n--outerX\r\nX-Part: y\r\n\r\nz"),
-        format!("{deep}Content-Type: text/plain\r\n\r\ndeep\r\n"),
         "Subject: lines\r\n\r\nplace\r\ndrop this\r\nreplace that\r\nprefix reject\r\nboooody\r\n\r\ncopy\r\n--x\r\nlast\r\n".to_owned(),
         "Subject: lines\r\n\r\nreject this\r\n".to_owned(),
         "Subject: lines\r\n\r\nhold this\r\n".to_owned(),
@@ -124,33 +132,8 @@ fn contents() -> Vec<Vec<u8>> {
         "Subject: x\r\n\r\n\u{1}body qx\r\n".to_owned(),
         "%X=-A: b\r\n=%: y\r\n\r\nx~\r\n".to_owned(),
     ];
-    for action in [
-        "reject",
-        "reject-text",
-        "reject-status",
-        "later",
-        "odd-status",
-        "discard",
-        "hold",
-        "warn",
-        "info",
-        "ignore",
-        "strip",
-        "prepend",
-        "bad-prepend",
-        "replace (this)",
-        "to-from",
-        "to-bcc",
-        "redirect",
-        "bad-redirect",
-        "bcc",
-        "filter",
-        "bad-filter",
-        "pass",
-        "dunno",
-        "ok",
-        "unknown",
-    ] {
+    texts.extend(multiparts());
+    for action in ACTIONS {
         texts.push(format!("X-A: b\r\nX-Check: {action}\r\nX-Check: reject\r\n\r\nbody\r\n"));
         texts.push(format!("X-A: b\r\nX-Check: {action}\r\nX-Z: c\r\n\r\nbody\r\n"));
     }
@@ -159,6 +142,37 @@ fn contents() -> Vec<Vec<u8>> {
         texts.push(format!("X-A: b\r\n{}: name\r\nX-Z: c\r\n\r\nbody\r\n", "N".repeat(size)));
     }
     texts.into_iter().map(String::into_bytes).collect()
+}
+
+/// Contents of several parts.
+fn multiparts() -> Vec<String> {
+    let mixed = |part: &str| {
+        format!(
+            "Subject: mixed\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"outer\"\r\n\r\npreamble\r\n\
+             --outer\r\n{part}\r\n--outer--\r\nepilogue\r\n"
+        )
+    };
+    let nested = "Content-Type: multipart/alternative;\r\n\tboundary=inner\r\n\r\n--inner\r\nX-Part: 1\r\n\r\none\r\n\
+        --inner\r\nContent-Type: text/html; name=a\r\nContent-Transfer-Encoding: 8bit\r\n\r\ntw\u{f6}\r\n--inner--\r\n";
+    let deep: String = (0..6)
+        .map(|depth| format!("Content-Type: multipart/mixed; boundary=b{depth}\r\n\r\n--b{depth}\r\n"))
+        .collect();
+    vec![
+        mixed("\r\nplain"),
+        mixed("Content-Type: text/html\r\nContent-Disposition: inline\r\nX-Part: 1\r\n\r\n<p>"),
+        mixed("Content-Type: application/x; name=\"a.exe\"\r\n\r\nMZ"),
+        mixed("Content-Description: stop\r\n\r\nx"),
+        mixed(nested),
+        mixed(&format!(
+            "Content-Type: message/rfc822\r\n\r\nReceived: x\r\nSubject: in\r\nContent-Type: text/plain\r\n\r\nin\r\n--outer\r\n{nested}"
+        )),
+        mixed("Content-Type: message/rfc822\r\n\r\nX-Nested-Stop: x\r\n\r\nin"),
+        mixed("X-Part: folded\r\n more\r\nnot a field\r\nX-Late: y\r\n\r\nx"),
+        mixed(
+            "Content-Type: multipart/digest; boundary=\"outer2\"\r\n\r\n--outer2\r\n\r\nSubject: in a digest\r\n\r\nx\r\n--outerX\r\nX-Part: y\r\n\r\nz",
+        ),
+        format!("{deep}Content-Type: text/plain\r\n\r\ndeep\r\n"),
+    ]
 }
 
 /// Both systems with one configuration.

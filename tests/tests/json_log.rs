@@ -291,20 +291,7 @@ fn a_full_life(directory: &Directory) -> Vec<String> {
     engine.signal(Signal::HUP);
     engine.event("reloaded");
 
-    // Tables: wrong, right, silent, back.
-    let _ = directory.write("virtual", "x@localhost\n");
-    engine.event("tables_not_reloaded");
-    let _ = directory.write("virtual", "x@localhost z@localhost\n");
-    engine.event("tables_reloaded");
-    assert!(!is_taken(engine.addresses[0], "b@relayed.example"));
-    engine.event("table_unavailable");
-    serve_nothing(server);
-    wait_until("the table's server is not asked again", || {
-        is_taken(engine.addresses[0], "b@relayed.example");
-        std::thread::sleep(Duration::from_millis(50));
-        engine.metrics().contains("relay_denied")
-    });
-    engine.event("table_available");
+    change_tables(&mut engine, directory, server);
 
     let _ = directory.write("mailrace.toml", "smtpd_timeot = 1\nx\u{1b} = 2\n");
     engine.signal(Signal::HUP);
@@ -321,6 +308,23 @@ fn a_full_life(directory: &Directory) -> Vec<String> {
     engine.event("queue_available");
     lines.extend(stopped(engine));
     lines
+}
+
+/// Tables: wrong, right, silent, back.
+fn change_tables(engine: &mut Engine, directory: &Directory, server: SocketAddr) {
+    let _ = directory.write("virtual", "x@localhost\n");
+    engine.event("tables_not_reloaded");
+    let _ = directory.write("virtual", "x@localhost z@localhost\n");
+    engine.event("tables_reloaded");
+    assert!(!is_taken(engine.addresses[0], "b@relayed.example"));
+    engine.event("table_unavailable");
+    serve_nothing(server);
+    wait_until("the table's server is not asked again", || {
+        is_taken(engine.addresses[0], "b@relayed.example");
+        std::thread::sleep(Duration::from_millis(50));
+        engine.metrics().contains("relay_denied")
+    });
+    engine.event("table_available");
 }
 
 fn stopped(mut engine: Engine) -> Vec<String> {

@@ -266,6 +266,17 @@ fn features() -> String {
 
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        self.encode_counters(&mut encoder)?;
+        self.encode_facts(&mut encoder)?;
+        self.encode_gauges(&mut encoder)?;
+        self.encode_families(&mut encoder)?;
+        self.encode_histograms(&mut encoder)
+    }
+}
+
+/// What is said of an engine, in this order.
+impl Metrics {
+    fn encode_counters(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut counter = |name: &str, help: &str, value: u64| {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             metric.encode_counter::<NoLabelSet, u64, u64>(&value, None)
@@ -273,8 +284,11 @@ impl Collector for Metrics {
         for Declaration { name, help, cell, .. } in declared(Kind::Counter) {
             counter(name, help.trim(), self.sum(|numbers| cell(numbers).get()))?;
         }
-        counter("log_lines_lost", "Log lines dropped for lack of memory", self.lines_lost.count())?;
+        counter("log_lines_lost", "Log lines dropped for lack of memory", self.lines_lost.count())
+    }
 
+    /// What the engine runs on, and what it was built from.
+    fn encode_facts(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
         encoder.encode_descriptor("build", "Build of this program", None, MetricType::Info)?.encode_info(
             &[("version", env!("CARGO_PKG_VERSION")), ("features", &features()), ("profile", profile)],
@@ -296,7 +310,10 @@ impl Collector for Metrics {
                 ("durable", file_system.durability.name()),
             ])?;
         }
+        Ok(())
+    }
 
+    fn encode_gauges(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut gauge = |name: &str, help: &str, value: u64| {
             encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
         };
@@ -304,8 +321,11 @@ impl Collector for Metrics {
             gauge(name, help.trim(), self.sum(|numbers| cell(numbers).get()))?;
         }
         gauge("queue_segments", "Segment files", self.spool.segments())?;
-        gauge("queue_free_octets", "Octets free on the queue's file system", self.spool.free_octets())?;
+        gauge("queue_free_octets", "Octets free on the queue's file system", self.spool.free_octets())
+    }
 
+    /// Counters that have a label each.
+    fn encode_families(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut replies =
             encoder.encode_descriptor("replies", "Replies by code", None, MetricType::Counter)?;
         for index in 0..REPLY_CODES {
@@ -336,6 +356,10 @@ impl Collector for Metrics {
         for (reason, count) in reasons {
             family(&mut rejects, &[("reason", reason.to_owned())], count)?;
         }
+        Ok(())
+    }
+
+    fn encode_histograms(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let (sum, count, buckets) = self.buckets(&BATCH_BOUNDS, |numbers| &numbers.batches);
         encoder
             .encode_descriptor("batch_octets", "Octets of a batch", None, MetricType::Histogram)?

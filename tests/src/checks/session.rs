@@ -1,22 +1,19 @@
 //! Properties of sessions for arbitrary input: results do not depend on how the input is split, replies are lines, and
 //! content ends and decodes as a reference implementation says.
 
-use std::collections::HashSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock};
 
-use bumpalo::Bump;
 use mailrace::tables;
-use mailrace_core::Sharer;
 use mailrace_core::address::{Destinations, Domains};
-use mailrace_core::lookup::{LookupError, LookupTable, Maps, Ticket};
+use mailrace_core::lookup::Maps;
 use mailrace_core::smtp::{
     BareNewline, Context, Event, Observer, REPLIES_SIZE_MAX, Reject, Session, Settings, Verdict,
 };
 use mailrace_core::{BodyType, Envelope, Origin, QueueId, Timestamp};
 
 use super::front;
+use crate::slow::Slow;
 
 /// A decoded input: flags, split points, and the bytes that the client sends.
 struct Given<'a> {
@@ -50,7 +47,7 @@ pub fn check(octets: &[u8]) {
         let all: Vec<usize> = (0..size).collect();
         assert_eq!(given.play(&settings, &all), whole, "octets one by one change nothing");
     }
-    let waiting = Maps::new(vec![Arc::new(Slow::default())]);
+    let waiting = Maps::new(vec![Arc::new(Slow::new(&DOMAINS))]);
     let slow = given.play(&given.settings(&waiting, false), &cuts);
     assert_eq!(slow, whole, "waiting for a table changes nothing");
     // Unauthorised pipelining depends on how the input is split, so this run checks only the other properties.
@@ -60,29 +57,6 @@ pub fn check(octets: &[u8]) {
 static DOMAINS: LazyLock<Maps> = LazyLock::new(|| {
     tables::open("inline:{ example.com=x, {example.net=x} }", Path::new("/")).expect("the table is right")
 });
-
-/// A table that answers each lookup only the second time.
-#[derive(Debug, Default)]
-struct Slow(Mutex<HashSet<Vec<u8>>>);
-
-impl LookupTable for Slow {
-    fn look_up<'a>(
-        &'a self,
-        arena: &'a Bump,
-        key: &[u8],
-        sharer: Sharer,
-    ) -> Result<Option<&'a [u8]>, LookupError> {
-        static TICKETS: AtomicU64 = AtomicU64::new(0);
-        if self.0.lock().expect("nobody panicked").insert(key.to_vec()) {
-            return Err(LookupError::Pending(Ticket(TICKETS.fetch_add(1, Ordering::Relaxed))));
-        }
-        DOMAINS.find(arena, key, sharer)
-    }
-
-    fn may_wait(&self) -> bool {
-        true
-    }
-}
 
 /// Results of a dialogue.
 #[derive(Default, PartialEq, Eq)]
@@ -179,105 +153,132 @@ impl Given<'_> {
     fn play(&self, settings: &Settings, cuts: &[usize]) -> Outcome {
         let mut cuts: Vec<usize> = cuts.iter().copied().chain([0, self.octets.len()]).collect();
         cuts.sort_unstable();
-        let (mut outcome, mut notes) = (Outcome::default(), Notes::default());
-        let mut session = Session::new(Origin::default(), self.is_trusted());
-        let mut context = Context {
+        let mut notes = Notes::default();
+        let context = Context {
             settings,
             wall: Timestamp::from_unix_microseconds(1),
             is_storage_low: false,
             observer: &mut notes,
         };
-        let mut replies = Vec::new();
-        session.greet(&mut context, &mut replies);
-        let mut incoming: Option<Incoming> = None;
+        let mut player = Player {
+            dialogue: self,
+            session: Session::new(Origin::default(), self.is_trusted()),
+            context,
+            replies: Vec::new(),
+            incoming: None,
+            outcome: Outcome::default(),
+        };
+        player.session.greet(&mut player.context, &mut player.replies);
         for window in cuts.windows(2) {
-            let mut rest = &self.octets[window[0]..window[1]];
-            loop {
-                let step = session.feed(&mut context, rest, &mut replies);
-                let used = &rest[..step.consumed];
-                rest = &rest[step.consumed..];
-                assert!(replies.len() <= REPLIES_SIZE_MAX, "replies are bounded");
-                assert!(session.memory() <= MEMORY_MAX, "{} octets are held", session.memory());
-                let is_before = matches!(step.event, Event::ContentBegin);
-                if let Some(wire) = incoming.as_mut().and_then(|incoming| incoming.wire.as_mut())
-                    && !is_before
-                {
-                    wire.extend_from_slice(used);
-                }
-                match step.event {
-                    Event::NeedInput => {
-                        assert!(rest.is_empty(), "input left: {}", rest.escape_ascii());
-                        break;
-                    }
-                    Event::SendReplies => outcome.replies.append(&mut replies),
-                    Event::ContentBegin => {
-                        assert!(incoming.is_none(), "one message at a time");
-                        let is_data = replies.ends_with(b"354 End data with <CR><LF>.<CR><LF>\r\n");
-                        incoming = Some(Incoming { content: Vec::new(), wire: is_data.then(Vec::new) });
-                        let envelope = session.envelope().expect("content has an envelope");
-                        assert!(!envelope.recipients.is_empty());
-                        assert!(envelope.recipients.len() <= RECIPIENT_LIMIT as usize);
-                    }
-                    Event::Content(piece) => {
-                        let incoming = incoming.as_mut().expect("content begins before it goes on");
-                        assert!(!piece.is_empty(), "a piece is something");
-                        incoming.content.extend_from_slice(piece);
-                        let limit = settings.message_size_limit;
-                        assert!(
-                            limit == 0 || incoming.content.len() as u64 <= limit + 64,
-                            "content is bounded"
-                        );
-                    }
-                    Event::ContentEnd => {
-                        let Incoming { content, wire } =
-                            incoming.take().expect("content that ends has begun");
-                        let envelope = session.envelope().expect("content has an envelope").clone();
-                        if envelope.body != BodyType::BinaryMime {
-                            assert_lines(&content);
-                        }
-                        if let Some(wire) = wire {
-                            assert_eq!(
-                                reference(&wire, self.mode(settings))
-                                    .map(|content| content.escape_ascii().to_string()),
-                                Some(content.escape_ascii().to_string()),
-                                "content of {}",
-                                wire.escape_ascii()
-                            );
-                        }
-                        let verdict = self.verdict(outcome.messages.len());
-                        outcome.messages.push((envelope, content));
-                        match session.verdict(&mut context, verdict, &mut replies) {
-                            Event::Delay { .. } => outcome.delays += 1,
-                            Event::Close => outcome.is_closed = true,
-                            event => assert_eq!(event, Event::NeedInput),
-                        }
-                    }
-                    Event::ContentAbandon => {
-                        assert!(incoming.take().is_some(), "only content that has begun is abandoned");
-                        outcome.abandoned += 1;
-                    }
-                    Event::Delay { .. } => outcome.delays += 1,
-                    Event::Ask(_) => assert!(settings.destinations.relay_domains.may_wait()),
-                    Event::Close => {
-                        outcome.is_closed = true;
-                        break;
-                    }
-                }
-            }
+            player.feed(&self.octets[window[0]..window[1]]);
         }
-        outcome.replies.append(&mut replies);
-        if outcome.is_closed {
-            let step = session.feed(&mut context, b"NOOP\r\n", &mut replies);
-            assert_eq!((step.consumed, step.event), (6, Event::Close), "what is over stays over");
-            assert!(replies.is_empty(), "who was told goodbye is told nothing more");
-        }
-        assert_replies(&outcome.replies);
+        let outcome = player.finish();
         Outcome { codes: notes.codes, rejects: notes.rejects, ..outcome }
     }
 
     /// Returns the treatment of bare newlines from this client.
     const fn mode(&self, settings: &Settings) -> BareNewline {
         if self.is_trusted() { BareNewline::Accept } else { settings.smtpd_forbid_bare_newline }
+    }
+}
+
+/// A dialogue that is being played.
+struct Player<'p> {
+    dialogue: &'p Given<'p>,
+    session: Session,
+    context: Context<'p>,
+    replies: Vec<u8>,
+    incoming: Option<Incoming>,
+    outcome: Outcome,
+}
+
+impl Player<'_> {
+    fn feed(&mut self, mut rest: &[u8]) {
+        loop {
+            let step = self.session.feed(&mut self.context, rest, &mut self.replies);
+            let used = &rest[..step.consumed];
+            rest = &rest[step.consumed..];
+            assert!(self.replies.len() <= REPLIES_SIZE_MAX, "replies are bounded");
+            assert!(self.session.memory() <= MEMORY_MAX, "{} octets are held", self.session.memory());
+            let is_before = matches!(step.event, Event::ContentBegin);
+            if let Some(wire) = self.incoming.as_mut().and_then(|incoming| incoming.wire.as_mut())
+                && !is_before
+            {
+                wire.extend_from_slice(used);
+            }
+            match step.event {
+                Event::NeedInput => {
+                    assert!(rest.is_empty(), "input left: {}", rest.escape_ascii());
+                    break;
+                }
+                Event::SendReplies => self.outcome.replies.append(&mut self.replies),
+                Event::ContentBegin => self.begin_content(),
+                Event::Content(piece) => self.append(piece),
+                Event::ContentEnd => self.end_content(),
+                Event::ContentAbandon => {
+                    assert!(self.incoming.take().is_some(), "only content that has begun is abandoned");
+                    self.outcome.abandoned += 1;
+                }
+                Event::Delay { .. } => self.outcome.delays += 1,
+                Event::Ask(_) => assert!(self.context.settings.destinations.relay_domains.may_wait()),
+                Event::Close => {
+                    self.outcome.is_closed = true;
+                    break;
+                }
+            }
+        }
+    }
+
+    fn begin_content(&mut self) {
+        assert!(self.incoming.is_none(), "one message at a time");
+        let is_data = self.replies.ends_with(b"354 End data with <CR><LF>.<CR><LF>\r\n");
+        self.incoming = Some(Incoming { content: Vec::new(), wire: is_data.then(Vec::new) });
+        let envelope = self.session.envelope().expect("content has an envelope");
+        assert!(!envelope.recipients.is_empty());
+        assert!(envelope.recipients.len() <= RECIPIENT_LIMIT as usize);
+    }
+
+    fn append(&mut self, piece: &[u8]) {
+        let incoming = self.incoming.as_mut().expect("content begins before it goes on");
+        assert!(!piece.is_empty(), "a piece is something");
+        incoming.content.extend_from_slice(piece);
+        let limit = self.context.settings.message_size_limit;
+        assert!(limit == 0 || incoming.content.len() as u64 <= limit + 64, "content is bounded");
+    }
+
+    fn end_content(&mut self) {
+        let Incoming { content, wire } = self.incoming.take().expect("content that ends has begun");
+        let envelope = self.session.envelope().expect("content has an envelope").clone();
+        if envelope.body != BodyType::BinaryMime {
+            assert_lines(&content);
+        }
+        if let Some(wire) = wire {
+            assert_eq!(
+                reference(&wire, self.dialogue.mode(self.context.settings))
+                    .map(|content| content.escape_ascii().to_string()),
+                Some(content.escape_ascii().to_string()),
+                "content of {}",
+                wire.escape_ascii()
+            );
+        }
+        let verdict = self.dialogue.verdict(self.outcome.messages.len());
+        self.outcome.messages.push((envelope, content));
+        match self.session.verdict(&mut self.context, verdict, &mut self.replies) {
+            Event::Delay { .. } => self.outcome.delays += 1,
+            Event::Close => self.outcome.is_closed = true,
+            event => assert_eq!(event, Event::NeedInput),
+        }
+    }
+
+    fn finish(mut self) -> Outcome {
+        self.outcome.replies.append(&mut self.replies);
+        if self.outcome.is_closed {
+            let step = self.session.feed(&mut self.context, b"NOOP\r\n", &mut self.replies);
+            assert_eq!((step.consumed, step.event), (6, Event::Close), "what is over stays over");
+            assert!(self.replies.is_empty(), "who was told goodbye is told nothing more");
+        }
+        assert_replies(&self.outcome.replies);
+        self.outcome
     }
 }
 

@@ -311,6 +311,15 @@ impl std::fmt::Display for Report {
             "{} connections made, {} could not be made, {} lost; this program used {:.2} s of processor time",
             self.connections, self.connections_failed, self.connections_lost, self.client_cpu_seconds,
         )?;
+        self.show_answers(out)?;
+        self.show_circumstances(out)?;
+        self.latency_us.show(out)
+    }
+}
+
+impl Report {
+    /// What the server said, and what went wrong.
+    fn show_answers(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let replies = &self.replies;
         writeln!(
             out,
@@ -341,6 +350,11 @@ impl std::fmt::Display for Report {
                 self.unknown
             )?;
         }
+        Ok(())
+    }
+
+    /// What the server does not offer, and why the run ended.
+    fn show_circumstances(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (count, what) in [
             (self.without.ehlo, "HELO was sent, since EHLO was refused"),
             (self.without.pipelining, "each command waited for its reply: PIPELINING is not offered"),
@@ -358,11 +372,17 @@ impl std::fmt::Display for Report {
         if self.end.not_begun > 0 {
             writeln!(out, "{} messages were not started", self.end.not_begun)?;
         }
+        Ok(())
+    }
+}
+
+impl Latencies {
+    fn show(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let latencies = [
-            ("connect to 220", &self.latency_us.connect),
-            ("MAIL to 250", &self.latency_us.mail),
-            ("end of data to 250", &self.latency_us.end_of_data),
-            ("MAIL to last reply", &self.latency_us.transaction),
+            ("connect to 220", &self.connect),
+            ("MAIL to 250", &self.mail),
+            ("end of data to 250", &self.end_of_data),
+            ("MAIL to last reply", &self.transaction),
         ];
         writeln!(
             out,

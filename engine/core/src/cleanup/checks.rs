@@ -27,6 +27,38 @@ pub struct Decisions {
     pub(super) is_settled: bool,
 }
 
+impl Decisions {
+    /// Adds what an action says about the whole message; returns its name for the log. `None`: it says nothing.
+    fn add(&mut self, word: &[u8], argument: &[u8]) -> Option<&'static str> {
+        let has = |byte| memchr::memchr(byte, argument).is_some();
+        Some(match word {
+            b"FILTER" if has(b':') => {
+                self.content_filter = Some(argument.to_owned());
+                "filter"
+            }
+            b"PASS" => {
+                self.is_settled = true;
+                "pass"
+            }
+            b"DISCARD" => {
+                self.is_discarded = true;
+                self.is_settled = true;
+                "discard"
+            }
+            b"REDIRECT" if has(b'@') => {
+                self.redirect = Some(argument.to_owned());
+                self.is_settled = true;
+                "redirect"
+            }
+            b"BCC" if has(b'@') => {
+                self.copies.push(argument.to_owned());
+                "bcc"
+            }
+            _ => return None,
+        })
+    }
+}
+
 /// Action on a field or line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Act<'a> {
@@ -80,12 +112,10 @@ impl Cleanup {
         let (word, argument) = split_action(action);
         let mut memory = [0; 8];
         let word = upper(word, &mut memory);
-        let is_address = memchr::memchr(b'@', argument).is_some();
         let is_line = subject == Subject::Body || field_name(argument).is_some();
         let mut note = |done: &'static str, argument: &[u8]| {
             surroundings.observer.noticed(&Notice { action: done, subject: subject.name(), text, argument });
         };
-        let decisions = &mut self.decisions;
         match word {
             b"REJECT" => {
                 let reason = with_status(argument);
@@ -99,24 +129,11 @@ impl Cleanup {
             }
             b"WARN" => note("warning", argument),
             b"INFO" => note("info", argument),
-            b"FILTER" if memchr::memchr(b':', argument).is_some() => {
-                decisions.content_filter = Some(argument.to_owned());
-                note("filter", argument);
-            }
-            b"PASS" => {
-                decisions.is_settled = true;
-                note("pass", argument);
-            }
-            b"DISCARD" => {
-                decisions.is_discarded = true;
-                decisions.is_settled = true;
-                note("discard", argument);
-            }
             b"HOLD" => {
-                if !decisions.is_held {
+                if !self.decisions.is_held {
                     note("hold", argument);
                 }
-                decisions.is_held = true;
+                self.decisions.is_held = true;
             }
             b"PREPEND" if !argument.is_empty() && is_line => {
                 note("prepend", argument);
@@ -126,22 +143,16 @@ impl Cleanup {
                 note("replace", argument);
                 return Ok(Act::Replace(argument));
             }
-            b"REDIRECT" if is_address => {
-                decisions.redirect = Some(argument.to_owned());
-                decisions.is_settled = true;
-                note("redirect", argument);
-            }
-            b"BCC" if is_address => {
-                decisions.copies.push(argument.to_owned());
-                note("bcc", argument);
-            }
             b"STRIP" => {
                 note("strip", argument);
                 return Ok(Act::Drop);
             }
             b"IGNORE" => return Ok(Act::Drop),
             b"DUNNO" | b"OK" => {}
-            _ => note("unusable action", action),
+            _ => match self.decisions.add(word, argument) {
+                Some(done) => note(done, argument),
+                None => note("unusable action", action),
+            },
         }
         Ok(Act::Keep)
     }

@@ -1,3 +1,6 @@
+mod actions;
+mod addresses;
+
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;

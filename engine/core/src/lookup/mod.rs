@@ -8,6 +8,8 @@
 mod address;
 mod answers;
 mod question;
+#[cfg(test)]
+mod tests;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

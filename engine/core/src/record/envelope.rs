@@ -12,7 +12,8 @@ use bumpalo::collections::Vec as ArenaVec;
 use super::{TooLong, length_of};
 use crate::Timestamp;
 use crate::envelope::{
-    BodyType, Envelope, Notify, Origin, Protocol, QueuedEnvelope, Recipient, Return, Submitter,
+    BodyType, Envelope, Notify, Origin, Protocol, QueuedEnvelope, QueuedRecipient, Recipient, Return,
+    Submitter,
 };
 
 const ARRIVAL: u8 = 1;
@@ -44,75 +45,94 @@ pub fn encode(
     envelope: &QueuedEnvelope<'_>,
     out: &mut ArenaVec<'_, u8>,
 ) -> Result<(), TooLong> {
-    let given = envelope.given;
-    let mut field = |tag: u8, value: &[u8]| {
+    let mut fields = Fields(out);
+    fields.add(ARRIVAL, &envelope.given.arrival.unix_microseconds().to_le_bytes())?;
+    fields.add_origin(origin)?;
+    fields.add_transaction(envelope)?;
+    envelope.recipients.iter().try_for_each(|recipient| fields.add_recipient(recipient))
+}
+
+/// The fields of an envelope that is being encoded.
+struct Fields<'o, 'a>(&'o mut ArenaVec<'a, u8>);
+
+impl Fields<'_, '_> {
+    fn add(&mut self, tag: u8, value: &[u8]) -> Result<(), TooLong> {
         let length = length_of(value)?.to_le_bytes();
-        out.push(tag);
-        out.extend_from_slice_copy(&length);
-        out.extend_from_slice_copy(value);
+        self.0.push(tag);
+        self.0.extend_from_slice_copy(&length);
+        self.0.extend_from_slice_copy(value);
         Ok(())
-    };
-    field(ARRIVAL, &given.arrival.unix_microseconds().to_le_bytes())?;
-    match origin.client_address {
-        IpAddr::V4(address) => field(CLIENT_ADDRESS, &address.octets())?,
-        IpAddr::V6(address) => field(CLIENT_ADDRESS, &address.octets())?,
     }
-    field(CLIENT_PORT, &origin.client_port.to_le_bytes())?;
-    if let Some(name) = &origin.client_name {
-        field(CLIENT_NAME, name)?;
+
+    fn add_origin(&mut self, origin: &Origin) -> Result<(), TooLong> {
+        match origin.client_address {
+            IpAddr::V4(address) => self.add(CLIENT_ADDRESS, &address.octets())?,
+            IpAddr::V6(address) => self.add(CLIENT_ADDRESS, &address.octets())?,
+        }
+        self.add(CLIENT_PORT, &origin.client_port.to_le_bytes())?;
+        if let Some(name) = &origin.client_name {
+            self.add(CLIENT_NAME, name)?;
+        }
+        if !origin.helo.is_empty() {
+            self.add(HELO, &origin.helo)?;
+        }
+        let protocol = match origin.protocol {
+            Protocol::Smtp => b'S',
+            Protocol::Esmtp => b'E',
+            Protocol::Local => b'L',
+        };
+        self.add(PROTOCOL, &[protocol])
     }
-    if !origin.helo.is_empty() {
-        field(HELO, &origin.helo)?;
+
+    /// What MAIL said, and what cleanup decided about the whole message.
+    fn add_transaction(&mut self, envelope: &QueuedEnvelope<'_>) -> Result<(), TooLong> {
+        let given = envelope.given;
+        if let Some(submitter) = &given.submitter {
+            self.add(USER_ID, &submitter.user_id.to_le_bytes())?;
+        }
+        self.add(SENDER, envelope.sender)?;
+        match envelope.body {
+            BodyType::Unstated => {}
+            BodyType::SevenBit => self.add(BODY, b"7")?,
+            BodyType::EightBitMime => self.add(BODY, b"8")?,
+            BodyType::BinaryMime => self.add(BODY, b"B")?,
+        }
+        if envelope.smtputf8 {
+            self.add(SMTPUTF8, &[])?;
+        }
+        match given.ret {
+            None => {}
+            Some(Return::Full) => self.add(RET, b"F")?,
+            Some(Return::Headers) => self.add(RET, b"H")?,
+        }
+        if let Some(id) = &given.envelope_id {
+            self.add(ENVELOPE_ID, id)?;
+        }
+        if let Some(size) = given.declared_size {
+            self.add(DECLARED_SIZE, &size.to_le_bytes())?;
+        }
+        if let Some(filter) = envelope.content_filter {
+            self.add(CONTENT_FILTER, filter)?;
+        }
+        if let Some(redirect) = envelope.redirect {
+            self.add(REDIRECT, redirect)?;
+        }
+        Ok(())
     }
-    let protocol = match origin.protocol {
-        Protocol::Smtp => b'S',
-        Protocol::Esmtp => b'E',
-        Protocol::Local => b'L',
-    };
-    field(PROTOCOL, &[protocol])?;
-    if let Some(submitter) = &given.submitter {
-        field(USER_ID, &submitter.user_id.to_le_bytes())?;
-    }
-    field(SENDER, envelope.sender)?;
-    match envelope.body {
-        BodyType::Unstated => {}
-        BodyType::SevenBit => field(BODY, b"7")?,
-        BodyType::EightBitMime => field(BODY, b"8")?,
-        BodyType::BinaryMime => field(BODY, b"B")?,
-    }
-    if envelope.smtputf8 {
-        field(SMTPUTF8, &[])?;
-    }
-    match given.ret {
-        None => {}
-        Some(Return::Full) => field(RET, b"F")?,
-        Some(Return::Headers) => field(RET, b"H")?,
-    }
-    if let Some(id) = &given.envelope_id {
-        field(ENVELOPE_ID, id)?;
-    }
-    if let Some(size) = given.declared_size {
-        field(DECLARED_SIZE, &size.to_le_bytes())?;
-    }
-    if let Some(filter) = envelope.content_filter {
-        field(CONTENT_FILTER, filter)?;
-    }
-    if let Some(redirect) = envelope.redirect {
-        field(REDIRECT, redirect)?;
-    }
-    for recipient in &envelope.recipients {
-        field(RECIPIENT, recipient.address)?;
+
+    fn add_recipient(&mut self, recipient: &QueuedRecipient<'_>) -> Result<(), TooLong> {
+        self.add(RECIPIENT, recipient.address)?;
         if recipient.original != recipient.address {
-            field(ORIGINAL, recipient.original)?;
+            self.add(ORIGINAL, recipient.original)?;
         }
         if !recipient.notify.is_empty() {
-            field(NOTIFY, &[recipient.notify.bits()])?;
+            self.add(NOTIFY, &[recipient.notify.bits()])?;
         }
         if let Some(original) = recipient.dsn_original {
-            field(DSN_ORIGINAL, original)?;
+            self.add(DSN_ORIGINAL, original)?;
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Reads an envelope; `None` if it is damaged.

@@ -10,7 +10,7 @@ use mailrace_core::cleanup::{Cleanup, Halt, Notice, Observer, Rejection, Surroun
 use mailrace_core::lookup::Ticket;
 use mailrace_core::record::envelope::{decode, encode};
 use mailrace_core::submission::{HeaderRecipients, recipient};
-use mailrace_core::{Envelope, Notify, Origin, Protocol, QueueId, Recipient};
+use mailrace_core::{Envelope, Notify, Origin, Protocol, QueueId, QueuedEnvelope, Recipient};
 use mailrace_spool::State;
 
 use super::envelope::{Full, Summary, json};
@@ -66,7 +66,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let (configuration, tables) = arguments.configuration.load(&lookups)?;
     let message = with_crlf(&read_message(arguments.file.as_deref())?);
     let settings = configuration.worker_settings(1, &tables);
-    let is_local = arguments.client_address.is_none_or(|address| settings.is_local_context(address));
+    let is_local = arguments.client_address.is_none_or(|address| settings.clients.is_local_context(address));
     let origin = origin(&arguments.client_address, arguments.client_name, arguments.helo);
     let mut recipients: Vec<Recipient> = arguments
         .recipient
@@ -115,16 +115,8 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let pieces = part.output.iter().copied().chain([body]);
     let output = if let Some(queued) = queued.filter(|_| arguments.envelope) {
         let size = pieces.map(|piece| piece.len() as u64).sum();
-        let mut encoded = bumpalo::collections::Vec::new_in(&arena);
-        let written = encode(&origin, &queued, &mut encoded).ok();
-        let (origin, envelope) = written
-            .and_then(|()| decode(&encoded))
-            .ok_or_else(|| Failure::new(EXIT_UNAVAILABLE, "the envelope cannot be encoded"))?;
         let state = if cleanup.decisions().is_held { State::Hold } else { State::Incoming };
-        let summary = Summary::new(id, state.name(), size, &origin, &envelope);
-        let mut line = json(&Full::new(summary, &origin, &envelope)).into_bytes();
-        line.push(b'\n');
-        line
+        envelope_line(&arena, id, state, size, &origin, &queued)?
     } else {
         with_lf(&pieces.collect::<Vec<_>>().concat())
     };
@@ -132,6 +124,26 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         .lock()
         .write_all(&output)
         .map_err(|error| Failure::new(EXIT_UNAVAILABLE, format!("cannot write the output: {error}")))
+}
+
+/// The envelope as JSON, as it is read from its record.
+fn envelope_line(
+    arena: &Bump,
+    id: QueueId,
+    state: State,
+    size: u64,
+    origin: &Origin,
+    queued: &QueuedEnvelope<'_>,
+) -> Result<Vec<u8>, Failure> {
+    let mut encoded = bumpalo::collections::Vec::new_in(arena);
+    let written = encode(origin, queued, &mut encoded).ok();
+    let (origin, envelope) = written
+        .and_then(|()| decode(&encoded))
+        .ok_or_else(|| Failure::new(EXIT_UNAVAILABLE, "the envelope cannot be encoded"))?;
+    let summary = Summary::new(id, state.name(), size, &origin, &envelope);
+    let mut line = json(&Full::new(summary, &origin, &envelope)).into_bytes();
+    line.push(b'\n');
+    Ok(line)
 }
 
 /// The recipients that the header section names, as `sendmail -t` takes them.

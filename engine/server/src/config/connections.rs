@@ -1,7 +1,7 @@
 //! Connections: listening addresses, trusted clients, limits per client.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::machine::{host_names, own_addresses};
 use super::reader::parameters;
 use super::{Configuration, Tables};
 use crate::networks::Networks;
-use crate::worker::WorkerSettings;
+use crate::worker::{KnownClients, WorkerSettings};
 
 parameters! {
     /// Listening addresses, trusted clients, and limits per client.
@@ -46,25 +46,31 @@ impl Configuration {
         let own_addresses = own_addresses();
         let rewriting = Arc::new(self.address_rewriting());
         let destinations = Arc::new(self.destinations(own_addresses.clone(), tables));
-        let local_clients = self.rewriting.local_header_rewrite_clients;
         let workers = usize::from(workers).max(1);
         WorkerSettings {
             smtp: self.session_settings(&rewriting, &destinations),
             cleanup: self.cleanup_settings(rewriting, destinations, tables),
-            mynetworks: self.connections.mynetworks.clone(),
-            host_names: if self.connections.smtpd_peername_lookup { host_names() } else { HashMap::new() },
-            own_addresses,
-            is_own_address_local: local_clients.inet_interfaces,
-            is_mynetworks_local: local_clients.mynetworks,
+            clients: self.known_clients(own_addresses),
             smtpd_timeout: self.connections.smtpd_timeout,
             drain_timeout: self.connections.drain_timeout,
             connection_count_limit: self.connections.smtpd_client_connection_count_limit,
-            event_limit_exceptions: self.connections.smtpd_client_event_limit_exceptions.clone(),
             client_allowance: self.connections.client_allowance,
             workers,
             max_connections: (self.connections.max_connections as usize).div_ceil(workers),
             content_memory: self.content_memory(workers),
             log_connections: self.log.log_connections,
+        }
+    }
+
+    fn known_clients(&self, own_addresses: Vec<IpAddr>) -> KnownClients {
+        let local_clients = self.rewriting.local_header_rewrite_clients;
+        KnownClients {
+            mynetworks: self.connections.mynetworks.clone(),
+            own_addresses,
+            host_names: if self.connections.smtpd_peername_lookup { host_names() } else { HashMap::new() },
+            is_own_address_local: local_clients.inet_interfaces,
+            is_mynetworks_local: local_clients.mynetworks,
+            event_limit_exceptions: self.connections.smtpd_client_event_limit_exceptions.clone(),
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Startup, signals and shutdown of the process.
 
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use crossbeam::channel::{self, Sender};
 use mailrace_io::OsDisk;
-use mailrace_spool::Opened;
+use mailrace_spool::{Opened, SegmentKeeper};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -18,7 +19,7 @@ use crate::metrics::Metrics;
 use crate::registration;
 use crate::services::{self, Pickup};
 use crate::tables::Lookups;
-use crate::worker::Control;
+use crate::worker::{Control, Workers};
 
 use super::error::{StartError, system};
 use super::limits::raise_open_files;
@@ -86,10 +87,7 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
     report_recovery(log, &report);
     // A client that finds the engine listening may submit mail, so the maildrop must exist before.
     let maildrop = Maildrop::of(disk.root());
-    let made = maildrop.make().and_then(|()| disk.note_place(maildrop::DIRECTORY));
-    if made.is_ok() {
-        keeper.watch_place(maildrop::DIRECTORY);
-    }
+    let made = make(&maildrop, &disk, &mut keeper);
     register(&sources, &disk, log);
     let queue_parts = file_system::inspect(disk.root(), log);
     let listeners = listen(&configuration.connections, count)?;
@@ -97,12 +95,8 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
     let writers = configuration.queue.writes_in_flight as usize;
     let common = Common { kernel, writers, shared: Arc::clone(&shared), settings, log: log.clone() };
     let WorkerThreads { threads, workers, numbers } = WorkerThreads::start(&common, spools, listeners)?;
-    lookups.tell({
-        let workers = workers.clone();
-        move |ticket| workers.tell(|| Control::Answered(ticket))
-    });
-    let keeper_stop = keeper.stop_flag();
-    let keeper = spawn("keeper", move || keeper.run())?;
+    pass_answers(&lookups, workers.clone());
+    let keeper = KeeperThread::start(keeper)?;
     spawn("opener", move || opener.run())?;
     let submissions = Arc::default();
     let metrics = Metrics {
@@ -137,13 +131,43 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
     workers.tell(|| Control::Drain);
     join(threads, log);
     pickup.into_iter().for_each(Pickup::join);
-    keeper_stop.store(true, Ordering::Relaxed);
-    keeper.thread().unpark();
-    let _ = keeper.join();
+    keeper.end();
     // The socket may be gone already, and the next start replaces it.
     let _ = std::fs::remove_file(disk.root().join(services::CONTROL_SOCKET));
     drop(lock);
     Ok(())
+}
+
+/// Has the workers told of answers of tables on servers.
+fn pass_answers(lookups: &Lookups, workers: Workers) {
+    lookups.tell(move |ticket| workers.tell(|| Control::Answered(ticket)));
+}
+
+/// Makes the maildrop of a queue, and has the keeper watch it.
+fn make(maildrop: &Maildrop, disk: &OsDisk, keeper: &mut SegmentKeeper<OsDisk>) -> std::io::Result<()> {
+    maildrop.make().and_then(|()| disk.note_place(maildrop::DIRECTORY))?;
+    keeper.watch_place(maildrop::DIRECTORY);
+    Ok(())
+}
+
+/// The thread of the keeper of segments.
+struct KeeperThread {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl KeeperThread {
+    fn start(keeper: SegmentKeeper<OsDisk>) -> Result<Self, StartError> {
+        let stop = keeper.stop_flag();
+        Ok(Self { stop, thread: spawn("keeper", move || keeper.run())? })
+    }
+
+    /// Ends the thread when it has done what is under way.
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.thread().unpark();
+        let _ = self.thread.join();
+    }
 }
 
 fn open_queue(configuration: &Configuration, workers: u16) -> Result<(OsDisk, Opened<OsDisk>), StartError> {

@@ -5,77 +5,35 @@
 mod cdb;
 mod cidr;
 mod composite;
+mod error;
+mod list;
 mod lmdb;
 mod pattern;
 mod remote;
 mod report;
 mod source;
+mod spec;
 mod string_table;
 mod version;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mailrace_core::lookup::{LookupTable, Maps};
 
+pub use error::{TableError, TableErrors};
+pub(crate) use list::split_items;
 pub use remote::{Lookups, RemoteSettings};
 pub use report::BadLines;
 pub use version::Files;
 
-use crate::files;
-
 use composite::{FailTable, PipeTable, RandomTable, StaticTable, UnionTable};
+use list::items;
 use remote::RemoteTable;
 use report::{Findings, Report};
+use spec::Spec;
 use string_table::StringTable;
-use version::Source;
-
-/// A table that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableError {
-    /// Its name as configured.
-    pub table: String,
-    /// The line of its source, if one is at fault.
-    pub line: Option<(PathBuf, usize)>,
-    /// The error.
-    pub reason: String,
-    /// The remedy.
-    pub remedy: String,
-}
-
-impl fmt::Display for TableError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some((path, line)) = &self.line {
-            write!(formatter, "{}:{line}: ", path.display())?;
-        }
-        write!(formatter, "{}: {}; {}", self.table, self.reason, self.remedy)
-    }
-}
-
-impl std::error::Error for TableError {}
-
-/// All errors of a table, in the order of its lines; at least one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableErrors(pub Vec<TableError>);
-
-impl fmt::Display for TableErrors {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.0.iter().enumerate() {
-            write!(formatter, "{}{error}", if index == 0 { "" } else { "\n" })?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for TableErrors {}
-
-impl From<TableError> for TableErrors {
-    fn from(error: TableError) -> Self {
-        Self(vec![error])
-    }
-}
 
 /// Settings for reading tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,131 +75,6 @@ struct OpenTable {
     files: Files,
     /// Errors of its values, if they are actions.
     no_actions: Vec<TableError>,
-}
-
-/// A configured table apart from what it does.
-struct Spec<'s> {
-    /// As configured.
-    text: &'s str,
-    kind: &'s str,
-    name: &'s str,
-    /// Where relative paths start.
-    base: &'s Path,
-    /// Largest size of its file in bytes.
-    size_max: u64,
-}
-
-impl<'s> Spec<'s> {
-    /// The table that `text` names; `proxy:` in front of one means the table itself.
-    fn parse(text: &'s str, base: &'s Path, size_max: u64) -> Self {
-        let mut named = text;
-        while let Some(rest) = named.strip_prefix("proxy:") {
-            named = rest;
-        }
-        let (kind, name) = named.split_once(':').unwrap_or((named, ""));
-        Self { text, kind, name, base, size_max }
-    }
-}
-
-impl Spec<'_> {
-    /// The file that it is read from.
-    fn path(&self) -> PathBuf {
-        let name = match self.kind {
-            "lmdb" | "cdb" => format!("{}.{}", self.name, self.kind),
-            _ => self.name.to_owned(),
-        };
-        self.base.join(name)
-    }
-
-    /// Whether its lines are in the configuration, as in `pcre:{{/pattern/ value}}`.
-    fn is_inline(&self) -> bool {
-        matches!(self.kind, "regexp" | "pcre" | "cidr") && self.name.trim_start().starts_with('{')
-    }
-
-    /// Whether its file has lines.
-    fn is_text(&self) -> bool {
-        matches!(self.kind, "texthash" | "hash" | "btree" | "regexp" | "pcre" | "cidr") && !self.is_inline()
-    }
-
-    /// Whether a file of its is read line by line.
-    fn has_lines(&self) -> bool {
-        self.is_text() || matches!(self.kind, "sqlite" | "pgsql" | "ldap")
-    }
-
-    /// The files that it depends on, as they are now.
-    fn files(&self) -> Files {
-        let is_of_file = self.has_lines() || matches!(self.kind, "lmdb" | "cdb");
-        let source = Source { path: self.path(), is_text: self.is_text() };
-        if is_of_file { Files::of(vec![source]) } else { Files::default() }
-    }
-
-    /// Its lines, from the file or from the configuration.
-    fn lines(&self) -> Result<Vec<u8>, TableError> {
-        if !self.is_inline() {
-            return self.read();
-        }
-        let mut lines = Vec::new();
-        for item in bracketed(self)? {
-            let line = item.strip_prefix('{').and_then(|item| item.strip_suffix('}'));
-            let Some(line) = line else {
-                let remedy = format!("write {}:{{{{ one line }}, {{ another }}}}", self.kind);
-                return Err(self.error(format!("{item:?} is not in braces"), &remedy));
-            };
-            // Each is one line, whatever the configuration's lines are.
-            lines.extend(line.trim().bytes().map(|byte| if byte == b'\n' { b' ' } else { byte }));
-            lines.push(b'\n');
-        }
-        Ok(lines)
-    }
-
-    fn read(&self) -> Result<Vec<u8>, TableError> {
-        self.read_front(usize::MAX)
-    }
-
-    /// Largest size of the file in bytes.
-    fn read_front(&self, front: usize) -> Result<Vec<u8>, TableError> {
-        let path = self.path();
-        files::read_front(&path, self.size_max, front).map_err(|error| {
-            let remedy = match error.kind() {
-                std::io::ErrorKind::FileTooLarge => {
-                    "name a smaller file, or raise table_size_limit in [engine]"
-                }
-                std::io::ErrorKind::TimedOut => "check the file system that it is on",
-                _ => "name a file that this user may read",
-            };
-            self.error(format!("cannot read {}: {error}", path.display()), remedy)
-        })
-    }
-
-    /// Whether its answers are those of other tables.
-    fn is_made_of_others(&self) -> bool {
-        matches!(self.kind, "unionmap" | "pipemap" | "randmap")
-    }
-
-    fn error(&self, reason: impl Into<String>, remedy: &str) -> TableError {
-        TableError {
-            table: self.text.to_owned(),
-            line: None,
-            reason: reason.into(),
-            remedy: remedy.to_owned(),
-        }
-    }
-
-    fn error_at(&self, line: usize, reason: impl Into<String>, remedy: &str) -> TableError {
-        if self.has_lines() {
-            return TableError { line: Some((self.path(), line)), ..self.error(reason, remedy) };
-        }
-        self.error(format!("rule {line}: {}", reason.into()), remedy)
-    }
-
-    /// Something about a line for an operator.
-    fn said_at(&self, line: usize, said: &str) -> String {
-        if self.has_lines() {
-            format!("{}:{line}: {}: {said}", self.path().display(), self.text)
-        } else {
-            format!("{}: rule {line}: {said}", self.text)
-        }
-    }
 }
 
 /// The kinds of tables, for messages.
@@ -440,136 +273,5 @@ fn inline(spec: &Spec<'_>, report: &mut Report<'_>) -> Result<StringTable, Table
     Ok(table)
 }
 
-/// The items between braces, separated by commas or blanks; an item in braces of its own may hold them.
-fn items(spec: &Spec<'_>) -> Result<Vec<String>, TableError> {
-    let items = bracketed(spec)?;
-    let bare = |item: &str| {
-        let bare = item.strip_prefix('{').and_then(|item| item.strip_suffix('}'));
-        bare.map_or(item, str::trim).to_owned()
-    };
-    Ok(items.into_iter().map(bare).collect())
-}
-
-/// The same with the braces of items.
-fn bracketed<'s>(spec: &Spec<'s>) -> Result<Vec<&'s str>, TableError> {
-    let list = spec.name.trim();
-    let Some(inner) = list.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) else {
-        let remedy = format!("write {}:{{ one, two }}", spec.kind);
-        return Err(spec.error("its list is not in braces", &remedy));
-    };
-    let unmatched = std::iter::once(list)
-        .chain(split_items(inner).filter(|item| item.starts_with('{')))
-        .find(|text| !is_one_pair(text));
-    if let Some(text) = unmatched {
-        let remedy = "end each item with the brace that matches its first one";
-        return Err(spec.error(format!("the braces of {text:?} do not match"), remedy));
-    }
-    let items: Vec<&str> = split_items(inner).collect();
-    if items.is_empty() {
-        return Err(spec.error("its list is empty", "put something between the braces"));
-    }
-    Ok(items)
-}
-
-/// Whether the brace that matches the first one is the last letter, and no other.
-fn is_one_pair(text: &str) -> bool {
-    let mut depth = 0_u32;
-    let end = text.find(|letter| {
-        match letter {
-            '{' => depth += 1,
-            '}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        depth == 0
-    });
-    end.is_some_and(|end| end + 1 == text.len())
-}
-
-/// The items of a list: commas and blanks separate them, but not between braces.
-pub(crate) fn split_items(text: &str) -> impl Iterator<Item = &str> {
-    let mut depth = 0_u32;
-    text.split(move |letter: char| {
-        match letter {
-            '{' => depth += 1,
-            '}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        depth == 0 && (letter == ',' || letter.is_ascii_whitespace())
-    })
-    .filter(|item| !item.is_empty())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bumpalo::Bump;
-
-    fn found(table: &str, key: &str) -> Option<String> {
-        let arena = Bump::new();
-        let maps = open(table, Path::new("/")).unwrap();
-        let value = maps.find(&arena, key.as_bytes(), mailrace_core::Sharer::default()).unwrap();
-        value.map(|value| String::from_utf8(value.to_vec()).unwrap())
-    }
-
-    fn refused(table: &str) -> String {
-        open(table, Path::new("/")).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn lists_are_split_outside_of_braces() {
-        let items: Vec<&str> = split_items("a:b, c:{ d, e } {f g},{{h}}").collect();
-        assert_eq!(items, ["a:b", "c:{ d, e }", "{f g}", "{{h}}"]);
-    }
-
-    /// Postfix refuses them too; some would come out as another value.
-    #[test]
-    fn refuses_unbalanced_braces() {
-        for table in [
-            "pcre:{{/a/ x}}}",
-            "pcre:{{{/a/ x}}",
-            "pcre:{{/a/ x}y}",
-            "pcre:{{/a/ x}{/b/ y}}",
-            "cidr:{{10.0.0.0/8 x}}}",
-            "inline:{{a = b}}}",
-            "inline:{a=b}}",
-            "unionmap:{static:a}}",
-        ] {
-            assert!(refused(table).contains("do not match"), "{table}: {}", refused(table));
-        }
-        assert_eq!(found("pcre:{{/a{2}/ {x}}}", "aa").as_deref(), Some("{x}"));
-        assert!(refused("static:").contains("has no value"));
-    }
-
-    #[test]
-    fn opens_tables_without_files() {
-        let inline = "inline:{ a=b, { C = d e } }";
-        assert_eq!(found(inline, "A").as_deref(), Some("b"));
-        assert_eq!(found(inline, "c").as_deref(), Some("d e"));
-        assert_eq!(found(inline, "x"), None);
-        assert_eq!(found("proxy:static:x", "any").as_deref(), Some("x"));
-        assert_eq!(found("unionmap:{proxy:static:a}", "any").as_deref(), Some("a"));
-        let pcre = "pcre:{{/^a{2}(b+),/ REJECT $1, x}, {if /c/}\n{!/d/ e}, { endif }}";
-        assert_eq!(found(pcre, "aabb,").as_deref(), Some("REJECT bb, x"));
-        assert_eq!(found(pcre, "c").as_deref(), Some("e"));
-        assert_eq!(found("regexp:{{/^(a|b)$/x no},{/^(a|b)$/ yes}}", "b").as_deref(), Some("yes"));
-        assert_eq!(found("cidr:{{192.0.2.0/24 x}, {::/0 y}}", "192.0.2.9").as_deref(), Some("x"));
-        assert_eq!(found("static:x", "any").as_deref(), Some("x"));
-        assert_eq!(found("static:{ x y }", "any").as_deref(), Some("x y"));
-        assert_eq!(found("unionmap:{static:a, inline:{k=b}, static:c}", "k").as_deref(), Some("a,b,c"));
-        assert_eq!(found("unionmap:{inline:{k=b}}", "l"), None);
-        assert_eq!(found("pipemap:{inline:{a=b}, inline:{b=c}}", "a").as_deref(), Some("c"));
-        assert_eq!(found("pipemap:{inline:{a=b}, inline:{x=c}}", "a"), None);
-        assert!(["x", "y"].contains(&found("randmap:{x,y}", "any").unwrap().as_str()));
-    }
-
-    #[test]
-    fn reports_invalid_tables() {
-        assert!(refused("hahs:/x").contains("unknown table type \"hahs\""));
-        assert!(refused("inline:a=b").contains("write inline:{ one, two }"));
-        assert!(refused("inline:{a, b=c, d}").contains("rule 1: \"a\" has no ="));
-        assert!(refused("inline:{a, b=c, d}").contains("rule 3: \"d\" has no ="));
-        assert!(refused("mysql:/etc/x.cf").contains("mysql are not supported in this release; use pgsql"));
-        assert!(refused("pcre:{/a/ b}").contains("\"/a/\" is not in braces"));
-        assert!(refused("texthash:no/such/file").contains("cannot read /no/such/file"));
-    }
-}
+mod tests;

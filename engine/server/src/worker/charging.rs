@@ -56,7 +56,9 @@ impl<S: Spool> Engine<S> {
         match connection.message.as_mut() {
             // It may still become a message. But tiny pieces of content are no way to send mail, and under load a client
             // that received much without an accepted message yields to the others.
-            Some(message) if size >= CRUMB_SIZE && !self.reading.is_crowded => message.cost += cost,
+            Some(message) if size >= CRUMB_SIZE && !self.connections.reading.is_crowded => {
+                message.cost += cost
+            }
             _ => self.charge(connection, cost),
         }
     }

@@ -5,6 +5,7 @@ use mailrace_spool::Spool;
 
 use super::connection::{Connection, Receiving};
 use super::engine::Engine;
+use super::reading::Reading;
 
 /// The connections of a worker by their slots.
 #[derive(Debug)]
@@ -15,13 +16,16 @@ pub(super) struct Connections<D> {
     turned_away: usize,
     /// The next slot to examine for a connection that may make room.
     hand: usize,
+    pub(super) reading: Reading,
+    /// No new ones are accepted, and those between messages end.
+    pub(super) is_draining: bool,
 }
 
 impl<D> Connections<D> {
     /// Returns a table of this number of slots.
     pub(super) fn new(slots: usize) -> Self {
         let slots = std::iter::repeat_with(|| None).take(slots).collect();
-        Self { slots, open: 0, turned_away: 0, hand: 0 }
+        Self { slots, open: 0, turned_away: 0, hand: 0, reading: Reading::default(), is_draining: false }
     }
 
     /// Number of slots.
@@ -107,7 +111,7 @@ impl<S: Spool> Engine<S> {
             && let Some(names) = self.accounts.names(connection.id.slot)
         {
             connection.waits.is_paused = true;
-            self.reading.paused.push(names, connection.id);
+            self.connections.reading.paused.push(names, connection.id);
             if connection.waits.receiving != Receiving::No && !self.accounts.is_waiting(connection.id.slot) {
                 self.outbox.push(Operation::StopReceiving(connection.id));
             }
@@ -137,8 +141,8 @@ impl<S: Spool> Engine<S> {
         // A connection that holds more than its share while memory is short has no input waiting; one that does not receive
         // would overtake those that wait in line. Under load, clients that have yet to send mail wait in a line.
         let is_greedy = !is_ready && self.accounts.exceeds_memory(id.slot);
-        let is_in_line =
-            self.reading.has_more_paused || self.reading.is_crowded && self.accounts.is_unproven(id.slot);
+        let is_in_line = self.connections.reading.has_more_paused
+            || self.connections.reading.is_crowded && self.accounts.is_unproven(id.slot);
         if is_greedy || is_in_line && waits.receiving == Receiving::No {
             self.pause(&mut connection);
         }

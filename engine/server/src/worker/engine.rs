@@ -5,9 +5,8 @@
 //! | part | owns |
 //! |---|---|
 //! | [`Intake`] | messages on their way to the spool, and the spool |
-//! | [`Connections`] | the table of connections |
+//! | [`Connections`] | the table of connections, and the order in which they are read when a turn has too many |
 //! | [`Outbox`] | what the kernel is to be asked for |
-//! | [`Reading`] | the order in which connections are read when a turn has too many |
 //! | [`Accounts`] | what clients hold and owe |
 //! | [`Budget`] | what is short |
 //! | [`Timers`] | when to look at which connection |
@@ -28,7 +27,6 @@ use super::connections::Connections;
 use super::control::Markings;
 use super::intake::{Intake, Part};
 use super::outbox::Outbox;
-use super::reading::Reading;
 use super::settings::WorkerSettings;
 use super::sources::submission::Submissions;
 use super::tag::{Source, Tag};
@@ -41,7 +39,6 @@ pub(crate) struct Engine<S: Spool> {
     pub(super) intake: Intake<S>,
     pub(super) connections: Connections<S::Draft>,
     pub(super) outbox: Outbox,
-    pub(super) reading: Reading,
     pub(super) accounts: Accounts,
     pub(super) budget: Budget,
     pub(super) timers: Timers,
@@ -50,7 +47,6 @@ pub(crate) struct Engine<S: Spool> {
     pub(super) telemetry: Telemetry,
     pub(super) now: Instant,
     pub(super) wall: Timestamp,
-    is_draining: bool,
 }
 
 impl<S: Spool> Engine<S> {
@@ -61,7 +57,6 @@ impl<S: Spool> Engine<S> {
             intake: Intake::new(spool),
             connections: Connections::new(slots),
             outbox: Outbox::default(),
-            reading: Reading::default(),
             accounts: Accounts::new(slots),
             budget: Budget::default(),
             timers: Timers::new(slots),
@@ -70,7 +65,6 @@ impl<S: Spool> Engine<S> {
             telemetry,
             now: Instant::default(),
             wall: Timestamp::default(),
-            is_draining: false,
         };
         engine.set_settings(settings);
         engine
@@ -80,7 +74,7 @@ impl<S: Spool> Engine<S> {
     ///
     /// `completions`: number of completions in this turn.
     pub(super) fn begin_turn(&mut self, now: Instant, wall: Timestamp, storage: &Shared, completions: usize) {
-        self.reading.begin_turn(completions);
+        self.connections.reading.begin_turn(completions);
         self.now = now;
         self.wall = wall;
         self.budget.is_storage_low = storage.is_storage_low();
@@ -100,7 +94,8 @@ impl<S: Spool> Engine<S> {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let choke_ends_at = self.budget.is_choked.then_some(self.budget.choke_ends_at);
         let relief_at = self.is_memory_short().then_some(self.budget.relief_at);
-        let resume_at = (self.reading.has_more_paused && !self.budget.is_choked).then_some(self.now);
+        let resume_at =
+            (self.connections.reading.has_more_paused && !self.budget.is_choked).then_some(self.now);
         self.timers.next().into_iter().chain(choke_ends_at).chain(relief_at).chain(resume_at).min()
     }
 
@@ -187,12 +182,12 @@ impl<S: Spool> Engine<S> {
 
     /// Whether the engine is draining.
     pub(super) const fn is_draining(&self) -> bool {
-        self.is_draining
+        self.connections.is_draining
     }
 
     /// Stops accepting connections and ends sessions that are between messages.
     pub(super) fn begin_drain(&mut self) {
-        self.is_draining = true;
+        self.connections.is_draining = true;
         self.put_submissions_off();
         self.outbox.push(Operation::StopAccepting);
         for slot in 0..self.connections.slots() {

@@ -39,7 +39,7 @@ use engine::Engine;
 
 pub(crate) use control::Markings;
 pub use control::{Answer, Control, Found, Marked, Selection};
-pub use settings::WorkerSettings;
+pub use settings::{KnownClients, WorkerSettings};
 pub use sources::submission::{Report, SubmissionStart, SubmissionState, Submit};
 pub(crate) use tag::Tag;
 pub use telemetry::Telemetry;

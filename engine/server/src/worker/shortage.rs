@@ -66,7 +66,7 @@ impl<S: Spool> Engine<S> {
             self.relieve();
             self.budget.is_choked &= self.is_nearly_full();
         }
-        if !self.budget.is_choked && !self.reading.paused.is_empty() {
+        if !self.budget.is_choked && !self.connections.reading.paused.is_empty() {
             self.resume();
         }
     }
@@ -75,20 +75,20 @@ impl<S: Spool> Engine<S> {
     /// they lacked would otherwise go to those that took them. Their input makes the next turn long, so only some resume.
     fn resume(&mut self) {
         self.outbox.begin_front();
-        self.reading.has_more_paused = false;
+        self.connections.reading.has_more_paused = false;
         // Those whose turn it is keep their place in the line.
-        self.reading.is_crowded = false;
+        self.connections.reading.is_crowded = false;
         let mut room = RESUMED_MAX;
-        let mut in_line = self.reading.paused.len();
+        let mut in_line = self.connections.reading.paused.len();
         while in_line > 0
             && room > 0
-            && let Some(id) = self.reading.paused.pop()
+            && let Some(id) = self.connections.reading.paused.pop()
         {
             in_line -= 1;
             let Some(mut connection) = self.connections.take(id) else { continue };
             if !connection.is_ready() && self.accounts.exceeds_memory(id.slot) {
                 let names = self.accounts.names(id.slot).expect("a paused connection has an account");
-                self.reading.paused.push(names, id);
+                self.connections.reading.paused.push(names, id);
                 self.connections.put(connection);
                 continue;
             }
@@ -96,7 +96,7 @@ impl<S: Spool> Engine<S> {
             connection.waits.is_paused = false;
             self.put_back(connection);
         }
-        self.reading.has_more_paused = in_line > 0;
+        self.connections.reading.has_more_paused = in_line > 0;
         self.outbox.end_front();
     }
 

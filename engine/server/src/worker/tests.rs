@@ -49,11 +49,16 @@ pub(super) fn settings() -> WorkerSettings {
             message_size_limit: 10 << 20,
             ..settings.smtp
         },
-        mynetworks: crate::networks::Networks::default(),
+        clients: KnownClients { mynetworks: crate::networks::Networks::default(), ..settings.clients },
         max_connections: 100,
         content_memory: 1 << 20,
         ..settings
     }
+}
+
+/// The clients of [`settings`], with this address as the only one of this machine.
+pub(super) fn own_address(address: [u8; 4]) -> KnownClients {
+    KnownClients { own_addresses: vec![address.into()], ..settings().clients }
 }
 
 impl Rig {
@@ -538,7 +543,7 @@ fn one_client_has_so_many_connections() {
     rig.say(&clients[0], b"QUIT\r\n");
     assert!(rig.connect_from("192.0.2.1").take().starts_with(b"220 "));
     // This machine's own addresses may be those of a proxy.
-    let mut rig = Rig::new(WorkerSettings { own_addresses: vec![[192, 0, 2, 1].into()], ..limited() });
+    let mut rig = Rig::new(WorkerSettings { clients: own_address([192, 0, 2, 1]), ..limited() });
     let clients: Vec<_> = (0..5).map(|_| rig.connect_from("192.0.2.1")).collect();
     assert!(clients.iter().all(|client| client.take().starts_with(b"220 ")));
 }

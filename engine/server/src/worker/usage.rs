@@ -43,7 +43,7 @@ impl<S: Spool> Engine<S> {
         Usage {
             connections: self.connections.iter().count(),
             memory: self.memory(),
-            waiting: self.intake.waiting() + self.reading.paused.len(),
+            waiting: self.intake.waiting() + self.connections.reading.paused.len(),
             charged: self.accounts.connected(),
             submissions: self.submissions.len(),
             is_marking: !self.markings.is_empty(),

@@ -46,6 +46,7 @@ use std::rc::Rc;
 
 use mailrace_io::Disk;
 use mailrace_io::sim::{Crash, Fault, Random, Trace, World};
+use mailrace_spool::RecoveryReport;
 
 use crate::queue_reader::Damage;
 use ledger::Ledger;
@@ -241,41 +242,7 @@ impl Run {
                 }
                 Ok(life) => {
                     self.report.lives += 1;
-                    self.ledger.note_damage(&world.take_corruptions());
-                    world.set_faults_off(true);
-                    let account = self.ledger.check(&world.disk())?;
-                    let found = account.messages;
-                    world.set_faults_off(self.is_calm);
-                    if life.report.messages != found as u64 {
-                        return Err(format!(
-                            "the start found {} messages, there are {found}",
-                            life.report.messages
-                        ));
-                    }
-                    let damaged = life.report.damage.iter().map(|told| (&told.path, told.offset));
-                    let strangers = life.report.strangers.iter().map(|told| (&told.path, 0));
-                    let told: Vec<(&String, u64)> = damaged.chain(strangers).collect();
-                    // Where something begins that is not whole.
-                    let is_told = |name: &str, place: u64| {
-                        told.iter().any(|(path, offset)| path.ends_with(name) && *offset <= place)
-                    };
-                    // Without a place it is somewhere in the file.
-                    let place_of = |seen: &Damage| if seen.offset == 0 { u64::MAX } else { seen.offset };
-                    let is_untold = |seen: &&Damage| !is_told(&seen.name, place_of(seen));
-                    if let Some(untold) = account.damage.iter().find(is_untold) {
-                        return Err(format!("the start does not report damage: {untold}"));
-                    }
-                    if let Some(gone) = account.gone.iter().find(|gone| !is_told(&gone.name, gone.offset)) {
-                        return Err(format!("the start does not report the loss of {gone}"));
-                    }
-                    self.report.missed += account.gone.len() as u64;
-                    let mailrace_spool::RecoveryReport { damage, strangers, .. } = &life.report;
-                    let are_known = strangers.iter().all(|stranger| self.ledger.is_unlisted(&stranger.path));
-                    if !(self.ledger.is_damaged || damage.is_empty() && are_known) {
-                        return Err(format!(
-                            "damage is reported that does not exist: {damage:?}, {strangers:?}"
-                        ));
-                    }
+                    self.check_start(world, &life.report)?;
                     return Ok(life);
                 }
                 Err(error) if attempt >= STARTS_MAX => {
@@ -290,6 +257,41 @@ impl Run {
             }
         }
         unreachable!("the attempts have no end of their own")
+    }
+
+    /// Compares what a start found with what it must find.
+    fn check_start(&mut self, world: &World, report: &RecoveryReport) -> Result<(), String> {
+        self.ledger.note_damage(&world.take_corruptions());
+        world.set_faults_off(true);
+        let account = self.ledger.check(&world.disk())?;
+        let found = account.messages;
+        world.set_faults_off(self.is_calm);
+        if report.messages != found as u64 {
+            return Err(format!("the start found {} messages, there are {found}", report.messages));
+        }
+        let damaged = report.damage.iter().map(|told| (&told.path, told.offset));
+        let strangers = report.strangers.iter().map(|told| (&told.path, 0));
+        let told: Vec<(&String, u64)> = damaged.chain(strangers).collect();
+        // Where something begins that is not whole.
+        let is_told = |name: &str, place: u64| {
+            told.iter().any(|(path, offset)| path.ends_with(name) && *offset <= place)
+        };
+        // Without a place it is somewhere in the file.
+        let place_of = |seen: &Damage| if seen.offset == 0 { u64::MAX } else { seen.offset };
+        let is_untold = |seen: &&Damage| !is_told(&seen.name, place_of(seen));
+        if let Some(untold) = account.damage.iter().find(is_untold) {
+            return Err(format!("the start does not report damage: {untold}"));
+        }
+        if let Some(gone) = account.gone.iter().find(|gone| !is_told(&gone.name, gone.offset)) {
+            return Err(format!("the start does not report the loss of {gone}"));
+        }
+        self.report.missed += account.gone.len() as u64;
+        let RecoveryReport { damage, strangers, .. } = report;
+        let are_known = strangers.iter().all(|stranger| self.ledger.is_unlisted(&stranger.path));
+        if !(self.ledger.is_damaged || damage.is_empty() && are_known) {
+            return Err(format!("damage is reported that does not exist: {damage:?}, {strangers:?}"));
+        }
+        Ok(())
     }
 
     /// A command on the queue while no engine runs: it marks some messages, or all, and ends.

@@ -141,70 +141,22 @@ impl Plan {
         let faults = Faults::new(&mut Random::new(seed, "faults"), &options.without);
         let mut random = Random::new(seed, "plan");
         let random = &mut random;
-        let size = |random: &mut Random, low, high| usize::try_from(random.magnitude(low, high)).unwrap_or(0);
         // Large messages and envelopes cost time: a share of worlds has them.
         let is_heavy = Random::new(seed, "weight").one_in(HEAVY_SHARE);
-        let blocks = size(random, 2, 5);
-        let block_size = 8192 * size(random, 1, 4);
-        let mut spool = spool::Settings {
-            segment_size: (64 << 10) * random.magnitude(1, 3),
-            spare_segments: size(random, 1, 4),
-            kept_segments: random.index(5),
-            block_size: block_size.min(32 << 10),
-            blocks,
-            writes_in_flight: 1 + random.index(blocks - 1),
-            queue_minfree: 0,
-            message_size_limit: if random.one_in(4) { 40_000 } else { 1 << 20 },
-        };
         let has_crowds = Random::new(seed, "crowds").one_in(CROWD_SHARE);
-        if has_crowds {
-            spool.block_size = 262_144;
-            spool.segment_size = 1 << 20;
-        }
-        if is_heavy {
-            spool.block_size = 65_536 * size(random, 1, 4);
-            spool.segment_size = (1 << 20) * random.magnitude(1, 4);
-            spool.message_size_limit = 10_240_000;
-        }
-        let mut manner = Manner::new(&spool, is_heavy, random);
-        manner.has_crowds = has_crowds;
         // Many small messages in small segments, of which some are left here and there: those are moved.
         let is_sparse = !is_heavy && Random::new(seed, "sparse").one_in(SPARSE_SHARE);
+        let spool = spool_settings(is_heavy, has_crowds, random);
+        let mut manner = Manner::new(&spool, is_heavy, random);
+        manner.has_crowds = has_crowds;
         if is_sparse {
             manner.sizes = manner.sizes.min(3000);
         }
-        let mut conditions = Conditions {
-            is_direct: !random.one_in(4),
-            capacity: if random.one_in(6) {
-                spool.segment_size * random.between(3, 12) + (60 << 10)
-            } else {
-                1 << 30
-            },
-            receive_buffers: u16::try_from(random.magnitude(1, 64)).unwrap_or(1),
-            receive_buffer_size: size(random, 16, 8192),
-            send_window: size(random, 512, 16_384),
-            slots: size(random, 2, 24),
-            latency: Duration::from_micros(random.magnitude(20, 50_000)),
-            write_time: Duration::from_micros(random.magnitude(20, 20_000)),
-        };
-        if is_heavy {
-            conditions.receive_buffer_size = size(random, 2048, 32_768);
-            conditions.capacity = conditions.capacity.max(64 << 20);
-        }
+        let conditions = conditions(&spool, is_heavy, random);
         let worker = worker_settings(&manner, &conditions, random);
         manner.is_prompt = worker.client_allowance.is_zero();
         manner.silence_max = worker.smtpd_timeout * 2 + SILENCE_EXTRA;
-        let count = 1 + random.index(4);
-        let mut lives = Vec::new();
-        for _ in 0..count {
-            let workers = 1 + random.index(3);
-            let clients = match (is_heavy, is_sparse) {
-                (true, _) => size(random, 1, 4),
-                (_, true) => size(random, 8, 12),
-                _ => size(random, 1, 12),
-            };
-            lives.push((workers, options.clients.map_or(clients, |most| clients.min(most))));
-        }
+        let mut lives = lives(is_heavy, is_sparse, options, random);
         let tables = random.one_in(3).then(|| TableManner {
             delay: (!random.one_in(4)).then(|| Duration::from_micros(random.magnitude(20, 20_000_000))),
             memory_time: Duration::from_millis(random.magnitude(30_000, 1_000_000)),
@@ -246,6 +198,74 @@ const SPARSE_SHARE: u64 = 4;
 const CLOCK_SHARE: u64 = 6;
 /// What a client that owes may be made to wait, and what other clients may hold up.
 const SILENCE_EXTRA: Duration = Duration::from_secs(400);
+
+/// Returns a number from `low` to `high`, small ones as often as large ones.
+fn size(random: &mut Random, low: u64, high: u64) -> usize {
+    usize::try_from(random.magnitude(low, high)).unwrap_or(0)
+}
+
+fn spool_settings(is_heavy: bool, has_crowds: bool, random: &mut Random) -> spool::Settings {
+    let blocks = size(random, 2, 5);
+    let block_size = 8192 * size(random, 1, 4);
+    let mut settings = spool::Settings {
+        segment_size: (64 << 10) * random.magnitude(1, 3),
+        spare_segments: size(random, 1, 4),
+        kept_segments: random.index(5),
+        block_size: block_size.min(32 << 10),
+        blocks,
+        writes_in_flight: 1 + random.index(blocks - 1),
+        queue_minfree: 0,
+        message_size_limit: if random.one_in(4) { 40_000 } else { 1 << 20 },
+    };
+    if has_crowds {
+        settings.block_size = 262_144;
+        settings.segment_size = 1 << 20;
+    }
+    if is_heavy {
+        settings.block_size = 65_536 * size(random, 1, 4);
+        settings.segment_size = (1 << 20) * random.magnitude(1, 4);
+        settings.message_size_limit = 10_240_000;
+    }
+    settings
+}
+
+fn conditions(spool: &spool::Settings, is_heavy: bool, random: &mut Random) -> Conditions {
+    let mut conditions = Conditions {
+        is_direct: !random.one_in(4),
+        capacity: if random.one_in(6) {
+            spool.segment_size * random.between(3, 12) + (60 << 10)
+        } else {
+            1 << 30
+        },
+        receive_buffers: u16::try_from(random.magnitude(1, 64)).unwrap_or(1),
+        receive_buffer_size: size(random, 16, 8192),
+        send_window: size(random, 512, 16_384),
+        slots: size(random, 2, 24),
+        latency: Duration::from_micros(random.magnitude(20, 50_000)),
+        write_time: Duration::from_micros(random.magnitude(20, 20_000)),
+    };
+    if is_heavy {
+        conditions.receive_buffer_size = size(random, 2048, 32_768);
+        conditions.capacity = conditions.capacity.max(64 << 20);
+    }
+    conditions
+}
+
+/// Workers and clients of each life.
+fn lives(is_heavy: bool, is_sparse: bool, options: &Options, random: &mut Random) -> Vec<(usize, usize)> {
+    let count = 1 + random.index(4);
+    let mut lives = Vec::new();
+    for _ in 0..count {
+        let workers = 1 + random.index(3);
+        let clients = match (is_heavy, is_sparse) {
+            (true, _) => size(random, 1, 4),
+            (_, true) => size(random, 8, 12),
+            _ => size(random, 1, 12),
+        };
+        lives.push((workers, options.clients.map_or(clients, |most| clients.min(most))));
+    }
+    lives
+}
 
 fn worker_settings(manner: &Manner, conditions: &Conditions, random: &mut Random) -> WorkerSettings {
     let destinations = Arc::new(Destinations {

@@ -100,12 +100,7 @@ fn list(config: Option<PathBuf>) -> Result<(), Fatal> {
 fn submit(options: Options) -> Result<(), Fatal> {
     let (configuration, queue) = configuration(options.config)?;
     let caller = Caller::of_process();
-    let sender = match &options.sender {
-        Some(given) => reverse_path(given),
-        None => caller.login().map(|login| login.as_bytes().to_vec()).ok_or_else(|| {
-            Fatal::temporary(&format!("no login name found for user ID {}", caller.user_id))
-        })?,
-    };
+    let sender = sender(options.sender.as_deref(), &caller)?;
     let told = |text: &str| format!("{}({}): {text}", printable(&sender), caller.user_id);
     let failed = |text: &str| Fatal::temporary(&told(text));
     let refused = |text: &str| Fatal { status: EXIT_DATA, text: told(text) };
@@ -113,12 +108,7 @@ fn submit(options: Options) -> Result<(), Fatal> {
         let text = "Recipient addresses must be specified on the command line or via the -t option";
         return Err(failed(text));
     }
-    let mut recipients: Vec<Vec<u8>> = Vec::new();
-    for argument in &options.recipients {
-        let found = addresses(argument);
-        // Postfix keeps an argument without address as the empty one, which is MAILER-DAEMON.
-        recipients.extend(if found.is_empty() { vec![vec![]] } else { found });
-    }
+    let mut recipients = named(&options.recipients);
     let session = &configuration.session;
     let rules = Rules {
         is_ended_by_dot: options.is_ended_by_dot,
@@ -184,6 +174,28 @@ fn configuration(config: Option<PathBuf>) -> Result<(Configuration, Maildrop), F
     }
     let maildrop = Maildrop::of(Path::new(&queue));
     Ok((configuration, maildrop))
+}
+
+/// The reverse-path: what `-f` gives, or who calls.
+fn sender(given: Option<&[u8]>, caller: &Caller) -> Result<Vec<u8>, Fatal> {
+    match given {
+        Some(given) => Ok(reverse_path(given)),
+        None => caller
+            .login()
+            .map(|login| login.as_bytes().to_vec())
+            .ok_or_else(|| Fatal::temporary(&format!("no login name found for user ID {}", caller.user_id))),
+    }
+}
+
+/// The addresses that arguments name.
+fn named(arguments: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut recipients = Vec::new();
+    for argument in arguments {
+        let found = addresses(argument);
+        // Postfix keeps an argument without address as the empty one, which is MAILER-DAEMON.
+        recipients.extend(if found.is_empty() { vec![vec![]] } else { found });
+    }
+    recipients
 }
 
 /// The first address of `-f`; none is the null reverse-path.

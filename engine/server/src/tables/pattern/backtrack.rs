@@ -171,21 +171,9 @@ impl Program {
                     Instruction::Place(place) if !is_at(text, position, *place) => break,
                     Instruction::Place(_) => {}
                     Instruction::BackReference(number) => {
-                        let (from, to) = (slots[number * 2], slots[number * 2 + 1]);
-                        if from == UNSET || to == UNSET || to < from {
-                            break;
-                        }
-                        let given = &text[from..to];
-                        let Some(found) = text.get(position..position + given.len()) else { break };
-                        let is_same = if self.ignores_case {
-                            found.eq_ignore_ascii_case(given)
-                        } else {
-                            found == given
-                        };
-                        if !is_same {
-                            break;
-                        }
-                        position += given.len();
+                        let span = (slots[number * 2], slots[number * 2 + 1]);
+                        let Some(end) = self.repeated(text, span, position) else { break };
+                        position = end;
                     }
                     Instruction::Save(slot) => {
                         choices.push(Choice::Restore { slot: *slot, position: slots[*slot] });
@@ -218,6 +206,18 @@ impl Program {
             }
         }
         Ok(best)
+    }
+
+    /// If what a group matched stands at `position` again, returns where it ends.
+    fn repeated(&self, text: &[u8], (from, to): Span, position: usize) -> Option<usize> {
+        if from == UNSET || to == UNSET || to < from {
+            return None;
+        }
+        let given = &text[from..to];
+        let end = position + given.len();
+        let found = text.get(position..end)?;
+        let is_same = if self.ignores_case { found.eq_ignore_ascii_case(given) } else { found == given };
+        is_same.then_some(end)
     }
 }
 

@@ -32,12 +32,12 @@ impl<S: Spool> Engine<S> {
     /// Handles a new connection.
     pub(in crate::worker) fn accepted(&mut self, id: ConnectionId, peer: SocketAddr) {
         let mut origin = Origin::new(peer.ip(), peer.port());
-        origin.client_name = self.settings.host_names.get(&peer.ip().to_canonical()).cloned();
-        let is_charged = self.settings.is_charged(peer.ip());
+        origin.client_name = self.settings.clients.host_names.get(&peer.ip().to_canonical()).cloned();
+        let is_charged = self.settings.clients.is_charged(peer.ip());
         if !is_charged {
             origin.speaker = Speaker::Connection;
         }
-        let is_trusted = self.settings.mynetworks.contains(peer.ip());
+        let is_trusted = self.settings.clients.mynetworks.contains(peer.ip());
         self.telemetry.connected(&origin);
         let session = Session::new(origin, is_trusted);
         let deadline = self.now.after(self.settings.smtpd_timeout);
@@ -292,7 +292,7 @@ impl<S: Spool> Engine<S> {
     }
 
     fn begin_message(&mut self, connection: &mut Connection<S::Draft>) {
-        let is_local = self.settings.is_local_context(connection.session.origin().client_address);
+        let is_local = self.settings.clients.is_local_context(connection.session.origin().client_address);
         connection.message = Some(Box::new(self.intake.begin(self.wall, is_local)));
     }
 

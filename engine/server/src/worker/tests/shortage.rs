@@ -20,7 +20,7 @@ fn rig_settings() -> WorkerSettings {
     WorkerSettings {
         content_memory: MEMORY,
         client_allowance: Duration::ZERO,
-        own_addresses: vec![[127, 0, 0, 1].into()],
+        clients: own_address([127, 0, 0, 1]),
         ..settings()
     }
 }
@@ -165,7 +165,7 @@ fn full_of(addresses: &[&str]) -> (Rig, Vec<Client>) {
     let mut rig = Rig::new(WorkerSettings {
         max_connections,
         client_allowance: Duration::ZERO,
-        own_addresses: vec![[127, 0, 0, 1].into()],
+        clients: own_address([127, 0, 0, 1]),
         ..settings()
     });
     let clients = addresses.iter().flat_map(|address| vec![*address; 8]);
@@ -288,7 +288,7 @@ fn reads_by_turns(engine: &mut Engine<impl Spool>) -> Vec<Vec<ConnectionId>> {
             _ => None,
         });
         turns.push(asked.collect());
-        if !engine.reading.has_more_paused {
+        if !engine.connections.reading.has_more_paused {
             return turns;
         }
         assert_eq!(engine.deadline(), Some(engine.now), "the next turn begins at once");
@@ -353,5 +353,5 @@ fn in_a_crowd_clients_that_have_sent_no_mail_are_read_from_in_turns() {
     assert!(turns[0][..2].contains(&ids[150]), "it waits for one connection of the others' network at most");
     assert!(turns.iter().all(|turn| turn.len() <= RESUMED_MAX));
     assert_eq!(turns.iter().map(Vec::len).sum::<usize>(), ids.len());
-    assert!(engine.reading.paused.is_empty() && !engine.reading.is_crowded);
+    assert!(engine.connections.reading.paused.is_empty() && !engine.connections.reading.is_crowded);
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Act, Chunk, Client, Content, End, Ending, Expected, OK, Word, Words};
+use super::Client;
+use super::act::{Act, Chunk, Content, End, Ending, Word, Words};
+use super::expected::{Expected, OK};
 use crate::simulation::ledger::Ledger;
 use crate::simulation::message::{Message, Origin};
 use crate::simulation::plan::Manner;
