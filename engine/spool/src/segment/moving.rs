@@ -119,7 +119,7 @@ impl<D: Disk> SegmentSpool<D> {
 
     /// Writes a record of a message that is moved; keeps it for later when there is no room.
     fn write_moved(&mut self, mut draft: Draft, read: ReadId, envelope: Vec<u8>, piece: (Vec<u8>, bool)) {
-        let (content, is_last) = &piece;
+        let (content, is_last) = (&piece.0, piece.1);
         let entry = match self.index.get(draft.id) {
             // A mark in progress would precede the copy, and so not apply to it.
             Some(entry) if !self.moves.is_marked(draft.id) => entry,
@@ -128,11 +128,10 @@ impl<D: Disk> SegmentSpool<D> {
                 return self.abandon(draft);
             }
         };
-        let is_last = *is_last;
         let kind = if is_last { RecordKind::Message } else { RecordKind::Chunk };
         let is_held = is_last && entry.state == State::Hold;
-        let envelope_now: &[u8] = if is_last { &envelope } else { &[] };
-        let record = Record { kind, is_held, envelope: envelope_now, content: &[content] };
+        let front = if is_last { envelope.as_slice() } else { &[] };
+        let record = Record { kind, is_held, envelope: front, content: &[content] };
         match self.put(&mut draft, &record) {
             Ok(()) if is_last => {
                 self.reads.forget(read);
