@@ -215,7 +215,8 @@ pub trait Reader {
 /// A reader that reads through `I`.
 pub trait Reads<I: Io>: Reader {
     /// Submits the reads that are due. It is called when one was begun, asked for more or completed, when the reader's waker
-    /// was called, and when [`Reader::deadline`] has passed.
+    /// was called, and when [`Reader::deadline`] has passed. A read whose file could not be opened ends in it, so events are
+    /// taken afterwards.
     fn advance(&mut self, io: &mut I);
 }
 

@@ -437,9 +437,12 @@ impl<D: Disk, I: Io<Disk = D>> Writes<I> for SegmentSpool<D> {
     }
 
     fn advance(&mut self, io: &mut I) {
+        // Files that could not be opened end moves, which nothing else would wake the worker for.
+        self.reads.advance(io);
         self.advance_moves();
         self.mark_undone();
         self.writer.submit(&mut self.segments, io);
+        // Moves that have begun are read.
         self.reads.advance(io);
         if self.moves.stage.is_none() {
             self.reads.close_unused(io);

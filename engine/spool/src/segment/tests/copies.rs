@@ -151,6 +151,27 @@ fn a_mark_made_while_a_copy_is_written_ends_the_copy_too() {
     assert_eq!(contents(&disk).len(), 3 * BATCHES);
 }
 
+#[test]
+fn a_move_whose_segment_cannot_be_opened_ends_at_once() {
+    let mut life = Life::begin(&MemoryDisk::new());
+    life.put_settled(&[b"stays where it is"]);
+    let passing = put_each(&mut life, BATCHES - 1);
+    (0..2).for_each(|_| drop(put_each(&mut life, BATCHES)));
+    end_each(&mut life, passing);
+    assert!(life.spool.usage().is_moving);
+    let names = life.disk.list("segments").unwrap();
+    let rename = |from: &str, to: &str| {
+        for name in &names {
+            life.disk.rename(&format!("segments/{name}{from}"), &format!("segments/{name}{to}")).unwrap();
+        }
+    };
+    rename("", ".away");
+    life.opener.step();
+    rename(".away", "");
+    life.step();
+    assert!(!life.spool.usage().is_moving, "nothing wakes the worker once more");
+}
+
 /// A write fails, and its message is on the disk all the same, in a segment that stays for others. The mark that takes it out
 /// is in a later one, and has to stay for as long.
 #[test]
