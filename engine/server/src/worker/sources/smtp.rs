@@ -174,6 +174,9 @@ impl<S: Spool> Engine<S> {
             let patience =
                 if connection.waits.for_close { CLOSE_PATIENCE } else { self.settings.smtpd_timeout };
             connection.deadline = connection.deadline.max(self.now.after(patience));
+            // In a group of commands with many errors the next delay may begin at once, and the client would see no reply for
+            // as long as all delays together.
+            self.outbox.send_replies(connection);
             self.go_on(connection);
         }
         if connection.deadline > self.now {

@@ -108,3 +108,22 @@ fn an_envelope_that_no_batch_holds_is_refused_in_the_dialogue_too() {
     let replies = rig.say(&client, &transaction("x"));
     assert!(replies.contains("250 2.0.0 Ok"), "{replies}");
 }
+
+#[test]
+fn each_reply_that_is_delayed_for_an_error_is_sent_after_its_own_delay() {
+    let mut rig = Rig::new(settings());
+    let client = rig.connect();
+    rig.say(&client, b"EHLO a.example\r\n");
+    client.take();
+    // The session delays its replies from the tenth error on.
+    client.send(&b"MAIL\r\n".repeat(13));
+    rig.settle();
+    let mut counts = Vec::new();
+    for _ in 0..6 {
+        rig.worker.io.pass(Duration::from_millis(1001));
+        rig.settle();
+        counts.push(client.take().split(|byte| *byte == b'\n').count() - 1);
+    }
+    assert_eq!(counts.iter().sum::<usize>(), 13, "{counts:?}");
+    assert!(counts.iter().filter(|count| **count > 0).count() >= 3, "{counts:?}");
+}
