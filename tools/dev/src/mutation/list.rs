@@ -11,6 +11,7 @@ const MESSAGES: &str = "engine/spool/src/segment/survey/messages.rs";
 const MOVING: &str = "engine/spool/src/segment/moving.rs";
 const SURVEY: &str = "engine/spool/src/segment/survey/found.rs";
 const ENGINE: &str = "engine/server/src/worker/engine.rs";
+const CONTENT: &str = "engine/server/src/worker/content.rs";
 const INCOMING: &str = "engine/server/src/worker/incoming.rs";
 const SESSION: &str = "engine/core/src/smtp/server/session.rs";
 const RCPT: &str = "engine/core/src/smtp/server/rcpt.rs";
@@ -130,7 +131,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "field-pieces-lost",
         what: "the last pieces of a field that came in many are dropped",
-        file: INCOMING,
+        file: CONTENT,
         before: "                rest.iter().for_each(|piece| extend(&mut self.raw, piece));\n",
         after: "                rest.iter().take(6).for_each(|piece| extend(&mut self.raw, piece));\n",
         check: Seeds(2000),
@@ -140,15 +141,15 @@ pub const ALL: &[Mutation] = &[
         what: "content that the spool has no room for is dropped",
         file: INCOMING,
         before: "                Err(Refusal::Busy) => return Progress::Wait,\n                Err(refusal) => {\n",
-        after: "                Err(Refusal::Busy) => {\n                    drop(piece);\n                    self.clean = Chunks::default();\n                    return Progress::Wait;\n                }\n                Err(refusal) => {\n",
+        after: "                Err(Refusal::Busy) => {\n                    drop(piece);\n                    self.content.clean = Default::default();\n                    return Progress::Wait;\n                }\n                Err(refusal) => {\n",
         check: Seeds(2000),
     },
     Mutation {
         name: "draft-kept",
         what: "a message that is given up keeps its segments",
         file: INCOMING,
-        before: "            spool.abandon(draft);\n        }\n    }\n\n    /// Cleans the content in place",
-        after: "            drop(draft);\n        }\n    }\n\n    /// Cleans the content in place",
+        before: "            spool.abandon(draft);\n        }\n    }\n\n    fn halted",
+        after: "            drop(draft);\n        }\n    }\n\n    fn halted",
         check: Seeds(2000),
     },
     Mutation {
@@ -403,23 +404,23 @@ pub const ALL: &[Mutation] = &[
         name: "busy-commit-loses",
         what: "a message whose commit waits for room loses all but the last piece of its content",
         file: INCOMING,
-        before: "                self.clean = clean;\n                self.keep_clean(&content);\n",
-        after: "                self.clean = clean;\n                self.keep_clean(content.get(content.len().saturating_sub(1)..).unwrap_or_default());\n",
+        before: "                self.content.clean = clean;\n                self.content.keep_clean(content);\n",
+        after: "                self.content.clean = clean;\n                self.content.keep_clean(content.get(content.len().saturating_sub(1)..).unwrap_or_default());\n",
         check: Seeds(4000),
     },
     Mutation {
         name: "asked-again-loses-front",
         what: "a message that waits for a table at its end loses what was cleaned before",
         file: INCOMING,
-        before: "                self.keep_clean(&content);\n                return self.halted",
-        after: "                self.clean = Chunks::default();\n                self.keep_clean(&content);\n                return self.halted",
+        before: "                self.content.keep_clean(&content);\n                return self.halted",
+        after: "                self.content.clean = Default::default();\n                self.content.keep_clean(&content);\n                return self.halted",
         check: Seeds(1000),
     },
     Mutation {
         name: "busy-chunk-loses",
         what: "pieces that find no room for a chunk of their own are lost",
         file: INCOMING,
-        before: "        if progress == Progress::Wait {\n            self.keep_clean(in_place);\n        }\n",
+        before: "        if progress == Progress::Wait {\n            self.content.keep_clean(in_place);\n        }\n",
         after: "",
         check: Seeds(4000),
     },
