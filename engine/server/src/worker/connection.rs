@@ -109,21 +109,21 @@ impl<D> Connection<D> {
 
     /// Whether its message depends on the queue, and not on the client.
     pub(super) fn has_message_under_way(&self) -> bool {
-        self.message.as_ref().is_some_and(|message| message.is_whole() || message.is_stuck())
+        self.message.as_ref().is_some_and(|message| message.is_whole() || message.waiting.is_stuck())
     }
 
     /// Whether its message or its command has to wait.
     pub(super) fn is_stuck(&self) -> bool {
-        self.waits.for_answer || self.message.as_ref().is_some_and(|message| message.is_stuck())
+        self.waits.for_answer || self.message.as_ref().is_some_and(|message| message.waiting.is_stuck())
     }
 
     /// Whether its message waits for room in the spool.
     pub(super) fn waits_for_room(&self) -> bool {
-        self.message.as_ref().is_some_and(|message| message.waits_for_room())
+        self.message.as_ref().is_some_and(|message| message.waiting.is_for_room())
     }
 
     /// Whether its message has been handed over to the spool.
     pub(super) fn is_settling(&self) -> bool {
-        self.message.as_ref().is_some_and(|message| message.is_settling())
+        self.message.as_ref().is_some_and(|message| message.waiting.is_settling())
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A source keeps its message and gives it in parts. Each part passes the cleanup passes and goes to the spool; the
 //! intake queues messages that find no space or wait for a table's answer, and names their source when they can be
-//! retried. `Incoming` records what its message waits for.
+//! retried. `Waiting` records what a message waits for.
 
 use std::collections::HashMap;
 
@@ -13,10 +13,11 @@ use mailrace_core::{Envelope, Origin, Timestamp, cleanup};
 use mailrace_io::{Instant, SOME};
 use mailrace_spool::Spool;
 
-use super::incoming::{Incoming, Progress, Surroundings, WaitsFor};
+use super::incoming::{Incoming, Progress, Surroundings};
 use super::line::Line;
 use super::tag::{Source, Tag};
 use super::telemetry::{CheckLog, Telemetry};
+use super::waiting::WaitsFor;
 
 /// Messages on their way into the queue.
 pub(super) struct Intake<S: Spool> {
@@ -273,13 +274,13 @@ impl<S: Spool> Intake<S> {
         match progress {
             Progress::Done => {
                 if message.is_whole() {
-                    message.wait_for(WaitsFor::Durability(now));
+                    message.waiting.start(WaitsFor::Durability(now));
                 }
                 Advance::Taken
             }
             Progress::Wait => self.wait_for_room(sender, message, has_turn),
-            Progress::Ask(ticket) if message.may_ask() => {
-                message.wait_for(WaitsFor::Answer(now));
+            Progress::Ask(ticket) if message.waiting.may_ask() => {
+                message.waiting.start(WaitsFor::Answer(now));
                 Advance::Asks(ticket)
             }
             Progress::Ask(_) => Advance::Failed(message.give_up_asking(&mut self.spool)),
@@ -294,7 +295,7 @@ impl<S: Spool> Intake<S> {
         message: &mut Incoming<S::Draft>,
         has_turn: bool,
     ) -> Advance {
-        message.wait_for(WaitsFor::Room);
+        message.waiting.start(WaitsFor::Room);
         let line = self.line(if message.is_whole() { Part::End } else { Part::Chunk });
         if has_turn {
             line.push_first(sender.source);

@@ -6,6 +6,7 @@ mod charging;
 mod chunks;
 mod connection;
 mod connections;
+mod content;
 mod control;
 mod engine;
 mod incoming;
@@ -26,6 +27,7 @@ mod tests;
 mod threads;
 mod timers;
 mod usage;
+mod waiting;
 mod workers;
 
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-use crossbeam::channel;
+use crossbeam::channel::{self, Receiver, Sender};
 use mailrace_core::queue_id::QueueIdSource;
 use mailrace_core::record::manifest::{Entry as Listing, EntryState, Manifest};
 use mailrace_core::record::spool::{Location, Mark};
@@ -16,7 +16,7 @@ use mailrace_core::{QueueId, Timestamp};
 use mailrace_io::{Disk, FileKind, Waker};
 
 use crate::segment::index::Index;
-use crate::segment::keeper::{Doors, Files, SegmentKeeper};
+use crate::segment::keeper::{Doors, Files, Note, Ready, SegmentKeeper};
 use crate::segment::manifest::{self, ManifestFile, path_of};
 use crate::segment::moves::Moves;
 use crate::segment::read::Opener;
@@ -267,9 +267,7 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16) -> Result<Open
         strangers: std::mem::take(&mut survey.strangers),
         is_direct: true,
     };
-    let last_batch = survey.uses.values().map(crate::segment::survey::Use::last_batch).max().unwrap_or(0);
-    let next_batch =
-        last_batch.checked_add(1).filter(|next| *next < BATCH_MAX).ok_or(OpenError::Exhausted)?;
+    let next_batch = next_batch(&survey)?;
     let last_id = survey.last_id.map_or_else(Timestamp::default, QueueId::time);
     let going_on = go_on(disk, &survey, &mut segments, &mut manifest);
     let (note_sender, notes) = channel::unbounded();
@@ -299,16 +297,37 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16) -> Result<Open
         Err(error) => return Err(OpenError::disk("make a segment in", SEGMENTS)(error)),
     }
     let opener = Opener::new(disk.clone());
+    let ends = Ends { ready, notes: note_sender, opener: &opener };
+    let shares = Share { index, segments, moved }.split(usize::from(workers));
+    let spools = spools(settings, &shared, &ends, shares, last_id, next_batch);
+    Ok(Opened { spools, keeper, opener, report, shared, lock })
+}
+
+/// The workers' ends of what connects them to the keeper and to the opener.
+struct Ends<'a, D: Disk> {
+    ready: Receiver<Ready<D::File>>,
+    notes: Sender<Note>,
+    opener: &'a Opener<D>,
+}
+
+/// Makes a spool of each worker's share. Their ids are greater than `last_id`, and their batches begin with `next_batch`.
+fn spools<D: Disk>(
+    settings: &Settings,
+    shared: &Arc<Shared>,
+    ends: &Ends<'_, D>,
+    shares: Vec<Share<D::File>>,
+    last_id: Timestamp,
+    next_batch: u64,
+) -> Vec<SegmentSpool<D>> {
     let waker = Waker::new({
-        let shared = Arc::clone(&shared);
+        let shared = Arc::clone(shared);
         move || shared.wake()
     });
-    let shares = Share { index, segments, moved }.split(usize::from(workers));
-    let spool = |(worker, share): (u16, Share<D::File>)| {
+    let spool = |(share, worker): (Share<D::File>, u16)| {
         let segments = Segments {
-            shared: Arc::clone(&shared),
-            ready: ready.clone(),
-            notes: note_sender.clone(),
+            shared: Arc::clone(shared),
+            ready: ends.ready.clone(),
+            notes: ends.notes.clone(),
             table: share.segments,
             may_free: true,
         };
@@ -319,12 +338,17 @@ pub fn open<D: Disk>(disk: &D, settings: &Settings, workers: u16) -> Result<Open
             index: share.index,
             segments,
             moves: Moves::new(share.moved),
-            reads: opener.reader(waker.clone()),
+            reads: ends.opener.reader(waker.clone()),
             next_batch,
         })
     };
-    let spools = (0..workers).zip(shares).map(spool).collect();
-    Ok(Opened { spools, keeper, opener, report, shared, lock })
+    shares.into_iter().zip(0..=u16::MAX).map(spool).collect()
+}
+
+/// Returns the number of the first batch of this start.
+fn next_batch(survey: &Survey) -> Result<u64, OpenError> {
+    let last = survey.uses.values().map(crate::segment::survey::Use::last_batch).max().unwrap_or(0);
+    last.checked_add(1).filter(|next| *next < BATCH_MAX).ok_or(OpenError::Exhausted)
 }
 
 /// Reopens the last segment for further batches, if possible. Returns its sequence, and whether writes to it bypass the

@@ -1,7 +1,7 @@
 //! Bugs planted in the engine's own source, to prove that the simulator or a test finds them.
 //!
 //! What a bug in the engine's logic does cannot be done between the engine and its simulated kernel, and a switch for it has
-//! no place in a product. So each is a small change of the source's text ([`ALL`]): the chore `mutate` makes it in a copy
+//! no place in a product. So each is a small change of the source's text ([`all`]): the chore `mutate` makes it in a copy
 //! of the tree, builds that, and runs what has to fail. A test ensures that each text is found exactly once, so that a
 //! change of the engine that outdates one is noticed with it.
 
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-pub use list::ALL;
+pub use list::all;
 
 /// A bug.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +71,7 @@ impl fmt::Display for MutationError {
             Self::Run(program, error) => write!(formatter, "cannot run {program}: {error}"),
             Self::Text(name, file, count) => write!(
                 formatter,
-                "{name}: its text is in {file} {count} times; expected once: bring tools/dev/src/mutation/list.rs up to date"
+                "{name}: its text is in {file} {count} times; expected once: bring tools/dev/src/mutation/list up to date"
             ),
         }
     }
@@ -204,7 +204,7 @@ pub fn mutate(
     let is_asked = |mutation: &&Mutation| names.is_empty() || names.iter().any(|name| name == mutation.name);
     let orchard = Orchard::plant(directory, jobs)?;
     let mut are_found = true;
-    for mutation in ALL.iter().filter(is_asked) {
+    for mutation in all().filter(is_asked) {
         let (outcome, time) = orchard.try_one(mutation)?;
         are_found &= matches!(outcome, Outcome::Found(_));
         let told = match outcome {

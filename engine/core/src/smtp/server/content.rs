@@ -126,37 +126,19 @@ impl Decoder {
                         return (consumed, Decoded::Piece(self.bare_line_end()));
                     }
                 }
-                Place::Dot { after_bare } => match octet {
-                    b'\r' => {
-                        self.place = Place::DotCr { after_bare };
-                        consumed += 1;
-                    }
-                    b'\n' => {
-                        consumed += 1;
-                        // Where such a line ends nothing, it is dropped, because its writer did not mean it as text.
-                        let _ = self.bare_line_end();
-                        if self.bare_newline == BareNewline::Accept {
-                            return (consumed, Decoded::End);
-                        }
-                    }
-                    // The dot was stuffed.
-                    _ => {
-                        self.has_odd_start |= !self.has_begun;
-                        self.place = Place::Middle;
-                    }
-                },
-                Place::DotCr { after_bare } => {
-                    if octet != b'\n' {
-                        // A dot and several CRs never end content.
-                        self.has_odd_start |= !self.has_begun;
-                        self.place = Place::Cr { count: 1 };
-                        continue;
-                    }
-                    consumed += 1;
-                    if !after_bare || self.bare_newline == BareNewline::Accept {
+                Place::Dot { after_bare } => {
+                    let (size, is_end) = self.after_dot(octet, after_bare);
+                    consumed += size;
+                    if is_end {
                         return (consumed, Decoded::End);
                     }
-                    self.place = Place::Start { after_bare: false };
+                }
+                Place::DotCr { after_bare } => {
+                    let (size, is_end) = self.after_dot_and_cr(octet, after_bare);
+                    consumed += size;
+                    if is_end {
+                        return (consumed, Decoded::End);
+                    }
                 }
                 Place::Cr { .. } if octet == b'\n' => {
                     self.has_begun = true;
@@ -173,6 +155,44 @@ impl Decoder {
             }
         }
         (consumed, Decoded::Nothing)
+    }
+
+    /// Decodes what follows the dot at the front of a line. Returns the number of bytes used, and whether the content ends.
+    #[inline]
+    fn after_dot(&mut self, octet: u8, after_bare: bool) -> (usize, bool) {
+        match octet {
+            b'\r' => {
+                self.place = Place::DotCr { after_bare };
+                (1, false)
+            }
+            b'\n' => {
+                // Where such a line ends nothing, it is dropped, because its writer did not mean it as text.
+                let _ = self.bare_line_end();
+                (1, self.bare_newline == BareNewline::Accept)
+            }
+            // The dot was stuffed.
+            _ => {
+                self.has_odd_start |= !self.has_begun;
+                self.place = Place::Middle;
+                (0, false)
+            }
+        }
+    }
+
+    /// Decodes what follows such a dot and a CR. Returns the same.
+    #[inline]
+    fn after_dot_and_cr(&mut self, octet: u8, after_bare: bool) -> (usize, bool) {
+        if octet != b'\n' {
+            // A dot and several CRs never end content.
+            self.has_odd_start |= !self.has_begun;
+            self.place = Place::Cr { count: 1 };
+            return (0, false);
+        }
+        if !after_bare || self.bare_newline == BareNewline::Accept {
+            return (1, true);
+        }
+        self.place = Place::Start { after_bare: false };
+        (1, false)
     }
 
     fn blanks(&mut self, count: u64) -> &'static [u8] {

@@ -144,7 +144,7 @@ impl<S: Spool> Engine<S> {
         // That time was not the client's.
         connection.deadline = connection.deadline.max(self.now.after(self.settings.smtpd_timeout));
         if let Some(message) = connection.message.as_mut() {
-            message.go_on(self.now);
+            message.waiting.end(self.now);
         }
         if connection.is_at_end_of_message() {
             self.commit(&mut connection, &[]);
@@ -159,7 +159,7 @@ impl<S: Spool> Engine<S> {
     pub(in crate::worker) fn message_settled(&mut self, id: ConnectionId, is_durable: bool) {
         let Some(mut connection) = self.connections.take(id) else { return };
         let message = connection.message.as_ref().expect("a connection stays until its message is settled");
-        assert!(message.is_settling(), "only what was committed settles");
+        assert!(message.waiting.is_settling(), "only what was committed settles");
         let verdict = if is_durable { Verdict::Queued(message.id) } else { Verdict::QueueWriteFailed };
         self.give_verdict(&mut connection, verdict);
         self.go_on(&mut connection);
@@ -371,7 +371,7 @@ impl<S: Spool> Engine<S> {
                 _ => {}
             }
             if let (Verdict::Queued(_), Some(envelope)) = (&verdict, connection.session.envelope()) {
-                let latency = message.latency(self.now);
+                let latency = message.waiting.latency(self.now);
                 self.telemetry.queued(connection.session.origin(), envelope, &message, latency);
             }
             self.intake.abandon(&mut message);

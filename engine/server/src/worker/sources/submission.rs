@@ -227,18 +227,18 @@ impl<S: Spool> Engine<S> {
     /// Retries what lacked room or an answer.
     pub(in crate::worker) fn retry_submission(&mut self, number: u64) {
         let Some(mut submission) = self.submissions.0.remove(&number) else { return };
-        submission.message.go_on(self.now);
+        submission.message.waiting.end(self.now);
         self.advance_submission(submission);
     }
 
     /// Handles the spool's answer about a submission.
     pub(in crate::worker) fn submission_settled(&mut self, number: u64, is_durable: bool) {
         let mut submission = self.submissions.0.remove(&number).expect("a message stays until it is settled");
-        assert!(submission.message.is_settling(), "only what was committed settles");
+        assert!(submission.message.waiting.is_settling(), "only what was committed settles");
         if !is_durable {
             return self.end_submission(*submission, &Verdict::QueueWriteFailed);
         }
-        let latency = submission.message.latency(self.now);
+        let latency = submission.message.waiting.latency(self.now);
         let SubmissionStart { origin, envelope, .. } = &*submission.start;
         self.telemetry.queued(origin, envelope, &submission.message, latency);
         submission.start.report.tell(SubmissionState::Queued);
@@ -253,7 +253,7 @@ impl<S: Spool> Engine<S> {
     fn abandon_submission(&mut self, number: u64) {
         // The pickup may send this before it learns of the end.
         let Some(submission) = self.submissions.0.remove(&number) else { return };
-        if submission.message.is_settling() {
+        if submission.message.waiting.is_settling() {
             self.submissions.0.insert(number, submission);
         } else {
             self.put_off(*submission);
