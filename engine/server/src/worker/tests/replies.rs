@@ -114,7 +114,7 @@ fn each_reply_that_is_delayed_for_an_error_is_sent_after_its_own_delay() {
     let mut rig = Rig::new(settings());
     let client = rig.connect();
     rig.say(&client, b"EHLO a.example\r\n");
-    client.take();
+    drop(client.take());
     // The session delays its replies from the tenth error on.
     client.send(&b"MAIL\r\n".repeat(13));
     rig.settle();
