@@ -1,0 +1,6 @@
+//! Laws that hold for any input, through the crate's interface.
+
+mod addresses;
+mod messages;
+mod records;
+mod wire;
