@@ -25,6 +25,9 @@ impl Cleanup {
             memchr::memchr(0, &raw).or_else(|| cut_place(&raw, surroundings.settings.header_size_limit));
         if let Some(end) = end {
             raw.truncate(end);
+        }
+        // Content may end within the line, and missing fields follow it.
+        if !raw.ends_with(b"\r\n") {
             raw.extend_from_slice_copy(b"\r\n");
         }
         self.own_field(surroundings, output, raw.into_bump_slice())

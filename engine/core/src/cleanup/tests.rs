@@ -192,6 +192,7 @@ fn handles_unusual_first_lines() {
         case().rest("From a@b Mon\r\n>>From c\r\nSubject: x\r\n\r\n"),
         "X-Mailbox-Line: From a@b Mon\r\nX-Mailbox-Line: >>From c\r\nSubject: x\r\n\r\n"
     );
+    assert_eq!(case().rest("From a@b"), "X-Mailbox-Line: From a@b\r\n");
     assert_eq!(case().rest("Subject : x\t\r\n\r\n"), "Subject: x\t\r\n\r\n");
     assert_eq!(case().rest("A: one\0two\r\n\r\n\0body\r\n"), "A: one\r\n\r\n\0body\r\n");
     assert_eq!(case().rest(""), "");

@@ -3,6 +3,7 @@
 //! `tests/session/README.md` describes the notation.
 
 mod case;
+mod escape;
 mod player;
 
 use std::collections::BTreeSet;

@@ -75,6 +75,11 @@ impl Pipeline {
         self.0.front().copied()
     }
 
+    /// Returns whether no further reply is awaited after the next one.
+    pub(super) fn is_at_last(&self) -> bool {
+        self.0.len() <= 1
+    }
+
     pub(super) fn contains(&self, awaited: Awaited) -> bool {
         self.0.contains(&awaited)
     }

@@ -211,7 +211,8 @@ impl Session {
             self.is_over = true;
             return Event::Closing(self.awaited());
         }
-        let is_early = self.is_in_content() && matches!(next, None | Some(Awaited::Content | Awaited::Chunk));
+        // No command follows content that is being sent: the reply to it is the last one that is awaited.
+        let is_early = self.is_in_content() && self.pipeline.is_at_last();
         let Some(awaited) = next.filter(|_| !is_early) else {
             self.is_over = true;
             return if is_early { Event::Early } else { Event::Unsolicited };
