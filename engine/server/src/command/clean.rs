@@ -231,13 +231,4 @@ fn with_lf(message: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn converts_line_ends_in_both_directions() {
-        assert_eq!(with_crlf(b"a\nb\r\nc\rd\r\r\n\r"), b"a\r\nb\r\nc d\r\n\r\n");
-        assert_eq!(with_lf(b"a\r\nb\rc\r\n"), b"a\nb\rc\n");
-        assert_eq!(with_crlf(b""), b"");
-    }
-}
+mod tests;

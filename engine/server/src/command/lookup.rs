@@ -102,3 +102,6 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -353,19 +353,4 @@ impl<W: Write> Write for LineEnds<'_, W> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn line_ends_are_found_across_writes() {
-        for pieces in [&["a\r\nb\r", "\nc\rd\r\r\n", "e\r"][..], &["a\r\nb\r\nc\rd\r\r\ne\r"]] {
-            let mut out = Vec::new();
-            let mut lines = LineEnds::new(&mut out);
-            for piece in pieces {
-                lines.write_all(piece.as_bytes()).unwrap();
-            }
-            lines.finish().unwrap();
-            assert_eq!(out, b"a\nb\nc\rd\r\ne\r");
-        }
-    }
-}
+mod tests;

@@ -69,3 +69,6 @@ impl Sources {
         Ok(document)
     }
 }
+
+#[cfg(test)]
+mod tests;

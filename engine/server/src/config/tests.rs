@@ -6,7 +6,7 @@ use mailrace_core::address::Subdomains;
 use super::*;
 
 /// Reads `text` as the file /etc/mailrace/test.toml.
-pub(super) fn check(text: &str) -> Result<Configuration, String> {
+pub(in crate::config) fn check(text: &str) -> Result<Configuration, String> {
     let mut document = Document::default();
     let path = Arc::new(PathBuf::from("/etc/mailrace/test.toml"));
     let machine = Machine { hostname: "host.example.org".to_owned() };

@@ -68,33 +68,4 @@ impl<K: Ord + Clone> LineLimit<K> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PERIOD: Duration = Duration::from_secs(60);
-
-    #[test]
-    fn lines_beyond_the_limit_are_counted_and_reported_once() {
-        let start = Instant::now();
-        let mut limit = LineLimit::new(3, PERIOD, 10);
-        let written = (0..1000).filter(|_| limit.admits(&"a", start)).count();
-        assert_eq!(written, 3);
-        assert!(limit.admits(&"b", start), "another kind");
-        assert_eq!(limit.next_end(), Some(start + PERIOD));
-        assert_eq!(limit.ended(start + PERIOD / 2), []);
-        assert_eq!(limit.ended(start + PERIOD), [("a", 997)]);
-        assert_eq!(limit.ended(start + PERIOD), []);
-        assert_eq!(limit.next_end(), None);
-        assert!(limit.admits(&"a", start + PERIOD), "a new period");
-    }
-
-    #[test]
-    fn the_number_of_kinds_is_bounded() {
-        let start = Instant::now();
-        let mut limit = LineLimit::new(1, PERIOD, 10);
-        assert_eq!((0..1000).filter(|kind| limit.admits(kind, start)).count(), 10);
-        assert_eq!(limit.kinds.len(), 10);
-        limit.ended(start + PERIOD);
-        assert!(limit.admits(&999, start + PERIOD));
-    }
-}
+mod tests;

@@ -104,3 +104,6 @@ impl std::error::Error for StartError {
 pub(super) fn system(operation: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::System { operation, source }
 }
+
+#[cfg(test)]
+mod tests;

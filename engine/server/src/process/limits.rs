@@ -44,3 +44,6 @@ pub(super) fn raise_open_files(
 
 /// Number of open files in addition to connections: segments, listeners, rings, eventfds.
 const OTHER_FILES: u64 = 1024;
+
+#[cfg(test)]
+mod tests;

@@ -61,3 +61,6 @@ fn socket(parameters: &ConnectionParameters, address: SocketAddr) -> io::Result<
 pub(super) fn addresses_of(sockets: &[TcpListener]) -> Vec<String> {
     sockets.iter().filter_map(|socket| socket.local_addr().ok()).map(|address| address.to_string()).collect()
 }
+
+#[cfg(test)]
+mod tests;

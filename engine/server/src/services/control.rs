@@ -146,9 +146,11 @@ fn answer(mut stream: &UnixStream, owner: u32, workers: &Workers, log: &Log) -> 
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut input = BufReader::new(stream);
-    let mut line = String::new();
-    input.by_ref().take(REQUEST_SIZE_MAX).read_line(&mut line)?;
-    let (mark, subject) = match line.parse() {
+    let line = read_line(&mut input, REQUEST_SIZE_MAX)?;
+    // Part of a request may mean something else than all of it.
+    let request =
+        if line.ends_with('\n') { line.parse() } else { Err("expected a line of at most 256 bytes") };
+    let (mark, subject) = match request {
         Ok(Request::Mark(mark, subject)) => (mark, subject),
         Ok(Request::Find(id)) => return tell_place(stream, workers, id),
         Err(text) => return writeln!(stream, "error {text}"),
@@ -172,6 +174,13 @@ fn answer(mut stream: &UnixStream, owner: u32, workers: &Workers, log: &Log) -> 
     // Even if the operator's command has ended: what was marked stays marked.
     report(log, mark, subject, peer.as_raw(), &total);
     result
+}
+
+/// Reads a line of at most `size_max` bytes. Bytes that are not UTF-8 become U+FFFD, which no request contains.
+fn read_line(input: &mut impl BufRead, size_max: u64) -> io::Result<String> {
+    let mut line = Vec::new();
+    input.take(size_max).read_until(b'\n', &mut line)?;
+    Ok(String::from_utf8_lossy(&line).into_owned())
 }
 
 /// Asks all workers, of which one at most has the message.
@@ -216,8 +225,7 @@ fn mark_list(
     total: &mut Total,
 ) -> io::Result<()> {
     loop {
-        let mut line = String::new();
-        input.by_ref().take(LINE_SIZE_MAX).read_line(&mut line)?;
+        let line = read_line(&mut input, LINE_SIZE_MAX)?;
         if line.trim_end().is_empty() {
             return Ok(());
         }
@@ -305,61 +313,4 @@ pub(crate) fn report(log: &Log, mark: Mark, subject: Subject, user_id: u32, tota
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    #[test]
-    fn requests_round_trip() {
-        let id = QueueId::from_number(1_740_800_000_000_001_024);
-        for mark in [Mark::Done, Mark::Hold, Mark::Release] {
-            for subject in [Subject::All, Subject::List, Subject::One(id)] {
-                let request = Request::Mark(mark, subject);
-                assert_eq!(format!("{request}\n").parse(), Ok(request));
-            }
-        }
-        assert_eq!(format!("{}\n", Request::Find(id)).parse(), Ok(Request::Find(id)));
-    }
-
-    #[test]
-    fn places_round_trip() {
-        let end = Location { sequence: 7, offset: 4160 };
-        for progress in [None, Some(Location { sequence: 9, offset: 8192 })] {
-            let place = Place { end, state: State::Hold, progress };
-            assert_eq!(parse_place(&place_line(&place)), Some(place));
-        }
-        for line in ["none", "", "ok 1 2", "ok 1 2 hold 3", "ok 1 x hold", "ok 1 2 gone"] {
-            assert_eq!(parse_place(line), None, "{line}");
-        }
-    }
-
-    #[test]
-    fn the_socket_is_accessible_only_to_its_owner() {
-        let root = std::env::temp_dir().join(format!("mailrace-control-{}", std::process::id()));
-        let disk = OsDisk::new(&root).unwrap();
-        let log = crate::log::start(crate::log::LogFormat::Text, 1 << 16).unwrap();
-        start(&disk, Workers::new(Vec::new()), log).unwrap();
-        let mode = std::fs::metadata(root.join(CONTROL_SOCKET)).unwrap().permissions().mode();
-        std::fs::remove_dir_all(&root).unwrap();
-        assert_eq!(mode & 0o777, 0o600);
-    }
-
-    #[test]
-    fn refuses_other_lines() {
-        for line in [
-            "",
-            "delete",
-            "delete \n",
-            "erase ALL",
-            "delete all",
-            "delete ../lock",
-            "hold ALL ALL",
-            "find ALL",
-            "find LIST",
-            "hold LIST 1",
-        ] {
-            assert!(line.parse::<Request>().is_err(), "{line}");
-        }
-    }
-}
+mod tests;

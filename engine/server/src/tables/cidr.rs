@@ -41,6 +41,8 @@ struct Network {
 impl Network {
     fn parse(text: &str) -> Option<Self> {
         let (address, prefix) = match text.split_once('/') {
+            // Digits only: `+8` is none.
+            Some((_, prefix)) if !prefix.bytes().all(|byte| byte.is_ascii_digit()) => return None,
             Some((address, prefix)) => (address, Some(prefix.parse::<u32>().ok()?)),
             None => (text, None),
         };
@@ -79,6 +81,9 @@ impl CidrTable {
             }
             let (word, rest) = split_pattern(line.trim_ascii());
             if word.eq_ignore_ascii_case(b"endif") {
+                if !rest.is_empty() {
+                    report.refuse(number, "text after endif", "remove it", "the text is ignored");
+                }
                 let Some((start, _)) = open.pop() else {
                     report.refuse(number, "endif without if", "remove it", SKIPPED);
                     continue;
@@ -159,54 +164,4 @@ impl LookupTable for CidrTable {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::tables::{BadLines, Spec, TableErrors};
-
-    fn table(text: &[u8]) -> Result<CidrTable, String> {
-        let spec = Spec::parse("cidr:x", Path::new("/"), 0);
-        let mut report = Report::new(&spec, BadLines::Refuse);
-        let table = CidrTable::parse(text, &mut report);
-        let errors = report.finish().errors;
-        if errors.is_empty() { Ok(table) } else { Err(TableErrors(errors).to_string()) }
-    }
-
-    #[test]
-    fn the_first_matching_network_wins() {
-        let text = b"192.0.2.1 one\nif 192.0.2.0/24\n!192.0.2.128/25 low\n192.0.2.0/24 high\nendif\n\
-                     2001:db8::/32 six\n0.0.0.0/0 rest\n";
-        let table = table(text).unwrap();
-        let arena = Bump::new();
-        for (key, value) in [
-            ("192.0.2.1", Some("one")),
-            ("192.0.2.2", Some("low")),
-            ("192.0.2.200", Some("high")),
-            ("192.0.3.1", Some("rest")),
-            ("2001:db8::5", Some("six")),
-            ("2001:db9::5", None),
-            ("x", None),
-        ] {
-            assert_eq!(
-                table.look_up(&arena, key.as_bytes(), Sharer::default()).unwrap(),
-                value.map(str::as_bytes),
-                "{key}"
-            );
-        }
-    }
-
-    #[test]
-    fn errors_name_the_line() {
-        for (text, wanted) in [
-            ("192.0.2.1/24 x", "/x:1: cidr:x: \"192.0.2.1/24\" is not a network"),
-            ("\n10.0.0.0/8", "/x:2: cidr:x: has no value"),
-            ("endif", "/x:1: cidr:x: endif without if"),
-            ("if 10.0.0.0/8", "/x:1: cidr:x: if without endif"),
-            ("a b\n! 10.0.0.0/8 x\nc d", "/x:3: cidr:x: \"c\" is not a network"),
-        ] {
-            let error = table(text.as_bytes()).unwrap_err();
-            assert!(error.contains(wanted), "{error}");
-        }
-    }
-}
+mod tests;

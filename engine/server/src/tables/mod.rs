@@ -267,8 +267,15 @@ fn inline(spec: &Spec<'_>, report: &mut Report<'_>) -> Result<StringTable, Table
             report.refuse(index + 1, format!("{item:?} has no ="), remedy, "it is skipped");
             continue;
         };
-        report.see_value(index + 1, value.trim().as_bytes(), false);
-        table.insert(key.trim().as_bytes(), value.trim().as_bytes());
+        let (number, key, value) = (index + 1, key.trim(), value.trim());
+        if key.is_empty() {
+            report.refuse(number, "has no key", "write key=value", "it is skipped");
+            continue;
+        }
+        report.see_value(number, value.as_bytes(), false);
+        if !table.insert(key.as_bytes(), value.as_bytes()) {
+            report.note(number, &format!("duplicate key {key}; the first entry counts"));
+        }
     }
     Ok(table)
 }

@@ -20,8 +20,11 @@ pub(super) struct Report<'s> {
     spec: &'s Spec<'s>,
     bad_lines: BadLines,
     errors: Vec<TableError>,
-    further: usize,
+    /// Lines that cannot be used, beyond those in `errors`.
+    further_errors: usize,
     notes: Vec<String>,
+    /// Lines with something to note, beyond those in `notes`.
+    further_notes: usize,
     /// Values that are no action of header_checks(5), with what is wrong with each; a table of such actions is refused
     /// for them.
     no_actions: Vec<TableError>,
@@ -29,20 +32,26 @@ pub(super) struct Report<'s> {
 
 impl<'s> Report<'s> {
     pub(super) const fn new(spec: &'s Spec<'s>, bad_lines: BadLines) -> Self {
-        Self { spec, bad_lines, errors: Vec::new(), further: 0, notes: Vec::new(), no_actions: Vec::new() }
+        Self {
+            spec,
+            bad_lines,
+            errors: Vec::new(),
+            further_errors: 0,
+            notes: Vec::new(),
+            further_notes: 0,
+            no_actions: Vec::new(),
+        }
     }
 
     /// A line that cannot be used as it is. `done`: what becomes of it where that is a warning only.
     pub(super) fn refuse(&mut self, line: usize, reason: impl Into<String>, remedy: &str, done: &str) {
-        if self.errors.len() + self.notes.len() >= NAMED_MAX {
-            self.further += 1;
-            return;
-        }
-        let mut error = self.spec.error_at(line, reason, remedy);
+        // Notes count apart from errors: a table with many notes is refused for a single bad line.
         match self.bad_lines {
-            BadLines::Refuse => self.errors.push(error),
+            BadLines::Refuse if self.errors.len() >= NAMED_MAX => self.further_errors += 1,
+            BadLines::Refuse => self.errors.push(self.spec.error_at(line, reason, remedy)),
+            BadLines::Warn if self.notes.len() >= NAMED_MAX => self.further_notes += 1,
             BadLines::Warn => {
-                error.remedy = done.to_owned();
+                let error = self.spec.error_at(line, reason, done);
                 self.notes.push(format!("warning: {error}"));
             }
         }
@@ -51,7 +60,7 @@ impl<'s> Report<'s> {
     /// What an operator should know of a line that can be used.
     pub(super) fn note(&mut self, line: usize, text: &str) {
         if self.notes.len() >= NAMED_MAX {
-            self.further += 1;
+            self.further_notes += 1;
             return;
         }
         self.notes.push(self.spec.said_at(line, text));
@@ -81,11 +90,14 @@ impl<'s> Report<'s> {
 
     /// Ends the table: what was found out about it.
     pub(super) fn finish(self) -> Findings {
-        let Self { spec, mut errors, further, mut notes, no_actions, .. } = self;
-        if further > 0 && errors.is_empty() {
-            notes.push(format!("{}: {further} further lines of that kind", spec.text));
-        } else if further > 0 {
-            errors.push(spec.error(format!("{further} further lines cannot be used"), "correct these first"));
+        let Self { spec, mut errors, further_errors, mut notes, further_notes, no_actions, .. } = self;
+        if further_errors > 0 {
+            errors.push(
+                spec.error(format!("{further_errors} further lines cannot be used"), "correct these first"),
+            );
+        }
+        if further_notes > 0 {
+            notes.push(format!("{}: {further_notes} further lines of that kind", spec.text));
         }
         Findings { errors, notes, no_actions }
     }
@@ -100,3 +112,6 @@ pub(super) struct Findings {
     /// What is wrong with its values where they are actions.
     pub(super) no_actions: Vec<TableError>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,19 +82,4 @@ pub(super) fn table(text: &[u8], report: &mut Report<'_>) -> StringTable {
 pub(super) const QUOTED_MAX: usize = 200;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn joins_continued_lines_and_skips_comments() {
-        let text = b"# c\n\na 1\n  2\n# x\n\n\t3\n #c\nb  4 \n";
-        let lines: Vec<_> = logical_lines(text).collect();
-        assert_eq!(lines, [(3, b"a 1  2\t3".to_vec()), (9, b"b  4".to_vec())]);
-    }
-
-    #[test]
-    fn a_quoted_space_is_not_a_separator() {
-        assert_eq!(split_entry(b"\"a \\\" b\"@c \t d e "), (&b"\"a \\\" b\"@c"[..], &b"d e"[..]));
-        assert_eq!(split_entry(b"a"), (&b"a"[..], &b""[..]));
-    }
-}
+mod tests;

@@ -273,3 +273,6 @@ const INSTEAD: [(&str, &str); 8] = [
     ("maillog_file", "log lines go to standard error"),
     ("mail_owner", "run mailrace as the owner of the queue"),
 ];
+
+#[cfg(test)]
+mod tests;

@@ -299,6 +299,7 @@ fn is_not<'i>(
     }
 }
 
+/// Returns whether `name` could be a host name, or an address literal.
 fn is_host_name(name: &str) -> bool {
     let is_label = |label: &str| {
         !label.is_empty()
@@ -307,7 +308,12 @@ fn is_host_name(name: &str) -> bool {
                 octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_') || !octet.is_ascii()
             })
     };
-    name.len() <= 255 && (name.split('.').all(is_label) || name.starts_with('[') && name.ends_with(']'))
+    let is_literal = |inner: &str| {
+        let is_of_address = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b':' | b'-');
+        !inner.is_empty() && inner.bytes().all(is_of_address)
+    };
+    let inner = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    name.len() <= 255 && inner.map_or_else(|| name.split('.').all(is_label), is_literal)
 }
 
 /// Returns the error for a value that is not `expected`.
@@ -356,70 +362,4 @@ const TIME_UNITS: [(&str, u64); 7] = [
 ];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn text(text: &str) -> Raw {
-        Raw::Text(text.to_owned())
-    }
-
-    #[test]
-    fn sizes_have_units() {
-        for (given, octets) in [
-            ("50MiB", 52_428_800),
-            ("1GiB", 1 << 30),
-            ("10MB", 10_000_000),
-            ("512KiB", 524_288),
-            ("10240000", 10_240_000),
-            ("7 kb", 7_000),
-            ("0", 0),
-        ] {
-            assert_eq!(Octets::read(&text(given)), Ok(Octets(octets)), "{given}");
-        }
-        assert_eq!(Octets::read(&Raw::Integer(5)), Ok(Octets(5)));
-    }
-
-    #[test]
-    fn rejects_invalid_sizes() {
-        for given in ["", "MiB", "-1", "1.5GiB", "1 X", "99999999999999999999", "99999999999TiB", "1MiB2"] {
-            assert!(Octets::read(&text(given)).is_err(), "{given}");
-        }
-        assert!(Octets::read(&Raw::Integer(-1)).is_err());
-        assert!(Octets::read(&Raw::Boolean(true)).is_err());
-    }
-
-    #[test]
-    fn times_have_units_and_default_to_seconds() {
-        for (given, milliseconds) in [
-            ("6s", 6_000),
-            ("300s", 300_000),
-            ("5m", 300_000),
-            ("1h", 3_600_000),
-            ("250ms", 250),
-            ("7", 7_000),
-        ] {
-            assert_eq!(Duration::read(&text(given)), Ok(Duration::from_millis(milliseconds)), "{given}");
-        }
-        assert_eq!(Duration::read(&Raw::Integer(2)), Ok(Duration::from_secs(2)));
-        for given in ["", "s", "1y", "-1s", "1.5h"] {
-            assert!(Duration::read(&text(given)).is_err(), "{given}");
-        }
-    }
-
-    #[test]
-    fn lists_are_arrays_or_one_text() {
-        let wanted = vec!["a".to_owned(), "b".to_owned(), "c".to_owned()];
-        assert_eq!(Vec::<String>::read(&Raw::List(wanted.clone())), Ok(wanted.clone()));
-        assert_eq!(Vec::<String>::read(&text(" a, b\tc,")), Ok(wanted));
-        assert_eq!(Vec::<String>::read(&text("")), Ok(vec![]));
-    }
-
-    #[test]
-    fn yes_and_no_are_booleans_as_in_postfix() {
-        assert_eq!(bool::read(&text("yes")), Ok(true));
-        assert_eq!(bool::read(&text("No")), Ok(false));
-        assert_eq!(bool::read(&Raw::Boolean(true)), Ok(true));
-        assert!(bool::read(&text("1")).is_err());
-        assert!(bool::read(&Raw::Integer(1)).is_err());
-    }
-}
+mod tests;

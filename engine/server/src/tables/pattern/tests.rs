@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::tables::report::Findings;
 use crate::tables::{BadLines, TableErrors};
@@ -188,5 +190,159 @@ fn errors_name_the_line() {
     ] {
         let error = table("pcre", text).unwrap_err();
         assert!(error.contains(wanted), "{error}");
+    }
+}
+
+#[test]
+fn values_are_built_from_groups() {
+    for (kind, line, key, wanted) in [
+        ("pcre", "/^(a)?(b)$/ x${1}y${2}z", "b", "xybz"),
+        ("regexp", "/^(a)?(b)$/ x${1}y${2}z", "b", "xybz"),
+        ("pcre", "/^(\\w+)@(\\w+)$/ ${2}0-$(1)-$$1", "Joe@Host", "Host0-Joe-$1"),
+        ("regexp", "/^([a-z]+)@([a-z]+)$/ ${2}0-$(1)-$$1", "Joe@Host", "Host0-Joe-$1"),
+        ("pcre", "/(((((((((((k)))))))))))/ $11", "k", "k"),
+        ("regexp", "/^\\(a\\)\\(b\\)/x $2$1", "AB", "BA"),
+        ("pcre", "/^(?<name>a)(?:b)(c)/ $2", "abc", "c"),
+        ("pcre", "|^/(.*)$| $1", "/x", "x"),
+        ("regexp", "%a\\%b% sign", "a%b", "sign"),
+        // POSIX takes the longest of the leftmost matches, Perl the first alternative.
+        ("pcre", "/^(a|ab)(c|bcd)?/ $1.$2", "abcd", "a.bcd"),
+        ("regexp", "/(a|ab)(c|bcd)?$/ $1.$2", "abcd", "a.bcd"),
+        ("pcre", "/(a|ab)/ $1", "ab", "a"),
+        ("regexp", "/(a|ab)/ $1", "ab", "ab"),
+    ] {
+        let table = table(kind, line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        assert_eq!(found(&table, key.as_bytes()).as_deref(), Some(wanted), "{kind} {line}");
+    }
+}
+
+#[test]
+fn conditions_nest() {
+    let text = "if /a/\nif !/b/\n/c/ a without b\nendif\n/c/ a and b\nendif\nIF/d/\nENDIF\n/c/ neither\n";
+    for kind in ["regexp", "pcre"] {
+        let table = table(kind, text).unwrap();
+        for (key, wanted) in [
+            ("ac", Some("a without b")),
+            ("abc", Some("a and b")),
+            ("bc", Some("neither")),
+            ("dc", Some("neither")),
+            ("ab", None),
+        ] {
+            assert_eq!(found(&table, key.as_bytes()).as_deref(), wanted, "{kind} {key}");
+        }
+    }
+}
+
+#[test]
+fn look_behind_is_bounded() {
+    for (pattern, key, is_match) in [
+        ("(?<=ab|c)d", "abd", true),
+        ("(?<=ab|c)d", "ad", false),
+        ("(?<!ab|c)d", "ad", true),
+        ("a(?=b+c)", "abbc", true),
+        ("a(?!b+c)", "abbc", false),
+    ] {
+        let table = table("pcre", &format!("/{pattern}/ x")).unwrap();
+        assert_eq!(found(&table, key.as_bytes()).is_some(), is_match, "{pattern} {key}");
+    }
+    for pattern in ["(?<=a*)b", "(?<!a+)b", "(?<=\\1)(a)b*"] {
+        if let Err(error) = table("pcre", &format!("\n/{pattern}/ x")) {
+            assert!(error.starts_with("/x:2: pcre:x: invalid pattern: "), "{error}");
+        } else {
+            assert!(pattern.contains('\\'), "{pattern} has no bound");
+        }
+    }
+    for pattern in ["(?=a)", "(?!a)", "(?<=a)", "(?:a)", "(?i)a"] {
+        let error = table("regexp", &format!("/{pattern}/ x")).err().unwrap();
+        assert!(error.contains("is Perl syntax, which POSIX does not have"), "{pattern}: {error}");
+    }
+}
+
+/// What glibc makes of each (regcomp(3) in the C locale); case is ignored.
+#[test]
+fn posix_expressions_match_as_in_glibc() {
+    for (pattern, key, is_match) in [
+        ("^[[:digit:]]{2,3}$", "123", true),
+        ("^[[:digit:]]{2,3}$", "1234", false),
+        ("^a{,2}$", "aa", true),
+        ("^a{,2}$", "aaa", false),
+        ("^a{2,}$", "aaaa", true),
+        ("^[]a]$", "]", true),
+        ("^[^]a]$", "]", false),
+        ("^[a-]$", "-", true),
+        ("^[[.-.]a]$", "-", true),
+        ("^[[=a=]b]$", "A", true),
+        ("^[[:upper:]]$", "a", true),
+        ("\\bword\\b", "a word.", true),
+        ("\\bword\\b", "swords", false),
+        ("\\<b", "a b", true),
+        ("a\\>", "ab", false),
+        ("^\\w\\W$", "a-", true),
+        ("^(a)\\1$", "aa", true),
+        ("^(a|b)\\1$", "ab", false),
+        ("^()$", "", true),
+        ("a||b", "", true),
+        ("^a.c$", "a\nc", true),
+        ("^\\.$", "a", false),
+        ("a\\|b", "a|b", true),
+    ] {
+        let table =
+            table("regexp", &format!("/{pattern}/ x")).unwrap_or_else(|error| panic!("{pattern}: {error}"));
+        assert_eq!(found(&table, key.as_bytes()).is_some(), is_match, "{pattern} {key:?}");
+    }
+    for (pattern, said) in [
+        ("a{2,1}", "Invalid content of \\{\\}"),
+        ("a{1", "Unmatched { or \\{"),
+        ("a{x}", "Invalid content of \\{\\}"),
+        ("*a", "Invalid preceding regular expression"),
+        ("(a", "Unmatched ( or \\("),
+        ("[a", "Unmatched [, [^, [:, [., or [="),
+        ("[[:nope:]]", "Invalid character class name"),
+        ("[[.ab.]]", "Invalid collation character"),
+        ("[b-a]", "Invalid range end"),
+        ("\\1(a)", "Invalid back reference"),
+        ("a{32768}", "Regular expression too big"),
+    ] {
+        let error = table("regexp", &format!("/{pattern}/ x")).err().unwrap_or_default();
+        assert!(error.contains(&format!("invalid pattern: {said}")), "{pattern}: {error}");
+    }
+}
+
+/// A pattern whose meaning is the same in POSIX and in Perl.
+fn common_pattern() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof!["[a-c]", Just(".".to_owned()), Just("[ab]".to_owned()), Just("[^a]".to_owned())];
+    leaf.prop_recursive(4, 16, 3, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 1..4).prop_map(|parts| parts.concat()),
+            (inner.clone(), inner.clone()).prop_map(|(one, other)| format!("({one}|{other})")),
+            (inner, prop_oneof!["[*+?]", Just("{2}".to_owned()), Just("{1,2}".to_owned())])
+                .prop_map(|(part, times)| format!("({part}){times}")),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn posix_and_perl_agree_on_common_patterns(
+        pattern in common_pattern(),
+        start in prop_oneof![Just(""), Just("^")],
+        end in prop_oneof![Just(""), Just("$")],
+        keys in proptest::collection::vec("[a-dA-C]{0,8}", 8),
+    ) {
+        let line = format!("/{start}({pattern}){end}/ x\n!/a/ rest");
+        let (posix, perl) = (table("regexp", &line).unwrap(), table("pcre", &line).unwrap());
+        for key in keys {
+            prop_assert_eq!(found(&posix, key.as_bytes()), found(&perl, key.as_bytes()), "{} {}", line, key);
+        }
+    }
+
+    #[test]
+    fn any_lines_are_a_table_or_are_refused(text in "(if |endif|!|/|[a(|)*^$\\\\\\[\\]{},1 \n]){0,40}", key in "[a(|)1]{0,8}") {
+        for kind in ["regexp", "pcre"] {
+            if let Ok((table, _)) = read(kind, text.as_bytes()) {
+                let arena = Bump::new();
+                let _ = table.look_up(&arena, key.as_bytes(), Sharer::default());
+            }
+        }
     }
 }
