@@ -18,7 +18,7 @@ use crate::config::{Configuration, Sources, Tables};
 use crate::log;
 use crate::log::LogFormat;
 
-/// One worker over a kernel in memory.
+/// One worker in a calm simulated world.
 struct Rig {
     worker: Worker<SimIo, SegmentSpool<SimDisk>>,
     keeper: SegmentKeeper<SimDisk>,

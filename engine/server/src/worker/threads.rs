@@ -1,7 +1,7 @@
 //! A worker and the threads that talk to it under all kinds of schedules.
 //!
-//! The worker, what tells it something, its spool and the keeper of segments are the real ones. The kernel is the one
-//! in memory, and of its wakeups a model: a counter that a waiting thread finds at once or is woken by, as the ring's
+//! The worker, what tells it something, its spool and the keeper of segments are the real ones. The kernel is a
+//! simulated one, and of its wakeups a model: a counter that a waiting thread finds at once or is woken by, as the ring's
 //! eventfd. A wakeup that were lost would leave a thread waiting for ever, which the model reports as a deadlock.
 
 use std::collections::HashMap;
@@ -62,7 +62,7 @@ impl Bell {
     }
 }
 
-/// The kernel in memory, whose wait ends when something completed or the bell was rung.
+/// The simulated kernel, whose wait ends when something completed or the bell was rung.
 struct WaitingIo {
     io: SimIo,
     bell: Bell,
