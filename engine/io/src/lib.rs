@@ -1,8 +1,8 @@
 //! The interface to the kernel: operations in, completions out.
 //!
 //! An engine is generic over [`Io`]. [`uring`] is the usual one and has the workspace's only `unsafe`
-//! code; [`epoll`] runs where io_uring is forbidden; [`memory`] is for tests, and [`sim`] is a
-//! simulated kernel with faults. Memory that an operation needs is **moved** into it and comes back with
+//! code; [`epoll`] runs where io_uring is forbidden; [`sim`] is a simulated kernel for tests, with faults from a seed or
+//! as a test orders them. Memory that an operation needs is **moved** into it and comes back with
 //! its completion ([`Block`] for files, `Vec<u8>` for sends), so that the compiler checks that nothing is
 //! accessed while the kernel uses it. Received bytes stay in the kernel's buffers and are lent as a [`Piece`]
 //! until [`Io::recycle`].
@@ -18,7 +18,6 @@ mod disk;
 pub mod epoll;
 mod error;
 mod files;
-pub mod memory;
 mod operation;
 pub mod sim;
 mod slab;

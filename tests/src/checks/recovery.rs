@@ -11,7 +11,7 @@ use mailrace_core::record::spool::{
     BatchHeader, RECORD_ALIGNMENT, RecordHeader, RecordKind, SEGMENT_HEADER_SIZE, SegmentHeader,
 };
 use mailrace_core::{Envelope, Origin, QueueId, QueuedEnvelope, Recipient, Timestamp};
-use mailrace_io::memory::{MemoryDisk, MemoryIo};
+use mailrace_io::sim::{SimDisk, SimIo, World};
 use mailrace_io::{Completion, Disk, FileKind, Instant, Io};
 use mailrace_spool::reader::Queue;
 use mailrace_spool::{
@@ -82,7 +82,7 @@ struct Shown {
 }
 
 /// Reads the queue from outside and opens it as an engine does. Checks that both see the same.
-fn recovered(disk: &MemoryDisk) -> Result<Shown, OpenError> {
+fn recovered(disk: &SimDisk) -> Result<Shown, OpenError> {
     let messages = contents(disk)?;
     let Opened { spools, report, .. } = open(disk, &SETTINGS, 1)?;
     let spool = spools.first().expect("a spool for the worker");
@@ -93,7 +93,7 @@ fn recovered(disk: &MemoryDisk) -> Result<Shown, OpenError> {
     Ok(Shown { messages, damage: report.damage })
 }
 
-fn contents(disk: &MemoryDisk) -> Result<BTreeMap<QueueId, (State, Vec<u8>)>, OpenError> {
+fn contents(disk: &SimDisk) -> Result<BTreeMap<QueueId, (State, Vec<u8>)>, OpenError> {
     let queue = Queue::read(disk, true)?;
     let ids: Vec<_> = queue.ids().collect();
     let mut contents = BTreeMap::new();
@@ -110,7 +110,7 @@ fn contents(disk: &MemoryDisk) -> Result<BTreeMap<QueueId, (State, Vec<u8>)>, Op
 
 type Files = BTreeMap<String, Vec<u8>>;
 
-fn files_of(disk: &MemoryDisk) -> Files {
+fn files_of(disk: &SimDisk) -> Files {
     let mut files = Files::new();
     for name in disk.list("segments").expect("it is in memory") {
         disk.damage(&format!("segments/{name}"), |octets| drop(files.insert(name, octets.clone())));
@@ -191,8 +191,8 @@ const KINDS: u8 = 14;
 /// Number of meaningful bytes in a segment's header.
 const HEADER_SIZE: usize = 64;
 
-fn disk_of(files: &Files, manifest: &[u8]) -> MemoryDisk {
-    let disk = MemoryDisk::new();
+fn disk_of(files: &Files, manifest: &[u8]) -> SimDisk {
+    let disk = World::calm().disk();
     if !manifest.is_empty() {
         disk.create("manifest", 0, FileKind::Buffered).expect("a new file");
         disk.damage("manifest", |bytes| *bytes = manifest.to_vec());
@@ -234,7 +234,7 @@ static ORIGINALS: LazyLock<Vec<Original>> = LazyLock::new(|| (0..6).map(Original
 impl Original {
     /// Creates a queue by one or two runs of an engine, as `plan` selects.
     fn new(plan: u8) -> Self {
-        let disk = MemoryDisk::new();
+        let disk = World::calm().disk();
         let mut put = BTreeMap::new();
         let mut older = Files::new();
         for run in 0..=u64::from(plan % 2) {
@@ -404,19 +404,19 @@ impl Original {
 
 /// A run of one worker on a disk.
 struct Life {
-    io: MemoryIo,
-    spool: SegmentSpool<MemoryDisk>,
-    keeper: SegmentKeeper<MemoryDisk>,
+    io: SimIo,
+    spool: SegmentSpool<SimDisk>,
+    keeper: SegmentKeeper<SimDisk>,
     time: u64,
-    _lock: <MemoryDisk as Disk>::File,
+    _lock: <SimDisk as Disk>::File,
 }
 
 impl Life {
-    fn begin(disk: &MemoryDisk, seed: u64) -> Self {
+    fn begin(disk: &SimDisk, seed: u64) -> Self {
         let opened = open(disk, &SETTINGS, 1).expect("it is in memory");
         let mut spools = opened.spools;
         Self {
-            io: MemoryIo::new(disk.clone(), seed),
+            io: disk.world().boot(1).remove(0),
             spool: spools.pop().expect("a spool for the worker"),
             keeper: opened.keeper,
             time: 1_700_000_000_000_000 + seed * 1000,

@@ -10,6 +10,7 @@ use crate::{BLOCK_ALIGNMENT, Disk, FileKind};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
+const EROFS: i32 = 30;
 const EDQUOT: i32 = 122;
 
 /// The simulated disk; clones are the same.
@@ -48,11 +49,12 @@ impl SimDisk {
     fn rename_with(&self, change: impl FnOnce(&Files) -> io::Result<Renaming>) -> io::Result<()> {
         let mut state = self.state();
         let step = state.step();
+        state.require_writable()?;
         let renaming = change(&state.files)?;
         match step {
             Step::Off => return Err(error(EIO)),
             Step::Last => {
-                if state.disk_random.one_in(2) {
+                if state.disk_coin() {
                     state.files.change(renaming);
                 }
                 return Err(error(EIO));
@@ -65,6 +67,12 @@ impl SimDisk {
         state.note("names change", [0; 3]);
         state.files.change(renaming);
         Ok(())
+    }
+}
+
+impl State {
+    pub(super) fn require_writable(&self) -> io::Result<()> {
+        if self.orders.is_read_only { Err(error(EROFS)) } else { Ok(()) }
     }
 }
 
@@ -129,8 +137,9 @@ impl Disk for SimDisk {
             .filter(|path| is_inside(path, &prefix))
             .map(|path| path[prefix.len()..].to_owned())
             .collect();
-        // In no order.
-        for index in (1..names.len()).rev() {
+        // In no order, but by name in a calm world.
+        let count = if state.is_calm { 0 } else { names.len() };
+        for index in (1..count).rev() {
             let other = state.disk_random.index(index + 1);
             names.swap(index, other);
         }
@@ -159,6 +168,7 @@ impl Disk for SimDisk {
         if step != Step::Go {
             return Err(error(EIO));
         }
+        state.require_writable()?;
         if let Some(error) = write_error(&mut state) {
             return Err(error);
         }
@@ -238,6 +248,10 @@ impl Disk for SimDisk {
         Ok((total.saturating_sub(state.files.used()), total))
     }
 
+    fn is_in_place(&self, _: &str) -> bool {
+        !self.state().orders.is_taken_away
+    }
+
     fn size(&self, file: &SimFile) -> io::Result<u64> {
         Ok(self.state().files.size(file.number) as u64)
     }
@@ -258,6 +272,7 @@ impl Disk for SimDisk {
     fn write_at(&self, file: &SimFile, octets: &[u8], offset: u64) -> io::Result<()> {
         check_alignment(file, octets, offset);
         let mut state = self.state();
+        state.require_writable()?;
         let failure = match state.step() {
             Step::Off => return Err(error(EIO)),
             Step::Last => Some(error(EIO)),

@@ -92,8 +92,12 @@ pub(super) struct Content {
 pub(super) enum Landing {
     /// All of it.
     Whole,
+    /// Its first half.
+    FirstHalf,
     /// Any of its sectors.
     Torn,
+    /// None of it.
+    Nowhere,
 }
 
 impl Content {
@@ -178,6 +182,13 @@ impl Content {
         }
     }
 
+    /// Changes what is read, and makes all of that durable.
+    pub(super) fn damage(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
+        change(&mut self.octets);
+        self.durable.clone_from(&self.octets);
+        self.dirty.clear();
+    }
+
     /// Puts any of the sectors of a write in place.
     fn put_torn(&mut self, octets: &[u8], offset: usize, is_durable: bool, random: &mut Random) {
         let count = octets.len().div_ceil(SECTOR_SIZE);
@@ -214,10 +225,14 @@ impl Files {
         self.names.values().map(|number| self.size(*number) as u64).sum()
     }
 
-    /// Breaks a file.
-    pub(super) fn break_file(&mut self, path: &str) {
+    /// Breaks or mends a file.
+    pub(super) fn set_broken(&mut self, path: &str, is_broken: bool) {
         let number = self.names.get(path).expect("a file that is broken exists");
-        self.broken.insert(*number);
+        if is_broken {
+            self.broken.insert(*number);
+        } else {
+            self.broken.remove(number);
+        }
     }
 
     pub(super) fn is_broken(&self, number: u64) -> bool {
@@ -246,7 +261,11 @@ impl Files {
     ) {
         match landing {
             Landing::Whole => self.content(number).put(octets, offset, is_durable),
+            Landing::FirstHalf => {
+                self.content(number).put(&octets[..octets.len() / 2], offset, is_durable);
+            }
             Landing::Torn => self.content(number).put_torn(octets, offset, is_durable, random),
+            Landing::Nowhere => {}
         }
     }
 
@@ -352,21 +371,21 @@ impl Files {
         corruptions
     }
 
-    /// Cuts the power: what is durable is there, and any of the rest.
-    pub(super) fn cut_power(&mut self, random: &mut Random) {
-        let kept = random.index(self.journal.len() + 1);
+    /// Cuts the power: what is durable is there, and any of the rest; none of it without `random`.
+    pub(super) fn cut_power(&mut self, mut random: Option<&mut Random>) {
+        let kept = random.as_mut().map_or(0, |random| random.index(self.journal.len() + 1));
         for renaming in self.journal.drain(..).take(kept) {
             renaming.apply(&mut self.durable_names);
         }
         self.names.clone_from(&self.durable_names);
         // Mostly all alike, as one cache is; but also any of it.
-        let mode = random.below(4);
+        let mode = random.as_mut().map_or(0, |random| random.below(4));
         for content in self.contents.values_mut() {
             for sector in content.dirty_sectors() {
                 let survives = match mode {
                     0 => false,
                     1 => true,
-                    _ => random.one_in(2),
+                    _ => random.as_mut().is_some_and(|random| random.one_in(2)),
                 };
                 if survives { content.make_durable(sector) } else { content.lose(sector) }
             }

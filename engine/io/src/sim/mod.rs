@@ -2,7 +2,8 @@
 //!
 //! Several workers share one [`World`]. Everything takes time there, a random time, and completes in the order of that;
 //! nothing waits: the code that runs the workers lets time pass. [`Faults`] go wrong as often as the seed says. The world ends
-//! at any operation ([`World::set_fuse`]) and goes on from what the disk then holds ([`World::crash`]).
+//! at any operation ([`World::set_fuse`]) and goes on from what the disk then holds ([`World::crash`]). A [calm](World::calm)
+//! world has no chance, for tests that order what goes wrong.
 //!
 //! The contract of [`Io`](crate::Io) and [`Disk`](crate::Disk) is checked on the way, and a breach is a panic: an operation
 //! names a connection that is closed or a file that is detached; a second send or receive while one is under way; a
@@ -12,6 +13,7 @@
 //! Not simulated: anything but one direct or buffered writer to a file, a kernel that reorders the bytes of a
 //! connection, memory that runs out.
 
+mod calm;
 mod disk;
 mod faults;
 mod files;

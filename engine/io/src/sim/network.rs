@@ -134,12 +134,19 @@ impl Link {
         if self.place == Place::Over {
             return 0;
         }
+        self.unread()
+    }
+
+    /// Number of bytes that are on their way to the worker or have arrived there.
+    pub(super) fn unread(&self) -> usize {
         self.inbox.len() + self.to_worker.iter().map(|(_, octets)| octets.len()).sum::<usize>()
     }
 
-    /// Takes what has arrived from the peer.
-    pub(super) fn arrive(&mut self, now: Instant) {
-        while self.to_worker.front().is_some_and(|(time, _)| *time <= now) {
+    /// Takes what has arrived from the peer; `keeps_pieces`: only the next piece, when all before it is received.
+    pub(super) fn arrive(&mut self, now: Instant, keeps_pieces: bool) {
+        while (!keeps_pieces || self.inbox.is_empty())
+            && self.to_worker.front().is_some_and(|(time, _)| *time <= now)
+        {
             self.inbox.extend(self.to_worker.pop_front().into_iter().flat_map(|(_, octets)| octets));
         }
     }

@@ -1,7 +1,7 @@
 //! The ends of connections that the caller plays: clients, and servers with their listeners.
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::Fault;
@@ -50,6 +50,10 @@ impl Peer {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.state().links[self.index].peer
+    }
+
+    pub(super) fn set_address(&self, address: IpAddr) {
+        self.state().links[self.index].peer.set_ip(address);
     }
 
     /// Sends bytes, which arrive later, in their order, in any pieces.
@@ -130,14 +134,14 @@ impl Peer {
         self.state().links[self.index].is_deaf = true;
     }
 
-    /// Whether the server has closed the connection, as far as the client knows.
+    /// Whether the server has closed the connection, as far as the client knows; in a calm world it knows at once.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         let state = self.state();
         let link = &state.links[self.index];
         // What is on its way when a connection breaks is lost.
         let has_all = link.taken == link.said.len() || link.is_deaf || link.reset.is_some();
-        link.closes.is_some_and(|time| time <= state.now) && has_all
+        link.closes.is_some_and(|time| time <= state.now) && (has_all || state.is_calm)
     }
 
     /// Whether the connection waits in the listener's backlog.
@@ -154,12 +158,10 @@ impl Peer {
         state.links[self.index].received_at
     }
 
-    /// Whether the server has yet to read bytes of this client's.
+    /// Number of this client's bytes that the server has yet to read.
     #[must_use]
-    pub fn is_unread(&self) -> bool {
-        let state = self.state();
-        let link = &state.links[self.index];
-        !link.to_worker.is_empty() || !link.inbox.is_empty()
+    pub fn unread(&self) -> usize {
+        self.state().links[self.index].unread()
     }
 
     /// When something reaches the client.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::calm::Orders;
 use super::files::{Corruption, Files, Landing};
 use super::kernel::Kernel;
 use super::network::{Link, Listening};
@@ -70,6 +71,9 @@ pub(super) struct State {
     is_clock_still: bool,
     pub(super) conditions: Conditions,
     faults: Faults,
+    /// Nothing happens by chance.
+    pub(super) is_calm: bool,
+    pub(super) orders: Orders,
     pub(super) disk_random: Random,
     pub(super) network_random: Random,
     end_random: Random,
@@ -146,8 +150,11 @@ impl State {
         self.wall_start.saturating_add(self.now.nanoseconds() / 1000)
     }
 
-    /// A time from now that is at most so long.
+    /// A time from now that is at most so long; now, if that is zero.
     pub(super) fn soon(now: Instant, most: Duration, random: &mut Random) -> Instant {
+        if most.is_zero() {
+            return now;
+        }
         let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX).max(1000);
         now.after(Duration::from_nanos(random.between(most / 64 + 1, most)))
     }
@@ -172,6 +179,8 @@ impl World {
             is_clock_still: false,
             conditions,
             faults,
+            is_calm: false,
+            orders: Orders::default(),
             disk_random: Random::new(seed, "disk"),
             network_random: Random::new(seed, "network"),
             end_random: Random::new(seed, "end"),
@@ -309,12 +318,12 @@ impl World {
         self.state().faults.set_off(are_off)
     }
 
-    /// Breaks a file: operations on it fail from now on.
+    /// Breaks a file, so that operations on it fail, or mends it.
     ///
     /// # Panics
     /// When there is no such file.
-    pub fn break_file(&self, path: &str) {
-        self.state().files.break_file(path);
+    pub fn set_broken(&self, path: &str, is_broken: bool) {
+        self.state().files.set_broken(path, is_broken);
     }
 
     /// Changes the size of the disk.
@@ -339,7 +348,7 @@ impl World {
         let state = &mut *state;
         state.note(if crash == Crash::Kill { "the process is killed" } else { "the power is cut" }, [0; 3]);
         let mut writes: Vec<_> = state.kernels.iter_mut().flat_map(Kernel::take_writes).collect();
-        while !writes.is_empty() {
+        while !state.is_calm && !writes.is_empty() {
             let write = writes.swap_remove(state.end_random.index(writes.len()));
             let is_durable = crash == Crash::PowerCut && state.end_random.one_in(2);
             state.files.put(
@@ -352,7 +361,8 @@ impl World {
             );
         }
         if crash == Crash::PowerCut {
-            state.files.cut_power(&mut state.end_random);
+            let random = (!state.is_calm).then_some(&mut state.end_random);
+            state.files.cut_power(random);
         }
         self.end(state);
     }

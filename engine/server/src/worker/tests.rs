@@ -9,7 +9,7 @@ use mailrace_core::address::{Destinations, Domains};
 use mailrace_core::cleanup::Bcc;
 use mailrace_core::lookup::{LookupError, LookupTable, Maps, Ticket};
 use mailrace_core::smtp;
-use mailrace_io::memory::{Client, MemoryDisk, MemoryIo};
+use mailrace_io::sim::{Peer, SimDisk, SimIo, World};
 use mailrace_spool::reader::Queue;
 use mailrace_spool::{Draft, Mark, SegmentKeeper, SegmentSpool, Settings, State};
 
@@ -18,11 +18,11 @@ use crate::config::{Configuration, Sources, Tables};
 use crate::log;
 use crate::log::LogFormat;
 
-/// One worker over a kernel in memory.
+/// One worker in a calm simulated world.
 struct Rig {
-    worker: Worker<MemoryIo, SegmentSpool<MemoryDisk>>,
-    keeper: SegmentKeeper<MemoryDisk>,
-    disk: MemoryDisk,
+    worker: Worker<SimIo, SegmentSpool<SimDisk>>,
+    keeper: SegmentKeeper<SimDisk>,
+    disk: SimDisk,
     controls: Sender<Control>,
     is_running: bool,
 }
@@ -67,12 +67,11 @@ impl Rig {
     }
 
     fn with_spool(settings: WorkerSettings, spool: &Settings) -> Self {
-        let disk = MemoryDisk::new();
+        let disk = World::calm().disk();
         let mut opened = mailrace_spool::open(&disk, spool, 1).unwrap();
         let log = log::start(LogFormat::Text, 0).unwrap().writer();
         let telemetry = Telemetry::new(log, Arc::default());
-        let mut io = MemoryIo::new(disk.clone(), 5);
-        io.accept();
+        let io = disk.world().boot(1).remove(0);
         let (controls, receiver) = unbounded();
         let spool = opened.spools.remove(0);
         let worker = Worker::new(io, spool, opened.shared, Arc::new(settings), telemetry, receiver, 2000);
@@ -82,6 +81,11 @@ impl Rig {
     fn turn(&mut self) {
         self.keeper.step();
         self.is_running = self.worker.turn_by(Some(Instant::default())).unwrap();
+        if !self.is_running {
+            // What it queued last begins without another wait.
+            self.disk.world().check_ended(0);
+            self.disk.world().enter(0);
+        }
     }
 
     /// Turns until nothing more comes of it; time stands still.
@@ -93,24 +97,24 @@ impl Rig {
         }
     }
 
-    fn connect(&mut self) -> Client {
+    fn connect(&mut self) -> Peer {
         self.connect_from("127.0.0.1")
     }
 
-    fn connect_from(&mut self, address: &str) -> Client {
+    fn connect_from(&mut self, address: &str) -> Peer {
         let client = self.worker.io.connect_from(address.parse().unwrap());
         self.settle();
         client
     }
 
     /// What the server says to `octets`.
-    fn say(&mut self, client: &Client, octets: &[u8]) -> String {
+    fn say(&mut self, client: &Peer, octets: &[u8]) -> String {
         client.send(octets);
         self.settle();
         String::from_utf8(client.take()).unwrap()
     }
 
-    fn begin_content(&mut self, client: &Client) {
+    fn begin_content(&mut self, client: &Peer) {
         self.say(client, b"EHLO a.example\r\n");
         let replies = self.say(client, b"MAIL FROM:<a@b.example>\r\nRCPT TO:<u@example.com>\r\nDATA\r\n");
         assert!(replies.ends_with("354 End data with <CR><LF>.<CR><LF>\r\n"), "{replies}");
@@ -184,7 +188,7 @@ fn it_does_not_matter_how_the_octets_come() {
 #[test]
 fn large_messages_of_many_clients_are_whole() {
     let mut rig = Rig::new(settings());
-    let clients: Vec<Client> = (0..8).map(|_| rig.connect()).collect();
+    let clients: Vec<Peer> = (0..8).map(|_| rig.connect()).collect();
     let bodies: Vec<String> =
         (0..8).map(|number| format!("{number} line of the body\r\n").repeat(20_000 + number * 999)).collect();
     for client in &clients {
@@ -214,7 +218,7 @@ fn large_messages_of_many_clients_are_whole() {
 /// 40 clients send content while nothing is written; which replies they get at the end.
 fn content_while_the_disk_stands_still(piece: &[u8]) -> Vec<String> {
     let mut rig = Rig::new(settings());
-    let clients: Vec<Client> = (0..40).map(|_| rig.connect()).collect();
+    let clients: Vec<Peer> = (0..40).map(|_| rig.connect()).collect();
     for client in &clients {
         rig.begin_content(client);
     }
@@ -268,7 +272,7 @@ fn a_failed_write_is_told_to_its_client_only() {
 #[test]
 fn a_full_disk_refuses_mail_and_loses_none() {
     let mut rig = Rig::new(settings());
-    rig.disk.set_capacity(Some(1 << 20));
+    rig.disk.world().set_capacity(1 << 20);
     let client = rig.connect();
     rig.say(&client, b"EHLO a.example\r\n");
     let body = "x".repeat(40_000);
@@ -367,7 +371,7 @@ fn places_that_a_client_gives_back_are_free_while_others_wait_to_be_turned_away(
     let mut rig = rig_with_strangers(WorkerSettings { connection_count_limit: 1, ..settings() });
     let first = rig.connect_from("192.0.2.1");
     let _ = first.take();
-    let held: Vec<Client> = (0..10).map(|_| rig.connect_from("192.0.2.1")).collect();
+    let held: Vec<Peer> = (0..10).map(|_| rig.connect_from("192.0.2.1")).collect();
     assert!(held.last().unwrap().take().is_empty(), "it waits");
     first.shut();
     rig.settle();
@@ -401,7 +405,7 @@ fn a_drain_waits_for_no_client_that_owes() {
     rig.controls.send(Control::Drain).unwrap();
     rig.settle();
     assert!(String::from_utf8(late.take()).unwrap().starts_with("421 4.7.0 "));
-    assert!(clients.iter().all(Client::is_closed));
+    assert!(clients.iter().all(Peer::is_closed));
     assert!(!rig.is_running);
 }
 

@@ -1,17 +1,18 @@
 //! A worker and the threads that talk to it under all kinds of schedules.
 //!
-//! The worker, what tells it something, its spool and the keeper of segments are the real ones. The kernel is the one
-//! in memory, and of its wakeups a model: a counter that a waiting thread finds at once or is woken by, as the ring's
+//! The worker, what tells it something, its spool and the keeper of segments are the real ones. The kernel is a
+//! simulated one, and of its wakeups a model: a counter that a waiting thread finds at once or is woken by, as the ring's
 //! eventfd. A wakeup that were lost would leave a thread waiting for ever, which the model reports as a deadlock.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 
 use bumpalo::Bump;
 use crossbeam::channel;
 use mailrace_core::Sharer;
 use mailrace_core::address::{Destinations, Domains};
 use mailrace_core::lookup::{LookupError, LookupTable, Maps, Ticket};
-use mailrace_io::memory::{Client, MemoryDisk, MemoryIo};
+use mailrace_io::sim::{Peer, SimDisk, SimIo, World};
 use mailrace_io::{FileId, Operation, Piece, Token, Waker};
 use mailrace_spool::{Mark, Opened, SegmentKeeper, Settings};
 use shuttle::sync::{Arc as ModelArc, Condvar, Mutex};
@@ -61,20 +62,20 @@ impl Bell {
     }
 }
 
-/// The kernel in memory, whose wait ends when something completed or the bell was rung.
+/// The simulated kernel, whose wait ends when something completed or the bell was rung.
 struct WaitingIo {
-    io: MemoryIo,
+    io: SimIo,
     bell: Bell,
 }
 
 impl Io for WaitingIo {
-    type Disk = MemoryDisk;
+    type Disk = SimDisk;
 
-    fn attach(&mut self, file: <MemoryDisk as mailrace_io::Disk>::File) -> FileId {
+    fn attach(&mut self, file: <SimDisk as mailrace_io::Disk>::File) -> FileId {
         self.io.attach(file)
     }
 
-    fn detach(&mut self, file: FileId) -> <MemoryDisk as mailrace_io::Disk>::File {
+    fn detach(&mut self, file: FileId) -> <SimDisk as mailrace_io::Disk>::File {
         self.io.detach(file)
     }
 
@@ -130,7 +131,7 @@ const SPOOL: Settings = Settings {
 /// What other threads need of a worker.
 struct Started {
     workers: Workers,
-    keeper: SegmentKeeper<MemoryDisk>,
+    keeper: SegmentKeeper<SimDisk>,
     thread: thread::JoinHandle<()>,
 }
 
@@ -138,7 +139,7 @@ struct Started {
 /// when it is drained, or when all clients were told something that ends so.
 fn start(
     settings: WorkerSettings,
-    disk: &MemoryDisk,
+    disk: &SimDisk,
     clients: usize,
     input: &'static [&'static [u8]],
     last_reply: Option<&'static str>,
@@ -151,9 +152,8 @@ fn start(
     let workers = Workers::new(vec![(sender, bell.waker())]);
     let disk = disk.clone();
     let thread = thread::spawn(move || {
-        let mut io = MemoryIo::new(disk, 5);
-        io.accept();
-        let clients: Vec<Client> = (0..clients).map(|_| io.connect()).collect();
+        let io = disk.world().boot(1).remove(0);
+        let clients: Vec<Peer> = (0..clients).map(|_| io.connect_from(Ipv4Addr::LOCALHOST.into())).collect();
         clients.iter().for_each(|client| input.iter().for_each(|piece| client.send(piece)));
         let telemetry = Telemetry::new(log::LogWriter::unread(), Arc::default());
         let io = WaitingIo { io, bell };
@@ -162,7 +162,7 @@ fn start(
         let is_over = |replies: &[String]| {
             last_reply.is_some_and(|last| replies.iter().all(|replies| replies.ends_with(last)))
         };
-        while worker.turn().unwrap() && !is_over(&replies) {
+        while !is_over(&replies) && worker.turn().unwrap() {
             for (replies, client) in replies.iter_mut().zip(&clients) {
                 replies.push_str(std::str::from_utf8(&client.take()).unwrap());
             }
@@ -192,7 +192,8 @@ const MESSAGE: &[&[u8]] =
 #[test]
 fn nothing_told_is_missed() {
     check(|| {
-        let Started { workers, thread: worker, .. } = start(settings(), &MemoryDisk::new(), 1, MESSAGE, None);
+        let Started { workers, thread: worker, .. } =
+            start(settings(), &World::calm().disk(), 1, MESSAGE, None);
         let tellers: Vec<_> = (0..2)
             .map(|_| {
                 let workers = workers.clone();
@@ -290,7 +291,7 @@ fn no_answer_is_missed() {
         settings.smtp.destinations = Arc::new(Destinations { relay_domains, ..Destinations::default() });
         let last_reply = "Relay access denied\r\n250 2.1.5 Ok\r\n221 2.0.0 Bye\r\n";
         let Started { workers, thread: worker, .. } =
-            start(settings, &MemoryDisk::new(), 2, INPUT, Some(last_reply));
+            start(settings, &World::calm().disk(), 2, INPUT, Some(last_reply));
         let answering = {
             let table = table.clone();
             thread::spawn(move || table.answer(&workers))
@@ -314,7 +315,7 @@ const LARGE_MESSAGE: &[&[u8]] = &[
 #[test]
 fn no_segment_is_missed() {
     check(|| {
-        let disk = MemoryDisk::new();
+        let disk = World::calm().disk();
         let Started { mut keeper, thread: worker, .. } =
             start(settings(), &disk, 1, LARGE_MESSAGE, Some("221 2.0.0 Bye\r\n"));
         keep_until_joined(&mut keeper, worker);
@@ -325,17 +326,17 @@ fn no_segment_is_missed() {
 #[test]
 fn no_full_disk_is_missed() {
     check(|| {
-        let disk = MemoryDisk::new();
+        let disk = World::calm().disk();
         let last_reply = "452 4.3.1 Insufficient system storage\r\n221 2.0.0 Bye\r\n";
         let Started { mut keeper, thread: worker, .. } =
             start(settings(), &disk, 1, LARGE_MESSAGE, Some(last_reply));
-        disk.set_capacity(Some(SPOOL.segment_size));
+        disk.world().set_capacity(SPOOL.segment_size);
         keep_until_joined(&mut keeper, worker);
     });
 }
 
 /// Does the keeper's work for as long as the worker works.
-fn keep_until_joined(keeper: &mut SegmentKeeper<MemoryDisk>, worker: thread::JoinHandle<()>) {
+fn keep_until_joined(keeper: &mut SegmentKeeper<SimDisk>, worker: thread::JoinHandle<()>) {
     let is_over = ModelArc::new(shuttle::sync::atomic::AtomicBool::new(false));
     let joined = {
         let is_over = ModelArc::clone(&is_over);

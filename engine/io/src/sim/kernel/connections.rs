@@ -159,7 +159,7 @@ impl State {
         completions: &mut Vec<Completion>,
     ) {
         let count = self.links.len();
-        let start = if count > 0 { self.network_random.index(count) } else { 0 };
+        let start = if count > 0 && !self.is_calm { self.network_random.index(count) } else { 0 };
         for index in (0..count).map(|index| (start + index) % count) {
             let link = &mut self.links[index];
             let Place::Open(connection) = link.place else { continue };
@@ -172,7 +172,7 @@ impl State {
             let now = self.now;
             let link = &mut self.links[index];
             let Some(token) = link.receive else { continue };
-            link.arrive(now);
+            link.arrive(now, self.is_calm);
             let has_octets = !link.inbox.is_empty();
             if has_octets && self.network_fault(Fault::LinkLost) {
                 self.break_off(index);
@@ -253,9 +253,13 @@ impl State {
         }
     }
 
-    /// Number of bytes that the network would take from a worker for a connection.
+    /// Number of bytes that the network would take from a worker for a connection. A calm one holds nothing for a client
+    /// that does not read.
     pub(super) fn room(&self, index: usize) -> usize {
         let link = &self.links[index];
+        if self.is_calm && link.is_deaf {
+            return 0;
+        }
         let unread = match link.twin {
             Some(twin) => self.links[twin].unreceived(),
             None => link.said.len() - link.taken,

@@ -30,7 +30,9 @@ const FIRST_GENERATIONS: [u32; 3] = [0, GENERATION_MAX, GENERATION_MAX - 2];
 /// One worker's side of the kernel.
 #[derive(Debug)]
 pub(super) struct Kernel {
-    queued: Vec<(Token, Operation)>,
+    pub(super) queued: Vec<(Token, Operation)>,
+    /// Writes that do not go on.
+    pub(super) held_writes: Option<Vec<(Token, Operation)>>,
     /// What completes when; the number keeps those of one time apart.
     due: BTreeMap<(Instant, u64), Due>,
     next_due: u64,
@@ -38,7 +40,7 @@ pub(super) struct Kernel {
     is_accepting: bool,
     /// Link and generation of each place of the connection table.
     places: Vec<(Option<usize>, u32)>,
-    is_lent: Vec<bool>,
+    pub(super) is_lent: Vec<bool>,
     /// Tells its pieces from those of others.
     serial: Serial,
     free: Vec<u16>,
@@ -68,6 +70,7 @@ impl Kernel {
     pub(super) fn new(conditions: &Conditions) -> Self {
         Self {
             queued: Vec::new(),
+            held_writes: None,
             due: BTreeMap::new(),
             next_due: 0,
             files: Files::default(),
@@ -202,7 +205,7 @@ impl State {
 
     /// Gathers what has completed for a worker by now; received bytes go to `memory`.
     fn complete(&mut self, worker: usize, memory: &mut [Vec<u8>], completions: &mut Vec<Completion>) {
-        let receives_first = self.network_random.one_in(2);
+        let receives_first = !self.is_calm && self.network_random.one_in(2);
         if receives_first {
             self.receive_all(worker, memory, completions);
         }

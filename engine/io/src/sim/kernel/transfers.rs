@@ -77,15 +77,22 @@ impl State {
         attached.writing.retain(|(from, _)| *from != offset);
         self.kernels[worker].files.end(file);
         let is_broken = self.files.is_broken(number);
-        let failure = write_error(self).or_else(|| is_broken.then(|| io::Error::from_raw_os_error(EIO)));
+        let is_failing = self.orders.take_failure() || is_broken;
+        let failure = write_error(self).or_else(|| is_failing.then(|| io::Error::from_raw_os_error(EIO)));
+        let refusal = self.require_writable().err();
+        let landing = match refusal {
+            Some(_) => Landing::Nowhere,
+            None if self.is_calm => Landing::FirstHalf,
+            None => Landing::Torn,
+        };
         let is_flush_failing = self.disk_fault(Fault::FlushError);
         let is_lost = self.disk_fault(Fault::LostWrite);
         let is_misdirected = self.disk_fault(Fault::MisdirectedWrite);
         let is_rotting = self.disk_fault(Fault::BitRot);
         let Self { files, disk_random, .. } = self;
         let octets = block.filled();
-        let result = if let Some(error) = failure {
-            files.put(number, octets, offset, false, Landing::Torn, disk_random);
+        let result = if let Some(error) = refusal.or(failure) {
+            files.put(number, octets, offset, false, landing, disk_random);
             Err(error)
         } else if is_flush_failing && is_durable {
             files.put(number, octets, offset, false, Landing::Whole, disk_random);
@@ -127,7 +134,7 @@ impl State {
         let time = self.disk_time();
         self.note("read of file {} begins: {} octets at {}", [number, buffer.len() as u64, offset]);
         // It finds what was there when it began or what is there when it ends, as the disk likes.
-        let is_early = self.disk_random.one_in(2);
+        let is_early = self.disk_coin();
         let count = is_early.then(|| self.read(number, &mut buffer, offset));
         let read = Read { token, file, number, buffer, offset, count };
         self.kernels[worker].complete_at(time, Due::Read(read));
@@ -153,6 +160,9 @@ impl State {
     /// Reads what is there now: of a write under way, any of its sectors may be.
     fn read(&mut self, number: u64, buffer: &mut [u8], offset: u64) -> usize {
         let count = self.files.read(number, buffer, offset);
+        if self.is_calm {
+            return count;
+        }
         let end = offset + count as u64;
         for write in self.kernels.iter().flat_map(Kernel::writes).filter(|write| write.number == number) {
             for (index, sector) in write.block.filled().chunks(SECTOR_SIZE).enumerate() {

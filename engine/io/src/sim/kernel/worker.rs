@@ -3,22 +3,23 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use super::Attached;
+use super::{Attached, Kernel};
 use crate::sim::world::{Conditions, State, lock};
 use crate::sim::{Random, SimDisk, SimFile};
 use crate::{Completion, FileId, Instant, Io, IoError, Operation, Piece, Token, Waker};
 
 /// A worker's [`Io`] in a simulated world.
 ///
-/// It accepts from its start on. Its wait never blocks: the code that runs the workers asks [`next_event`](crate::sim::World::next_event) when one
-/// of them has something to do. It panics when a worker breaks the contract of the seam.
+/// It accepts from its start on. Its wait never blocks: the code that runs the workers asks
+/// [`next_event`](crate::sim::World::next_event) when one of them has something to do, and lets time pass. In a calm world a
+/// wait lets time pass itself. It panics when a worker breaks the contract of the seam.
 #[derive(Debug)]
 pub struct SimIo {
     world: Arc<Mutex<State>>,
     worker: usize,
     /// Receive buffers.
     memory: Vec<Vec<u8>>,
-    now: Instant,
+    pub(in crate::sim) now: Instant,
     random: Random,
 }
 
@@ -39,13 +40,15 @@ impl SimIo {
         }
     }
 
+    pub(in crate::sim) fn kernel<T>(&self, use_it: impl FnOnce(&mut Kernel) -> T) -> T {
+        use_it(&mut lock(&self.world).kernels[self.worker])
+    }
+
     /// The world that it is in.
-    #[cfg(test)]
     pub(in crate::sim) fn world(&self) -> crate::sim::World {
         crate::sim::World(Arc::clone(&self.world))
     }
 
-    #[cfg(test)]
     pub(in crate::sim) const fn worker(&self) -> usize {
         self.worker
     }
@@ -80,17 +83,24 @@ impl Io for SimIo {
         if let Operation::Write { file, .. } | Operation::Read { file, .. } = &operation {
             kernel.files.begin(*file);
         }
-        kernel.queued.push((token, operation));
+        match &mut kernel.held_writes {
+            Some(held) if matches!(operation, Operation::Write { .. }) => held.push((token, operation)),
+            _ => kernel.queued.push((token, operation)),
+        }
     }
 
-    fn wait(&mut self, _: Option<Instant>, completions: &mut Vec<Completion>) -> Result<(), IoError> {
+    fn wait(&mut self, deadline: Option<Instant>, completions: &mut Vec<Completion>) -> Result<(), IoError> {
+        let before = completions.len();
         let mut state = lock(&self.world);
         state.enter(self.worker);
         state.kernels[self.worker].woken.store(false, Ordering::Relaxed);
-        self.now = state.now;
         if !state.is_over() {
             state.complete(self.worker, &mut self.memory, completions);
         }
+        if state.is_calm && completions.len() == before {
+            state.now = state.now.max(deadline.unwrap_or_default());
+        }
+        self.now = state.now;
         Ok(())
     }
 

@@ -1,3 +1,4 @@
+mod calm;
 mod connections;
 mod disk;
 
@@ -92,7 +93,7 @@ impl Subject for SimIo {
         const EIO: i32 = 5;
         let writer = disk.create("broken", 65_536, FileKind::Buffered).unwrap();
         let reader = disk.open("broken", FileKind::Read).unwrap();
-        self.world().break_file("broken");
+        self.world().set_broken("broken", true);
         BrokenFiles { unwritable: (self.attach(writer), EIO), unreadable: (self.attach(reader), EIO) }
     }
 }

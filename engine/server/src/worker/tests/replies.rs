@@ -24,7 +24,7 @@ fn told_last(addresses: &[&str], change: impl FnOnce(&mut WorkerSettings)) -> Ve
     let mut settings = settings();
     change(&mut settings);
     let mut rig = Rig::new(settings);
-    let clients: Vec<Client> = addresses.iter().map(|address| rig.connect_from(address)).collect();
+    let clients: Vec<Peer> = addresses.iter().map(|address| rig.connect_from(address)).collect();
     let last = clients.last().unwrap();
     let told = last.take();
     assert!(last.is_closed(), "{}", told.escape_ascii());
@@ -34,7 +34,7 @@ fn told_last(addresses: &[&str], change: impl FnOnce(&mut WorkerSettings)) -> Ve
 /// The reply to the client with most connections when a newcomer needs its slot.
 fn told_when_a_place_is_given_up() -> Vec<u8> {
     let mut rig = Rig::new(WorkerSettings { max_connections: 8, ..settings() });
-    let clients: Vec<Client> = (0..8).map(|_| rig.connect_from("192.0.2.1")).collect();
+    let clients: Vec<Peer> = (0..8).map(|_| rig.connect_from("192.0.2.1")).collect();
     clients.iter().for_each(|client| drop(client.take()));
     assert!(rig.connect_from("203.0.113.1").take().starts_with(b"220 "));
     clients.iter().find(|client| client.is_closed()).unwrap().take()

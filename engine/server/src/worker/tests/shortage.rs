@@ -25,20 +25,20 @@ fn rig_settings() -> WorkerSettings {
     }
 }
 
-fn greet(rig: &mut Rig, address: &str) -> Client {
+fn greet(rig: &mut Rig, address: &str) -> Peer {
     let client = rig.connect_from(address);
     rig.say(&client, b"EHLO a.example\r\n");
     client
 }
 
 /// Sends a message, and returns its last reply.
-fn send_message(rig: &mut Rig, client: &Client) -> String {
+fn send_message(rig: &mut Rig, client: &Peer) -> String {
     let replies = rig.say(client, &transaction("x"));
     replies.lines().last().unwrap_or_default().to_owned()
 }
 
 /// What a bad client does on one connection to hold memory.
-type Hold = fn(&mut Rig, &Client);
+type Hold = fn(&mut Rig, &Peer);
 
 /// Each keeps as much as it can for as long as it likes.
 const HOLDS: [(&str, Hold); 6] = [
@@ -156,11 +156,11 @@ fn one_that_makes_room_is_told() {
     let replies = String::from_utf8(greedy.take()).unwrap();
     assert!(replies.ends_with("Error: server is short of memory\r\n"), "{replies}");
     assert!(replies.lines().last().unwrap().starts_with("421 4.3.1 "), "{replies}");
-    assert!(!others.iter().any(Client::is_closed));
+    assert!(!others.iter().any(Peer::is_closed));
 }
 
 /// The places of a worker, taken by 8 connections from each of `addresses`.
-fn full_of(addresses: &[&str]) -> (Rig, Vec<Client>) {
+fn full_of(addresses: &[&str]) -> (Rig, Vec<Peer>) {
     let max_connections = 8 * addresses.len();
     let mut rig = Rig::new(WorkerSettings {
         max_connections,
@@ -169,7 +169,7 @@ fn full_of(addresses: &[&str]) -> (Rig, Vec<Client>) {
         ..settings()
     });
     let clients = addresses.iter().flat_map(|address| vec![*address; 8]);
-    let clients: Vec<Client> = clients.map(|address| rig.connect_from(address)).collect();
+    let clients: Vec<Peer> = clients.map(|address| rig.connect_from(address)).collect();
     assert!(clients.iter().all(|client| client.take().starts_with(b"220 ")));
     (rig, clients)
 }
@@ -183,7 +183,7 @@ fn newcomers_get_places_of_the_greediest_client() {
         let reply = String::from_utf8(newcomer.take()).unwrap();
         assert!(reply.starts_with("220 "), "{round}: {reply}");
     }
-    let closed: Vec<bool> = clients.iter().map(Client::is_closed).collect();
+    let closed: Vec<bool> = clients.iter().map(Peer::is_closed).collect();
     assert_eq!(closed.iter().filter(|closed| **closed).count(), 6);
     assert!(!closed[16..].contains(&true), "the network has 8 places, and the other one had 16");
     let told = clients.iter().filter(|client| client.is_closed());
@@ -207,7 +207,7 @@ fn one_with_a_message_under_way_lends_its_place_and_goes_when_it_has_its_reply()
     for address in ["203.0.113.1", "203.0.113.2"] {
         assert!(rig.connect_from(address).take().starts_with(b"220 "), "{address}");
     }
-    assert!(!clients.iter().any(Client::is_closed), "none goes without its reply");
+    assert!(!clients.iter().any(Peer::is_closed), "none goes without its reply");
     rig.worker.io.release_writes();
     rig.settle();
     let told: Vec<_> = clients.iter().map(|client| String::from_utf8(client.take()).unwrap()).collect();
@@ -222,7 +222,7 @@ fn the_greediest_gets_no_place_of_others() {
     let (mut rig, clients) = full_of(&["192.0.2.1", "198.51.100.1"]);
     let newcomer = rig.connect_from("192.0.2.1");
     assert!(newcomer.take().starts_with(b"421 4.3.2 ") && newcomer.is_closed());
-    assert!(!clients.iter().any(Client::is_closed));
+    assert!(!clients.iter().any(Peer::is_closed));
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn silence_gives_way_where_no_one_is_greedier() {
 #[test]
 fn room_in_the_spool_is_taken_back_from_the_greediest() {
     let mut rig = rig();
-    rig.disk.set_capacity(Some(20 << 20));
+    rig.disk.world().set_capacity(20 << 20);
     (0..3).for_each(|_| rig.settle());
     let mut bad = Vec::new();
     let mut honest = Vec::new();
@@ -267,9 +267,9 @@ fn room_in_the_spool_is_taken_back_from_the_greediest() {
 }
 
 /// 150 strangers of one network, and the connection of another that came last.
-fn rig_with_a_crowd() -> (Rig, Vec<Client>, Vec<ConnectionId>) {
+fn rig_with_a_crowd() -> (Rig, Vec<Peer>, Vec<ConnectionId>) {
     let mut rig = Rig::new(WorkerSettings { max_connections: 1000, ..rig_settings() });
-    let mut clients: Vec<Client> =
+    let mut clients: Vec<Peer> =
         (0..150).map(|number| greet(&mut rig, &format!("192.0.2.{}", number / 10))).collect();
     clients.push(greet(&mut rig, "198.51.100.1"));
     let connections = rig.worker.engine.connections.iter();
@@ -299,7 +299,7 @@ fn reads_by_turns(engine: &mut Engine<impl Spool>) -> Vec<Vec<ConnectionId>> {
 fn a_message_that_ends_waits_for_no_content_of_others() {
     let spool = Settings { segment_size: 16 << 20, blocks: 8, writes_in_flight: 4, ..SPOOL };
     let mut rig = Rig::with_spool(WorkerSettings { content_memory: 64 << 20, ..rig_settings() }, &spool);
-    let strangers: Vec<Client> = (0..40).map(|_| rig.connect_from("192.0.2.1")).collect();
+    let strangers: Vec<Peer> = (0..40).map(|_| rig.connect_from("192.0.2.1")).collect();
     let honest = greet(&mut rig, "198.51.100.1");
     strangers.iter().for_each(|client| rig.begin_content(client));
     rig.worker.io.hold_writes();

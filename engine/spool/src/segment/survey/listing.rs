@@ -123,11 +123,11 @@ fn place_in_order<D: Disk>(disk: &D, listed: &Listed<'_>, path: &str) -> (u64, u
 mod tests {
     use mailrace_core::record::spool::SEGMENT_HEADER_SIZE;
     use mailrace_io::FileKind;
-    use mailrace_io::memory::MemoryDisk;
+    use mailrace_io::sim::{SimDisk, World};
 
     use super::*;
 
-    fn put(disk: &MemoryDisk, name: &str, sequence: u64) {
+    fn put(disk: &SimDisk, name: &str, sequence: u64) {
         let size = SEGMENT_HEADER_SIZE as u64;
         let file = disk.create(&format!("{SEGMENTS}/{name}"), size, FileKind::Buffered).unwrap();
         disk.write_at(&file, &SegmentHeader { sequence, salt: 1, size }.encode(), 0).unwrap();
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn segments_come_by_sequence_and_new_ones_behind_them() {
-        let disk = MemoryDisk::new();
+        let disk = World::calm().disk();
         // Files that were used again have a sequence that their name does not show.
         put(&disk, "1.seg", 7);
         put(&disk, "2.seg", 3);

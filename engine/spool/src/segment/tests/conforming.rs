@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mailrace_core::QueueId;
 use mailrace_core::record::delivery::Progress;
-use mailrace_io::memory::{MemoryDisk, MemoryIo};
+use mailrace_io::sim::{SimDisk, SimIo, World};
 
 use super::{Life, damage, find};
 use crate::conformance::{Backend, check};
@@ -12,14 +12,14 @@ use crate::reader::Queue;
 use crate::{SegmentReader, SegmentSpool, State};
 
 impl Backend for Life {
-    type Spool = SegmentSpool<MemoryDisk>;
-    type Io = MemoryIo;
-    type Reader = SegmentReader<MemoryDisk>;
+    type Spool = SegmentSpool<SimDisk>;
+    type Io = SimIo;
+    type Reader = SegmentReader<SimDisk>;
 
     const MOVES: bool = true;
 
     fn new() -> Self {
-        Self::begin(&MemoryDisk::new())
+        Self::begin(&World::calm().disk())
     }
 
     fn spool(&mut self) -> &mut Self::Spool {
@@ -31,7 +31,7 @@ impl Backend for Life {
         self.keep();
     }
 
-    fn reader(&mut self) -> (&mut Self::Reader, &mut MemoryIo) {
+    fn reader(&mut self) -> (&mut Self::Reader, &mut SimIo) {
         (&mut self.reader, &mut self.reader_io)
     }
 

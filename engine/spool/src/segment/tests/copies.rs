@@ -3,7 +3,7 @@
 use super::*;
 
 /// Number of segments that have this.
-fn segments_with(disk: &MemoryDisk, needle: &[u8]) -> usize {
+fn segments_with(disk: &SimDisk, needle: &[u8]) -> usize {
     let mut count = 0;
     for name in disk.list("segments").unwrap() {
         disk.damage(&format!("segments/{name}"), |bytes| {
@@ -18,7 +18,7 @@ fn segments_with(disk: &MemoryDisk, needle: &[u8]) -> usize {
 #[test]
 fn what_was_moved_out_of_a_damaged_segment_stays_done() {
     for has_later_life in [false, true] {
-        let mut life = Life::begin(&MemoryDisk::new());
+        let mut life = Life::begin(&World::calm().disk());
         let put = |life: &mut Life, count: usize| -> Vec<QueueId> {
             life.keep();
             (0..count).map(|_| life.put_settled(&[b"small"])).collect()
@@ -71,7 +71,7 @@ fn what_was_moved_out_of_a_damaged_segment_stays_done() {
 /// A client that gives content up must not keep it on the disk with a small message beside it that stays.
 #[test]
 fn content_that_was_given_up_does_not_stay_with_messages_that_do() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     let mut life = Life::begin(&disk);
     let mut kept = Vec::new();
     for _ in 0..12 {
@@ -128,7 +128,7 @@ const BATCHES: usize = 15;
 /// is in a later one, and has to stay for as long.
 #[test]
 fn a_mark_made_while_a_copy_is_written_ends_the_copy_too() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let moved = life.put_settled(&[b"moved in time"]);
     let passing = put_each(&mut life, BATCHES - 1);
     (0..2).for_each(|_| drop(put_each(&mut life, BATCHES)));
@@ -176,7 +176,7 @@ fn a_move_whose_segment_cannot_be_opened_ends_at_once() {
 /// is in a later one, and has to stay for as long.
 #[test]
 fn a_message_whose_write_failed_stays_out_for_as_long_as_its_segment_stays() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let stays = put_each(&mut life, 1)[0];
     life.disk.fail_writes(1);
     // The first half of what fails is written: enough for the first of these.

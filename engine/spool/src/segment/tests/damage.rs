@@ -9,7 +9,7 @@ use crate::segment::manifest;
 const LIVES: usize = 3;
 
 /// Three lives, each with messages, and marks about messages of this life and the one before. Returns the messages.
-fn three_lives(disk: &MemoryDisk) -> Vec<QueueId> {
+fn three_lives(disk: &SimDisk) -> Vec<QueueId> {
     let mut ids: Vec<QueueId> = Vec::new();
     for round in 0..LIVES {
         let mut life = Life::begin(disk);
@@ -31,7 +31,7 @@ fn three_lives(disk: &MemoryDisk) -> Vec<QueueId> {
 }
 
 /// The segments that hold messages, as the manifest lists them.
-fn used(disk: &MemoryDisk) -> Vec<String> {
+fn used(disk: &SimDisk) -> Vec<String> {
     let mut paths = Vec::new();
     for name in disk.list("segments").unwrap() {
         let path = format!("segments/{name}");
@@ -45,21 +45,21 @@ fn used(disk: &MemoryDisk) -> Vec<String> {
     paths
 }
 
-fn file(disk: &MemoryDisk, path: &str) -> Vec<u8> {
+fn file(disk: &SimDisk, path: &str) -> Vec<u8> {
     let mut content = Vec::new();
     disk.damage(path, |bytes| content.clone_from(bytes));
     content
 }
 
-fn put_file(disk: &MemoryDisk, path: &str, content: &[u8]) {
+fn put_file(disk: &SimDisk, path: &str, content: &[u8]) {
     drop(disk.create(path, 0, FileKind::Buffered).unwrap());
     disk.damage(path, |bytes| *bytes = content.to_vec());
 }
 
 /// Damages each segment in turn, and checks that the start reports it, says it as known from then on, loses nothing else,
 /// and leaves the file as it is; and that an acknowledgement ends that.
-fn is_reported(what: &[DamageKind], change: impl Fn(&MemoryDisk, &str)) {
-    let original = MemoryDisk::new();
+fn is_reported(what: &[DamageKind], change: impl Fn(&SimDisk, &str)) {
+    let original = World::calm().disk();
     three_lives(&original);
     let before = contents(&original);
     for path in used(&original) {
@@ -104,8 +104,8 @@ fn is_reported(what: &[DamageKind], change: impl Fn(&MemoryDisk, &str)) {
 }
 
 /// Another disk with the same files.
-fn copy_of(disk: &MemoryDisk) -> MemoryDisk {
-    let copy = MemoryDisk::new();
+fn copy_of(disk: &SimDisk) -> SimDisk {
+    let copy = World::calm().disk();
     for name in disk.list("segments").unwrap() {
         let path = format!("segments/{name}");
         put_file(&copy, &path, &file(disk, &path));
@@ -169,7 +169,7 @@ fn a_batch_that_is_gone_without_a_trace_is_reported() {
 /// A batch of which a later one knows, and the last of a life before, of which none does.
 #[test]
 fn each_batch_that_is_gone_is_reported_whatever_else_is() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     for _ in 0..2 {
         let mut life = Life::begin(&disk);
         for _ in 0..3 {
@@ -194,7 +194,7 @@ fn each_batch_that_is_gone_is_reported_whatever_else_is() {
 /// The last batches of a segment, of the last of which a record is left.
 #[test]
 fn what_is_gone_at_the_end_is_reported_from_where_it_begins() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     let mut life = Life::begin(&disk);
     for _ in 0..4 {
         life.put_settled(&[b"text"]);
@@ -217,7 +217,7 @@ fn what_is_gone_at_the_end_is_reported_from_where_it_begins() {
 
 #[test]
 fn an_older_copy_of_a_segment_is_known_as_such() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     let mut life = Life::begin(&disk);
     let first = life.put_settled(&[b"in the copy"]);
     drop(life.end());
@@ -238,7 +238,7 @@ fn an_older_copy_of_a_segment_is_known_as_such() {
 /// All messages of a segment are done, it is emptied, and a copy of it comes back.
 #[test]
 fn a_copy_of_a_segment_that_was_emptied_since_brings_nothing_back() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     let mut life = Life::begin(&disk);
     let ids: Vec<QueueId> = (0..3).map(|_| life.put_settled(&[&[b'x'; 14_000]])).collect();
     let path = used(&disk).remove(0);
@@ -269,7 +269,7 @@ fn a_copy_of_a_segment_that_was_emptied_since_brings_nothing_back() {
 #[test]
 fn a_copy_does_not_shadow_the_segment() {
     for copy in ["segments/0000000000.seg", "segments/9999999999.seg", "segments/a.seg"] {
-        let disk = MemoryDisk::new();
+        let disk = World::calm().disk();
         three_lives(&disk);
         let before = contents(&disk);
         for path in used(&disk) {
@@ -290,7 +290,7 @@ fn a_copy_does_not_shadow_the_segment() {
 
 #[test]
 fn names_mean_nothing() {
-    let original = MemoryDisk::new();
+    let original = World::calm().disk();
     three_lives(&original);
     let before = contents(&original);
     let names = original.list("segments").unwrap();
@@ -308,7 +308,7 @@ fn names_mean_nothing() {
 
 #[test]
 fn files_that_no_engine_made_are_left_alone() {
-    let original = MemoryDisk::new();
+    let original = World::calm().disk();
     three_lives(&original);
     let before = contents(&original);
     let head = file(&original, &used(&original)[0])[..5000].to_vec();
@@ -345,14 +345,14 @@ fn files_that_no_engine_made_are_left_alone() {
 
 #[test]
 fn a_manifest_that_is_gone_damaged_or_older_is_reported_and_nothing_is_lost() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     let mut life = Life::begin(&disk);
     life.put_settled(&[b"of the first life"]);
     drop(life.end());
     let old = file(&disk, "manifest");
     three_lives(&disk);
     let before = contents(&disk);
-    type Change<'a> = (DamageKind, &'a dyn Fn(&MemoryDisk));
+    type Change<'a> = (DamageKind, &'a dyn Fn(&SimDisk));
     let changes: [Change<'_>; 4] = [
         (DamageKind::NoManifest, &|disk| disk.remove("manifest").unwrap()),
         (DamageKind::Manifest, &|disk| disk.damage("manifest", |bytes| bytes.fill(7))),
@@ -374,7 +374,7 @@ fn a_manifest_that_is_gone_damaged_or_older_is_reported_and_nothing_is_lost() {
 /// An engine continues with the file that has the name, unless it is not one of its own.
 #[test]
 fn a_manifest_that_is_replaced_while_an_engine_runs_is_brought_up_to_date() {
-    type Change<'a> = &'a dyn Fn(&MemoryDisk, &[u8]);
+    type Change<'a> = &'a dyn Fn(&SimDisk, &[u8]);
     let changes: [Change<'_>; 3] = [
         &|disk, old| {
             disk.remove("manifest").unwrap();
@@ -387,7 +387,7 @@ fn a_manifest_that_is_replaced_while_an_engine_runs_is_brought_up_to_date() {
         },
     ];
     for (index, change) in changes.iter().enumerate() {
-        let disk = MemoryDisk::new();
+        let disk = World::calm().disk();
         let mut life = Life::begin(&disk);
         let old = file(&disk, "manifest");
         life.put_settled(&[&[b'x'; 9000]]);
@@ -404,7 +404,7 @@ fn a_manifest_that_is_replaced_while_an_engine_runs_is_brought_up_to_date() {
 
 #[test]
 fn one_slot_of_the_manifest_is_enough() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     three_lives(&disk);
     let before = contents(&disk);
     let size = file(&disk, "manifest").len();
@@ -419,7 +419,7 @@ fn one_slot_of_the_manifest_is_enough() {
 /// Both slots say the same when an engine has ended, so that a start knows all that there was, whichever is damaged.
 #[test]
 fn what_is_lost_is_reported_although_a_slot_of_the_manifest_is_damaged_too() {
-    let original = MemoryDisk::new();
+    let original = World::calm().disk();
     three_lives(&original);
     let size = file(&original, "manifest").len();
     for path in used(&original) {
@@ -440,12 +440,12 @@ fn what_is_lost_is_reported_although_a_slot_of_the_manifest_is_damaged_too() {
 
 #[test]
 fn a_segment_that_cannot_be_read_costs_what_is_in_it_and_for_as_long() {
-    let original = MemoryDisk::new();
+    let original = World::calm().disk();
     three_lives(&original);
     let before = contents(&original);
     for path in used(&original) {
         let disk = copy_of(&original);
-        disk.set_unreadable(&path, true);
+        disk.world().set_broken(&path, true);
         let mut life = Life::begin(&disk);
         assert!(
             matches!(&life.report.damage[..], [Damage { path: found, what: DamageKind::Unreadable(_), .. }] if *found == path),
@@ -460,7 +460,7 @@ fn a_segment_that_cannot_be_read_costs_what_is_in_it_and_for_as_long() {
         }
         drop(life.end());
         // The disk reads again, and everything is as it was left; also what had been marked in other segments.
-        disk.set_unreadable(&path, false);
+        disk.world().set_broken(&path, false);
         let life = Life::begin(&disk);
         assert_eq!(life.report.damage, []);
         let rest = contents(&disk);
@@ -472,7 +472,7 @@ fn a_segment_that_cannot_be_read_costs_what_is_in_it_and_for_as_long() {
 /// An engine is killed before it has erased an emptied segment, and the next one cannot read it.
 #[test]
 fn an_emptied_segment_that_cannot_be_read_is_erased_later() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     three_lives(&disk);
     let path = used(&disk).remove(0);
     let found = manifest::read(&disk).unwrap();
@@ -480,12 +480,12 @@ fn an_emptied_segment_that_cannot_be_read_is_erased_later() {
     let entry = emptied.entries.iter_mut().find(|entry| manifest::path_of(entry) == path).unwrap();
     entry.state = EntryState::Emptied;
     manifest::ManifestFile::new(disk.clone(), &found, emptied).save().unwrap();
-    disk.set_unreadable(&path, true);
+    disk.world().set_broken(&path, true);
     let life = Life::begin(&disk);
     assert!(life.report.damage.iter().any(|damage| damage.path == path), "{:?}", life.report.damage);
     let messages = life.report.messages;
     drop(life.end());
-    disk.set_unreadable(&path, false);
+    disk.world().set_broken(&path, false);
     for _ in 0..2 {
         let life = Life::begin(&disk);
         assert_eq!((&life.report.damage[..], &life.report.strangers[..]), (&[][..], &[][..]));
@@ -497,7 +497,7 @@ fn an_emptied_segment_that_cannot_be_read_is_erased_later() {
 /// With one look at a time: what an engine does beside it is no damage.
 #[test]
 fn a_reader_tells_what_a_start_would() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     three_lives(&disk);
     let path = used(&disk).remove(1);
     damage(&disk, &path, 4096 + 64 + 64);

@@ -8,7 +8,7 @@ use crate::{Place, acknowledge};
 
 #[test]
 fn lives_that_write_a_mark_each_share_a_segment() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     let mut life = Life::begin(&disk);
     let ids: Vec<QueueId> = (0..10).map(|_| life.put_settled(&[b"parked and released"])).collect();
     drop(life.end());
@@ -33,7 +33,7 @@ fn lives_that_write_a_mark_each_share_a_segment() {
 
 #[test]
 fn salts_never_repeat() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     let mut salts = Vec::new();
     for _ in 0..20 {
         let mut life = Life::begin(&disk);
@@ -56,7 +56,7 @@ fn salts_never_repeat() {
 
 #[test]
 fn a_queue_of_the_first_version_goes_on() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     let segment = include_bytes!("../../../../../tests/format/v1.seg");
     disk.create("segments/0000000003.seg", 0, FileKind::Buffered).unwrap();
     disk.damage("segments/0000000003.seg", |bytes| *bytes = segment.to_vec());
@@ -84,7 +84,7 @@ fn a_queue_of_the_first_version_goes_on() {
 
 #[test]
 fn a_manifest_has_room_for_any_number_of_segments() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     let mut life = Life::begin(&disk);
     let mut ids = Vec::new();
     // A segment has room for three such messages.
@@ -100,11 +100,11 @@ fn a_manifest_has_room_for_any_number_of_segments() {
 
 #[test]
 fn messages_and_marks_of_a_life_on_a_full_disk_go_where_room_is() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     let mut life = Life::begin(&disk);
     let ids: Vec<QueueId> = (0..3).map(|_| life.put_settled(&[b"small"])).collect();
     drop(life.end());
-    disk.set_capacity(Some(0));
+    disk.world().set_capacity(0);
     // The segment that the last life did not fill has room, and the manifest too.
     let mut life = Life::begin(&disk);
     ids.iter().for_each(|id| life.mark_settled(*id, Mark::Done));
@@ -114,7 +114,7 @@ fn messages_and_marks_of_a_life_on_a_full_disk_go_where_room_is() {
 
 #[test]
 fn one_message_is_read_without_the_others() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let parts = [&[b'x'; 14_000][..], &[b'y'; 14_000], &[b'z'; 14_000], b"end"];
     let other = life.put_settled(&[b"of another"]);
     let id = life.put_large(&parts[..3], parts[3]);

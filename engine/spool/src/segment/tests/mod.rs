@@ -15,7 +15,7 @@ use bumpalo::Bump;
 use mailrace_core::envelope::Recipient;
 use mailrace_core::record::envelope;
 use mailrace_core::{Envelope, Origin, QueueId, QueuedEnvelope, Timestamp};
-use mailrace_io::memory::{MemoryDisk, MemoryIo};
+use mailrace_io::sim::{SimDisk, SimIo, World};
 use mailrace_io::{Completion, Disk, FileKind, Instant, Io, Waker};
 use proptest::prelude::*;
 
@@ -39,29 +39,30 @@ const SETTINGS: Settings = Settings {
 
 /// One worker's life on a disk.
 struct Life {
-    disk: MemoryDisk,
-    io: MemoryIo,
-    spool: SegmentSpool<MemoryDisk>,
-    keeper: SegmentKeeper<MemoryDisk>,
-    opener: Opener<MemoryDisk>,
+    disk: SimDisk,
+    io: SimIo,
+    spool: SegmentSpool<SimDisk>,
+    keeper: SegmentKeeper<SimDisk>,
+    opener: Opener<SimDisk>,
     /// On another thread.
-    reader: SegmentReader<MemoryDisk>,
-    reader_io: MemoryIo,
+    reader: SegmentReader<SimDisk>,
+    reader_io: SimIo,
     report: RecoveryReport,
     time: u64,
-    _lock: <MemoryDisk as Disk>::File,
+    _lock: <SimDisk as Disk>::File,
 }
 
 impl Life {
-    fn begin(disk: &MemoryDisk) -> Self {
+    fn begin(disk: &SimDisk) -> Self {
         let opened = open(disk, &SETTINGS, 1).unwrap();
+        let [io, reader_io] = disk.world().boot(2).try_into().unwrap();
         let mut life = Self {
             disk: disk.clone(),
-            io: MemoryIo::new(disk.clone(), 3),
+            io,
             spool: opened.spools.into_iter().next().unwrap(),
             keeper: opened.keeper,
             reader: opened.opener.reader(Waker::new(|| {})),
-            reader_io: MemoryIo::new(disk.clone(), 5),
+            reader_io,
             opener: opened.opener,
             report: opened.report,
             time: 1_700_000_000_000_000,
@@ -161,12 +162,12 @@ impl Life {
     }
 
     /// The process is killed: its disk stays, with what the kernel knew.
-    fn kill(self) -> MemoryDisk {
+    fn kill(self) -> SimDisk {
         self.disk
     }
 
     /// The engine ends, as it does when it is asked to.
-    fn end(self) -> MemoryDisk {
+    fn end(self) -> SimDisk {
         let Self { disk, spool, mut keeper, .. } = self;
         drop(spool);
         keeper.finish();
@@ -174,7 +175,7 @@ impl Life {
     }
 
     /// The machine loses power.
-    fn cut_power(self) -> MemoryDisk {
+    fn cut_power(self) -> SimDisk {
         let disk = self.disk.clone();
         drop(self);
         disk.cut_power();
@@ -200,7 +201,7 @@ fn envelope_of(id: QueueId) -> Envelope {
 }
 
 /// All messages of a queue with state and content; their envelopes are compared on the way.
-fn contents(disk: &MemoryDisk) -> BTreeMap<QueueId, (State, Vec<u8>)> {
+fn contents(disk: &SimDisk) -> BTreeMap<QueueId, (State, Vec<u8>)> {
     let queue = Queue::read(disk, true).unwrap();
     let ids: Vec<_> = queue.ids().collect();
     let mut contents = BTreeMap::new();
@@ -215,12 +216,12 @@ fn contents(disk: &MemoryDisk) -> BTreeMap<QueueId, (State, Vec<u8>)> {
     contents
 }
 
-fn damage(disk: &MemoryDisk, path: &str, offset: usize) {
+fn damage(disk: &SimDisk, path: &str, offset: usize) {
     disk.damage(path, |octets| octets[offset] ^= 0x40);
 }
 
 /// Where `needle` is in the queue's files.
-fn find(disk: &MemoryDisk, needle: &[u8]) -> (String, usize) {
+fn find(disk: &SimDisk, needle: &[u8]) -> (String, usize) {
     for name in disk.list("segments").unwrap() {
         let path = format!("segments/{name}");
         let mut place = None;
@@ -234,7 +235,7 @@ fn find(disk: &MemoryDisk, needle: &[u8]) -> (String, usize) {
 
 #[test]
 fn what_was_settled_is_there_after_a_loss_of_power() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let one = life.put_settled(&[b"From: a\r\n\r\none\r\n"]);
     let two = life.put_settled(&[b"From: b\r\n\r\n", b"in ", b"pieces\r\n"]);
     let disk = life.cut_power();
@@ -247,7 +248,7 @@ fn what_was_settled_is_there_after_a_loss_of_power() {
 
 #[test]
 fn a_message_in_many_segments_is_whole() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let piece = vec![b'x'; life.spool.piece_size_max()];
     let pieces = vec![piece.as_slice(); 40];
     let id = life.put_large(&pieces, b"end");
@@ -257,7 +258,7 @@ fn a_message_in_many_segments_is_whole() {
 
 #[test]
 fn chunks_alone_are_no_message() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let id = life.spool.next_id(Timestamp::from_unix_microseconds(5));
     let mut draft = life.spool.begin(id);
     life.spool.append(&mut draft, &[b"half a message"]).unwrap();
@@ -270,7 +271,7 @@ fn chunks_alone_are_no_message() {
 
 #[test]
 fn marks_are_kept() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let done = life.put_settled(&[b"done"]);
     let held = life.put_settled(&[b"held"]);
     let released = life.put_settled(&[b"released"]);
@@ -293,7 +294,7 @@ fn marks_are_kept() {
 
 #[test]
 fn the_later_of_two_marks_counts_in_whatever_order_their_writes_end() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let id = life.put_settled(&[b"marked twice"]);
     let mut writes = Vec::new();
     for (mark, tag) in [(Mark::Hold, 1), (Mark::Release, 2)] {
@@ -311,7 +312,7 @@ fn the_later_of_two_marks_counts_in_whatever_order_their_writes_end() {
 
 #[test]
 fn used_segments_come_back_without_their_messages() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     for round in 0..200 {
         life.keep();
         let content = vec![b'0' + round % 10; 4000];
@@ -334,7 +335,7 @@ fn used_segments_come_back_without_their_messages() {
 
 #[test]
 fn a_message_that_stays_holds_no_segment() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let piece = vec![b'p'; life.spool.piece_size_max()];
     let large = vec![piece.as_slice(); 10];
     let stays = [life.put_settled(&[b"stays"]), life.put_large(&large, b"end"), life.put_settled(&[b"held"])];
@@ -386,7 +387,7 @@ fn a_message_that_stays_holds_no_segment() {
 
 #[test]
 fn damage_is_reported_and_takes_one_message_only() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let ids: Vec<_> =
         (0..5).map(|number| life.put_settled(&[format!("message number {number}").as_bytes()])).collect();
     let disk = life.kill();
@@ -405,7 +406,7 @@ fn damage_is_reported_and_takes_one_message_only() {
 
 #[test]
 fn damage_at_the_end_of_a_segment_is_reported() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let text = |number: usize| format!("message number {number:02}");
     let ids: Vec<_> = (0..20).map(|number| life.put_settled(&[text(number).as_bytes()])).collect();
     let disk = life.kill();
@@ -429,7 +430,7 @@ fn damage_at_the_end_of_a_segment_is_reported() {
 
 #[test]
 fn a_torn_last_batch_is_no_damage() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let whole = life.put_settled(&[b"whole"]);
     life.put_settled(&[b"torn off by the loss of power"]);
     let disk = life.kill();
@@ -446,7 +447,7 @@ fn a_torn_last_batch_is_no_damage() {
 
 #[test]
 fn a_damaged_batch_header_does_not_hide_what_follows() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     life.put_settled(&[b"one"]);
     let middle = life.put_settled(&[b"two"]);
     life.put_settled(&[b"three"]);
@@ -463,7 +464,7 @@ fn a_damaged_batch_header_does_not_hide_what_follows() {
 
 #[test]
 fn a_file_that_was_cut_off_is_reported() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let whole = life.put_settled(&[b"whole"]);
     life.put_settled(&[b"cut off"]);
     let disk = life.kill();
@@ -477,7 +478,7 @@ fn a_file_that_was_cut_off_is_reported() {
 
 #[test]
 fn a_new_segment_takes_the_name_of_no_other() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let id = life.put_settled(&[b"in use"]);
     let disk = life.kill();
     // Segments are used again under their old names: the next number may be the name of one that is in use.
@@ -494,7 +495,7 @@ fn a_new_segment_takes_the_name_of_no_other() {
 
 #[test]
 fn a_copy_of_a_segment_is_reported_and_left_alone() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let id = life.put_settled(&[b"once"]);
     let disk = life.kill();
     let (path, place) = find(&disk, b"once");
@@ -513,7 +514,7 @@ fn a_copy_of_a_segment_is_reported_and_left_alone() {
 
 #[test]
 fn a_failed_write_refuses_its_messages_and_the_next_segment_takes_over() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     let mut life = Life::begin(&disk);
     let before = life.put_settled(&[b"before"]);
     disk.fail_writes(1);
@@ -530,7 +531,7 @@ fn a_failed_write_refuses_its_messages_and_the_next_segment_takes_over() {
 
 #[test]
 fn a_failed_write_that_reached_the_disk_does_not_come_back_as_a_message() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     let mut life = Life::begin(&disk);
     disk.fail_writes(1);
     // The first half of what fails is written: enough for the first of these.
@@ -544,7 +545,7 @@ fn a_failed_write_that_reached_the_disk_does_not_come_back_as_a_message() {
 
 #[test]
 fn a_failed_write_is_told_when_nothing_brings_its_message_back() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     let mut life = Life::begin(&disk);
     disk.fail_writes(1);
     life.put(&[b"reaches the disk"], 5).unwrap();
@@ -560,7 +561,7 @@ fn a_failed_write_is_told_when_nothing_brings_its_message_back() {
 
 #[test]
 fn a_failed_chunk_refuses_its_message() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     let mut life = Life::begin(&disk);
     let id = life.spool.next_id(Timestamp::from_unix_microseconds(5));
     let mut draft = life.spool.begin(id);
@@ -574,9 +575,9 @@ fn a_failed_chunk_refuses_its_message() {
 
 #[test]
 fn without_room_on_the_disk_messages_are_refused() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     // And for the manifest.
-    disk.set_capacity(Some(3 * SETTINGS.segment_size + (32 << 10)));
+    disk.world().set_capacity(3 * SETTINGS.segment_size + (32 << 10));
     let mut life = Life::begin(&disk);
     let mut taken = Vec::new();
     let refusal = loop {
@@ -604,7 +605,7 @@ fn without_room_on_the_disk_messages_are_refused() {
 /// about a message in B, neither would ever go.
 #[test]
 fn marks_and_copies_do_not_hold_each_other() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let put = |life: &mut Life, count: usize| -> Vec<QueueId> {
         life.keep();
         (0..count).map(|_| life.put_settled(&[b"small"])).collect()
@@ -640,7 +641,7 @@ fn marks_and_copies_do_not_hold_each_other() {
 /// The copy's last record is durable, and the write of an earlier one fails.
 #[test]
 fn a_message_does_not_move_to_a_copy_that_is_not_whole() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let put = |life: &mut Life, count: usize| -> Vec<QueueId> {
         life.keeper.step();
         (0..count).map(|_| life.put_settled(&[b"small"])).collect()
@@ -670,7 +671,7 @@ fn a_message_does_not_move_to_a_copy_that_is_not_whole() {
 
 #[test]
 fn a_queue_opens_on_a_full_disk() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let ids: Vec<_> = (0..3).map(|_| life.put_settled(&[&[b'x'; 15_000]])).collect();
     let disk = life.kill();
     for name in disk.list("segments").unwrap() {
@@ -681,11 +682,11 @@ fn a_queue_opens_on_a_full_disk() {
             disk.remove(&path).unwrap();
         }
     }
-    disk.set_capacity(Some(0));
+    disk.world().set_capacity(0);
     let mut life = Life::begin(&disk);
     assert_eq!(life.report.messages, 3);
     assert_eq!(life.put(&[b"more"], 1), Err(Refusal::Full));
-    disk.set_capacity(None);
+    disk.world().set_capacity(u64::MAX);
     life.keep();
     life.put_settled(&[b"more"]);
     assert!(ids.iter().all(|id| contents(&disk).contains_key(id)));
@@ -695,7 +696,7 @@ fn a_queue_opens_on_a_full_disk() {
 /// begin anew when all are empty.
 #[test]
 fn a_new_segment_never_replaces_one() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     drop(disk.create("segments/0000000002.seg", SETTINGS.segment_size, FileKind::Direct).unwrap());
     // It is used first, and another one is made.
     let mut life = Life::begin(&disk);
@@ -707,7 +708,7 @@ fn a_new_segment_never_replaces_one() {
 
 #[test]
 fn a_file_that_a_killed_engine_had_just_made_has_a_durable_name_before_it_is_used() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     drop(disk.create("segments/0000000001.seg", SETTINGS.segment_size, FileKind::Direct).unwrap());
     let mut life = Life::begin(&disk);
     let id = life.put_settled(&[b"kept"]);
@@ -717,17 +718,17 @@ fn a_file_that_a_killed_engine_had_just_made_has_a_durable_name_before_it_is_use
 
 #[test]
 fn a_segment_whose_start_failed_leaves_its_sequence_unused() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     let mut life = Life::begin(&disk);
     let before = life.keeper.manifest.next_sequence().unwrap();
-    disk.set_capacity(Some(0));
+    disk.world().set_capacity(0);
     assert!(life.keeper.prepare(1).is_err());
     assert_eq!(life.keeper.manifest.next_sequence().unwrap(), before + 2);
 }
 
 #[test]
 fn segments_emptied_while_the_disk_takes_nothing_are_used_again() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     let mut life = Life::begin(&disk);
     for round in 0..6 {
         let mut put = || {
@@ -748,7 +749,7 @@ fn segments_emptied_while_the_disk_takes_nothing_are_used_again() {
 
 #[test]
 fn a_queue_whose_directory_is_gone_takes_nothing() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     let mut life = Life::begin(&disk);
     life.put_settled(&[b"before"]);
     disk.set_taken_away(true);
@@ -763,7 +764,7 @@ fn a_queue_whose_directory_is_gone_takes_nothing() {
 
 #[test]
 fn a_second_engine_is_kept_out() {
-    let life = Life::begin(&MemoryDisk::new());
+    let life = Life::begin(&World::calm().disk());
     assert!(matches!(open(&life.disk, &SETTINGS, 1), Err(OpenError::Locked)));
     let disk = life.kill();
     assert!(open(&disk, &SETTINGS, 1).is_ok());
@@ -771,7 +772,7 @@ fn a_second_engine_is_kept_out() {
 
 #[test]
 fn an_id_is_not_given_again_when_the_clock_goes_back() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let first = life.put_settled(&[b"first"]);
     life.mark_settled(first, Mark::Done);
     let disk = life.kill();
@@ -781,7 +782,7 @@ fn an_id_is_not_given_again_when_the_clock_goes_back() {
 
 #[test]
 fn what_does_not_fit_into_a_block_is_refused() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let result = life.put(&[&vec![b'x'; SETTINGS.block_size]], 1);
     assert_eq!(result, Err(Refusal::TooLarge));
     life.put_settled(&[b"fits"]);
@@ -817,7 +818,7 @@ proptest! {
     /// and no others are.
     #[test]
     fn nothing_settled_is_lost_or_comes_back(deeds in proptest::collection::vec(deed(), 1..120)) {
-        let disk = MemoryDisk::new();
+        let disk = World::calm().disk();
         let mut life = Life::begin(&disk);
         let mut given: BTreeMap<QueueId, Vec<u8>> = BTreeMap::new();
         let mut queued: Vec<QueueId> = Vec::new();
@@ -892,7 +893,7 @@ proptest! {
 
 #[test]
 fn chunks_leave_room_for_messages_that_end() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     life.io.hold_writes();
     let id = life.spool.next_id(Timestamp::from_unix_microseconds(life.time));
     let mut draft = life.spool.begin(id);

@@ -16,7 +16,7 @@ fn attempted(attempts: u32) -> Progress {
 }
 
 /// How often the recipient of each message was attempted, as a reader finds it.
-fn attempts(disk: &MemoryDisk) -> BTreeMap<QueueId, u32> {
+fn attempts(disk: &SimDisk) -> BTreeMap<QueueId, u32> {
     let queue = Queue::read(disk, false).unwrap();
     let ids: Vec<QueueId> = queue.ids().map(|(id, ..)| id).collect();
     let attempts = |id| {
@@ -48,7 +48,7 @@ fn put_others(life: &mut Life) -> Vec<QueueId> {
 
 #[test]
 fn marks_that_no_longer_count_keep_no_segment() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let ids: Vec<QueueId> = (0..3).map(|_| life.put_settled(&[b"deferred"])).collect();
     let others = put_others(&mut life);
     for round in 1..=200 {
@@ -92,7 +92,7 @@ fn marks_that_no_longer_count_keep_no_segment() {
 
 #[test]
 fn the_later_mark_counts_in_whatever_order_their_writes_end() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let id = life.put_settled(&[b"deferred twice"]);
     let mut writes = Vec::new();
     for attempts in [1, 2] {
@@ -112,7 +112,7 @@ fn the_later_mark_counts_in_whatever_order_their_writes_end() {
 /// What a copy says must not hide what was noted while it was made.
 #[test]
 fn a_mark_made_while_the_one_before_it_is_moved_counts() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let id = life.put_settled(&[b"deferred"]);
     // They fill the first segment, and leave it to the message.
     let passing: Vec<QueueId> = (0..12).map(|_| life.put_settled(&[b"passes"])).collect();
@@ -141,7 +141,7 @@ fn a_mark_made_while_the_one_before_it_is_moved_counts() {
 /// A message whose segment is damaged may be repaired: what became of its recipients stays as long.
 #[test]
 fn a_mark_about_a_damaged_message_stays() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let id = life.put_settled(&[b"spoilt"]);
     // The segments of message and mark differ.
     (0..20).for_each(|_| {
@@ -209,7 +209,7 @@ proptest! {
     /// Whatever happens: a message's progress is never older than what was durable, nor newer than what was given.
     #[test]
     fn no_progress_is_lost_or_comes_back(deeds in proptest::collection::vec(deed(), 1..150)) {
-        let disk = MemoryDisk::new();
+        let disk = World::calm().disk();
         let mut life = Life::begin(&disk);
         let mut queued: BTreeMap<QueueId, Noted> = BTreeMap::new();
         let mut tags: BTreeMap<u64, (QueueId, Option<u32>)> = BTreeMap::new();

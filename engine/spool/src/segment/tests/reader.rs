@@ -55,7 +55,7 @@ impl Life {
 
 /// A queue with messages in many segments.
 fn many_segments(count: usize) -> (Life, Vec<QueueId>) {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let ids = (0..count).map(|seed| put(&mut life, &vec![bytes(seed, 8000); 7])).collect();
     (life, ids)
 }
@@ -95,13 +95,13 @@ fn a_segment_that_is_not_read_is_closed() {
 
 #[test]
 fn a_segment_that_was_removed_is_gone_and_one_that_cannot_be_read_fails() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let id = put(&mut life, &[bytes(1, 100)]);
     let source = life.spool.source(id).unwrap();
     let path = source.segments[0].path.clone();
-    life.disk.set_unreadable(&path, true);
+    life.disk.world().set_broken(&path, true);
     assert_eq!(life.read_all(vec![source.clone(), source.clone()])[&1].end, Some(Ending::Failed));
-    life.disk.set_unreadable(&path, false);
+    life.disk.world().set_broken(&path, false);
     assert!(life.read_all(vec![source.clone()])[&0].is_whole());
     // Until its file is closed it can be read.
     life.disk.remove(&path).unwrap();
@@ -113,11 +113,11 @@ fn a_segment_that_was_removed_is_gone_and_one_that_cannot_be_read_fails() {
 
 #[test]
 fn without_a_thread_that_opens_files_reads_fail() {
-    let disk = MemoryDisk::new();
+    let disk = World::calm().disk();
     let mut life = Life::begin(&disk);
     let id = put(&mut life, &[bytes(1, 100)]);
     let source = life.spool.source(id).unwrap();
-    let mut other = Life::begin(&MemoryDisk::new());
+    let mut other = Life::begin(&World::calm().disk());
     other.opener = life.opener;
     other.reader.begin(source, 0);
     other.reader.advance(&mut other.reader_io);
@@ -128,7 +128,7 @@ fn without_a_thread_that_opens_files_reads_fail() {
 /// At whichever step a read is forgotten, nothing of it stays, and the next one at its place is not taken for it.
 #[test]
 fn a_read_is_forgotten_at_any_time() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let ids = [put(&mut life, &vec![bytes(1, 8000); 40]), put(&mut life, &[bytes(2, 10)])];
     let sources = ids.map(|id| life.spool.source(id).unwrap());
     for steps in 0..60 {

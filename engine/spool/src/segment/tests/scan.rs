@@ -70,8 +70,8 @@ fn written(things: &[Thing]) -> (Vec<u8>, Vec<(u64, Found)>) {
 }
 
 /// A disk with these bytes as its only file.
-fn disk_with(bytes: &[u8]) -> MemoryDisk {
-    let disk = MemoryDisk::new();
+fn disk_with(bytes: &[u8]) -> SimDisk {
+    let disk = World::calm().disk();
     let file = disk.create("segment", bytes.len() as u64, FileKind::Buffered).unwrap();
     disk.write_at(&file, bytes, 0).unwrap();
     disk
@@ -160,7 +160,7 @@ fn where_nothing_can_be_read_the_first_place_is_named_and_the_scan_ends() {
     let (bytes, _) = written(&[Thing::Record(100, 1), Thing::Junk(100, 0)]);
     let disk = disk_with(&bytes);
     let file = disk.open("segment", FileKind::Read).unwrap();
-    disk.set_unreadable("segment", true);
+    disk.world().set_broken("segment", true);
     let mut scan = Scan::new(&disk, &file, header(&bytes));
     assert!(scan.next().is_none());
     assert_eq!(scan.unreadable().map(|(place, _)| *place), Some(SEGMENT_HEADER_SIZE as u64));

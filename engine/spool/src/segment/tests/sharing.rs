@@ -6,7 +6,7 @@ use super::*;
 use crate::Opened;
 
 /// Lets a worker's writes complete.
-fn settle(spool: &mut SegmentSpool<MemoryDisk>, io: &mut MemoryIo, keeper: &mut SegmentKeeper<MemoryDisk>) {
+fn settle(spool: &mut SegmentSpool<SimDisk>, io: &mut SimIo, keeper: &mut SegmentKeeper<SimDisk>) {
     for _ in 0..50 {
         spool.advance(io);
         let mut completions = Vec::new();
@@ -24,7 +24,7 @@ fn settle(spool: &mut SegmentSpool<MemoryDisk>, io: &mut MemoryIo, keeper: &mut 
 
 #[test]
 fn each_worker_goes_on_with_messages_of_its_own() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let mut ids = Vec::new();
     // Five segments of small messages, a message in several segments, one with a mark in a later one.
     for number in 0..75 {
@@ -59,8 +59,7 @@ fn each_worker_goes_on_with_messages_of_its_own() {
     }
     // Each ends its own; none comes back.
     let Opened { mut spools, mut keeper, .. } = open(&disk, &SETTINGS, 2).unwrap();
-    for (worker, spool) in spools.iter_mut().enumerate() {
-        let mut io = MemoryIo::new(disk.clone(), worker as u64);
+    for (spool, mut io) in spools.iter_mut().zip(disk.world().boot(2)) {
         for id in spool.ids().map(|(id, _)| id).collect::<Vec<_>>() {
             while let Err(refusal) = spool.mark(id, Mark::Done, 1) {
                 assert_eq!(refusal, MarkError::Refused(Refusal::Busy));

@@ -57,7 +57,7 @@ impl Read {
 }
 
 /// Lets a walk read from a disk.
-fn walk(disk: &MemoryDisk, source: Source) -> Read {
+fn walk(disk: &SimDisk, source: Source) -> Read {
     let segments = source.clone();
     walk_with(source, |want, memory| {
         read_from(disk, &segments.holder(want.sequence).unwrap().path, want.offset, memory)
@@ -65,7 +65,7 @@ fn walk(disk: &MemoryDisk, source: Source) -> Read {
 }
 
 /// The number of bytes read; `None` if that failed.
-fn read_from(disk: &MemoryDisk, path: &str, offset: u64, memory: &mut [u8]) -> Option<usize> {
+fn read_from(disk: &SimDisk, path: &str, offset: u64, memory: &mut [u8]) -> Option<usize> {
     let file = disk.open(path, FileKind::Read).unwrap();
     disk.read_at(&file, memory, offset).ok()
 }
@@ -135,7 +135,7 @@ pub(super) fn bytes(seed: usize, size: usize) -> Vec<u8> {
 
 #[test]
 fn a_small_message_takes_one_read() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     for size in [0, 1, 15, 16, 4096, 14_000] {
         let id = life.put_settled(&[&bytes(size, size)]);
         life.keep();
@@ -147,7 +147,7 @@ fn a_small_message_takes_one_read() {
 
 #[test]
 fn a_message_in_one_batch_takes_two_reads() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let pieces: Vec<Vec<u8>> = (0..5).map(|seed| bytes(seed, 2000)).collect();
     let id = put(&mut life, &pieces);
     let read = walk(&life.disk, life.spool.source(id).unwrap());
@@ -156,7 +156,7 @@ fn a_message_in_one_batch_takes_two_reads() {
 
 #[test]
 fn reads_of_a_large_message_are_bounded() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     // Larger than a read, in all sizes of chunks.
     for (size, reads_max) in [(500, 24), (4000, 24), (8000, 50)] {
         let pieces: Vec<Vec<u8>> = (0..400_000 / size).map(|seed| bytes(seed, size)).collect();
@@ -173,7 +173,7 @@ fn reads_of_a_large_message_are_bounded() {
 #[test]
 fn what_became_of_the_recipients_follows_the_envelope() {
     use mailrace_core::record::delivery::{Deferral, Progress, RecipientState};
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let id = put(&mut life, &[bytes(1, 3000), bytes(2, 5000)]);
     let deferred = Deferral { attempts: 3, text: b"greylisted"[..].into(), ..Deferral::default() };
     let progress = Progress::of(&[RecipientState::Deferred(deferred)]).unwrap();
@@ -193,7 +193,7 @@ fn what_became_of_the_recipients_follows_the_envelope() {
 /// The disk cannot read a page beside those of a message.
 #[test]
 fn a_read_that_failed_is_repeated_without_what_is_not_needed() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let pieces = [bytes(1, 3000), bytes(2, 5000), bytes(3, 100)];
     let id = put(&mut life, &pieces);
     let source = life.spool.source(id).unwrap();
@@ -211,13 +211,13 @@ fn a_read_that_failed_is_repeated_without_what_is_not_needed() {
         read_from(&life.disk, &path, want.offset, memory)
     });
     assert_eq!((failures, read.pieces.as_slice()), (1, pieces.as_slice()));
-    life.disk.set_unreadable(&path, true);
+    life.disk.world().set_broken(&path, true);
     assert_eq!(walk(&life.disk, source).end, Some(Ending::Failed));
 }
 
 #[test]
 fn a_message_whose_segment_was_emptied_or_is_used_again_is_gone() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let id = life.put_settled(&[b"here today"]);
     let source = life.spool.source(id).unwrap();
     let path = source.segments[0].path.clone();
@@ -243,7 +243,7 @@ fn a_message_whose_segment_was_emptied_or_is_used_again_is_gone() {
 /// A place that was given for one message leads to another, or a use of the segment to another.
 #[test]
 fn a_record_of_another_message_or_use_is_not_taken() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let [one, other] = [b"one", b"two"].map(|text| life.put_settled(&[text]));
     let source = life.spool.source(one).unwrap();
     let mut swapped = life.spool.source(other).unwrap();
@@ -303,7 +303,7 @@ proptest! {
     /// Each message reads back as it was written, whichever others are between its records.
     #[test]
     fn messages_read_back(all in proptest::collection::vec(pieces(), 1..8)) {
-        let mut life = Life::begin(&MemoryDisk::new());
+        let mut life = Life::begin(&World::calm().disk());
         let mut given = Vec::new();
         for sizes in &all {
             let pieces: Vec<Vec<u8>> = sizes.iter().enumerate().map(|(seed, size)| bytes(seed + given.len(), usize::from(*size))).collect();
@@ -323,7 +323,7 @@ proptest! {
         all in proptest::collection::vec(pieces(), 1..4),
         harms in proptest::collection::vec((any::<prop::sample::Index>(), harm()), 1..8),
     ) {
-        let mut life = Life::begin(&MemoryDisk::new());
+        let mut life = Life::begin(&World::calm().disk());
         let mut given = Vec::new();
         for sizes in &all {
             let pieces: Vec<Vec<u8>> = sizes.iter().map(|size| bytes(given.len(), usize::from(*size))).collect();
@@ -346,7 +346,7 @@ proptest! {
 /// Every byte of a message's records is covered by a checksum.
 #[test]
 fn no_byte_of_a_message_can_change_unseen() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     let id = put(&mut life, &[bytes(1, 100), bytes(2, 90), bytes(3, 50)]);
     let source = life.spool.source(id).unwrap();
     let path = source.segments[0].path.clone();

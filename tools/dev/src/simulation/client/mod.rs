@@ -185,7 +185,7 @@ impl Client {
         }
         let gives_up = self.is_awaiting && self.gives_up <= now;
         // One that owes is read at the pace of its allowance; what is unread then is not silence yet.
-        if gives_up && self.is_silent && !peer.is_unread() && !peer.is_closed() && !world.is_over() {
+        if gives_up && self.is_silent && peer.unread() == 0 && !peer.is_closed() && !world.is_over() {
             return Err("a silent client is not disconnected".to_owned());
         }
         // While slow clients have all slots, one that is no less greedy waits to be accepted.
