@@ -260,8 +260,9 @@ pub fn open(table: &str, base: &Path) -> Result<Maps, TableErrors> {
 
 /// `inline:{ key=value, { key = text with blanks } }`.
 fn inline(spec: &Spec<'_>, report: &mut Report<'_>) -> Result<StringTable, TableError> {
-    let mut table = StringTable::default();
-    for (index, item) in items(spec)?.iter().enumerate() {
+    let items = items(spec)?;
+    let mut entries = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
         let Some((key, value)) = item.split_once('=') else {
             let remedy = "write inline:{ key=value, { key = long value } }";
             report.refuse(index + 1, format!("{item:?} has no ="), remedy, "it is skipped");
@@ -273,9 +274,19 @@ fn inline(spec: &Spec<'_>, report: &mut Report<'_>) -> Result<StringTable, Table
             continue;
         }
         report.see_value(number, value.as_bytes(), false);
-        if !table.insert(key.as_bytes(), value.as_bytes()) {
-            report.note(number, &format!("duplicate key {key}; the first entry counts"));
-        }
+        entries.push((number, key, value));
+    }
+    // As in Postfix the last entry of a key counts, unlike in files.
+    let mut table = StringTable::default();
+    let mut replaced: Vec<(usize, &str)> = entries
+        .into_iter()
+        .rev()
+        .filter(|(_, key, value)| !table.insert(key.as_bytes(), value.as_bytes()))
+        .map(|(number, key, _)| (number, key))
+        .collect();
+    replaced.reverse();
+    for (number, key) in replaced {
+        report.note(number, &format!("duplicate key {key}; the last entry counts"));
     }
     Ok(table)
 }

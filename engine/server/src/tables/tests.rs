@@ -235,8 +235,8 @@ fn an_inline_table_says_what_is_wrong_with_an_entry() {
     let (lookups, nothing) = (Lookups::default(), OpenTables::default());
     let mut opener = Opener::new(&lookups, TableSettings::default(), &nothing);
     let maps = opener.maps(&names(&["inline:{a=1, A=2}"]), Path::new("/")).unwrap();
-    assert_eq!(value(&maps, "a").as_deref(), Some("1"));
-    assert_eq!(opener.into_parts().2, ["inline:{a=1, A=2}: rule 2: duplicate key A; the first entry counts"]);
+    assert_eq!(value(&maps, "a").as_deref(), Some("2"));
+    assert_eq!(opener.into_parts().2, ["inline:{a=1, A=2}: rule 1: duplicate key a; the last entry counts"]);
 }
 
 #[test]

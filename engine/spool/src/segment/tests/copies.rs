@@ -153,7 +153,7 @@ fn a_mark_made_while_a_copy_is_written_ends_the_copy_too() {
 
 #[test]
 fn a_move_whose_segment_cannot_be_opened_ends_at_once() {
-    let mut life = Life::begin(&MemoryDisk::new());
+    let mut life = Life::begin(&World::calm().disk());
     life.put_settled(&[b"stays where it is"]);
     let passing = put_each(&mut life, BATCHES - 1);
     (0..2).for_each(|_| drop(put_each(&mut life, BATCHES)));
