@@ -355,3 +355,25 @@ fn in_a_crowd_clients_that_have_sent_no_mail_are_read_from_in_turns() {
     assert_eq!(turns.iter().map(Vec::len).sum::<usize>(), ids.len());
     assert!(engine.connections.reading.paused.is_empty() && !engine.connections.reading.is_crowded);
 }
+
+#[test]
+fn large_pieces_of_content_wait_whole_while_no_segment_is_ready() {
+    let mut rig = Rig::new(settings());
+    let client = rig.connect();
+    rig.begin_content(&client);
+    // Much is read at once only from a client that has sent mail.
+    rig.say(&client, b"Subject: s\r\n\r\nfirst\r\n.\r\n");
+    rig.say(&client, b"MAIL FROM:<a@b.example>\r\nRCPT TO:<u@example.com>\r\nDATA\r\n");
+    let body: String = (0..8000).map(|number| format!("{number:098}\r\n")).collect();
+    client.send(b"Subject: t\r\n\r\n");
+    for piece in body.as_bytes().chunks(20_000) {
+        client.send(piece);
+        // The keeper has no time for new segments.
+        for _ in 0..10 {
+            assert!(rig.worker.turn_by(Some(Instant::default())).unwrap());
+        }
+    }
+    let reply = rig.say(&client, b".\r\n");
+    assert!(reply.contains("250 2.0.0 Ok"), "{reply}");
+    assert!(rig.queue()[1].1.ends_with(&body));
+}

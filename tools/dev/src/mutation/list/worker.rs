@@ -108,7 +108,7 @@ pub(super) const BUGS: &[Mutation] = &[
         file: INCOMING,
         before: "        if progress == Progress::Wait {\n            self.content.keep_clean(in_place);\n        }\n",
         after: "",
-        check: Seeds(4000),
+        check: Test(&["-p", "mailrace", "--lib", "worker::tests::shortage"]),
     },
     Mutation {
         name: "line-loses-network",
