@@ -115,11 +115,9 @@ impl<S: Spool> Intake<S> {
             return self.wait_for_room(sender, message, has_turn);
         }
         let arena = self.lend_arena();
-        let progress = self.clean(sender, message, &arena, work, |message, surroundings| {
-            message.flush(surroundings, sender.origin, sender.envelope, &[])
-        });
+        let advance = self.flush(sender, message, &[], &arena, has_turn, work);
         self.take_arena_back(arena);
-        self.advanced(progress, sender, message, has_turn, work.now)
+        advance
     }
 
     /// Takes pieces of an unfinished message: many bytes go straight to the spool, if it has room now; few are kept.
@@ -137,10 +135,23 @@ impl<S: Spool> Intake<S> {
             message.keep(work.settings, arena, pieces);
             return Advance::Taken;
         }
+        self.flush(sender, message, pieces, arena, false, work)
+    }
+
+    /// Gives the spool what is kept of an unfinished message, and these pieces.
+    fn flush(
+        &mut self,
+        sender: &Sender<'_>,
+        message: &mut Incoming<S::Draft>,
+        pieces: &[&[u8]],
+        arena: &Bump,
+        has_turn: bool,
+        work: &mut Work<'_>,
+    ) -> Advance {
         let progress = self.clean(sender, message, arena, work, |message, surroundings| {
             message.flush(surroundings, sender.origin, sender.envelope, pieces)
         });
-        self.advanced(progress, sender, message, false, work.now)
+        self.advanced(progress, sender, message, has_turn, work.now)
     }
 
     /// Commits a message with these last pieces, when it is its turn.
