@@ -58,6 +58,13 @@ pub enum OpenError {
         /// One bit per feature.
         features: u64,
     },
+    /// Neither the manifest nor the header of a segment can be read.
+    Unidentified {
+        /// The segment's path in the queue directory.
+        path: String,
+        /// System error.
+        error: String,
+    },
     /// A number that only grows is exhausted.
     Exhausted,
     /// The file system failed.
@@ -94,6 +101,12 @@ impl fmt::Display for OpenError {
                 write!(
                     formatter,
                     "{path} has features ({features:#x}) of the queue format that this program does not support: use the program that wrote it"
+                )
+            }
+            Self::Unidentified { path, error } => {
+                write!(
+                    formatter,
+                    "neither the manifest nor {path} can be read ({error}), so a start would leave that segment's messages out of the queue: repair the disk, or move the file out of the queue directory to start without it"
                 )
             }
             Self::Exhausted => formatter

@@ -193,6 +193,11 @@ fn read_all<D: Disk>(disk: &D) -> Result<Known, OpenError> {
     }
     let found = manifest::read(disk)?;
     let survey = survey(disk, &found, View::Alone)?;
+    // A new manifest would not list that segment, and later starts would take it for an old copy. The manifest of an
+    // intact queue lists it, so one of the two errors need only pass.
+    if let (None, Some((path, error))) = (&found.manifest, &survey.unidentified) {
+        return Err(OpenError::Unidentified { path: path.clone(), error: error.clone() });
+    }
     let before = found.manifest.clone().unwrap_or_default();
     let last = survey.uses.keys().next_back().copied().unwrap_or(0);
     let next = last.checked_add(1).ok_or(OpenError::Exhausted)?;

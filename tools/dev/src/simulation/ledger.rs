@@ -38,9 +38,6 @@ pub(super) struct Ledger {
     affected: BTreeSet<u64>,
     /// It damaged something.
     pub(super) is_damaged: bool,
-    /// Segments that could not be read when the manifest could not be read either, and was made anew without them: from then
-    /// on they are reported as none of the queue's.
-    unlisted: BTreeSet<String>,
     /// Lives so far.
     life: u64,
     /// The manifest was hit since it was looked at last.
@@ -266,18 +263,6 @@ impl Ledger {
     pub(super) fn is_affected(&mut self, id: QueueId, corruptions: &[Corruption]) -> bool {
         self.note_damage(corruptions);
         self.affected.contains(&id.number())
-    }
-
-    /// Notes what a start could not read.
-    pub(super) fn note_unlisted(&mut self, damage: &[mailrace_spool::Damage]) {
-        if damage.iter().any(|damage| damage.path == "manifest") {
-            self.unlisted.extend(damage.iter().map(|damage| damage.path.clone()));
-        }
-    }
-
-    /// Whether a start made a manifest without this file.
-    pub(super) fn is_unlisted(&self, path: &str) -> bool {
-        self.unlisted.contains(path)
     }
 
     /// Notes which messages were hit by damage that the disk did not tell of.

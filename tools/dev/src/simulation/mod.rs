@@ -235,7 +235,6 @@ impl Run {
                 // It has started with what it could read. Here the operator starts it again once the disk is readable, so that
                 // all replies are compared with the whole queue.
                 Ok(life) if life.report.damage.iter().any(|damage| damage.what.is_error()) => {
-                    self.ledger.note_unlisted(&life.report.damage);
                     drop(life);
                     self.report.failed_starts += 1;
                     self.crash(crash.unwrap_or(Crash::Kill));
@@ -287,8 +286,7 @@ impl Run {
         }
         self.report.missed += account.gone.len() as u64;
         let RecoveryReport { damage, strangers, .. } = report;
-        let are_known = strangers.iter().all(|stranger| self.ledger.is_unlisted(&stranger.path));
-        if !(self.ledger.is_damaged || damage.is_empty() && are_known) {
+        if !(self.ledger.is_damaged || damage.is_empty() && strangers.is_empty()) {
             return Err(format!("damage is reported that does not exist: {damage:?}, {strangers:?}"));
         }
         Ok(())

@@ -145,10 +145,13 @@ impl Survey {
             let is_ours = number_of(&name_of(&path)).is_some();
             match what {
                 DamageKind::Emptied if is_ours => self.empty.push(path),
-                DamageKind::Unreadable(_) | DamageKind::SegmentHeader if is_ours => {
+                DamageKind::SegmentHeader if is_ours => {
                     self.damage.push(Damage { path, offset: 0, what, is_known: false });
                 }
                 DamageKind::Unreadable(error) => {
+                    if is_ours && self.unidentified.is_none() {
+                        self.unidentified = Some((path.clone(), error.clone()));
+                    }
                     let what = DamageKind::Unreadable(error);
                     self.damage.push(Damage { path, offset: 0, what, is_known: false });
                 }

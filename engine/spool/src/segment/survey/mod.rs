@@ -51,6 +51,8 @@ pub(crate) struct Survey {
     pub(crate) messages: Messages,
     pub(crate) damage: Vec<Damage>,
     pub(crate) strangers: Vec<Stranger>,
+    /// Path of a segment whose header cannot be read and that the manifest does not list, with the system error.
+    pub(crate) unidentified: Option<(String, String)>,
     /// The newest id of any record: after the clock was set back, no id that a mark is about may be given out again.
     pub(crate) last_id: Option<QueueId>,
     /// Batches that later ones knew to be durable.

@@ -469,6 +469,37 @@ fn a_segment_that_cannot_be_read_costs_what_is_in_it_and_for_as_long() {
     }
 }
 
+/// Made anew, the manifest would not list the segment, which would then be an old copy for good.
+#[test]
+fn no_start_makes_a_manifest_without_a_segment_that_it_cannot_read() {
+    type Change<'a> = &'a dyn Fn(&SimDisk);
+    let original = World::calm().disk();
+    three_lives(&original);
+    let before = contents(&original);
+    let changes: [(Change<'_>, Change<'_>); 3] = [
+        (&|disk| disk.remove("manifest").unwrap(), &|_| {}),
+        (&|disk| disk.damage("manifest", |bytes| bytes.fill(7)), &|_| {}),
+        (&|disk| disk.world().set_broken("manifest", true), &|disk| {
+            disk.world().set_broken("manifest", false)
+        }),
+    ];
+    for (change, repair) in changes {
+        for path in used(&original) {
+            let disk = copy_of(&original);
+            change(&disk);
+            disk.world().set_broken(&path, true);
+            let expected =
+                |error| matches!(error, OpenError::Unidentified { path: found, .. } if found == path);
+            assert!(expected(open(&disk, &SETTINGS, 1).unwrap_err()), "{path}");
+            assert!(expected(acknowledge(&disk).unwrap_err()), "{path}");
+            disk.world().set_broken(&path, false);
+            repair(&disk);
+            drop(Life::begin(&disk).end());
+            assert!(contents(&disk) == before, "{path}");
+        }
+    }
+}
+
 /// An engine is killed before it has erased an emptied segment, and the next one cannot read it.
 #[test]
 fn an_emptied_segment_that_cannot_be_read_is_erased_later() {
