@@ -1,0 +1,13 @@
+//! Delivery: what takes messages out of the queue.
+//!
+//! [`manager::Manager`] decides which message is tried when, and which recipients go together; it does no I/O and has no
+//! clock.
+#![forbid(unsafe_code)]
+#![warn(clippy::indexing_slicing)]
+
+pub mod manager;
+mod outcome;
+mod route;
+
+pub use outcome::{Health, Outcome, Reason};
+pub use route::{NextHop, NextHopError};
