@@ -1,10 +1,11 @@
 //! Delivery: what takes messages out of the queue.
 //!
 //! [`manager::Manager`] decides which message is tried when, and which recipients go together; it does no I/O and has no
-//! clock.
+//! clock. [`agent::smtp::SmtpDelivery`] hands the recipients of one job over to their next hop, without I/O either.
 #![forbid(unsafe_code)]
 #![warn(clippy::indexing_slicing)]
 
+pub mod agent;
 pub mod manager;
 mod outcome;
 mod route;

@@ -11,9 +11,11 @@ mod reply;
 mod session;
 #[cfg(test)]
 mod tests;
+mod xtext;
 
 pub use dot_stuffing::DotStuffing;
 pub use extensions::Extensions;
 pub use pipeline::Awaited;
 pub use reply::{EnhancedStatus, InvalidReply, LINE_SIZE_MAX, REPLY_SIZE_MAX, Reply, ReplyReader, Violation};
 pub use session::{Event, LineBreak, Protocol, Session};
+pub use xtext::append_xtext;
