@@ -2,10 +2,12 @@
 //!
 //! [`manager::Manager`] decides which message is tried when, and which recipients go together; it does no I/O and has no
 //! clock. [`agent::smtp::SmtpDelivery`] hands the recipients of one job over to their next hop, without I/O either.
+//! [`dispatcher::Dispatcher`] runs both through a [`mailrace_io::Io`].
 #![forbid(unsafe_code)]
 #![warn(clippy::indexing_slicing)]
 
 pub mod agent;
+pub mod dispatcher;
 pub mod manager;
 mod outcome;
 mod route;

@@ -173,6 +173,12 @@ impl Manager {
         self.known.contains_key(&id)
     }
 
+    /// Whether a message is in the active queue.
+    #[must_use]
+    pub fn is_active(&self, id: QueueId) -> bool {
+        self.known.get(&id) == Some(&Stage::Active)
+    }
+
     /// The next message to read. It is in the active queue until [`Manager::loaded`], [`Manager::put_off`] or
     /// [`Manager::forget`] says otherwise.
     pub fn next_load(&mut self, now: Timestamp) -> Option<QueueId> {

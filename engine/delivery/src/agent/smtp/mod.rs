@@ -37,6 +37,8 @@ pub struct SmtpDelivery {
     session: Session,
     replies: ReplyReader,
     step: Step,
+    /// EHLO or HELO was answered.
+    is_ready: bool,
     /// Number of replies to RCPT so far.
     answered: usize,
     /// Outcome of each recipient of the job, as soon as it is certain.
@@ -94,6 +96,7 @@ impl SmtpDelivery {
             session: Session::new(Protocol::Smtp),
             replies: ReplyReader::default(),
             step: Step::Wait,
+            is_ready: false,
             answered: 0,
             health: Health::Good,
             out: Vec::new(),
@@ -179,6 +182,12 @@ impl SmtpDelivery {
             Some(_) if self.session.is_in_content() => timeouts.data_xfer,
             awaited => timeouts.of(awaited.unwrap_or(Awaited::Quit)),
         }
+    }
+
+    /// Whether the greeting and EHLO are over.
+    #[must_use]
+    pub const fn is_ready(&self) -> bool {
+        self.is_ready
     }
 
     /// Whether the connection is to be closed once the output was sent.
@@ -278,6 +287,7 @@ impl SmtpDelivery {
 
     /// Refuses what the server cannot take, or begins.
     fn begin_transaction(&mut self) {
+        self.is_ready = true;
         let (offered, envelope) = (self.session.extensions(), &self.job.envelope);
         let host = &self.host;
         let has_8bit = matches!(envelope.body, BodyType::EightBitMime | BodyType::BinaryMime);

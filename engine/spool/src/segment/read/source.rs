@@ -44,6 +44,15 @@ impl Source {
         self.id
     }
 
+    /// Bytes of the message's content.
+    #[must_use]
+    pub const fn octets(&self) -> u64 {
+        match self.target {
+            Target::Message { octets, .. } => octets,
+            Target::Progress(_) => 0,
+        }
+    }
+
     /// The segment with this sequence.
     pub(crate) fn holder(&self, sequence: u64) -> Option<&Holder> {
         self.segments.iter().find(|holder| holder.header.sequence == sequence)
