@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod config;
+mod delivery;
 mod file_system;
 mod files;
 pub mod log;

@@ -64,6 +64,9 @@ pub trait Observer {
 
     /// A message has left the queue.
     fn removed(&mut self, wall: Timestamp, id: QueueId);
+
+    /// The dispatcher is about to wait.
+    fn quiet(&mut self);
 }
 
 /// What became of one recipient in one attempt.
@@ -93,7 +96,7 @@ pub struct Settings {
 }
 
 /// Says where a recipient's mail goes.
-pub type Router = Box<dyn Fn(&Recipient) -> Result<NextHop, Reason> + Send>;
+pub type Router = Box<dyn Fn(&Envelope, &Recipient) -> Result<NextHop, Reason> + Send>;
 
 /// A message of the active queue.
 #[derive(Debug)]
@@ -222,6 +225,7 @@ where
         self.write_notes();
         // What a read gives may make room for others.
         while self.reader_goes_on() {}
+        self.observer.quiet();
         Ok(!self.is_over())
     }
 
@@ -364,7 +368,9 @@ where
                 }
                 let size = held.source.as_ref().map_or(0, |(_, size)| *size);
                 self.observer.active(wall, id, &envelope, size);
-                self.manager.loaded(id, Arc::new(envelope), states, &self.router, wall);
+                let (envelope, router) = (Arc::new(envelope), &self.router);
+                let route = |recipient: &Recipient| router(&envelope, recipient);
+                self.manager.loaded(id, Arc::clone(&envelope), states, route, wall);
                 self.let_go(id);
                 self.tell_unattempted(wall);
             }
@@ -601,7 +607,8 @@ fn take_envelope(loading: &mut Loading, event: ReadEvent<'_>) -> Load {
         ReadEvent::Part(Part::Progress(bytes)) => Progress::decode(bytes),
         ReadEvent::Part(Part::Content { .. }) => Some(Progress::default()),
     };
-    let Some(envelope) = loading.envelope.take() else { return Load::Failed };
+    let Some(mut envelope) = loading.envelope.take() else { return Load::Failed };
+    redirect(&mut envelope);
     let states = progress.as_ref().and_then(|progress| progress.states(envelope.recipients.len()));
     match states {
         Some(states) => {
@@ -609,6 +616,16 @@ fn take_envelope(loading: &mut Loading, event: ReadEvent<'_>) -> Load {
             Load::Read(envelope, states)
         }
         None => Load::Failed,
+    }
+}
+
+/// Carries out a check's REDIRECT: one recipient takes the place of all, as in Postfix.
+fn redirect(envelope: &mut Envelope) {
+    let Some(address) = envelope.redirect.take() else { return };
+    envelope.recipients.truncate(1);
+    if let Some(recipient) = envelope.recipients.first_mut() {
+        let given = std::mem::replace(&mut recipient.address, address.into_vec());
+        recipient.original.get_or_insert(given.into_boxed_slice());
     }
 }
 

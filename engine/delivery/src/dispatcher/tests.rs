@@ -96,6 +96,8 @@ impl Observer for Told {
     fn removed(&mut self, _: Timestamp, _: QueueId) {
         self.0.borrow_mut().push("removed".to_owned());
     }
+
+    fn quiet(&mut self) {}
 }
 
 type Tested = Dispatcher<SimIo, SegmentReader<SimDisk>, Requests, Told>;
@@ -121,7 +123,7 @@ struct Life {
 
 const HOP: &str = "192.0.2.9:25";
 
-fn route(_: &Recipient) -> Result<NextHop, Reason> {
+fn route(_: &Envelope, _: &Recipient) -> Result<NextHop, Reason> {
     Ok(NextHop { address: HOP.parse().unwrap() })
 }
 

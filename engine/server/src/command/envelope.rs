@@ -1,11 +1,16 @@
 //! The JSON form of an envelope. Keys are added, never renamed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use mailrace_core::message::date::Civil;
 use mailrace_core::record::delivery::{Deferral, Progress, RecipientState};
 use mailrace_core::{BodyType, Envelope, Notify, Origin, Protocol, QueueId, Recipient, Return, Timestamp};
+use mailrace_spool::State;
 use serde::Serialize;
+
+/// State of a message with a recipient whose last attempt failed.
+const DEFERRED: &str = "deferred";
 
 /// What a listing says of a message.
 #[derive(Debug, Serialize)]
@@ -17,8 +22,13 @@ pub(super) struct Summary {
     /// Bytes of content as stored.
     size: u64,
     sender: String,
+    /// Those that are not done.
     recipients: Vec<String>,
+    /// Of the same recipients.
     original_recipients: Vec<String>,
+    /// What the last attempt met with, by recipient.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    reasons: BTreeMap<String, String>,
     /// Why a submission was set aside.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -104,7 +114,7 @@ impl Summary {
     /// With what became of the recipients.
     pub(super) fn with_progress(mut self, envelope: &Envelope, progress: &Progress) -> Self {
         let states = progress.states(envelope.recipients.len()).unwrap_or_default();
-        let tried = self.recipients.iter().zip(states).filter_map(|(recipient, state)| {
+        let tried = self.recipients.iter().zip(&states).filter_map(|(recipient, state)| {
             let (state, deferral) = match state {
                 RecipientState::Untried => return None,
                 RecipientState::Done => ("done", None),
@@ -114,6 +124,17 @@ impl Summary {
             Some(Tried { recipient: recipient.clone(), state, deferral })
         });
         self.progress = tried.collect();
+        let deferred = self.progress.iter().filter_map(|tried| {
+            tried.deferral.as_ref().map(|deferral| (tried.recipient.clone(), deferral.text.clone()))
+        });
+        self.reasons = deferred.collect();
+        if self.state == State::Incoming.name() && !self.reasons.is_empty() {
+            self.state = DEFERRED;
+        }
+        for addresses in [&mut self.recipients, &mut self.original_recipients] {
+            let mut states = states.iter();
+            addresses.retain(|_| states.next().is_none_or(|state| state.is_open()));
+        }
         self
     }
 
@@ -144,6 +165,7 @@ impl Summary {
                 .iter()
                 .map(|recipient| text(recipient.original()))
                 .collect(),
+            reasons: BTreeMap::new(),
             reason: None,
             progress: Vec::new(),
         }
@@ -152,7 +174,10 @@ impl Summary {
     /// One line for people.
     pub(super) fn line(&self) -> String {
         let sender = if self.sender.is_empty() { "<>" } else { &self.sender };
-        let reason = self.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
+        // As many recipients are deferred for the same reason, each is told once.
+        let reasons: BTreeSet<&str> =
+            self.reason.iter().chain(self.reasons.values()).map(String::as_str).collect();
+        let reason: String = reasons.iter().map(|reason| format!(" ({reason})")).collect();
         format!(
             "{} {:8} {} {:>9} {sender} -> {}{reason}",
             self.id,
@@ -316,5 +341,16 @@ mod tests {
             r#"{"recipient":"done@example.org","state":"done"}]"#
         );
         assert!(text.contains(expected), "{text}");
+        let expected = concat!(
+            r#""recipients":["new@example.org","later@example.org"],"#,
+            r#""original_recipients":["new@example.org","later@example.org"],"#,
+            r#""reasons":{"later@example.org":"timed out"}"#
+        );
+        assert!(text.contains(expected) && text.contains(r#""state":"deferred""#), "{text}");
+        let id = QueueId::from_number(1 << 50);
+        let held = Summary::new(id, "hold", 0, &Origin::default(), &envelope);
+        let held = held.with_progress(&envelope, &Progress::of(&states).unwrap());
+        assert!(held.line().contains(" hold "), "an operator's hold counts");
+        assert!(held.line().ends_with("new@example.org, later@example.org (timed out)"));
     }
 }

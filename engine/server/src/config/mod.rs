@@ -1,7 +1,7 @@
 //! Reads the configuration from TOML and arguments into checked settings.
 //!
 //! Each feature has a file that declares, checks, maps and documents its parameters: `domains`, `connections`, `session`,
-//! `rewriting`, `aliases`, `cleanup`, `checks`, `submission`, `queue`, `engine`, `tables`, `log`. `reader` turns the text
+//! `rewriting`, `aliases`, `cleanup`, `checks`, `submission`, `delivery`, `queue`, `engine`, `tables`, `log`. `reader` turns the text
 //! into values, whose types are in `value`. `listing` and `reference` print the declared parameters.
 //!
 //! To add a parameter, declare it in the file of its feature, map it there to the settings of the part that uses it, and
@@ -11,6 +11,7 @@ mod aliases;
 mod checks;
 mod cleanup;
 mod connections;
+mod delivery;
 mod domains;
 mod engine;
 mod error;
@@ -39,6 +40,7 @@ pub use aliases::AliasParameters;
 pub use checks::CheckParameters;
 pub use cleanup::CleanupParameters;
 pub use connections::ConnectionParameters;
+pub use delivery::DeliveryParameters;
 pub use domains::DomainParameters;
 pub use engine::EngineParameters;
 pub use error::{ConfigError, ConfigErrors, Fault, Place};
@@ -111,6 +113,8 @@ features! {
     tables: TableParameters;
     /// Local submission.
     submission: SubmissionParameters;
+    /// Delivery.
+    delivery: DeliveryParameters;
     /// Queue.
     queue: QueueParameters;
     /// Workers.

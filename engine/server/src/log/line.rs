@@ -61,6 +61,11 @@ impl LogWriter {
         self.begin(wall, id, event, "", event.text())
     }
 
+    /// Begins a line about a message as Postfix writes it, whose text does not name the event.
+    pub(crate) fn bare_line(&mut self, wall: Timestamp, id: QueueId, event: EventName) -> Line<'_> {
+        self.begin(wall, Some(id), event, "", "")
+    }
+
     /// Begins a line about what an operator should change. `event`: its name in JSON; `message`: the same for people.
     pub(crate) fn trouble(
         &mut self,
@@ -101,7 +106,7 @@ impl LogWriter {
             writer: self,
             start,
             whose: Whose::Engine,
-            is_first: true,
+            separator: if message.is_empty() { "" } else { ": " },
             unshown: Unshown::default(),
             #[cfg(debug_assertions)]
             keys: vec!["time", "id", "event"],
@@ -270,7 +275,8 @@ pub struct Line<'a> {
     /// Where it begins in the writer's buffer.
     start: usize,
     whose: Whose,
-    is_first: bool,
+    /// What comes before the next key in text.
+    separator: &'static str,
     unshown: Unshown,
     #[cfg(debug_assertions)]
     keys: Vec<&'static str>,
@@ -309,6 +315,32 @@ impl Line<'_> {
     pub fn address(&mut self, name: &'static str, value: &[u8]) -> &mut Self {
         self.key(name);
         self.push_address(name, None, value);
+        self
+    }
+
+    /// Adds a word of the engine's own.
+    pub(crate) fn word(&mut self, name: &'static str, value: &str) -> &mut Self {
+        self.key(name);
+        let quote = match self.writer.format {
+            LogFormat::Text => "",
+            LogFormat::Json => "\"",
+        };
+        for piece in [quote, value, quote] {
+            self.writer.buffer.extend_from_slice(piece.as_bytes());
+        }
+        self
+    }
+
+    /// Adds a reason from outside: in text in parentheses behind the value before it, in JSON as `reason`.
+    pub(crate) fn reason(&mut self, value: &[u8]) -> &mut Self {
+        match self.writer.format {
+            LogFormat::Json => return self.text("reason", value),
+            LogFormat::Text => {
+                self.writer.buffer.extend_from_slice(b" (");
+                value::push_text(&mut self.writer.buffer, value, TEXT_SIZE_MAX);
+                self.writer.buffer.push(b')');
+            }
+        }
         self
     }
 
@@ -369,14 +401,13 @@ impl Line<'_> {
 
     fn separate(&mut self, name: &'static str) {
         let [before, after] = match self.writer.format {
-            LogFormat::Text if self.is_first => [": ", "="],
-            LogFormat::Text => [", ", "="],
+            LogFormat::Text => [self.separator, "="],
             LogFormat::Json => [",\"", "\":"],
         };
         for piece in [before, name, after] {
             self.writer.buffer.extend_from_slice(piece.as_bytes());
         }
-        self.is_first = false;
+        self.separator = ", ";
     }
 }
 

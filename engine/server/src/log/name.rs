@@ -40,6 +40,10 @@ events! {
     TOO_MANY_CONNECTIONS = "too_many_connections",
     ACCEPT_FAILED = "accept_failed",
     WRITE_FAILED = "write_failed",
+    // Deliveries.
+    ACTIVE = "active",
+    DELIVERY = "delivery",
+    REMOVED = "removed",
     // Start and end.
     READY = "ready",
     START_FAILED = "start_failed",

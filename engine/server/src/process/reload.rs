@@ -8,6 +8,7 @@ use mailrace_core::message::date::Zone;
 use mailrace_spool::Shared;
 
 use crate::config::{ConfigErrors, Configuration, Sources, Tables, zone_now};
+use crate::delivery::Routing;
 use crate::log::{Log, name};
 use crate::tables::{Files, Lookups};
 use crate::worker::{Control, Workers};
@@ -20,6 +21,8 @@ pub(super) struct Current {
     pub(super) in_force: Mutex<InForce>,
     pub(super) workers: Workers,
     pub(super) lookups: Lookups,
+    /// Next hops, if mail is delivered.
+    pub(super) routing: Option<Routing>,
     pub(super) log: Log,
     pub(super) spool: Arc<Shared>,
     /// Queue trouble that was reported last.
@@ -69,6 +72,11 @@ impl Current {
         if next.keep_started(&in_force.configuration) {
             self.log
                 .warning(name::RESTART_NEEDED, "[engine] and [queue] stay as they are until the next start");
+        }
+        if next.delivery != in_force.configuration.delivery {
+            next.delivery = in_force.configuration.delivery.clone();
+            let message = "the parameters of delivery stay as they are until the next start";
+            self.log.warning(name::RESTART_NEEDED, message);
         }
         in_force.configuration = next;
         in_force.put_tables(tables, &self.log);
@@ -142,6 +150,9 @@ impl Current {
     fn apply(&self, in_force: &InForce) {
         let workers = u16::try_from(self.workers.count()).unwrap_or(u16::MAX);
         let settings = Arc::new(in_force.configuration.worker_settings(workers, &in_force.tables));
+        if let Some(routing) = &self.routing {
+            routing.replace(Arc::clone(&settings.smtp.destinations));
+        }
         self.workers.tell(|| Control::Reload(Arc::clone(&settings)));
     }
 }

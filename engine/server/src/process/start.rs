@@ -7,11 +7,14 @@ use std::thread::JoinHandle;
 
 use crossbeam::channel::{self, Sender};
 use mailrace_io::OsDisk;
-use mailrace_spool::{Opened, SegmentKeeper};
+use mailrace_io::epoll::{EpollIo, Settings as EpollSettings};
+use mailrace_io::uring::{Settings as RingSettings, Uring};
+use mailrace_spool::{Opened, SegmentKeeper, Source};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::config::{Configuration, Sources, Tables, own_processors};
+use crate::delivery::{Delivery, DeliveryThread, Routing};
 use crate::file_system;
 use crate::log::{self, Log, name, panics};
 use crate::maildrop::{self, Maildrop};
@@ -19,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::registration;
 use crate::services::{self, Pickup};
 use crate::tables::Lookups;
-use crate::worker::{Control, Workers};
+use crate::worker::{Control, Hatch, WorkerSettings, Workers};
 
 use super::error::{StartError, system};
 use super::limits::raise_open_files;
@@ -93,10 +96,16 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
     let listeners = listen(&configuration.connections, count)?;
     let addresses = listeners.first().map(|sockets| addresses_of(sockets)).unwrap_or_default();
     let writers = configuration.queue.writes_in_flight as usize;
+    let (delivery, hatches) = start_delivery(kernel, configuration, count, &settings, log)?.unzip();
+    let routing = delivery.as_ref().map(|(_, routing): &(DeliveryThread, Routing)| routing.clone());
     let common = Common { kernel, writers, shared: Arc::clone(&shared), settings, log: log.clone() };
-    let WorkerThreads { threads, workers, numbers } = WorkerThreads::start(&common, spools, listeners)?;
+    let WorkerThreads { threads, workers, numbers } =
+        WorkerThreads::start(&common, spools, listeners, hatches.unwrap_or_default())?;
     pass_answers(&lookups, workers.clone());
     let keeper = KeeperThread::start(keeper)?;
+    if let Some((thread, _)) = &delivery {
+        thread.begin(opener.reader(thread.waker.clone()), &workers);
+    }
     spawn("opener", move || opener.run())?;
     let submissions = Arc::default();
     let metrics = Metrics {
@@ -112,6 +121,7 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
         in_force: Mutex::new(InForce::new(configuration.clone(), tables)),
         workers: workers.clone(),
         lookups,
+        routing,
         log: log.clone(),
         spool: shared,
         trouble: Mutex::default(),
@@ -128,6 +138,10 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
     report_stopping(log, signal);
     // The pickup thread leaves its current messages for the next start, or finishes them with the workers.
     pickup.iter().for_each(Pickup::stop);
+    // What was handed over must be noted, which workers do.
+    if let Some((thread, _)) = delivery {
+        thread.stop(configuration.connections.drain_timeout);
+    }
     workers.tell(|| Control::Drain);
     join(threads, log);
     pickup.into_iter().for_each(Pickup::join);
@@ -137,6 +151,37 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
     drop(lock);
     Ok(())
 }
+
+/// Starts the thread that delivers, if the configuration names a next hop. Returns it, and what each worker needs of it.
+fn start_delivery(
+    kernel: Kernel,
+    configuration: &Configuration,
+    workers: u16,
+    settings: &WorkerSettings,
+    log: &Log,
+) -> Result<Option<((DeliveryThread, Routing), Vec<Hatch<Source>>)>, StartError> {
+    let Some((relayhost, dispatching)) = configuration.delivery_settings() else { return Ok(None) };
+    let routing = Routing::new(Arc::clone(&settings.smtp.destinations), relayhost);
+    let connections =
+        dispatching.manager.process_limit.saturating_mul(2).saturating_add(SPARE_CONNECTIONS_OF_DELIVERY);
+    let delivery = Delivery { settings: dispatching, routing: routing.clone(), log: log.writer() };
+    let started = match kernel {
+        Kernel::Ring => DeliveryThread::start(delivery, workers, move || {
+            Uring::new(RingSettings { connections, ..RingSettings::default() })
+        }),
+        Kernel::Epoll => DeliveryThread::start(delivery, workers, move || {
+            EpollIo::new(EpollSettings { connections, writers: 1, ..EpollSettings::default() })
+        }),
+    };
+    let (thread, hatches) = started.map_err(|error| match error {
+        Some(error) => StartError::Io(error),
+        None => system("start a thread")(std::io::ErrorKind::Other.into()),
+    })?;
+    Ok(Some(((thread, routing), hatches)))
+}
+
+/// Connections that are being closed while others are made already.
+const SPARE_CONNECTIONS_OF_DELIVERY: u32 = 64;
 
 /// Has the workers told of answers of tables on servers.
 fn pass_answers(lookups: &Lookups, workers: Workers) {

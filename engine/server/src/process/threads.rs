@@ -9,13 +9,13 @@ use crossbeam::channel::{self, Receiver, Sender};
 use mailrace_io::epoll::{EpollIo, Settings as EpollSettings};
 use mailrace_io::uring::{Settings as RingSettings, Uring};
 use mailrace_io::{Io, IoError, OsDisk, Waker};
-use mailrace_spool::{SegmentSpool, Shared};
+use mailrace_spool::{SegmentSpool, Shared, Source};
 use rustix::thread::CpuSet;
 
 use crate::config::{IoChoice, own_processors};
 use crate::log::{Log, name};
 use crate::metrics::WorkerNumbers;
-use crate::worker::{Control, SPARE_CONNECTIONS, Telemetry, Worker, WorkerSettings, Workers};
+use crate::worker::{Control, Hatch, SPARE_CONNECTIONS, Telemetry, Worker, WorkerSettings, Workers};
 
 use super::error::{StartError, system};
 
@@ -28,17 +28,20 @@ pub(super) struct WorkerThreads {
 }
 
 impl WorkerThreads {
-    /// Starts one worker per spool, each with one of the lists of `listeners`, and waits until all of them run.
+    /// Starts one worker per spool, each with one of the lists of `listeners` and of `hatches` if there are any, and waits
+    /// until all of them run.
     pub(super) fn start(
         common: &Common,
         spools: Vec<SegmentSpool<OsDisk>>,
         listeners: Vec<Vec<TcpListener>>,
+        hatches: Vec<Hatch<Source>>,
     ) -> Result<Self, StartError> {
         let count = spools.len();
         let processors = own_processors();
         let numbers: Vec<Arc<WorkerNumbers>> = (0..count).map(|_| Arc::default()).collect();
         let (started, starts) = channel::bounded(count);
         let (mut threads, mut controls) = (Vec::new(), Vec::new());
+        let mut hatches = hatches.into_iter();
         for (index, (spool, listeners)) in spools.into_iter().zip(listeners).enumerate() {
             let (sender, receiver) = channel::unbounded();
             controls.push(sender);
@@ -49,6 +52,7 @@ impl WorkerThreads {
                 spool,
                 numbers: Arc::clone(&numbers[index]),
                 controls: receiver,
+                hatch: hatches.next(),
             };
             let started = started.clone();
             threads.push(spawn(&format!("worker-{index}"), move || work(index, seat, &started))?);
@@ -158,6 +162,8 @@ struct Seat {
     spool: SegmentSpool<OsDisk>,
     numbers: Arc<WorkerNumbers>,
     controls: Receiver<Control>,
+    /// Where its messages are delivered.
+    hatch: Option<Hatch<Source>>,
 }
 
 type Started = Sender<(usize, Result<Waker, IoError>)>;
@@ -206,7 +212,7 @@ fn work_on<I: Io<Disk = OsDisk>>(
         io.submit(mailrace_io::Token::default(), mailrace_io::Operation::Accept(listener));
     }
     let telemetry = Telemetry::new(seat.common.log.writer(), seat.numbers);
-    let worker = Worker::new(
+    let mut worker = Worker::new(
         io,
         seat.spool,
         seat.common.shared,
@@ -215,6 +221,9 @@ fn work_on<I: Io<Disk = OsDisk>>(
         seat.controls,
         slots,
     );
+    if let Some(hatch) = seat.hatch {
+        worker = worker.deliver_through(hatch);
+    }
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run()));
     match result {
         Ok(Ok(())) => {}

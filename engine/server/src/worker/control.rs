@@ -153,16 +153,17 @@ impl Markings {
         }
     }
 
-    pub(crate) fn settled(&mut self, number: u64, is_durable: bool) {
+    /// A mark is durable, or could not be written. Returns the message if it was released.
+    pub(crate) fn settled(&mut self, number: u64, is_durable: bool) -> Option<QueueId> {
         let found = self.jobs.iter_mut().find_map(|job| {
             let place = usize::try_from(number.checked_sub(job.first)?).ok()?;
             let id = *job.ids.get(place)?;
             Some((job, id))
         });
-        if let Some((job, id)) = found {
-            job.under_way -= 1;
-            job.count(id, is_durable);
-        }
+        let (job, id) = found?;
+        job.under_way -= 1;
+        job.count(id, is_durable);
+        (is_durable && job.mark == Mark::Release).then_some(id)
     }
 
     pub(crate) const fn is_empty(&self) -> bool {

@@ -12,6 +12,7 @@
 //! | [`Timers`] | when to look at which connection |
 //! | [`Submissions`] | messages of this machine that are under way |
 //! | [`Markings`] | marks that other threads asked for |
+//! | [`Outgoing`] | what the dispatcher of deliveries asks for, and what it is to be told |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use super::connections::Connections;
 use super::control::Markings;
 use super::intake::{Intake, Part};
 use super::outbox::Outbox;
+use super::outgoing::Outgoing;
 use super::settings::WorkerSettings;
 use super::sources::submission::Submissions;
 use super::tag::{Source, Tag};
@@ -44,6 +46,7 @@ pub(crate) struct Engine<S: Spool> {
     pub(super) timers: Timers,
     pub(super) submissions: Submissions<S::Draft>,
     pub(super) markings: Markings,
+    pub(super) outgoing: Outgoing<S::Source>,
     pub(super) telemetry: Telemetry,
     pub(super) now: Instant,
     pub(super) wall: Timestamp,
@@ -62,6 +65,7 @@ impl<S: Spool> Engine<S> {
             timers: Timers::new(slots),
             submissions: Submissions::new(),
             markings: Markings::default(),
+            outgoing: Outgoing::new(),
             telemetry,
             now: Instant::default(),
             wall: Timestamp::default(),
@@ -124,7 +128,12 @@ impl<S: Spool> Engine<S> {
         match tag {
             Tag::Message(Source::Connection(id)) => self.message_settled(id, is_durable),
             Tag::Message(Source::Submission(number)) => self.submission_settled(number, is_durable),
-            Tag::Mark(number) => self.markings.settled(number, is_durable),
+            Tag::Mark(number) => {
+                if let Some(released) = self.markings.settled(number, is_durable) {
+                    self.outgoing.arrived(released);
+                }
+            }
+            Tag::Note(number) => self.outgoing.settled(number, is_durable),
         }
     }
 
@@ -208,6 +217,9 @@ impl<S: Spool> Engine<S> {
 
     /// Whether all sessions have ended and all messages are settled.
     pub(super) fn is_finished(&self) -> bool {
-        self.connections.open() == 0 && self.markings.is_empty() && self.intake.spool().is_idle()
+        self.connections.open() == 0
+            && self.markings.is_empty()
+            && self.outgoing.is_idle()
+            && self.intake.spool().is_idle()
     }
 }

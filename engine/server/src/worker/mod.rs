@@ -13,6 +13,7 @@ mod incoming;
 mod intake;
 mod line;
 mod outbox;
+mod outgoing;
 mod reading;
 mod room;
 mod settings;
@@ -41,6 +42,7 @@ use engine::Engine;
 
 pub(crate) use control::Markings;
 pub use control::{Answer, Control, Found, Marked, Selection};
+pub use outgoing::{Hatch, Request};
 pub use settings::{KnownClients, WorkerSettings};
 pub use sources::submission::{Report, SubmissionStart, SubmissionState, Submit};
 pub(crate) use tag::Tag;
@@ -78,6 +80,13 @@ impl<I: Io, S: Writes<I>> Worker<I, S> {
         spool.use_memory_of(&mut io);
         let engine = Engine::new(settings, spool, telemetry, slots);
         Self { io, engine, controls, shared, completions: Vec::new(), drain_until: None }
+    }
+
+    /// Has the messages of the queue delivered by the dispatcher behind `hatch`.
+    #[must_use]
+    pub fn deliver_through(mut self, hatch: Hatch<S::Source>) -> Self {
+        self.engine.outgoing.open(hatch);
+        self
     }
 
     /// Works until it was drained.
@@ -139,6 +148,7 @@ impl<I: Io, S: Writes<I>> Worker<I, S> {
         self.engine.settle();
         self.engine.tick();
         self.engine.markings.advance(self.engine.intake.spool_mut());
+        self.engine.outgoing.advance(self.engine.intake.spool_mut());
         let spool = self.engine.intake.spool_mut();
         spool.advance(&mut self.io);
         spool.detach_sealed(&mut self.io);

@@ -18,9 +18,11 @@ pub(crate) enum Tag {
     Message(Source),
     /// The mark with this number.
     Mark(u64),
+    /// The note about a delivery that has this number.
+    Note(u64),
 }
 
-/// Numbers of submissions and marks are below it.
+/// Numbers of submissions, marks and notes are below it.
 pub(super) const NUMBER_END: u64 = 1 << KIND_SHIFT;
 
 /// The two highest bits distinguish the kinds; a connection's generation leaves them free.
@@ -28,6 +30,7 @@ const KIND_SHIFT: u32 = 62;
 const CONNECTION: u64 = 0;
 const MARK: u64 = 1;
 const SUBMISSION: u64 = 2;
+const NOTE: u64 = 3;
 
 impl Tag {
     /// Returns it as a number for the spool.
@@ -37,6 +40,7 @@ impl Tag {
                 (CONNECTION, (u64::from(id.generation) << 32) | u64::from(id.slot))
             }
             Self::Mark(number) => (MARK, number),
+            Self::Note(number) => (NOTE, number),
             Self::Message(Source::Submission(number)) => (SUBMISSION, number),
         };
         assert!(number < NUMBER_END, "a tag has room for what it names");
@@ -54,7 +58,8 @@ impl Tag {
             })),
             MARK => Self::Mark(number),
             SUBMISSION => Self::Message(Source::Submission(number)),
-            kind => unreachable!("no tag of kind {kind} is made"),
+            NOTE => Self::Note(number),
+            kind => unreachable!("two bits have no value {kind}"),
         }
     }
 }
@@ -74,6 +79,8 @@ mod tests {
             Tag::Mark(NUMBER_END - 1),
             Tag::Message(Source::Submission(0)),
             Tag::Message(Source::Submission(NUMBER_END - 1)),
+            Tag::Note(0),
+            Tag::Note(NUMBER_END - 1),
         ] {
             assert_eq!(Tag::unpack(tag.pack()), tag);
         }

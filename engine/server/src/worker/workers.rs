@@ -33,6 +33,13 @@ impl Workers {
         }
     }
 
+    /// Wakes one of them.
+    pub(crate) fn wake(&self, index: usize) {
+        if let Some((_, waker)) = self.0.get(index) {
+            waker.wake();
+        }
+    }
+
     pub(crate) const fn count(&self) -> usize {
         self.0.len()
     }

@@ -349,7 +349,7 @@ impl SmtpDelivery {
     fn mail(&mut self) -> Step {
         let (arena, envelope) = (Bump::new(), &self.job.envelope);
         let parameters = parameters::of_mail(envelope, self.session.extensions(), self.size);
-        let path = quoted(&arena, &envelope.sender);
+        let path = if envelope.sender.is_empty() { &[][..] } else { quoted(&arena, &envelope.sender) };
         match self.session.mail(path, &parameters, &mut self.out) {
             Ok(()) => Step::Recipient(0),
             Err(_) => {

@@ -105,6 +105,13 @@ fn commands_go_together_where_the_server_allows_it() {
 }
 
 #[test]
+fn the_null_reverse_path_stays_what_it_is() {
+    let mut delivery = delivery_of(Envelope::default(), &["b@example.net"]);
+    delivery.greet(&[]);
+    delivery.hears("", "MAIL FROM:<>\r\n");
+}
+
+#[test]
 fn each_command_waits_for_its_reply_where_it_has_to() {
     let mut delivery = delivery(&["b@example.net", "c@example.net"]);
     delivery.greet(&[]);

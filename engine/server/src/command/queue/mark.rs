@@ -267,8 +267,10 @@ fn mark_alone(opened: Opened<OsDisk>, mark: Mark, selection: &Selection) -> Resu
         }
         while let Some((tag, result)) = spool.next_settled() {
             match Tag::unpack(tag) {
-                Tag::Mark(number) => markings.settled(number, result.is_ok()),
-                Tag::Message(_) => unreachable!("nothing but marks is written without an engine"),
+                Tag::Mark(number) => drop(markings.settled(number, result.is_ok())),
+                Tag::Message(_) | Tag::Note(_) => {
+                    unreachable!("nothing but marks is written without an engine")
+                }
             }
         }
     }

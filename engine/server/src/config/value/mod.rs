@@ -15,7 +15,7 @@ use crate::networks::Networks;
 
 pub use choice::{Backend, IoChoice};
 pub use tables::{CheckList, DomainList, DomainNames, TableList};
-pub use text::{Characters, HostName};
+pub use text::{Characters, HostName, Relay};
 pub use words::{ExtensionTables, LocalClients, MailSources, SubdomainLists};
 
 /// Why a value is invalid, and what to write instead.

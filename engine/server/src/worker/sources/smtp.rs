@@ -161,6 +161,9 @@ impl<S: Spool> Engine<S> {
         let message = connection.message.as_ref().expect("a connection stays until its message is settled");
         assert!(message.waiting.is_settling(), "only what was committed settles");
         let verdict = if is_durable { Verdict::Queued(message.id) } else { Verdict::QueueWriteFailed };
+        if is_durable {
+            self.outgoing.arrived(message.id);
+        }
         self.give_verdict(&mut connection, verdict);
         self.go_on(&mut connection);
         self.put_back(connection);

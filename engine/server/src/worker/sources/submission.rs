@@ -238,6 +238,7 @@ impl<S: Spool> Engine<S> {
         if !is_durable {
             return self.end_submission(*submission, &Verdict::QueueWriteFailed);
         }
+        self.outgoing.arrived(submission.message.id);
         let latency = submission.message.waiting.latency(self.now);
         let SubmissionStart { origin, envelope, .. } = &*submission.start;
         self.telemetry.queued(origin, envelope, &submission.message, latency);
