@@ -21,8 +21,8 @@ parameters! {
     virtual_alias_recursion_limit: u32 = 1000 in 1 ..= 1_000_000;
     /// Maximum length of an expanded address, in bytes.
     virtual_alias_address_length_limit: u32 = 1000 in 64 ..= 65_536;
-    /// Maximum number of virtual alias lookups in remote tables per message, in addition to 20 per recipient. A message that
-    /// needs more is deferred (451 4.6.0), like one with an alias loop.
+    /// Maximum number of virtual alias lookups per message in tables on servers, in addition to 20 per recipient. A message
+    /// that needs more is deferred (451 4.6.0), like one with an alias loop.
     [engine] alias_question_limit: u32 = 5000 in 100 ..= 10_000_000;
     /// Address that receives a blind copy of every message.
     always_bcc: String = "";

@@ -26,9 +26,9 @@ parameters! {
     always_add_missing_headers: bool = false;
     /// Header field to add to a message without a recipient field.
     undisclosed_recipients_header: String = "";
-    /// Characters that cause a message to be refused, with C escapes.
+    /// Characters for which a message is refused; C escapes are supported.
     message_reject_characters: Characters = "";
-    /// Characters to remove from messages, with C escapes.
+    /// Characters to remove from messages; C escapes are supported.
     message_strip_characters: Characters = "";
     /// Maximum nesting depth of multiparts.
     mime_nesting_limit: u32 = 100 in 1 ..= 10_000;

@@ -13,9 +13,9 @@ parameters! {
     [engine] workers: u16 = 0 in 0 ..= 1024;
     /// Kernel interface: `ring` (io_uring), `epoll`, or `auto`, which selects io_uring where it is available.
     [engine] io: IoChoice = "auto";
-    /// User-space memory for connections and messages in progress, for all workers together; 0: 256 MiB, or more if that is
-    /// less than 48 MiB per worker in addition to its fixed buffers (24 MiB with the defaults). docs/operations.md,
-    /// "Memory", lists the memory that this limit does not include.
+    /// User-space memory for connections and messages in progress, for all workers together; 0: 256 MiB, or
+    /// 48 MiB per worker in addition to its fixed buffers (24 MiB with the defaults), whichever is more.
+    /// docs/operations.md, "Memory", lists the memory that this limit does not include.
     [engine] memory_limit: Octets = 0 in 16_777_216 ..= 1_099_511_627_776, or 0;
 }
 

@@ -12,7 +12,7 @@ parameters! {
     /// Directory, segments and batches of the queue.
     pub struct QueueParameters titled "Queue";
 
-    /// Minimum free space on the queue's file system to accept mail; 0: 1.5 times `message_size_limit`.
+    /// Minimum free space on the queue's file system that is needed to accept mail; 0: 1.5 times `message_size_limit`.
     queue_minfree: Octets = 0;
     /// Storage backend.
     [queue] backend: Backend = "spool";

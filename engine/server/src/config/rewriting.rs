@@ -19,11 +19,11 @@ parameters! {
     swap_bangpath: bool = true;
     /// Rewrites `user%domain` to `user@domain`.
     allow_percent_hack: bool = true;
-    /// Characters, any of which separates a mailbox from its extension.
+    /// Characters that may separate a local-part from its address extension.
     recipient_delimiter: String = "";
     /// Clients whose header sections are rewritten like those of local mail: `permit_inet_interfaces`, `permit_mynetworks`.
     local_header_rewrite_clients: LocalClients = ["permit_inet_interfaces"];
-    /// Domain to append to incomplete addresses in header sections from other clients; empty: these are not rewritten.
+    /// Domain to append to incomplete addresses in header sections from other clients; empty: no rewriting.
     remote_header_rewrite_domain: String = "";
     /// Tables that rewrite the addresses of `canonical_classes`.
     canonical_maps: TableList = [];
