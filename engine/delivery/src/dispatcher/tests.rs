@@ -51,7 +51,6 @@ fn settings() -> Settings {
                 data_init: 2 * minute,
                 data_xfer: 3 * minute,
                 data_done: 10 * minute,
-                rset: minute,
                 quit: minute,
             },
         }),

@@ -57,8 +57,6 @@ parameters! {
     smtp_data_xfer_timeout: Duration = "180s" in 1 ..= 86_400;
     /// Time allowed for the reply to the end of content.
     smtp_data_done_timeout: Duration = "600s" in 1 ..= 86_400;
-    /// Time allowed for the reply to RSET.
-    smtp_rset_timeout: Duration = "20s" in 1 ..= 86_400;
     /// Time allowed for the server to take QUIT.
     smtp_quit_timeout: Duration = "300s" in 1 ..= 86_400;
 }
@@ -95,7 +93,6 @@ impl Configuration {
                 data_init: delivery.smtp_data_init_timeout,
                 data_xfer: delivery.smtp_data_xfer_timeout,
                 data_done: delivery.smtp_data_done_timeout,
-                rset: delivery.smtp_rset_timeout,
                 quit: delivery.smtp_quit_timeout,
             },
         };

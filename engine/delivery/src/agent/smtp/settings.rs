@@ -32,8 +32,6 @@ pub struct Timeouts {
     pub data_xfer: Duration,
     /// For the reply to the end of content (`smtp_data_done_timeout`).
     pub data_done: Duration,
-    /// For the reply to RSET (`smtp_rset_timeout`), and to what else changes nothing.
-    pub rset: Duration,
     /// For the server to take QUIT (`smtp_quit_timeout`).
     pub quit: Duration,
 }
@@ -47,8 +45,7 @@ impl Timeouts {
             Awaited::Recipient => self.rcpt,
             Awaited::Data => self.data_init,
             Awaited::Chunk | Awaited::Content => self.data_done,
-            Awaited::Reset | Awaited::Other => self.rset,
-            Awaited::Quit => self.quit,
+            Awaited::Reset | Awaited::Other | Awaited::Quit => self.quit,
         }
     }
 }

@@ -21,7 +21,6 @@ fn settings() -> SmtpSettings {
             data_init: 5 * second,
             data_xfer: 6 * second,
             data_done: 7 * second,
-            rset: 8 * second,
             quit: 9 * second,
         },
     }
