@@ -42,7 +42,7 @@ impl DomainParameters {
     }
 }
 
-/// `mydestination` and `virtual_alias_domains` match exactly, as in Postfix.
+/// `mydestination`, `virtual_alias_domains` and `virtual_mailbox_domains` match exactly, as in Postfix.
 const EXACT: Subdomains = Subdomains::Never;
 
 impl Configuration {
@@ -52,6 +52,7 @@ impl Configuration {
         Destinations {
             mydestination: self.domains.mydestination.0.domains(EXACT, tables),
             virtual_alias_domains: self.aliases.virtual_alias_domains.domains(EXACT, tables),
+            virtual_mailbox_domains: self.recipients.virtual_mailbox_domains.domains(EXACT, tables),
             relay_domains: self.domains.relay_domains.domains(relay_subdomains, tables),
             own_addresses,
         }
@@ -63,6 +64,7 @@ impl Configuration {
             self.domains.mydestination.0.dotted_domain_notes(EXACT),
             self.domains.relay_domains.dotted_domain_notes(self.domains.relay_subdomains()),
             self.aliases.virtual_alias_domains.dotted_domain_notes(EXACT),
+            self.recipients.virtual_mailbox_domains.dotted_domain_notes(EXACT),
         ]
         .concat()
     }

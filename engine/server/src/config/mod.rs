@@ -1,7 +1,7 @@
 //! Reads the configuration from TOML and arguments into checked settings.
 //!
 //! Each feature has a file that declares, checks, maps and documents its parameters: `domains`, `connections`, `session`,
-//! `rewriting`, `aliases`, `cleanup`, `checks`, `submission`, `queue`, `engine`, `tables`, `log`. `reader` turns the text
+//! `rewriting`, `aliases`, `recipients`, `cleanup`, `checks`, `submission`, `queue`, `engine`, `tables`, `log`. `reader` turns the text
 //! into values, whose types are in `value`. `listing` and `reference` print the declared parameters.
 //!
 //! To add a parameter, declare it in the file of its feature, map it there to the settings of the part that uses it, and
@@ -20,6 +20,7 @@ mod log;
 mod machine;
 mod queue;
 mod reader;
+mod recipients;
 mod reference;
 mod rewriting;
 mod session;
@@ -45,6 +46,7 @@ pub use error::{ConfigError, ConfigErrors, Fault, Place};
 pub use location::{CONFIG_VARIABLE, SYSTEM_CONFIG, config_file};
 pub use log::LogParameters;
 pub use queue::QueueParameters;
+pub use recipients::RecipientParameters;
 pub use rewriting::RewritingParameters;
 pub use session::SessionParameters;
 pub use sources::Sources;
@@ -103,6 +105,8 @@ features! {
     rewriting: RewritingParameters;
     /// Virtual aliases and blind copies.
     aliases: AliasParameters;
+    /// Recipient validation.
+    recipients: RecipientParameters;
     /// Limits on content.
     cleanup: CleanupParameters;
     /// Header and body checks.
