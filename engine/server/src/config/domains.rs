@@ -58,6 +58,22 @@ impl Configuration {
         }
     }
 
+    /// Returns a note for each domain in lists that must not share domains, as Postfix's resolver does. A domain of
+    /// `relay_domains` may also be in `mydestination`.
+    pub(super) fn shared_domain_notes(&self, tables: &Tables) -> Vec<String> {
+        let Destinations {
+            mydestination, virtual_alias_domains, virtual_mailbox_domains, relay_domains, ..
+        } = &self.destinations(Vec::new(), tables);
+        let here = (&self.domains.mydestination.0, mydestination);
+        let alias = (&self.aliases.virtual_alias_domains, virtual_alias_domains);
+        let mailbox = (&self.recipients.virtual_mailbox_domains, virtual_mailbox_domains);
+        let relay = (&self.domains.relay_domains, relay_domains);
+        [(here, alias), (here, mailbox), (alias, mailbox), (alias, relay), (mailbox, relay)]
+            .into_iter()
+            .flat_map(|(preferred, (list, domains))| list.shared_domain_notes(domains, preferred))
+            .collect()
+    }
+
     /// Returns a note for each domain with a leading dot in a list where such an entry matches nothing.
     pub(super) fn dotted_domain_notes(&self) -> Vec<String> {
         [

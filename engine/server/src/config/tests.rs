@@ -4,6 +4,7 @@ use std::sync::Arc;
 use mailrace_core::address::Subdomains;
 
 use super::*;
+use crate::tables::Lookups;
 
 /// Reads `text` as the file /etc/mailrace/test.toml.
 pub(in crate::config) fn check(text: &str) -> Result<Configuration, String> {
@@ -61,6 +62,45 @@ fn domains_match_subdomains_as_the_parameter_says() {
         ),
         "{errors}"
     );
+}
+
+#[test]
+fn a_domain_in_two_classes_is_reported() {
+    let notes = |text: &str| {
+        let configuration =
+            check(&format!("mydestination = [\"a.example\", \"r.example\"]\n{text}")).unwrap();
+        configuration.open_tables(&Lookups::default(), &Tables::default()).unwrap().notes
+    };
+    let line = |line, parameter, domain, other| {
+        format!(
+            "/etc/mailrace/test.toml:{line}: {parameter}: \"{domain}\" is in {other} too, which takes precedence; \
+             list it in one of them only"
+        )
+    };
+    let text = "virtual_alias_domains = [\"b.example\", \"A.example\", \"c.example\"]\n\
+        virtual_mailbox_domains = [\"b.example\", \"d.example\", \"!a.example\"]\n\
+        relay_domains = [\"r.example\", \"d.example\", \"example\"]";
+    assert_eq!(
+        notes(text),
+        [
+            line(2, "virtual_alias_domains", "a.example", "mydestination"),
+            line(3, "virtual_mailbox_domains", "b.example", "virtual_alias_domains"),
+            line(4, "relay_domains", "A.example", "virtual_alias_domains"),
+            line(4, "relay_domains", "b.example", "virtual_alias_domains"),
+            line(4, "relay_domains", "c.example", "virtual_alias_domains"),
+            line(4, "relay_domains", "b.example", "virtual_mailbox_domains"),
+            line(4, "relay_domains", "d.example", "virtual_mailbox_domains"),
+        ]
+    );
+    assert_eq!(
+        notes("virtual_alias_maps = [\"inline:{a.example=x}\"]"),
+        [line(2, "virtual_alias_domains", "a.example", "mydestination").replacen(
+            "/etc/mailrace/test.toml:2",
+            "default",
+            1
+        )]
+    );
+    assert_eq!(notes("virtual_alias_domains = [\"b.example\"]\nrelay_domains = [\"c.example\"]"), [""; 0]);
 }
 
 #[test]
