@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mailrace_core::smtp::{ClassTables, ListedAddresses};
 
 use super::reader::parameters;
-use super::value::{DomainList, TableList};
+use super::value::{DomainList, RelayRestrictions, SenderRestrictions, TableList};
 use super::{Configuration, Tables};
 
 parameters! {
@@ -17,6 +17,12 @@ parameters! {
     smtpd_reject_unlisted_recipient: bool = true;
     /// Refuses the recipients of mail whose sender is an address in our own domains that no table lists.
     smtpd_reject_unlisted_sender: bool = false;
+    /// Restrictions on senders. Only `reject_unlisted_sender` is supported, which is the same as
+    /// `smtpd_reject_unlisted_sender`.
+    smtpd_sender_restrictions: SenderRestrictions = [];
+    /// Restrictions on destinations. Only this value is supported; Postfix's default also permits authenticated clients, and
+    /// defers instead of refusing.
+    smtpd_relay_restrictions: RelayRestrictions = ["permit_mynetworks", "reject_unauth_destination"];
     /// Tables with the addresses of local domains as keys, with or without the domain; empty: all addresses exist. Postfix's
     /// default, the accounts of this machine and its aliases, is not supported yet. `postmaster` always exists.
     local_recipient_maps: TableList = [];
@@ -53,7 +59,8 @@ impl Configuration {
         } = recipients;
         Arc::new(ListedAddresses {
             smtpd_reject_unlisted_recipient: recipients.smtpd_reject_unlisted_recipient,
-            smtpd_reject_unlisted_sender: recipients.smtpd_reject_unlisted_sender,
+            smtpd_reject_unlisted_sender: recipients.smtpd_reject_unlisted_sender
+                || recipients.smtpd_sender_restrictions.rejects_unlisted,
             recipient_canonical_maps: tables.of(&self.rewriting.recipient_canonical_maps),
             sender_canonical_maps: tables.of(&self.rewriting.sender_canonical_maps),
             canonical_maps: tables.of(&self.rewriting.canonical_maps),

@@ -104,6 +104,49 @@ fn a_domain_in_two_classes_is_reported() {
 }
 
 #[test]
+fn recipients_are_validated_as_configured() {
+    let settings = |text: &str| {
+        let configuration = check(text).unwrap();
+        let tables = configuration.open_tables(&Lookups::default(), &Tables::default()).unwrap();
+        configuration.worker_settings(1, &tables).smtp
+    };
+    let listed = settings("").listed_addresses;
+    assert!(listed.smtpd_reject_unlisted_recipient && !listed.smtpd_reject_unlisted_sender);
+    for class in [&listed.local, &listed.relay, &listed.virtual_mailbox] {
+        assert!(class.maps.is_empty() && class.reject_code == 550);
+    }
+    assert_eq!(listed.unknown_virtual_alias_reject_code, 550);
+    let smtp = settings(
+        "virtual_mailbox_maps = [\"inline:{box.example=x}\"]\nrelay_recipient_maps = \"inline:{a@b=x}\"\n\
+         unknown_relay_recipient_reject_code = 450\nsmtpd_sender_restrictions = \"reject_unlisted_sender\"",
+    );
+    assert!(!smtp.destinations.virtual_mailbox_domains.is_empty(), "$virtual_mailbox_maps");
+    let listed = smtp.listed_addresses;
+    assert!(
+        !listed.virtual_mailbox.maps.is_empty()
+            && !listed.relay.maps.is_empty()
+            && listed.local.maps.is_empty()
+    );
+    assert_eq!((listed.relay.reject_code, listed.local.reject_code), (450, 550));
+    assert!(listed.smtpd_reject_unlisted_sender);
+    for (text, wanted) in [
+        (
+            "unknown_relay_recipient_reject_code = 250",
+            "test.toml:1: unknown_relay_recipient_reject_code: 250 is out of range",
+        ),
+        ("smtpd_sender_restrictions = \"reject\"", "smtpd_sender_restrictions: \"reject\" is not supported"),
+        (
+            "smtpd_relay_restrictions = \"permit_mynetworks\"",
+            "smtpd_relay_restrictions: other restrictions are not supported",
+        ),
+    ] {
+        let errors = check(text).unwrap_err();
+        assert!(errors.contains(wanted), "{text:?} gave {errors}");
+    }
+    check("smtpd_relay_restrictions = \"permit_mynetworks, reject_unauth_destination\"").unwrap();
+}
+
+#[test]
 fn a_gateway_is_read() {
     let configuration = check(
         "myhostname = \"mx.example.com\"\nrelay_domains = [\"example.com\", \"example.net\"]\nmynetworks = []\n\
