@@ -271,7 +271,7 @@ impl LookupTable for Counting {
     }
 }
 
-/// Plays groups of commands; after each, `table` has been asked so many questions in all.
+/// Plays groups of commands, each with the total number of questions that `table` has been asked after it.
 fn assert_asked(settings: &Settings, table: &Counting, groups: &[(&str, u64)]) {
     let mut session = Session::new(Origin::default(), false);
     let (mut notes, mut replies) = (Notes, Vec::new());
