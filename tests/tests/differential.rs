@@ -18,11 +18,11 @@ use mailrace_spool::reader::Queue;
 use mailrace_tests::{Client, Directory, Engine, has_postfix, skip};
 
 /// What every configuration says besides.
-const MAIN_CF: &str = "mail_name = Mailrace\nmynetworks = 127.0.0.0/8\nsmtpd_error_sleep_time = 0\nsmtpd_hard_error_limit = 1000\n";
+const MAIN_CF: &str = "mail_name = Mailrace\nmynetworks = 127.0.0.0/8\nsmtpd_error_sleep_time = 0\nsmtpd_hard_error_limit = 10000\n";
 const MAILRACE_TOML: &str = "myhostname = \"mx.example.com\"\nmydomain = \"example.com\"\nmyorigin = \"example.com\"\n\
     mydestination = [\"mx.example.com\", \"localhost\"]\nrelay_domains = [\"example.com\"]\n\
     mynetworks = [\"127.0.0.0/8\"]\nmessage_size_limit = \"50MiB\"\nsmtpd_error_sleep_time = \"0s\"\n\
-    smtpd_hard_error_limit = 1000\n";
+    smtpd_hard_error_limit = 10000\n";
 
 const NO_PCRE: &str = "Postfix has no pcre tables here (Debian: apt-get install postfix-pcre)";
 
@@ -175,6 +175,62 @@ fn multiparts() -> Vec<String> {
     ]
 }
 
+/// Who sends, and whose recipients are only asked about, one by one.
+const SENDERS: [&str; 7] = [
+    "a@example.org",
+    "",
+    "nobody@example.com",
+    "joe@example.com",
+    "nobody@alias.example",
+    "nobody@box.example",
+    "user@here.example",
+];
+
+/// Recipients that exist and others, of each class.
+const RECIPIENTS: [&str; 41] = [
+    "postmaster",
+    "PostMaster@here.example",
+    "postmaster+x@here.example",
+    "postmaster@example.com",
+    "postmaster@alias.example",
+    "mailer-daemon@mx.example.com",
+    "double-bounce@here.example",
+    "nobody",
+    "joe",
+    "user@here.example",
+    "USER+x@mx.example.com",
+    "full@here.example",
+    "full@mx.example.com",
+    "\"q s\"@here.example",
+    "any@all.here.example",
+    "nobody@[127.0.0.1]",
+    "user@[127.0.0.1]",
+    "postmaster@[127.0.0.1]",
+    "user@example.com",
+    "User+x@Example.COM",
+    "nobody@example.com",
+    "nobody@sub.example.com",
+    "user@sub.example.com",
+    "\"a b\"@example.com",
+    "\"c d\"@example.com",
+    "@r1:nobody@example.com",
+    "nobody%example.com@here.example",
+    "example.com!user",
+    "nobody@example.com.",
+    "anyone@relay2.example",
+    "recipient@example.com",
+    "sender@example.com",
+    "both@example.com",
+    "aliased+x@example.com",
+    "info@alias.example",
+    "nobody@alias.example",
+    "bob+x@box.example",
+    "nobody@box.example",
+    "user@box.example",
+    "down@example.com",
+    "x@elsewhere.example",
+];
+
 /// Both systems with one configuration.
 struct Pair {
     name: String,
@@ -209,7 +265,11 @@ impl Pair {
             let table = word.trim_end_matches(',');
             assert!(command("postmap").arg(table).status().unwrap().success(), "{table}");
         }
-        let mut toml = format!("{MAILRACE_TOML}{}", read("mailrace.toml"));
+        let own = read("mailrace.toml");
+        let is_set =
+            |line: &&str| line.split_once(" =").is_some_and(|(name, _)| own.contains(&format!("{name} =")));
+        let base: String = MAILRACE_TOML.split_inclusive('\n').filter(|line| !is_set(line)).collect();
+        let mut toml = format!("{base}{own}");
         if !toml.contains("recipient_delimiter") {
             // As in the private Postfix.
             toml.push_str("recipient_delimiter = \"+\"\n");
@@ -232,6 +292,27 @@ impl Pair {
             let _ = writeln!(self.differences, "{what}\n  Postfix says {theirs}\n  Mailrace says {ours}");
         } else if theirs.starts_with("250") {
             self.taken.push(Taken { what, our_id, their_id });
+        }
+    }
+
+    /// Asks about recipients, by RCPT and by VRFY.
+    fn ask(&mut self, sender: &str) {
+        for command in ["RSET".to_owned(), format!("MAIL FROM:<{sender}>")] {
+            self.ours.say(&command, "250 ");
+            self.theirs.say(&command, "250 ");
+        }
+        for command in RECIPIENTS
+            .iter()
+            .flat_map(|address| [format!("RCPT TO:<{address}>"), format!("VRFY <{address}>")])
+        {
+            let [ours, theirs] = [&mut self.ours, &mut self.theirs].map(|client| {
+                client.send(format!("{command}\r\n").as_bytes());
+                client.reply()
+            });
+            if ours != theirs {
+                let what = format!("{}: from {sender:?}: {command}", self.name);
+                let _ = writeln!(self.differences, "{what}\n  Postfix says {theirs}\n  Mailrace says {ours}");
+            }
         }
     }
 
@@ -300,6 +381,7 @@ fn results_match_postfix() {
             continue;
         }
         let mut pair = Pair::start(&folder);
+        SENDERS.iter().for_each(|sender| pair.ask(sender));
         for (index, content) in contents.iter().enumerate() {
             // Postfix loses the text after the NUL also where NULs are to be taken out.
             if name == "stripped-characters" && content.starts_with(b"From a\0") {

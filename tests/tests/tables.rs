@@ -150,11 +150,16 @@ fn tables_list_own_domains() {
     client.say("MAIL FROM:<s@example.org>", "250 ");
     client.say("RCPT TO:<x@relay.example>", "250 ");
     // More than one command waits, in its order.
-    client.send(b"RCPT TO:<x@asked.example>\r\nRCPT TO:<y@virtual.example>\r\nRCPT TO:<y@other>\r\n");
+    client
+        .send(b"RCPT TO:<x@asked.example>\r\nRCPT TO:<a@virtual.example>\r\nRCPT TO:<y@virtual.example>\r\n");
+    client.send(b"RCPT TO:<y@other>\r\n");
     server.asked_for("asked.example").send("200 yes".to_owned()).unwrap();
     client.expect("250 2.1.5 ");
     server.asked_for("other").send("500 no".to_owned()).unwrap();
     client.expect("250 2.1.5 ");
+    client.expect(
+        "550 5.1.1 <y@virtual.example>: Recipient address rejected: User unknown in virtual alias table",
+    );
     client.expect("554 5.7.1 <y@other>: Relay access denied");
     engine.stop();
 }

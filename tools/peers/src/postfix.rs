@@ -62,7 +62,7 @@ impl Postfix {
         let directory = setting.directory_of("postfix")?;
         let address = free_address()?;
         make_directories(&directory)?;
-        write(&directory.join("etc/main.cf"), &(main_cf(&directory) + lines))?;
+        write(&directory.join("etc/main.cf"), &(without(&main_cf(&directory), lines) + lines))?;
         write(&directory.join("etc/master.cf"), &master_cf(address))?;
         let trigger = Some(Trigger::start(&directory.join("spool/public/qmgr"))?);
         let program = program("postfix").unwrap_or_else(|| PathBuf::from("postfix"));
@@ -318,6 +318,14 @@ impl Trigger {
             let _ = self.thread.join();
         }
     }
+}
+
+/// Leaves out the parameters that `lines` sets. Each Postfix daemon warns of a parameter that is set twice, and postlogd,
+/// which logs its own warnings to itself, may then wait forever.
+fn without(main_cf: &str, lines: &str) -> String {
+    let name = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+    let set: Vec<String> = lines.lines().map(name).collect();
+    main_cf.split_inclusive('\n').filter(|line| !set.contains(&name(line))).collect()
 }
 
 fn main_cf(directory: &Path) -> String {

@@ -18,6 +18,8 @@ pub struct Destinations {
     pub mydestination: Domains,
     /// Domains whose recipients are all replaced (`virtual_alias_domains`).
     pub virtual_alias_domains: Domains,
+    /// Domains whose mailboxes have owners without accounts (`virtual_mailbox_domains`).
+    pub virtual_mailbox_domains: Domains,
     /// Domains that mail is relayed to (`relay_domains`).
     pub relay_domains: Domains,
     /// Addresses of this host: `user@[ADDRESS]` is local.
@@ -33,6 +35,46 @@ impl Destinations {
         self.mydestination.has_name(domain)
             || literal_address(domain).is_some_and(|address| self.own_addresses.contains(&address))
     }
+
+    /// The class of a domain that is not local: of the first list that has it, in Postfix's order.
+    ///
+    /// # Errors
+    /// [`LookupError`] of a table.
+    pub fn class_beyond_local(&self, domain: &[u8], asker: Asker<'_>) -> Result<DomainClass, LookupError> {
+        for (domains, class) in [
+            (&self.virtual_alias_domains, DomainClass::VirtualAlias),
+            (&self.virtual_mailbox_domains, DomainClass::VirtualMailbox),
+            (&self.relay_domains, DomainClass::Relay),
+        ] {
+            if domains.contains(domain, asker)? {
+                return Ok(class);
+            }
+        }
+        Ok(DomainClass::Default)
+    }
+
+    /// Whether a table may say [`LookupError::Pending`].
+    #[must_use]
+    pub fn may_wait(&self) -> bool {
+        [&self.virtual_alias_domains, &self.virtual_mailbox_domains, &self.relay_domains]
+            .into_iter()
+            .any(Domains::may_wait)
+    }
+}
+
+/// Class of a domain, which says what its addresses are (Postfix's `ADDRESS_CLASS_README`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DomainClass {
+    /// This host: `mydestination`, and its own address literals.
+    Local,
+    /// `virtual_alias_domains`.
+    VirtualAlias,
+    /// `virtual_mailbox_domains`.
+    VirtualMailbox,
+    /// `relay_domains`.
+    Relay,
+    /// Any other domain.
+    Default,
 }
 
 /// Which entries of a list of domains stand for subdomains too (`parent_domain_matches_subdomains`).
@@ -72,6 +114,12 @@ impl Domains {
     #[must_use]
     pub const fn new(subdomains: Subdomains) -> Self {
         Self { subdomains, names: BTreeMap::new(), tables: Vec::new(), size: 0 }
+    }
+
+    /// Whether the list has no entries.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.size == 0
     }
 
     /// Adds a domain; `is_excluded`: what matches it is not of the list.

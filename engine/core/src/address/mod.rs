@@ -8,7 +8,7 @@ mod quote;
 mod rewrite;
 mod token;
 
-pub use destination::{DOMAIN_SIZE_MAX, Destinations, Domains, Subdomains};
+pub use destination::{DOMAIN_SIZE_MAX, Destinations, DomainClass, Domains, Subdomains};
 pub use list::{AddressList, Part};
 pub(crate) use list::{plain_addresses, write_internal, write_tokens};
 pub(crate) use path::word_size;

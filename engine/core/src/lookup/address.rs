@@ -160,10 +160,7 @@ type Found<'a> = Result<Option<&'a [u8]>, LookupError>;
 /// have no extension.
 fn split_extension<'a>(mailbox: &'a [u8], delimiter: &[u8]) -> (&'a [u8], &'a [u8]) {
     let none = (mailbox, &b""[..]);
-    let is_of_system = |name: &[u8]| mailbox.eq_ignore_ascii_case(name);
-    if delimiter.is_empty()
-        || [&b"postmaster"[..], b"mailer-daemon", b"double-bounce"].into_iter().any(is_of_system)
-    {
+    if delimiter.is_empty() || is_of_mail_system(mailbox) {
         return none;
     }
     // Mailing list addresses `owner-name` and `name-request` are not split if the hyphen is a delimiter.
@@ -180,6 +177,13 @@ fn split_extension<'a>(mailbox: &'a [u8], delimiter: &[u8]) -> (&'a [u8], &'a [u
         Some(place) if place > 0 => mailbox.split_at_checked(place).unwrap_or(none),
         _ => none,
     }
+}
+
+/// Whether a mailbox is of the mail system itself: `postmaster`, and the senders of bounces and of notices about them.
+pub(crate) fn is_of_mail_system(mailbox: &[u8]) -> bool {
+    [&b"postmaster"[..], b"mailer-daemon", b"double-bounce"]
+        .iter()
+        .any(|name| mailbox.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]

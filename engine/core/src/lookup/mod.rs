@@ -19,6 +19,7 @@ use bumpalo::Bump;
 
 use crate::Sharer;
 
+pub(crate) use address::is_of_mail_system;
 pub use address::{AddressLookup, Extension, KeyForm, Value};
 pub use answers::{Answers, Awaited, Outcome};
 pub use question::Asker;

@@ -10,6 +10,6 @@ pub mod reply;
 mod server;
 
 pub use server::{
-    BareNewline, Context, Event, Observer, REPLIES_SIZE_MAX, Reject, Session, Settings, Step, Verdict,
-    is_destination_permitted,
+    BareNewline, ClassTables, Context, Event, ListedAddresses, Observer, REPLIES_SIZE_MAX, Reject, Session,
+    Settings, Step, Verdict, is_destination_permitted,
 };

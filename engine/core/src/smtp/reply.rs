@@ -5,6 +5,7 @@
 //! otherwise end the line.
 
 use alloc::borrow::Cow;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use Piece::{Argument, Host, Text};
@@ -37,6 +38,8 @@ pub enum Piece {
 #[derive(Clone, Copy, Debug)]
 pub struct Filled<'a> {
     pub(super) reply: &'static Reply,
+    /// The code, which may be another than the reply's.
+    pub(super) code: u16,
     /// A reply has at most two arguments.
     arguments: [&'a [u8]; 2],
 }
@@ -51,7 +54,7 @@ impl Reply {
     /// Returns the reply with its two arguments.
     #[must_use]
     pub const fn with_both<'a>(&'static self, first: &'a [u8], second: &'a [u8]) -> Filled<'a> {
-        Filled { reply: self, arguments: [first, second] }
+        Filled { reply: self, code: self.code, arguments: [first, second] }
     }
 
     /// Returns the line of a reply without variable pieces, without its line end.
@@ -71,9 +74,25 @@ impl Reply {
 }
 
 impl Filled<'_> {
+    /// Returns the reply with another code of three digits. The class of its enhanced status code follows (RFC 2034 §4).
+    #[must_use]
+    pub(super) const fn with_code(self, code: u16) -> Self {
+        Self { code, ..self }
+    }
+
     /// Appends the line with its line end.
     pub(super) fn write(&self, out: &mut Vec<u8>, host: &[u8]) {
+        let start = out.len();
         out.extend_from_slice(self.reply.front.as_bytes());
+        if self.code != self.reply.code {
+            let digits = self.code.to_string();
+            if let Some(code) = out.get_mut(start..start + digits.len()) {
+                code.copy_from_slice(digits.as_bytes());
+            }
+            if let (Some(_), Some(class)) = (self.reply.status, out.get_mut(start + digits.len() + 1)) {
+                *class = digits.as_bytes().first().copied().unwrap_or(b'5');
+            }
+        }
         let mut arguments = self.arguments.into_iter();
         for piece in self.reply.rest {
             match piece {
@@ -224,8 +243,16 @@ catalogue! {
     TOO_MANY_RECIPIENTS = 452 "4.5.3" "Error: too many recipients";
     /// The client may not send to the argument.
     RELAY_DENIED = 554 "5.7.1" "<" Argument, Text(">: Relay access denied");
-    /// A table cannot answer whether the client may send to the argument.
+    /// A table cannot answer whether the client may send to the argument, or whether the argument exists.
     LOOKUP_FAILED = 451 "4.3.0" "<" Argument, Text(">: Temporary lookup failure");
+
+    /// `reject_unlisted_recipient`; the arguments are the address and the table that does not list it. The code is
+    /// configured (`unknown_relay_recipient_reject_code` and others).
+    UNLISTED_RECIPIENT = 550 "5.1.1" "<" Argument, Text(">: Recipient address rejected: User unknown in "), Argument;
+    /// `reject_unlisted_sender`.
+    UNLISTED_SENDER = 550 "5.1.0" "<" Argument, Text(">: Sender address rejected: User unknown in "), Argument;
+    /// `reject_unlisted_sender`, of an address of a virtual alias domain.
+    UNLISTED_ALIAS_SENDER = 550 "5.1.7" "<" Argument, Text(">: Sender address rejected: User unknown in "), Argument;
 
     /// DATA among chunks.
     DATA_AFTER_BDAT = 503 "5.5.1" "Error: DATA after BDAT";
@@ -323,6 +350,15 @@ mod tests {
             let code = format!("{}", reply.code);
             assert!(reply.front.starts_with(&code), "{name}");
             assert!(reply.status.is_none_or(|status| status[..1] == code[..1]), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_status_follows_another_code() {
+        for (code, start) in [(550, "550 5.1.1 <a>"), (450, "450 4.1.1 <a>"), (421, "421 4.1.1 <a>")] {
+            let mut out = Vec::new();
+            UNLISTED_RECIPIENT.with_both(b"a", b"a table").with_code(code).write(&mut out, b"");
+            assert!(out.starts_with(start.as_bytes()), "{}", out.escape_ascii());
         }
     }
 

@@ -5,6 +5,7 @@
 mod case;
 mod escape;
 mod player;
+mod tables;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use bumpalo::Bump;
 use mailrace_core::address::{Destinations, Domains, RewriteContext, Rewriting};
 use mailrace_core::cleanup::{self, Cleanup, Halt, OctetSet};
-use mailrace_core::lookup::{LookupError, LookupTable, Maps};
+use mailrace_core::lookup::Maps;
 use mailrace_core::smtp::reply::{self, Piece, Reply};
 use mailrace_core::smtp::{BareNewline, Context, Event, Observer, Reject, Session, Settings, Verdict};
-use mailrace_core::{Origin, QueueId, Sharer, Timestamp};
+use mailrace_core::{Origin, QueueId, Timestamp};
 
 use crate::case::{Case, Failure, Said, Step};
+use crate::tables::{Aliases, Broken, list_addresses};
 
 const HOST: &str = "mx.example.com";
 
@@ -66,20 +67,21 @@ impl Player {
             message_size_limit: 1000,
             smtpd_recipient_limit: 3,
             smtpd_error_sleep_time_ms: 0,
-            destinations: Arc::clone(&destinations),
+            destinations,
             ..Settings::default()
         };
-        let mut cleanup = cleanup::Settings {
-            myhostname: HOST.into(),
-            rewriting,
-            destinations,
-            ..cleanup::Settings::default()
-        };
+        let mut cleanup =
+            cleanup::Settings { myhostname: HOST.into(), rewriting, ..cleanup::Settings::default() };
         for (line, name, value) in &case.config {
-            configure(&mut settings, &mut cleanup, name, value).map_err(|message| (*line, message))?;
+            if !list_addresses(&mut settings, name, value) {
+                configure(&mut settings, &mut cleanup, name, value).map_err(|message| (*line, message))?;
+            }
         }
+        cleanup.destinations = Arc::clone(&settings.destinations);
         if !case.aliases.is_empty() {
-            cleanup.virtual_alias.maps = Maps::new(vec![Arc::new(Aliases(case.aliases.clone()))]);
+            let maps = Maps::new(vec![Arc::new(Aliases(case.aliases.clone()))]);
+            Arc::make_mut(&mut settings.listed_addresses).virtual_alias_maps = maps.clone();
+            cleanup.virtual_alias.maps = maps;
         }
         let mut player = Self {
             settings,
@@ -240,12 +242,15 @@ fn is_same<T: PartialEq + std::fmt::Debug>(what: &str, found: &T, expected: &T) 
 /// The name of a reply in the catalogue.
 fn name_of(line: &str) -> Result<&'static str, String> {
     let mut all = reply::SESSION.iter().chain(reply::CONTENT);
-    let found = all.find(|(_, reply)| is_one_of(line, reply));
+    let found = all.find(|(name, reply)| is_one_of(line, name, reply));
     found.map(|(name, _)| *name).ok_or_else(|| format!("{line:?} is not in the catalogue"))
 }
 
-fn is_one_of(line: &str, reply: &Reply) -> bool {
-    let Some(mut rest) = line.strip_prefix(reply.front) else { return false };
+fn is_one_of(line: &str, name: &str, reply: &Reply) -> bool {
+    // Of these, the code and with it the class of the status are configured.
+    let skipped = if name.starts_with("UNLISTED_") { "550 5".len() } else { 0 };
+    let line = line.get(skipped..).unwrap_or_default();
+    let Some(mut rest) = line.strip_prefix(&reply.front[skipped..]) else { return false };
     let mut pieces = reply.rest.iter().peekable();
     while let Some(piece) = pieces.next() {
         let after = match (piece, pieces.peek()) {
@@ -274,6 +279,7 @@ fn configure(
         ("smtpd_helo_required", "yes") => settings.smtpd_helo_required = true,
         ("smtpd_forbid_unauth_pipelining", "no") => settings.smtpd_forbid_unauth_pipelining = false,
         ("smtpd_forbid_bare_newline", "reject") => settings.smtpd_forbid_bare_newline = BareNewline::Reject,
+        ("smtpd_hard_error_limit", _) => settings.smtpd_hard_error_limit = number()?,
         ("disable_vrfy_command", "yes") => settings.disable_vrfy_command = true,
         ("strict_rfc821_envelopes", "yes") => settings.strict_rfc821_envelopes = true,
         ("hopcount_limit", _) => cleanup.hopcount_limit = number()?,
@@ -305,25 +311,4 @@ impl Observer for Notes {
 
 impl cleanup::Observer for Notes {
     fn noticed(&mut self, _notice: &cleanup::Notice<'_>) {}
-}
-
-/// A table that cannot say whether it has `broken.example`, and has nothing else.
-#[derive(Debug)]
-struct Broken;
-
-impl LookupTable for Broken {
-    fn look_up<'a>(&'a self, _: &'a Bump, key: &[u8], _: Sharer) -> Result<Option<&'a [u8]>, LookupError> {
-        if key == b"broken.example" { Err(LookupError::Unavailable) } else { Ok(None) }
-    }
-}
-
-/// The aliases of a case.
-#[derive(Debug)]
-struct Aliases(Vec<(String, String)>);
-
-impl LookupTable for Aliases {
-    fn look_up<'a>(&'a self, _: &'a Bump, key: &[u8], _: Sharer) -> Result<Option<&'a [u8]>, LookupError> {
-        let found = self.0.iter().find(|(known, _)| known.as_bytes() == key);
-        Ok(found.map(|(_, value)| value.as_bytes()))
-    }
 }

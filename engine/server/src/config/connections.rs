@@ -48,7 +48,7 @@ impl Configuration {
         let destinations = Arc::new(self.destinations(own_addresses.clone(), tables));
         let workers = usize::from(workers).max(1);
         WorkerSettings {
-            smtp: self.session_settings(&rewriting, &destinations),
+            smtp: self.session_settings(&rewriting, &destinations, tables),
             cleanup: self.cleanup_settings(rewriting, destinations, tables),
             clients: self.known_clients(own_addresses),
             smtpd_timeout: self.connections.smtpd_timeout,

@@ -42,7 +42,7 @@ impl DomainParameters {
     }
 }
 
-/// `mydestination` and `virtual_alias_domains` match exactly, as in Postfix.
+/// `mydestination`, `virtual_alias_domains` and `virtual_mailbox_domains` match exactly, as in Postfix.
 const EXACT: Subdomains = Subdomains::Never;
 
 impl Configuration {
@@ -52,9 +52,26 @@ impl Configuration {
         Destinations {
             mydestination: self.domains.mydestination.0.domains(EXACT, tables),
             virtual_alias_domains: self.aliases.virtual_alias_domains.domains(EXACT, tables),
+            virtual_mailbox_domains: self.recipients.virtual_mailbox_domains.domains(EXACT, tables),
             relay_domains: self.domains.relay_domains.domains(relay_subdomains, tables),
             own_addresses,
         }
+    }
+
+    /// Returns a note for each domain in lists that must not share domains, as Postfix's resolver does. A domain of
+    /// `relay_domains` may also be in `mydestination`.
+    pub(super) fn shared_domain_notes(&self, tables: &Tables) -> Vec<String> {
+        let Destinations {
+            mydestination, virtual_alias_domains, virtual_mailbox_domains, relay_domains, ..
+        } = &self.destinations(Vec::new(), tables);
+        let here = (&self.domains.mydestination.0, mydestination);
+        let alias = (&self.aliases.virtual_alias_domains, virtual_alias_domains);
+        let mailbox = (&self.recipients.virtual_mailbox_domains, virtual_mailbox_domains);
+        let relay = (&self.domains.relay_domains, relay_domains);
+        [(here, alias), (here, mailbox), (alias, mailbox), (alias, relay), (mailbox, relay)]
+            .into_iter()
+            .flat_map(|(preferred, (list, domains))| list.shared_domain_notes(domains, preferred))
+            .collect()
     }
 
     /// Returns a note for each domain with a leading dot in a list where such an entry matches nothing.
@@ -63,6 +80,7 @@ impl Configuration {
             self.domains.mydestination.0.dotted_domain_notes(EXACT),
             self.domains.relay_domains.dotted_domain_notes(self.domains.relay_subdomains()),
             self.aliases.virtual_alias_domains.dotted_domain_notes(EXACT),
+            self.recipients.virtual_mailbox_domains.dotted_domain_notes(EXACT),
         ]
         .concat()
     }

@@ -1,8 +1,8 @@
 //! Reads the configuration from TOML and arguments into checked settings.
 //!
 //! Each feature has a file that declares, checks, maps and documents its parameters: `domains`, `connections`, `session`,
-//! `rewriting`, `aliases`, `cleanup`, `checks`, `submission`, `delivery`, `queue`, `engine`, `tables`, `log`. `reader` turns the text
-//! into values, whose types are in `value`. `listing` and `reference` print the declared parameters.
+//! `rewriting`, `aliases`, `recipients`, `cleanup`, `checks`, `submission`, `delivery`, `queue`, `engine`, `tables`, `log`.
+//! `reader` turns the text into values, whose types are in `value`. `listing` and `reference` print the declared parameters.
 //!
 //! To add a parameter, declare it in the file of its feature, map it there to the settings of the part that uses it, and
 //! update docs/configuration.md with the command that the test in `reference` prints.
@@ -21,6 +21,7 @@ mod log;
 mod machine;
 mod queue;
 mod reader;
+mod recipients;
 mod reference;
 mod rewriting;
 mod session;
@@ -47,6 +48,7 @@ pub use error::{ConfigError, ConfigErrors, Fault, Place};
 pub use location::{CONFIG_VARIABLE, SYSTEM_CONFIG, config_file};
 pub use log::LogParameters;
 pub use queue::QueueParameters;
+pub use recipients::RecipientParameters;
 pub use rewriting::RewritingParameters;
 pub use session::SessionParameters;
 pub use sources::Sources;
@@ -105,6 +107,8 @@ features! {
     rewriting: RewritingParameters;
     /// Virtual aliases and blind copies.
     aliases: AliasParameters;
+    /// Recipient validation.
+    recipients: RecipientParameters;
     /// Limits on content.
     cleanup: CleanupParameters;
     /// Header and body checks.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use mailrace_core::address::{Destinations, Rewriting};
 use mailrace_core::smtp::{self, BareNewline};
 
-use super::Configuration;
 use super::queue::QueueParameters;
 use super::reader::{Reader, parameters};
 use super::value::{Octets, Refusal};
+use super::{Configuration, Tables};
 
 parameters! {
     /// Limits of an SMTP session, and error handling.
@@ -67,6 +67,7 @@ impl Configuration {
         &self,
         rewriting: &Arc<Rewriting>,
         destinations: &Arc<Destinations>,
+        tables: &Tables,
     ) -> smtp::Settings {
         let session = &self.session;
         smtp::Settings {
@@ -89,6 +90,7 @@ impl Configuration {
             line_length_limit: session.line_length_limit as usize,
             rewriting: Arc::clone(rewriting),
             destinations: Arc::clone(destinations),
+            listed_addresses: self.listed_addresses(tables),
         }
     }
 }

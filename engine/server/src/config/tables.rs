@@ -77,7 +77,11 @@ impl Configuration {
         }
         (tables.open, tables.files, tables.notes) = opener.into_parts();
         let errors = table_errors(failed);
-        if errors.is_empty() { Ok(tables) } else { Err(ConfigErrors(errors)) }
+        if !errors.is_empty() {
+            return Err(ConfigErrors(errors));
+        }
+        tables.notes.extend(self.shared_domain_notes(&tables));
+        Ok(tables)
     }
 
     /// Returns the settings for reading tables.

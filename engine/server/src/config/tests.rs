@@ -4,6 +4,7 @@ use std::sync::Arc;
 use mailrace_core::address::Subdomains;
 
 use super::*;
+use crate::tables::Lookups;
 
 /// Reads `text` as the file /etc/mailrace/test.toml.
 pub(in crate::config) fn check(text: &str) -> Result<Configuration, String> {
@@ -61,6 +62,88 @@ fn domains_match_subdomains_as_the_parameter_says() {
         ),
         "{errors}"
     );
+}
+
+#[test]
+fn a_domain_in_two_classes_is_reported() {
+    let notes = |text: &str| {
+        let configuration =
+            check(&format!("mydestination = [\"a.example\", \"r.example\"]\n{text}")).unwrap();
+        configuration.open_tables(&Lookups::default(), &Tables::default()).unwrap().notes
+    };
+    let line = |line, parameter, domain, other| {
+        format!(
+            "/etc/mailrace/test.toml:{line}: {parameter}: \"{domain}\" is in {other} too, which takes precedence; \
+             list it in one of them only"
+        )
+    };
+    let text = "virtual_alias_domains = [\"b.example\", \"A.example\", \"c.example\"]\n\
+        virtual_mailbox_domains = [\"b.example\", \"d.example\", \"!a.example\"]\n\
+        relay_domains = [\"r.example\", \"d.example\", \"example\"]";
+    assert_eq!(
+        notes(text),
+        [
+            line(2, "virtual_alias_domains", "a.example", "mydestination"),
+            line(3, "virtual_mailbox_domains", "b.example", "virtual_alias_domains"),
+            line(4, "relay_domains", "A.example", "virtual_alias_domains"),
+            line(4, "relay_domains", "b.example", "virtual_alias_domains"),
+            line(4, "relay_domains", "c.example", "virtual_alias_domains"),
+            line(4, "relay_domains", "b.example", "virtual_mailbox_domains"),
+            line(4, "relay_domains", "d.example", "virtual_mailbox_domains"),
+        ]
+    );
+    assert_eq!(
+        notes("virtual_alias_maps = [\"inline:{a.example=x}\"]"),
+        [line(2, "virtual_alias_domains", "a.example", "mydestination").replacen(
+            "/etc/mailrace/test.toml:2",
+            "default",
+            1
+        )]
+    );
+    assert_eq!(notes("virtual_alias_domains = [\"b.example\"]\nrelay_domains = [\"c.example\"]"), [""; 0]);
+}
+
+#[test]
+fn recipients_are_validated_as_configured() {
+    let settings = |text: &str| {
+        let configuration = check(text).unwrap();
+        let tables = configuration.open_tables(&Lookups::default(), &Tables::default()).unwrap();
+        configuration.worker_settings(1, &tables).smtp
+    };
+    let listed = settings("").listed_addresses;
+    assert!(listed.smtpd_reject_unlisted_recipient && !listed.smtpd_reject_unlisted_sender);
+    for class in [&listed.local, &listed.relay, &listed.virtual_mailbox] {
+        assert!(class.maps.is_empty() && class.reject_code == 550);
+    }
+    assert_eq!(listed.unknown_virtual_alias_reject_code, 550);
+    let smtp = settings(
+        "virtual_mailbox_maps = [\"inline:{box.example=x}\"]\nrelay_recipient_maps = \"inline:{a@b=x}\"\n\
+         unknown_relay_recipient_reject_code = 450\nsmtpd_sender_restrictions = \"reject_unlisted_sender\"",
+    );
+    assert!(!smtp.destinations.virtual_mailbox_domains.is_empty(), "$virtual_mailbox_maps");
+    let listed = smtp.listed_addresses;
+    assert!(
+        !listed.virtual_mailbox.maps.is_empty()
+            && !listed.relay.maps.is_empty()
+            && listed.local.maps.is_empty()
+    );
+    assert_eq!((listed.relay.reject_code, listed.local.reject_code), (450, 550));
+    assert!(listed.smtpd_reject_unlisted_sender);
+    for (text, wanted) in [
+        (
+            "unknown_relay_recipient_reject_code = 250",
+            "test.toml:1: unknown_relay_recipient_reject_code: 250 is out of range",
+        ),
+        ("smtpd_sender_restrictions = \"reject\"", "smtpd_sender_restrictions: \"reject\" is not supported"),
+        (
+            "smtpd_relay_restrictions = \"permit_mynetworks\"",
+            "smtpd_relay_restrictions: other restrictions are not supported",
+        ),
+    ] {
+        let errors = check(text).unwrap_err();
+        assert!(errors.contains(wanted), "{text:?} gave {errors}");
+    }
+    check("smtpd_relay_restrictions = \"permit_mynetworks, reject_unauth_destination\"").unwrap();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use mailrace_core::address::{Destinations, split_domain};
+use mailrace_core::address::{Destinations, DomainClass, split_domain};
 use mailrace_core::envelope::Recipient;
 use mailrace_core::{Envelope, Sharer};
 use mailrace_delivery::{NextHop, Reason};
@@ -35,9 +35,10 @@ impl Routing {
         let Some(domain) = domain.filter(|domain| !destinations.is_local(domain)) else {
             return Err(unavailable());
         };
-        match destinations.virtual_alias_domains.contains(domain, Sharer::default()) {
-            Ok(true) => Err(Reason::new(5, 1, 1, "User unknown in virtual alias table")),
-            Ok(false) => Ok(self.relayhost),
+        match destinations.class_beyond_local(domain, Sharer::default().into()) {
+            Ok(DomainClass::VirtualAlias) => Err(Reason::new(5, 1, 1, "User unknown in virtual alias table")),
+            Ok(DomainClass::Local | DomainClass::VirtualMailbox) => Err(unavailable()),
+            Ok(DomainClass::Relay | DomainClass::Default) => Ok(self.relayhost),
             Err(_) => Err(Reason::new(4, 3, 0, "address resolver failure")),
         }
     }
@@ -71,6 +72,7 @@ mod tests {
         let destinations = Destinations {
             mydestination: domains(b"example.com"),
             virtual_alias_domains: domains(b"virtual.example"),
+            virtual_mailbox_domains: domains(b"mailbox.example"),
             ..Destinations::default()
         };
         let relayhost = NextHop::parse("[192.0.2.1]").unwrap();
@@ -84,6 +86,7 @@ mod tests {
         assert_eq!(hop(b"a@example.com", None), Err("4.3.0".to_owned()));
         assert_eq!(hop(b"a", None), Err("4.3.0".to_owned()));
         assert_eq!(hop(b"a@virtual.example", None), Err("5.1.1".to_owned()));
+        assert_eq!(hop(b"a@mailbox.example", None), Err("4.3.0".to_owned()));
         let filter = NextHop::parse("[192.0.2.7]:10025").unwrap();
         assert_eq!(hop(b"a@example.com", Some(b"smtp:[192.0.2.7]:10025")), Ok(filter));
         assert_eq!(hop(b"a@example.net", Some(b"scan:dummy")), Err("4.3.0".to_owned()));

@@ -2,7 +2,8 @@
 //!
 //! One function per stage decides: [`Session::decide_mail`], [`Session::decide_recipient`], `decide_data`,
 //! `decide_chunk`, and `decide_piece` for content while it comes; the caller's [`Verdict`](super::Verdict) decides about
-//! the message. A restriction, a policy server or a milter that has a say at a stage is asked in its function.
+//! the message. A restriction, a policy server or a milter that has a say at a stage is asked in its function; the
+//! validation of addresses is [`Session::reject_unlisted`].
 
 use super::event::{Event, Reject};
 use super::exchange::Exchange;
@@ -19,6 +20,21 @@ pub(super) enum Decision<'a> {
     Refuse(Refusal<'a>),
     /// Ask again when this question is answered.
     Ask(Ticket),
+}
+
+impl<'a> Decision<'a> {
+    /// The next decision, if this one accepts.
+    pub(super) fn and_then(self, next: impl FnOnce() -> Self) -> Self {
+        if matches!(self, Self::Accept) { next() } else { self }
+    }
+
+    /// The same about this forward-path.
+    pub(super) fn about(self, recipient: &'a [u8]) -> Self {
+        match self {
+            Self::Refuse(refusal) => Self::Refuse(refusal.about(recipient)),
+            decision => decision,
+        }
+    }
 }
 
 /// A reply that is also reported to the observer.
@@ -56,13 +72,15 @@ impl<'a> Refusal<'a> {
 }
 
 impl Session {
-    /// Carries out a decision; `None`: the command continues.
+    /// Carries out a decision; `None`: the command continues. A reply of 421 or 521 ends the session (RFC 5321 §3.8,
+    /// RFC 7504 §3).
     pub(super) fn enforce(&mut self, exchange: &mut Exchange<'_>, decision: Decision<'_>) -> Option<Outcome> {
         match decision {
             Decision::Accept => None,
             Decision::Refuse(refusal) => {
+                let code = refusal.reply.code;
                 self.refuse(exchange, refusal);
-                Some(self.next(exchange))
+                Some(if matches!(code, 421 | 521) { self.close() } else { self.next(exchange) })
             }
             Decision::Ask(ticket) => Some(Outcome::Event(Event::Ask(ticket))),
         }

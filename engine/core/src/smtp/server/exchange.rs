@@ -26,7 +26,7 @@ impl<'e> Exchange<'e> {
     /// Writes a reply and reports its code to the observer.
     pub(super) fn reply<'r>(&mut self, reply: impl Into<Filled<'r>>) {
         let filled = reply.into();
-        self.observer.replied(filled.reply.code);
+        self.observer.replied(filled.code);
         filled.write(self.replies, &self.settings.myhostname);
     }
 

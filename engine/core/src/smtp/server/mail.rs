@@ -49,6 +49,7 @@ impl Session {
         self.transaction = Some(Box::new(Transaction {
             envelope,
             recipients_memory: 0,
+            is_sender_listed: false,
             surplus_recipients: 0,
             decoder: Decoder::new(bare_newline, true),
             content_size: 0,

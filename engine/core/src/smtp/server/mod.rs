@@ -18,9 +18,11 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod unlisted;
 mod vrfy;
 
 pub use event::{Context, Event, Observer, Reject, Step, Verdict};
 pub use relay::is_destination_permitted;
 pub use session::{REPLIES_SIZE_MAX, Session};
 pub use settings::{BareNewline, Settings};
+pub use unlisted::{ClassTables, ListedAddresses};

@@ -9,8 +9,8 @@ use bumpalo::collections::Vec as ArenaVec;
 
 use super::Settings;
 use crate::address::{
-    Token, TokenKind, is_domain, quote_onto, quoted, rewrite, rewrite_tokens, scan, split_domain, unquoted,
-    write_internal,
+    Destinations, DomainClass, Token, TokenKind, is_domain, quote_onto, quoted, rewrite, rewrite_tokens,
+    scan, split_domain, unquoted, write_internal,
 };
 use crate::lookup::{Asker, LookupError};
 
@@ -26,14 +26,8 @@ pub fn is_destination_permitted<'q>(
     let asker = asker.into();
     let destinations = &settings.destinations;
     resolve(settings, address, |target| {
-        if target.local.is_empty() || is_routed(target.local) {
-            return Ok(false);
-        }
-        if target.is_local {
-            return Ok(true);
-        }
-        Ok(destinations.relay_domains.contains(target.domain, asker)?
-            || destinations.virtual_alias_domains.contains(target.domain, asker)?)
+        let is_mailbox = !target.local.is_empty() && !is_routed(target.local);
+        Ok(is_mailbox && target.class(destinations, asker)? != DomainClass::Default)
     })
 }
 
@@ -53,12 +47,27 @@ pub(super) fn has_destination(settings: &Settings, address: &[u8], is_utf8: bool
 }
 
 /// An address after its routing was resolved.
-struct Target<'a> {
+pub(super) struct Target<'a> {
     /// In internal form.
-    local: &'a [u8],
-    domain: &'a [u8],
+    pub(super) local: &'a [u8],
+    pub(super) domain: &'a [u8],
     /// The domain is this host.
     is_local: bool,
+}
+
+impl Target<'_> {
+    /// The class of its domain.
+    pub(super) fn class(
+        &self,
+        destinations: &Destinations,
+        asker: Asker<'_>,
+    ) -> Result<DomainClass, LookupError> {
+        if self.is_local {
+            Ok(DomainClass::Local)
+        } else {
+            destinations.class_beyond_local(self.domain, asker)
+        }
+    }
 }
 
 /// Local-part and domain of the usual address, which is complete and has nothing to take apart.
@@ -70,7 +79,11 @@ fn usual(address: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Takes an address apart until its domain is not ours, or nothing is left to take apart.
-fn resolve<Answer>(settings: &Settings, address: &[u8], judge: impl FnOnce(&Target<'_>) -> Answer) -> Answer {
+pub(super) fn resolve<Answer>(
+    settings: &Settings,
+    address: &[u8],
+    judge: impl FnOnce(&Target<'_>) -> Answer,
+) -> Answer {
     let destinations = &settings.destinations;
     if let Some((local, domain)) = usual(address) {
         return judge(&Target { local, domain, is_local: destinations.is_local(domain) });
@@ -159,7 +172,7 @@ fn is_routed(local: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::Sharer;
-    use crate::address::{Destinations, RewriteContext, Rewriting};
+    use crate::address::{RewriteContext, Rewriting};
     use alloc::sync::Arc;
     use alloc::vec;
     use proptest::prelude::*;

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::ListedAddresses;
 use crate::address::{Destinations, Rewriting};
 
 /// Settings that all sessions of a worker share; replaced as a whole on reload.
@@ -44,6 +45,8 @@ pub struct Settings {
     pub rewriting: Arc<Rewriting>,
     /// Allowed destinations.
     pub destinations: Arc<Destinations>,
+    /// Existing addresses of these destinations.
+    pub listed_addresses: Arc<ListedAddresses>,
 }
 
 impl Default for Settings {
@@ -67,6 +70,7 @@ impl Default for Settings {
             line_length_limit: 2048,
             rewriting: Arc::default(),
             destinations: Arc::default(),
+            listed_addresses: Arc::default(),
         }
     }
 }

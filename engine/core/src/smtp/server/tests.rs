@@ -271,26 +271,13 @@ impl LookupTable for Counting {
     }
 }
 
-#[test]
-fn each_question_is_asked_exactly_once_in_a_transaction() {
-    let table = Arc::new(Counting::default());
-    let mut player = Player::default();
-    let mut domains = Domains::default();
-    domains.add_tables(Maps::new(alloc::vec![Arc::<Counting>::clone(&table) as Arc<dyn LookupTable>]), false);
-    player.settings.destinations =
-        Arc::new(Destinations { relay_domains: domains, ..Destinations::default() });
+/// Plays groups of commands, each with the total number of questions that `table` has been asked after it.
+fn assert_asked(settings: &Settings, table: &Counting, groups: &[(&str, u64)]) {
     let mut session = Session::new(Origin::default(), false);
     let (mut notes, mut replies) = (Notes, Vec::new());
-    let mut context = Context {
-        settings: &player.settings,
-        wall: Timestamp::default(),
-        is_storage_low: false,
-        observer: &mut notes,
-    };
-    let group =
-        "MAIL FROM:<>\r\nRCPT TO:<a@one.example>\r\nRCPT TO:<b@one.example>\r\nRCPT TO:<c@two.example>\r\n";
-    for (input, asked) in [(EHLO, 0), (group, 2), ("VRFY a@one.example\r\n", 2), ("RSET\r\n", 2), (group, 4)]
-    {
+    let mut context =
+        Context { settings, wall: Timestamp::default(), is_storage_low: false, observer: &mut notes };
+    for (input, asked) in groups {
         let mut rest = input.as_bytes();
         loop {
             let step = session.feed(&mut context, rest, &mut replies);
@@ -307,7 +294,37 @@ fn each_question_is_asked_exactly_once_in_a_transaction() {
                 event => panic!("{event:?}"),
             }
         }
-        assert_eq!(table.asked.load(core::sync::atomic::Ordering::Relaxed), asked, "{input}");
+        assert_eq!(table.asked.load(core::sync::atomic::Ordering::Relaxed), *asked, "{input}");
     }
-    assert!(!String::from_utf8(replies).unwrap().contains("\r\n4"));
+    let replies = String::from_utf8(replies).unwrap();
+    assert!(!replies.contains("\r\n4") && !replies.contains("\r\n5"), "{replies}");
+}
+
+#[test]
+fn each_question_is_asked_exactly_once_in_a_transaction() {
+    let table = Arc::new(Counting::default());
+    let mut player = Player::default();
+    let mut domains = Domains::default();
+    domains.add_tables(Maps::new(alloc::vec![Arc::<Counting>::clone(&table) as Arc<dyn LookupTable>]), false);
+    player.settings.destinations =
+        Arc::new(Destinations { relay_domains: domains, ..Destinations::default() });
+    let group =
+        "MAIL FROM:<>\r\nRCPT TO:<a@one.example>\r\nRCPT TO:<b@one.example>\r\nRCPT TO:<c@two.example>\r\n";
+    let groups = [(EHLO, 0), (group, 2), ("VRFY a@one.example\r\n", 2), ("RSET\r\n", 2), (group, 4)];
+    assert_asked(&player.settings, &table, &groups);
+}
+
+#[test]
+fn each_address_is_validated_once_in_a_transaction() {
+    let table = Arc::new(Counting::default());
+    let maps = Maps::new(alloc::vec![Arc::<Counting>::clone(&table) as Arc<dyn LookupTable>]);
+    let mut player = Player::default();
+    player.settings.listed_addresses = Arc::new(ListedAddresses {
+        smtpd_reject_unlisted_sender: true,
+        relay: ClassTables { maps, ..ClassTables::default() },
+        ..ListedAddresses::default()
+    });
+    let group = "MAIL FROM:<s@example.com>\r\nRCPT TO:<a@example.com>\r\nRCPT TO:<b@example.com>\r\n";
+    let groups = [(EHLO, 0), (group, 3), ("VRFY a@example.com\r\n", 3), ("RSET\r\n", 3), (group, 6)];
+    assert_asked(&player.settings, &table, &groups);
 }

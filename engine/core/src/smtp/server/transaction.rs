@@ -9,6 +9,8 @@ pub(super) struct Transaction {
     pub(super) envelope: Envelope,
     /// Bytes of memory of its recipients.
     pub(super) recipients_memory: usize,
+    /// The reverse-path has passed `smtpd_reject_unlisted_sender`.
+    pub(super) is_sender_listed: bool,
     /// Recipients that came after the limit.
     pub(super) surplus_recipients: u32,
     pub(super) decoder: Decoder,

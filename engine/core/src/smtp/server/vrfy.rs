@@ -3,6 +3,7 @@
 use super::command::Verb;
 use super::decision::Decision;
 use super::exchange::Exchange;
+use super::rcpt::ForwardPath;
 use super::relay::has_destination;
 use super::session::{Outcome, Session};
 use crate::address::split_path;
@@ -23,7 +24,9 @@ impl Session {
                     return self.error(exchange, &reply::VRFY_SYNTAX);
                 }
                 let typed = argument.get(..argument.len() - parameters.len()).unwrap_or_default();
-                let decision = self.decide_destination(exchange, Verb::Vrfy, &path, typed);
+                let sender = self.sender_in_question(settings);
+                let forward = ForwardPath { verb: Verb::Vrfy, address: &path, typed };
+                let decision = self.decide_destination(exchange, &forward, &sender);
                 if self.transaction.is_none() && !matches!(decision, Decision::Ask(_)) {
                     self.answers = None;
                 }

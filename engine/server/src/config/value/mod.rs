@@ -16,7 +16,9 @@ use crate::networks::Networks;
 pub use choice::{Backend, IoChoice};
 pub use tables::{CheckList, DomainList, DomainNames, TableList};
 pub use text::{Characters, HostName, Relay};
-pub use words::{ExtensionTables, LocalClients, MailSources, SubdomainLists};
+pub use words::{
+    ExtensionTables, LocalClients, MailSources, RelayRestrictions, SenderRestrictions, SubdomainLists,
+};
 
 /// Why a value is invalid, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]

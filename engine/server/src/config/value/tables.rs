@@ -1,5 +1,6 @@
 //! Parameters that name lookup tables.
 
+use mailrace_core::Sharer;
 use mailrace_core::address::{Domains, Subdomains};
 
 use super::{At, Refusal, Setting, is_host_name, is_not};
@@ -138,6 +139,33 @@ impl DomainList {
         domains
     }
 
+    /// Returns a note for each domain that is in this list and in `preferred`, which takes precedence. Each list comes with
+    /// its compared form; tables on servers are not searched.
+    pub(in crate::config) fn shared_domain_notes(
+        &self,
+        domains: &Domains,
+        (preferred, preferred_domains): (&Self, &Domains),
+    ) -> Vec<String> {
+        let At { parameter, place, .. } = &self.tables.at;
+        let in_both = preferred.names().filter(|name| has(domains, name));
+        let mut shared: Vec<_> =
+            in_both.chain(self.names().filter(|name| has(preferred_domains, name))).collect();
+        shared.sort_by_key(|name| name.to_ascii_lowercase());
+        shared.dedup_by(|name, before| name.eq_ignore_ascii_case(before));
+        let other = preferred.tables.at.parameter;
+        let text = "which takes precedence; list it in one of them only";
+        shared
+            .iter()
+            .map(|name| format!("{place}: {parameter}: {name:?} is in {other} too, {text}"))
+            .collect()
+    }
+
+    /// Iterates over the domains that the list names and does not exclude.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let named = self.entries.iter().filter(|entry| !entry.is_table && !entry.is_excluded);
+        named.map(Entry::name).filter(|name| !name.starts_with('.'))
+    }
+
     /// Returns a note for each domain with a leading dot if such entries match nothing in this list.
     pub(in crate::config) fn dotted_domain_notes(&self, subdomains: Subdomains) -> Vec<String> {
         let text = match subdomains {
@@ -153,6 +181,14 @@ impl DomainList {
             .map(|Entry { text: item, .. }| format!("{place}: {parameter}: {item:?} matches nothing; {text}"))
             .collect()
     }
+}
+
+/// Returns whether the list has a domain. A table on a server is not searched, and one that fails has nothing.
+fn has(domains: &Domains, name: &str) -> bool {
+    if domains.may_wait() {
+        return domains.has_name(name.as_bytes());
+    }
+    domains.contains(name.as_bytes(), Sharer::default()) == Ok(true)
 }
 
 impl Setting for DomainList {

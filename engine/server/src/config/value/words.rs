@@ -78,6 +78,41 @@ impl Setting for LocalClients {
     }
 }
 
+/// Restrictions on senders (`smtpd_sender_restrictions`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SenderRestrictions {
+    /// `reject_unlisted_sender`.
+    pub rejects_unlisted: bool,
+}
+
+impl Setting for SenderRestrictions {
+    const KIND: &str = "words";
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        let listed = Vec::<String>::read(raw)?;
+        let others = listed.iter().map(String::as_str).filter(|word| *word != "reject_unlisted_sender");
+        is_not(others, "supported", "supported", "write \"reject_unlisted_sender\", or remove it")?;
+        Ok(Self { rejects_unlisted: !listed.is_empty() })
+    }
+}
+
+/// Restrictions on destinations (`smtpd_relay_restrictions`), which always are `permit_mynetworks` and
+/// `reject_unauth_destination`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayRestrictions;
+
+impl Setting for RelayRestrictions {
+    const KIND: &str = "words";
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        if Vec::<String>::read(raw)? == ["permit_mynetworks", "reject_unauth_destination"] {
+            return Ok(Self);
+        }
+        let remedy = "write \"permit_mynetworks, reject_unauth_destination\", or remove it";
+        Err(Refusal::new("other restrictions are not supported yet", remedy))
+    }
+}
+
 /// Lists in which a domain matches its subdomains (`parent_domain_matches_subdomains`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubdomainLists {

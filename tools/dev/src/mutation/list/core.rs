@@ -13,9 +13,13 @@ const DATA: &str = "engine/core/src/smtp/server/data.rs";
 const HELLO: &str = "engine/core/src/smtp/server/hello.rs";
 const RCPT: &str = "engine/core/src/smtp/server/rcpt.rs";
 const SESSION: &str = "engine/core/src/smtp/server/session.rs";
+const UNLISTED: &str = "engine/core/src/smtp/server/unlisted.rs";
 
 /// Of many recipients, and those that are given twice.
 const OF_MANY: Check = Test(&["-p", "mailrace-core", "--lib", "many_recipients_are_each"]);
+
+/// The dialogues of a session.
+const DIALOGUES: Check = Test(&["-p", "mailrace-core", "--test", "dialogues"]);
 
 pub(super) const BUGS: &[Mutation] = &[
     Mutation {
@@ -81,6 +85,30 @@ pub(super) const BUGS: &[Mutation] = &[
         before: "transaction.envelope.recipients.len() >= settings.smtpd_recipient_limit as usize",
         after: "transaction.envelope.recipients.len() > settings.smtpd_recipient_limit as usize",
         check: Seeds(200),
+    },
+    Mutation {
+        name: "sender-refused-once",
+        what: "a sender that no table lists is accepted from the second recipient on",
+        file: RCPT,
+        before: "transaction.is_sender_listed = matches!(decision, Decision::Accept);",
+        after: "transaction.is_sender_listed = true;",
+        check: DIALOGUES,
+    },
+    Mutation {
+        name: "unlisted-by-failure",
+        what: "a recipient is refused for good when a table cannot answer",
+        file: UNLISTED,
+        before: "lookup.find(maps, address, KeyForm::ExternalFirst)?.is_some()",
+        after: "lookup.find(maps, address, KeyForm::ExternalFirst).is_ok_and(|found| found.is_some())",
+        check: DIALOGUES,
+    },
+    Mutation {
+        name: "postmaster-unlisted",
+        what: "postmaster of a local domain is refused if no table lists it",
+        file: UNLISTED,
+        before: "class == DomainClass::Local && is_of_mail_system(target.local)",
+        after: "class == DomainClass::Default && is_of_mail_system(target.local)",
+        check: DIALOGUES,
     },
     Mutation {
         name: "hop-limit",
