@@ -1,4 +1,4 @@
-//! Any order of messages, marks, failed writes and losses of power.
+//! Any order of messages, marks, failed writes and power failures.
 
 use super::*;
 

@@ -6,6 +6,7 @@ mod failures;
 mod lives;
 mod manifest;
 mod messages;
+mod octets;
 mod progress;
 mod reader;
 mod records;
