@@ -59,10 +59,10 @@ impl Conversation {
 
     /// Sends the envelope; returns whether the server accepted a recipient.
     fn envelope(&mut self, mail: &Mail) -> bool {
-        self.client.mail(b"a@client.example", b"", &mut self.sent).unwrap();
+        self.client.mail(b"a@client.example", b"", &mut self.sent).expect("a path of one line");
         for is_accepted in &mail.recipients {
             let path: &[u8] = if *is_accepted { b"u@example.com" } else { b"u@other.example" };
-            self.client.rcpt(path, b"", &mut self.sent).unwrap();
+            self.client.rcpt(path, b"", &mut self.sent).expect("a path of one line");
         }
         let answers = self.exchange();
         assert_eq!(answers.len(), 1 + mail.recipients.len());
@@ -87,7 +87,7 @@ impl Conversation {
             Some(sizes) => {
                 let (mut rest, mut sizes) = (content.as_bytes(), sizes.iter().cycle());
                 while !rest.is_empty() {
-                    let (chunk, after) = rest.split_at((*sizes.next().unwrap()).min(rest.len()));
+                    let (chunk, after) = rest.split_at(sizes.next().map_or(1, |size| *size).min(rest.len()));
                     self.client.bdat(chunk.len() as u64, false, &mut self.sent);
                     self.client.content(chunk, &mut self.sent);
                     rest = after;

@@ -23,7 +23,7 @@ proptest! {
         recipients in prop::collection::vec("[ -~é]{1,20}", 0..3), smtputf8 in any::<bool>(), is_esmtp in any::<bool>(),
     ) {
         let mut origin = Origin::new(address, 25);
-        origin.helo = helo.clone().into();
+        origin.helo = helo.into();
         origin.protocol = if is_esmtp { Protocol::Esmtp } else { Protocol::Smtp };
         let recipients: Vec<Recipient> = recipients.into_iter()
             .map(|address| Recipient { address: address.into_bytes(), ..Recipient::default() }).collect();
