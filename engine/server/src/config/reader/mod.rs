@@ -12,7 +12,7 @@ use toml::de::DeValue;
 
 use super::error::{ConfigError, Fault, Place};
 use super::value::{At, Refusal, Setting, TableList, split_list};
-use expand::{expand, names_in};
+use expand::expand;
 use nearest::nearest;
 use unsupported::{is_of_a_transport, is_of_postfix};
 
@@ -92,9 +92,13 @@ impl<'a> Reader<'a> {
         std::mem::take(&mut self.tables)
     }
 
-    /// Returns all errors, in the order of the lines.
-    pub(super) fn into_errors(self) -> Vec<ConfigError> {
-        let mut errors = without_repetitions(self.errors, self.document);
+    /// Returns all errors, in the order of the lines, without those about defaults that come from a refused value.
+    pub(super) fn into_errors(mut self) -> Vec<ConfigError> {
+        let mut errors = std::mem::take(&mut self.errors);
+        let is_set = |error: &&ConfigError| error.place != Place::Default;
+        let refused: Vec<String> = errors.iter().filter(is_set).map(|error| error.name.clone()).collect();
+        errors.retain(|error| is_set(&error) || !self.takes_from(&error.name, &refused, DEFAULTS_DEPTH_MAX));
+        let mut errors = without_repetitions(errors, self.document);
         errors.sort_by_key(|error| error.place.rank());
         errors
     }
@@ -146,17 +150,24 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Returns whether a default names one of `refused`, itself or through other defaults.
+    fn takes_from(&self, parameter: &str, refused: &[String], depth: usize) -> bool {
+        let mut declarations = self.declarations();
+        let known = declarations.find(|known| known.section == Section::Top && known.name == parameter);
+        let Some(given) = known.map(|known| self.given(known)) else { return false };
+        let is_followed = depth > 0 && given.place == Place::Default;
+        is_followed
+            && given.raw.names().any(|name| {
+                let name = if name == HOSTNAME_PARENT { "myhostname" } else { name };
+                refused.iter().any(|refused| refused == name) || self.takes_from(name, refused, depth - 1)
+            })
+    }
+
     /// Returns the directory at which relative file names in a value start. A value that refers to another parameter uses
     /// the directory of that parameter.
     fn base(&self, section: Section, given: &Given) -> PathBuf {
         let of_others = || {
-            let texts = match &given.raw {
-                Raw::Text(text) => std::slice::from_ref(text),
-                Raw::List(items) => items,
-                _ => &[],
-            };
-            let names = texts.iter().flat_map(|text| names_in(text));
-            let mut others = names.filter_map(|name| self.document.get(Section::Top, name));
+            let mut others = given.raw.names().filter_map(|name| self.document.get(Section::Top, name));
             others.find_map(|other| other.base.clone())
         };
         let is_expanded = section == Section::Top;
@@ -257,6 +268,9 @@ fn without_repetitions(errors: Vec<ConfigError>, document: &Document) -> Vec<Con
         })
         .collect()
 }
+
+/// Maximum number of defaults between a default and the value that it comes from.
+const DEFAULTS_DEPTH_MAX: usize = 4;
 
 /// Name that only defaults use.
 const SYSTEM_HOSTNAME: &str = "system_hostname";
