@@ -92,13 +92,25 @@ impl<'a> Reader<'a> {
         std::mem::take(&mut self.tables)
     }
 
-    /// Returns all errors, in the order of the lines, without those about defaults that come from a refused value.
+    /// Returns all errors, in the order of the lines.
+    ///
+    /// Omits errors about defaults that come from a refused value. One that comes from a value that is valid by itself has
+    /// the place of that value.
     pub(super) fn into_errors(mut self) -> Vec<ConfigError> {
         let mut errors = std::mem::take(&mut self.errors);
-        let is_set = |error: &&ConfigError| error.place != Place::Default;
-        let refused: Vec<String> = errors.iter().filter(is_set).map(|error| error.name.clone()).collect();
-        errors.retain(|error| is_set(&error) || !self.takes_from(&error.name, &refused, DEFAULTS_DEPTH_MAX));
+        let is_default = |error: &ConfigError| error.place == Place::Default;
+        let set = errors.iter().filter(|error| !is_default(error));
+        let refused: Vec<String> = set.map(|error| error.name.clone()).collect();
+        errors.retain(|error| {
+            let origins = if is_default(error) { self.origins(&error.name, DEPTH_MAX) } else { Vec::new() };
+            !origins.iter().any(|(name, _)| refused.iter().any(|refused| refused == name))
+        });
         let mut errors = without_repetitions(errors, self.document);
+        for error in errors.iter_mut().filter(|error| is_default(error)) {
+            if let Some((_, place)) = self.origins(&error.name, DEPTH_MAX).into_iter().next() {
+                error.place = place;
+            }
+        }
         errors.sort_by_key(|error| error.place.rank());
         errors
     }
@@ -150,17 +162,21 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Returns whether a default names one of `refused`, itself or through other defaults.
-    fn takes_from(&self, parameter: &str, refused: &[String], depth: usize) -> bool {
-        let mut declarations = self.declarations();
-        let known = declarations.find(|known| known.section == Section::Top && known.name == parameter);
-        let Some(given) = known.map(|known| self.given(known)) else { return false };
-        let is_followed = depth > 0 && given.place == Place::Default;
-        is_followed
-            && given.raw.names().any(|name| {
-                let name = if name == HOSTNAME_PARENT { "myhostname" } else { name };
-                refused.iter().any(|refused| refused == name) || self.takes_from(name, refused, depth - 1)
-            })
+    /// Returns name and place of each set parameter from which a default takes its value, itself or through other
+    /// defaults.
+    fn origins(&self, parameter: &str, depth: usize) -> Vec<(&'static str, Place)> {
+        let find = |name: &str| {
+            let mut declarations = self.declarations();
+            declarations.find(|known| known.section == Section::Top && known.name == name)
+        };
+        let Some(declaration) = find(parameter).filter(|_| depth > 0) else { return Vec::new() };
+        let raw = self.given(declaration).raw;
+        let names = raw.names().map(|name| if name == HOSTNAME_PARENT { "myhostname" } else { name });
+        let of_name = |declaration: &'static Declaration| match self.given(declaration).place {
+            Place::Default => self.origins(declaration.name, depth - 1),
+            place => vec![(declaration.name, place)],
+        };
+        names.filter_map(find).flat_map(of_name).collect()
     }
 
     /// Returns the directory at which relative file names in a value start. A value that refers to another parameter uses
@@ -270,7 +286,7 @@ fn without_repetitions(errors: Vec<ConfigError>, document: &Document) -> Vec<Con
 }
 
 /// Maximum number of defaults between a default and the value that it comes from.
-const DEFAULTS_DEPTH_MAX: usize = 4;
+const DEPTH_MAX: usize = 4;
 
 /// Name that only defaults use.
 const SYSTEM_HOSTNAME: &str = "system_hostname";
