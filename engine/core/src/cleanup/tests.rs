@@ -1,5 +1,6 @@
 mod actions;
 mod addresses;
+mod hostile;
 
 use alloc::format;
 use alloc::string::String;

@@ -2,6 +2,10 @@
 
 mod addresses;
 mod cleaning;
+mod lookups;
 mod messages;
 mod records;
+mod sides;
+mod structure;
+mod trace;
 mod wire;

@@ -15,7 +15,7 @@ impl Observer for Quiet {
 }
 
 /// Replies, contents of messages, and whether the session ended, of a client that sends `pieces`.
-fn served<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> (Vec<u8>, Vec<Vec<u8>>, bool) {
+pub(super) fn served<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> (Vec<u8>, Vec<Vec<u8>>, bool) {
     let settings = Settings {
         myhostname: b"mx.example.com".to_vec(),
         smtpd_error_sleep_time_ms: 0,

@@ -35,6 +35,37 @@ pub(crate) fn an_echo_goes_round_over_both_families<I: Subject>(make: &impl Fn()
     }
 }
 
+/// Three clients at once, with fewer buffers than they need: each hears and says its own bytes only.
+pub(crate) fn streams_of_several_clients_are_not_mixed<I: Subject>(make: &impl Fn() -> I) {
+    const SIZES: [usize; 6] = [1, 4095, 4096, 4097, 9000, 2];
+    let pattern = |end: usize, size: usize| -> Vec<u8> {
+        (0..size).map(|at| u8::try_from((at * 7 + end * 50) % 251).unwrap()).collect()
+    };
+    let mut bench = Bench::new(make());
+    let mut ends: Vec<_> = (0..3).map(|_| bench.connected()).collect();
+    for (number, (_, connection)) in ends.iter().enumerate() {
+        bench.io.submit(Token(number as u64), Operation::Receive(*connection));
+    }
+    for size in SIZES {
+        for (number, (client, connection)) in ends.iter_mut().enumerate() {
+            client.say(&pattern(number, size));
+            let octets = pattern(10 + number, size);
+            bench.io.submit(Token(10 + number as u64), Operation::Send(*connection, octets));
+        }
+        let connections: Vec<_> = ends.iter().map(|(_, connection)| *connection).collect();
+        let received = bench.received_by_each(&connections, size);
+        for (number, (client, _)) in ends.iter_mut().enumerate() {
+            assert!(received[number] == pattern(number, size), "{size} octets of client {number}");
+            assert!(client.hear(size) == pattern(10 + number, size), "{size} octets for client {number}");
+        }
+        for _ in 0..3 {
+            let (token, result) = bench.sent();
+            assert!((10..13).contains(&token.0), "{token:?}");
+            result.unwrap();
+        }
+    }
+}
+
 pub(crate) fn receiving_ends_when_buffers_run_out_and_goes_on_when_asked<I: Subject>(make: &impl Fn() -> I) {
     let mut bench = Bench::new(make());
     let (mut client, connection) = bench.connected();

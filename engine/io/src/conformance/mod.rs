@@ -106,12 +106,14 @@ macro_rules! conformance_anywhere {
         }
         $crate::conformance::conformance! { small:
             an_echo_goes_round_over_both_families
+            streams_of_several_clients_are_not_mixed
             receiving_ends_when_buffers_run_out_and_goes_on_when_asked
             receiving_stops_and_goes_on_with_what_came_meanwhile
             the_end_of_a_stream_comes_behind_its_octets
             closing_ends_a_send_that_waits
             durable_writes_are_on_the_file
             blocks_of_this_kernel_and_of_others_are_written
+            a_later_write_replaces_its_bytes_only
             a_write_that_fails_says_why_and_the_next_one_is_done
             durable_writes_are_read_back
             a_read_that_fails_says_why_and_the_next_one_is_done
@@ -265,6 +267,36 @@ impl<I: Subject> Bench<I> {
                 let give_up = monotonic().after(PATIENCE);
                 self.io.wait_for(give_up, &mut self.completions);
                 assert!(monotonic() < give_up, "{} octets came", octets.len());
+            }
+        }
+        octets
+    }
+
+    /// As many bytes as wanted of each connection; the token of its receive is its place in the list.
+    fn received_by_each(&mut self, connections: &[ConnectionId], wanted: usize) -> Vec<Vec<u8>> {
+        let give_up = monotonic().after(PATIENCE);
+        let mut octets = vec![Vec::new(); connections.len()];
+        let place = |token: Token| usize::try_from(token.0).unwrap();
+        while octets.iter().any(|octets| octets.len() < wanted) {
+            for completion in std::mem::take(&mut self.completions) {
+                match completion {
+                    Completion::Received { token, piece, .. } => {
+                        octets[place(token)].extend_from_slice(self.io.received(&piece));
+                        self.io.recycle(piece);
+                    }
+                    Completion::ReceiveEnded { token, end: ReceiveEnd::OutOfBuffers, .. } => {
+                        self.io.submit(token, Operation::Receive(connections[place(token)]));
+                    }
+                    other => self.completions.push(other),
+                }
+            }
+            if octets.iter().any(|octets| octets.len() < wanted) {
+                assert!(
+                    monotonic() < give_up,
+                    "{:?} octets came",
+                    octets.iter().map(Vec::len).collect::<Vec<_>>()
+                );
+                self.io.wait_for(give_up, &mut self.completions);
             }
         }
         octets

@@ -69,6 +69,35 @@ pub(crate) fn blocks_of_this_kernel_and_of_others_are_written<I: Subject>(make: 
     }
 }
 
+pub(crate) fn a_later_write_replaces_its_bytes_only<I: Subject>(make: &impl Fn() -> I) {
+    let mut bench = Bench::new(make());
+    let (disk, _place) = bench.io.place();
+    let file = bench.io.attach(disk.create("segment", 32_768, FileKind::Direct).unwrap());
+    (0..8).for_each(|number| write(&mut bench.io, number, file, true));
+    (0..8).for_each(|_| bench.written().2.unwrap());
+    // Two blocks from the third on, in one write, and the one before the last; one is not durable by itself.
+    for (number, (text, size, is_durable)) in [(2, ("replaced", 2, false)), (6, ("also replaced", 1, true))] {
+        let mut block = Block::new(2 * BLOCK_ALIGNMENT);
+        block.extend(text.as_bytes());
+        block.pad(size * BLOCK_ALIGNMENT);
+        let offset = number * BLOCK_ALIGNMENT as u64;
+        bench.io.submit(Token(number), Operation::Write { file, block, offset, is_durable });
+        bench.written().2.unwrap();
+    }
+    let content = read(&disk, "segment");
+    for (number, piece) in content.chunks(BLOCK_ALIGNMENT).enumerate() {
+        let expected = match number {
+            2 => "replaced".to_owned(),
+            3 => String::new(),
+            6 => "also replaced".to_owned(),
+            _ => format!("durable {number}"),
+        };
+        let (text, rest) = piece.split_at(expected.len());
+        assert_eq!(text, expected.as_bytes(), "block {number}");
+        assert!(rest.iter().all(|octet| *octet == 0), "block {number}");
+    }
+}
+
 pub(crate) fn a_write_that_fails_says_why_and_the_next_one_is_done<I: Subject>(make: &impl Fn() -> I) {
     let mut bench = Bench::new(make());
     let (disk, _place) = bench.io.place();

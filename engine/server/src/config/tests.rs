@@ -1,3 +1,5 @@
+mod every;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -228,7 +228,7 @@ fn xtext(value: &[u8]) -> Option<Box<[u8]>> {
 }
 
 /// Decodes `\x{HEX}` (utf-8-addr-xtext and utf-8-addr-unitext of RFC 6533 §3); everything else stands for itself.
-/// `None` if a number is no character.
+/// `None` if a number has no digit or is no character.
 fn unicode_text(value: &[u8]) -> Option<Box<[u8]>> {
     const OPEN: &[u8] = b"\\x{";
     let mut out = Vec::with_capacity(value.len());
@@ -237,6 +237,9 @@ fn unicode_text(value: &[u8]) -> Option<Box<[u8]>> {
         out.extend_from_slice(rest.get(..place)?);
         let digits = rest.get(place + OPEN.len()..)?;
         let end = memchr::memchr(b'}', digits)?;
+        if end == 0 {
+            return None;
+        }
         let mut number = 0_u32;
         for digit in digits.get(..end)? {
             number = number.checked_mul(16)?.checked_add(hex_digit(*digit)?)?;
@@ -385,6 +388,7 @@ mod tests {
             "ORCPT=utf-8;\\x{110000}",
             "ORCPT=utf-8;\\x{d800}",
             "ORCPT=utf-8;\\x{41",
+            "ORCPT=utf-8;\\x{}",
             "ORCPT=rfc822;a ORCPT=rfc822;a",
         ] {
             let refused = rcpt(given.as_bytes(), &mut Recipient::default());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::expand::names_in;
 use crate::config::error::{ConfigError, ConfigErrors, Fault, Place};
 
 /// Largest configuration file, in bytes.
@@ -70,6 +71,16 @@ impl Raw {
             Self::List(items) => items.iter().any(|item| item.contains('$')),
             _ => false,
         }
+    }
+
+    /// Iterates over the names that the value contains as `$name`.
+    pub(in crate::config) fn names(&self) -> impl Iterator<Item = &str> {
+        let texts = match self {
+            Self::Text(text) => std::slice::from_ref(text),
+            Self::List(items) => items,
+            _ => &[],
+        };
+        texts.iter().flat_map(|text| names_in(text))
     }
 }
 

@@ -12,7 +12,7 @@ use toml::de::DeValue;
 
 use super::error::{ConfigError, Fault, Place};
 use super::value::{At, Refusal, Setting, TableList, split_list};
-use expand::{expand, names_in};
+use expand::expand;
 use nearest::nearest;
 use unsupported::{is_of_a_transport, is_of_postfix};
 
@@ -93,8 +93,24 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns all errors, in the order of the lines.
-    pub(super) fn into_errors(self) -> Vec<ConfigError> {
-        let mut errors = without_repetitions(self.errors, self.document);
+    ///
+    /// Omits errors about defaults that come from a refused value. One that comes from a value that is valid by itself has
+    /// the place of that value.
+    pub(super) fn into_errors(mut self) -> Vec<ConfigError> {
+        let mut errors = std::mem::take(&mut self.errors);
+        let is_default = |error: &ConfigError| error.place == Place::Default;
+        let set = errors.iter().filter(|error| !is_default(error));
+        let refused: Vec<String> = set.map(|error| error.name.clone()).collect();
+        errors.retain(|error| {
+            let origins = if is_default(error) { self.origins(&error.name, DEPTH_MAX) } else { Vec::new() };
+            !origins.iter().any(|(name, _)| refused.iter().any(|refused| refused == name))
+        });
+        let mut errors = without_repetitions(errors, self.document);
+        for error in errors.iter_mut().filter(|error| is_default(error)) {
+            if let Some((_, place)) = self.origins(&error.name, DEPTH_MAX).into_iter().next() {
+                error.place = place;
+            }
+        }
         errors.sort_by_key(|error| error.place.rank());
         errors
     }
@@ -146,17 +162,28 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Returns name and place of each set parameter from which a default takes its value, itself or through other
+    /// defaults.
+    fn origins(&self, parameter: &str, depth: usize) -> Vec<(&'static str, Place)> {
+        let find = |name: &str| {
+            let mut declarations = self.declarations();
+            declarations.find(|known| known.section == Section::Top && known.name == name)
+        };
+        let Some(declaration) = find(parameter).filter(|_| depth > 0) else { return Vec::new() };
+        let raw = self.given(declaration).raw;
+        let names = raw.names().map(|name| if name == HOSTNAME_PARENT { "myhostname" } else { name });
+        let of_name = |declaration: &'static Declaration| match self.given(declaration).place {
+            Place::Default => self.origins(declaration.name, depth - 1),
+            place => vec![(declaration.name, place)],
+        };
+        names.filter_map(find).flat_map(of_name).collect()
+    }
+
     /// Returns the directory at which relative file names in a value start. A value that refers to another parameter uses
     /// the directory of that parameter.
     fn base(&self, section: Section, given: &Given) -> PathBuf {
         let of_others = || {
-            let texts = match &given.raw {
-                Raw::Text(text) => std::slice::from_ref(text),
-                Raw::List(items) => items,
-                _ => &[],
-            };
-            let names = texts.iter().flat_map(|text| names_in(text));
-            let mut others = names.filter_map(|name| self.document.get(Section::Top, name));
+            let mut others = given.raw.names().filter_map(|name| self.document.get(Section::Top, name));
             others.find_map(|other| other.base.clone())
         };
         let is_expanded = section == Section::Top;
@@ -257,6 +284,9 @@ fn without_repetitions(errors: Vec<ConfigError>, document: &Document) -> Vec<Con
         })
         .collect()
 }
+
+/// Maximum number of defaults between a default and the value that it comes from.
+const DEPTH_MAX: usize = 4;
 
 /// Name that only defaults use.
 const SYSTEM_HOSTNAME: &str = "system_hostname";

@@ -153,6 +153,24 @@ fn a_value_that_others_inherit_is_refused_once() {
 }
 
 #[test]
+fn a_default_that_a_value_makes_invalid_has_the_place_of_the_value() {
+    let errors = errors("\nmydomain = \"\"\n");
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].starts_with("2: mydestination: \"localhost.\" is not a domain; "), "{errors:?}");
+}
+
+#[test]
+fn a_refused_value_is_the_only_error_about_what_comes_from_it() {
+    for (text, wanted) in [
+        ("myhostname = 1.5", "1: myhostname: a number with a fraction"),
+        ("header_checks = [\"$\", \"a\"]", "1: header_checks: $ is not $name"),
+    ] {
+        let errors = errors(text);
+        assert!(errors.len() == 1 && errors[0].starts_with(wanted), "{errors:?}");
+    }
+}
+
+#[test]
 fn parameters_of_postfix_are_told_from_typing_errors() {
     for (line, wanted) in [
         ("transport_maps = []", "a Postfix parameter that Mailrace does not support yet; remove it"),

@@ -1,5 +1,7 @@
 use std::os::unix::fs::PermissionsExt;
 
+use proptest::prelude::*;
+
 use super::*;
 
 #[test]
@@ -128,4 +130,45 @@ fn a_line_of_a_list_has_at_most_a_thousand_ids() {
     assert_eq!(said.matches(" -").count(), LINE_IDS_MAX);
     let said = exchange(line(LINE_IDS_MAX + 1).as_bytes(), 4096);
     assert!(said == "error expected at most 1000 queue ids on a line\n" || said.is_empty(), "{said}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// An engine without messages: whatever is asked, each line of the answer is one that clients know.
+    #[test]
+    fn any_input_is_answered_in_lines_that_clients_know(
+        lines in proptest::collection::vec(
+            prop_oneof![
+                4 => "(hold|delete|release) LIST\n",
+                4 => proptest::collection::vec(any::<u64>(), 1..4).prop_map(|numbers| {
+                    let ids = numbers.into_iter().map(|number| QueueId::from_number(number).to_string());
+                    ids.collect::<Vec<_>>().join(" ") + "\n"
+                }),
+                2 => any::<u64>().prop_map(|number| format!("find {}\n", QueueId::from_number(number))),
+                2 => "(find|hold|delete|release|x) (ALL|LIST|[0-9A-Za-z_]{12})?\r?\n",
+                2 => Just("\n".to_owned()),
+                1 => "[ -~é\\x00]{0,6}",
+            ],
+            0..8,
+        ),
+    ) {
+        let input = lines.concat();
+        let answer = exchange(input.as_bytes(), 1000);
+        prop_assert_eq!(&exchange(input.as_bytes(), 1), &answer, "byte by byte: {:?}", input);
+        prop_assert!(answer.is_empty() || answer.ends_with('\n'), "{:?}: {:?}", input, answer);
+        for line in answer.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            let is_known = match words.as_slice() {
+                ["none"] => true,
+                ["error", reason @ ..] => !reason.is_empty(),
+                // Nothing is in the queue, so nothing was marked.
+                ["ok", "0", "0", missing @ ..] => missing.iter().all(|id| {
+                    id.strip_prefix('-').is_some_and(|id| QueueId::parse(id.as_bytes()).is_some())
+                }),
+                _ => false,
+            };
+            prop_assert!(is_known, "{:?}: {:?}", input, line);
+        }
+    }
 }

@@ -154,3 +154,34 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// `mynetworks` and a table of networks read the same item in the same way.
+    #[test]
+    fn a_network_is_the_same_as_in_a_list_of_networks(
+        number: u128, other: u128, prefix in 0u32..=128, is_ipv4: bool, is_near: bool,
+    ) {
+        let bits = if is_ipv4 { 32 } else { 128 };
+        let prefix = prefix % (bits + 1);
+        let all = if is_ipv4 { u128::from(u32::MAX) } else { u128::MAX };
+        let mask = if prefix == 0 { 0 } else { all & (u128::MAX << (bits - prefix)) };
+        let number = number & all;
+        let key = if is_near { number ^ (other & !mask & all) } else { other & all };
+        let text = |number: u128| -> IpAddr {
+            match u32::try_from(number) {
+                Ok(number) if is_ipv4 => std::net::Ipv4Addr::from(number).into(),
+                _ => std::net::Ipv6Addr::from(number).into(),
+            }
+        };
+        let key = text(key);
+        prop_assume!(key.to_canonical() == key);
+        let network = format!("{}/{prefix}", text(number & mask));
+        let bracketed = format!("[{}]/{prefix}", text(number & mask));
+        let listed = if is_ipv4 { &network } else { &bracketed };
+        let list = crate::networks::Networks::parse(std::slice::from_ref(listed));
+        let table = table(format!("{network} x\n").as_bytes()).unwrap();
+        let arena = Bump::new();
+        let found = table.look_up(&arena, key.to_string().as_bytes(), Sharer::default()).unwrap();
+        prop_assert_eq!(found.is_some(), list.unwrap().contains(key), "{} in {}", key, network);
+    }
+}

@@ -1,3 +1,5 @@
+mod longest;
+
 use std::path::Path;
 
 use proptest::prelude::*;

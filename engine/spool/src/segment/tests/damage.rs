@@ -104,7 +104,7 @@ fn is_reported(what: &[DamageKind], change: impl Fn(&SimDisk, &str)) {
 }
 
 /// Another disk with the same files.
-fn copy_of(disk: &SimDisk) -> SimDisk {
+pub(super) fn copy_of(disk: &SimDisk) -> SimDisk {
     let copy = World::calm().disk();
     for name in disk.list("segments").unwrap() {
         let path = format!("segments/{name}");
