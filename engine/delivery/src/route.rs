@@ -39,7 +39,7 @@ impl NextHop {
         Ok(Self { address: SocketAddr::new(ip, port) })
     }
 
-    /// Host and address as they stand in log lines and reports: `192.0.2.1[192.0.2.1]`.
+    /// Host and address as log lines and reports show them: `192.0.2.1[192.0.2.1]`.
     #[must_use]
     pub fn host(&self) -> String {
         let ip = self.address.ip();

@@ -1,13 +1,15 @@
 //! The dispatcher over a real queue in a simulated world, with next hops that the tests play.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bumpalo::Bump;
 use crossbeam::channel::{self, Sender};
 use mailrace_core::envelope::Recipient;
-use mailrace_core::{Origin, QueuedEnvelope};
+use mailrace_core::record::envelope;
+use mailrace_core::{Envelope, Origin, QueuedEnvelope};
 use mailrace_io::sim::{Listener, Peer, SimDisk, SimIo, World};
 use mailrace_io::{Disk, Waker};
 use mailrace_spool::{
@@ -15,8 +17,10 @@ use mailrace_spool::{
 };
 
 use super::*;
-use crate::agent::smtp::Timeouts;
-use crate::manager::{RetrySettings, WindowSettings};
+use crate::agent::smtp::{SmtpSettings, Timeouts};
+use crate::manager::{self, Note, Noted, RetrySettings, WindowSettings};
+use crate::outcome::Reason;
+use crate::route::NextHop;
 
 const SPOOL: mailrace_spool::Settings = mailrace_spool::Settings {
     segment_size: 256 << 10,
@@ -86,7 +90,7 @@ impl Observer for Told {
     }
 
     fn tried(&mut self, attempt: &Attempt<'_>) {
-        let relay = attempt.relay.map_or("none".to_owned(), |relay| relay.to_string());
+        let relay = attempt.relay.map_or_else(|| "none".to_owned(), |relay| relay.to_string());
         let (word, reason) = (attempt.outcome.word(), attempt.outcome.reason());
         let [to, text] = [&attempt.recipient.address[..], &reason.text].map(String::from_utf8_lossy);
         self.0.borrow_mut().push(format!("{to} {relay} {} {word} ({text})", reason.status));
@@ -311,7 +315,7 @@ fn a_message_is_handed_over_and_leaves_the_queue() {
         "removed".to_owned(),
     ];
     assert_eq!(life.told(), expected);
-    assert!(life.dispatcher.held.is_empty() && life.dispatcher.homes.is_empty());
+    assert!(life.dispatcher.messages.is_empty());
 }
 
 #[test]
@@ -442,7 +446,7 @@ fn a_message_that_has_left_the_queue_is_not_tried() {
     life.answers.send(Answer::New { worker: 0, id: QueueId::from_number(77) }).unwrap();
     life.go_on();
     assert!(listener.accept().is_none() && life.dispatcher.is_idle());
-    assert!(life.dispatcher.held.is_empty() && life.dispatcher.homes.is_empty());
+    assert!(life.dispatcher.messages.is_empty());
 }
 
 #[test]

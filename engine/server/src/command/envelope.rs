@@ -174,7 +174,7 @@ impl Summary {
     /// One line for people.
     pub(super) fn line(&self) -> String {
         let sender = if self.sender.is_empty() { "<>" } else { &self.sender };
-        // As many recipients are deferred for the same reason, each is told once.
+        // Many recipients may be deferred for the same reason, which is printed once.
         let reasons: BTreeSet<&str> =
             self.reason.iter().chain(self.reasons.values()).map(String::as_str).collect();
         let reason: String = reasons.iter().map(|reason| format!(" ({reason})")).collect();

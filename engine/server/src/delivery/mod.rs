@@ -58,6 +58,9 @@ pub(crate) struct DeliveryThread {
     pub(crate) waker: Waker,
     answers: Sender<Answer<Source>>,
     requests: Vec<Sender<Request>>,
+    /// What each worker needs of it.
+    hatches: Vec<Hatch<Source>>,
+    routing: Routing,
 }
 
 /// What the thread delivers by.
@@ -68,7 +71,7 @@ pub(crate) struct Delivery {
 }
 
 impl DeliveryThread {
-    /// Starts the thread on the `Io` that `make_io` makes there. Returns it with a hatch for each of `workers` workers.
+    /// Starts the thread on the `Io` that `make_io` makes there.
     ///
     /// # Errors
     /// [`IoError`] if the kernel refuses the `Io`; `None` if the thread cannot be started.
@@ -76,7 +79,8 @@ impl DeliveryThread {
         delivery: Delivery,
         workers: u16,
         make_io: impl FnOnce() -> Result<I, IoError> + Send + 'static,
-    ) -> Result<(Self, Vec<Hatch<Source>>), Option<IoError>> {
+    ) -> Result<Self, Option<IoError>> {
+        let routing = delivery.routing.clone();
         let (answers, heard) = channel::unbounded();
         let (start, starts) = channel::bounded(1);
         let (ready, readies) = channel::bounded(1);
@@ -97,7 +101,17 @@ impl DeliveryThread {
                 (sender, Hatch { worker, requests, answers, waker, size: Source::octets })
             })
             .unzip();
-        Ok((Self { thread, start, waker, answers, requests }, hatches))
+        Ok(Self { thread, start, waker, answers, requests, hatches, routing })
+    }
+
+    /// What each worker needs of it, once.
+    pub(crate) fn take_hatches(&mut self) -> Vec<Hatch<Source>> {
+        std::mem::take(&mut self.hatches)
+    }
+
+    /// The next hops, which a reload may change.
+    pub(crate) fn routing(&self) -> Routing {
+        self.routing.clone()
     }
 
     /// The workers run: their messages are delivered from now on.

@@ -331,7 +331,7 @@ impl Line<'_> {
         self
     }
 
-    /// Adds a reason from outside: in text in parentheses behind the value before it, in JSON as `reason`.
+    /// Adds a reason from outside: in text in parentheses after the value before it, in JSON as `reason`.
     pub(crate) fn reason(&mut self, value: &[u8]) -> &mut Self {
         match self.writer.format {
             LogFormat::Json => return self.text("reason", value),

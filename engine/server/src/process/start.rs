@@ -9,7 +9,7 @@ use crossbeam::channel::{self, Sender};
 use mailrace_io::OsDisk;
 use mailrace_io::epoll::{EpollIo, Settings as EpollSettings};
 use mailrace_io::uring::{Settings as RingSettings, Uring};
-use mailrace_spool::{Opened, SegmentKeeper, Source};
+use mailrace_spool::{Opened, SegmentKeeper};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::registration;
 use crate::services::{self, Pickup};
 use crate::tables::Lookups;
-use crate::worker::{Control, Hatch, WorkerSettings, Workers};
+use crate::worker::{Control, WorkerSettings, Workers};
 
 use super::error::{StartError, system};
 use super::limits::raise_open_files;
@@ -95,15 +95,15 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
     let queue_parts = file_system::inspect(disk.root(), log);
     let listeners = listen(&configuration.connections, count)?;
     let addresses = listeners.first().map(|sockets| addresses_of(sockets)).unwrap_or_default();
+    let mut delivery = start_delivery(kernel, configuration, count, &settings, log)?;
+    let hatches = delivery.as_mut().map(DeliveryThread::take_hatches).unwrap_or_default();
     let writers = configuration.queue.writes_in_flight as usize;
-    let (delivery, hatches) = start_delivery(kernel, configuration, count, &settings, log)?.unzip();
-    let routing = delivery.as_ref().map(|(_, routing): &(DeliveryThread, Routing)| routing.clone());
     let common = Common { kernel, writers, shared: Arc::clone(&shared), settings, log: log.clone() };
     let WorkerThreads { threads, workers, numbers } =
-        WorkerThreads::start(&common, spools, listeners, hatches.unwrap_or_default())?;
+        WorkerThreads::start(&common, spools, listeners, hatches)?;
     pass_answers(&lookups, workers.clone());
     let keeper = KeeperThread::start(keeper)?;
-    if let Some((thread, _)) = &delivery {
+    if let Some(thread) = &delivery {
         thread.begin(opener.reader(thread.waker.clone()), &workers);
     }
     spawn("opener", move || opener.run())?;
@@ -121,7 +121,7 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
         in_force: Mutex::new(InForce::new(configuration.clone(), tables)),
         workers: workers.clone(),
         lookups,
-        routing,
+        routing: delivery.as_ref().map(DeliveryThread::routing),
         log: log.clone(),
         spool: shared,
         trouble: Mutex::default(),
@@ -133,18 +133,8 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
     });
     let pickup = pickup.inspect_err(|error| report_no_submission(log, &maildrop, error)).ok();
     report_ready(log, &addresses, count, &disk, report.messages);
-
-    let signal = wait_for_end(&mut signals, &reload);
-    report_stopping(log, signal);
-    // The pickup thread leaves its current messages for the next start, or finishes them with the workers.
-    pickup.iter().for_each(Pickup::stop);
-    // What was handed over must be noted, which workers do.
-    if let Some((thread, _)) = delivery {
-        thread.stop(configuration.connections.drain_timeout);
-    }
-    workers.tell(|| Control::Drain);
-    join(threads, log);
-    pickup.into_iter().for_each(Pickup::join);
+    report_stopping(log, wait_for_end(&mut signals, &reload));
+    end_work(pickup, delivery, configuration, &workers, threads, log);
     keeper.end();
     // The socket may be gone already, and the next start replaces it.
     let _ = std::fs::remove_file(disk.root().join(services::CONTROL_SOCKET));
@@ -152,19 +142,39 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
     Ok(())
 }
 
-/// Starts the thread that delivers, if the configuration names a next hop. Returns it, and what each worker needs of it.
+/// Ends the threads that take and deliver mail.
+fn end_work(
+    pickup: Option<Pickup>,
+    delivery: Option<DeliveryThread>,
+    configuration: &Configuration,
+    workers: &Workers,
+    threads: Vec<JoinHandle<()>>,
+    log: &Log,
+) {
+    // The pickup thread leaves its current messages for the next start, or finishes them with the workers.
+    pickup.iter().for_each(Pickup::stop);
+    // What was handed over must be noted, which workers do.
+    if let Some(thread) = delivery {
+        thread.stop(configuration.connections.drain_timeout);
+    }
+    workers.tell(|| Control::Drain);
+    join(threads, log);
+    pickup.into_iter().for_each(Pickup::join);
+}
+
+/// Starts the thread that delivers, if the configuration names a next hop.
 fn start_delivery(
     kernel: Kernel,
     configuration: &Configuration,
     workers: u16,
     settings: &WorkerSettings,
     log: &Log,
-) -> Result<Option<((DeliveryThread, Routing), Vec<Hatch<Source>>)>, StartError> {
+) -> Result<Option<DeliveryThread>, StartError> {
     let Some((relayhost, dispatching)) = configuration.delivery_settings() else { return Ok(None) };
-    let routing = Routing::new(Arc::clone(&settings.smtp.destinations), relayhost);
     let connections =
         dispatching.manager.process_limit.saturating_mul(2).saturating_add(SPARE_CONNECTIONS_OF_DELIVERY);
-    let delivery = Delivery { settings: dispatching, routing: routing.clone(), log: log.writer() };
+    let routing = Routing::new(Arc::clone(&settings.smtp.destinations), relayhost);
+    let delivery = Delivery { settings: dispatching, routing, log: log.writer() };
     let started = match kernel {
         Kernel::Ring => DeliveryThread::start(delivery, workers, move || {
             Uring::new(RingSettings { connections, ..RingSettings::default() })
@@ -173,11 +183,10 @@ fn start_delivery(
             EpollIo::new(EpollSettings { connections, writers: 1, ..EpollSettings::default() })
         }),
     };
-    let (thread, hatches) = started.map_err(|error| match error {
+    started.map(Some).map_err(|error| match error {
         Some(error) => StartError::Io(error),
         None => system("start a thread")(std::io::ErrorKind::Other.into()),
-    })?;
-    Ok(Some(((thread, routing), hatches)))
+    })
 }
 
 /// Connections that are being closed while others are made already.

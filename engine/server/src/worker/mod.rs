@@ -82,7 +82,7 @@ impl<I: Io, S: Writes<I>> Worker<I, S> {
         Self { io, engine, controls, shared, completions: Vec::new(), drain_until: None }
     }
 
-    /// Has the messages of the queue delivered by the dispatcher behind `hatch`.
+    /// Has the messages of the queue delivered by the dispatcher that `hatch` leads to.
     #[must_use]
     pub fn deliver_through(mut self, hatch: Hatch<S::Source>) -> Self {
         self.engine.outgoing.open(hatch);

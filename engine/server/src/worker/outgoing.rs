@@ -29,7 +29,7 @@ pub struct Hatch<S> {
     pub worker: u16,
     /// What it asks for.
     pub requests: Receiver<Request>,
-    /// What it is told.
+    /// What the worker tells it.
     pub answers: Sender<Answer<S>>,
     /// Wakes it.
     pub waker: Waker,

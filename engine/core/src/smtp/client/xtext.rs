@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 ///
 /// `is_utf8`: bytes above 127 stay as they are (RFC 6533 §3, where SMTPUTF8 was offered).
 pub fn append_xtext(text: &[u8], is_utf8: bool, out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let digit = |value: u8| if value < 10 { b'0' + value } else { b'A' + (value - 10) };
     for byte in text {
         let is_plain = match byte {
             b'+' | b'=' => false,
@@ -16,9 +16,7 @@ pub fn append_xtext(text: &[u8], is_utf8: bool, out: &mut Vec<u8>) {
         if is_plain {
             out.push(*byte);
         } else {
-            let digits = [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]);
-            out.push(b'+');
-            out.extend_from_slice(&digits);
+            out.extend_from_slice(&[b'+', digit(byte >> 4), digit(byte & 15)]);
         }
     }
 }

@@ -233,10 +233,10 @@ impl SmtpDelivery {
     fn on_answer(&mut self, awaited: Awaited, reply: &Reply<'_>) {
         let is_success = awaited.is_answered_by(reply.code());
         match awaited {
-            Awaited::Greeting if is_success => self.hello(Session::hello),
+            Awaited::Greeting if is_success => self.hello(true),
             Awaited::Ehlo | Awaited::Helo if is_success => self.begin_transaction(),
-            Awaited::Ehlo => self.hello(Session::helo),
-            // Whoever has the address now may be another one tomorrow.
+            Awaited::Ehlo => self.hello(false),
+            // Postfix also defers: the server may be replaced, or change its mind.
             Awaited::Greeting => {
                 let mut reason = refused_to_talk(&self.host, reply);
                 reason.status.class = 4;
@@ -277,12 +277,11 @@ impl SmtpDelivery {
         }
     }
 
-    fn hello(
-        &mut self,
-        command: fn(&mut Session, &[u8], &mut Vec<u8>) -> Result<(), mailrace_core::smtp::client::LineBreak>,
-    ) {
-        command(&mut self.session, &self.settings.helo_name, &mut self.out)
-            .expect("smtp_helo_name was checked: it has no line end");
+    /// Appends EHLO, or HELO for a server that refuses EHLO.
+    fn hello(&mut self, is_extended: bool) {
+        let (session, name, out) = (&mut self.session, &self.settings.helo_name, &mut self.out);
+        let appended = if is_extended { session.hello(name, out) } else { session.helo(name, out) };
+        appended.expect("smtp_helo_name was checked: it has no line end");
     }
 
     /// Refuses what the server cannot take, or begins.
@@ -338,7 +337,7 @@ impl SmtpDelivery {
                 }
                 Step::Quit => {
                     self.session.quit(&mut self.out);
-                    // The reply would say nothing, so nobody waits for it (smtp_skip_quit_response).
+                    // The reply would say nothing, so the client does not wait for it (smtp_skip_quit_response).
                     Step::Close
                 }
                 Step::Wait | Step::Content | Step::Close => return,

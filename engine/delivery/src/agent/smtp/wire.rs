@@ -21,7 +21,7 @@ impl Wire {
         Self { stuffing: DotStuffing::new(), limit, length: 0, is_after_cr: false, is_at_line_start: true }
     }
 
-    /// Appends the next piece of content. A line that is too long goes on in the next line behind a space, as Postfix has it,
+    /// Appends the next piece of content. A line that is too long goes on in the next line after a space, as Postfix has it,
     /// so that a field of the header stays one.
     pub(super) fn append(&mut self, piece: &[u8], out: &mut Vec<u8>) {
         for line in piece.split_inclusive(|byte| *byte == b'\n') {
