@@ -289,7 +289,6 @@ impl SmtpDelivery {
         self.is_ready = true;
         let (offered, envelope) = (self.session.extensions(), &self.job.envelope);
         let host = &self.host;
-        let has_8bit = matches!(envelope.body, BodyType::EightBitMime | BodyType::BinaryMime);
         let reason = match offered.size {
             Some(limit) if limit > 0 && self.size > limit => {
                 let size = self.size;
@@ -303,8 +302,12 @@ impl SmtpDelivery {
             _ if envelope.smtputf8 && !offered.smtputf8 => {
                 Reason::new(5, 6, 7, format!("SMTPUTF8 is required, but was not offered by host {host}"))
             }
-            _ if has_8bit && !offered.eight_bit_mime => {
+            _ if envelope.body == BodyType::EightBitMime && !offered.eight_bit_mime => {
                 Reason::new(5, 6, 3, format!("8BITMIME is required, but was not offered by host {host}"))
+            }
+            // After DATA its line ends and NULs would not survive (RFC 3030 §3).
+            _ if envelope.body == BodyType::BinaryMime => {
+                Reason::new(5, 6, 3, "content of BODY=BINARYMIME cannot be sent with DATA")
             }
             _ => {
                 self.step = Step::Mail;

@@ -281,7 +281,11 @@ fn what_the_server_cannot_take_is_not_sent() {
     let mut seven = delivery_of(Envelope { body: BodyType::EightBitMime, ..envelope }, &["b@example.net"]);
     seven.greet(&[]);
     seven.is_told("bounced", "5.6.3", &format!("8BITMIME is required, but was not offered by host {HOST}"));
-    for delivery in [&mut small, &mut ascii, &mut seven] {
+    let binary = Envelope { body: BodyType::BinaryMime, ..Envelope::default() };
+    let mut binary = delivery_of(binary, &["b@example.net"]);
+    binary.greet(&["8BITMIME", "CHUNKING", "BINARYMIME"]);
+    binary.is_told("bounced", "5.6.3", "content of BODY=BINARYMIME cannot be sent with DATA");
+    for delivery in [&mut small, &mut ascii, &mut seven, &mut binary] {
         delivery.hears("", "QUIT\r\n");
         assert!(delivery.is_over());
     }

@@ -14,7 +14,7 @@ use super::error::{ConfigError, Fault, Place};
 use super::value::{At, Refusal, Setting, TableList, split_list};
 use expand::expand;
 use nearest::nearest;
-use unsupported::{is_of_a_transport, is_of_postfix};
+use unsupported::{is_of_a_transport, is_of_a_usual_transport, is_of_postfix};
 
 pub(super) use declare::{Bounds, Declaration, Feature, optional, parameters, section};
 pub(super) use document::{Document, Given, Raw, Section};
@@ -131,7 +131,8 @@ impl<'a> Reader<'a> {
             };
             let instead = INSTEAD.iter().find(|(replaced, _)| *replaced == name);
             let is_at_top = section == Section::Top;
-            let is_of_postfix = is_at_top && elsewhere.is_none() && is_of_postfix(name);
+            let is_of_postfix =
+                is_at_top && elsewhere.is_none() && (is_of_postfix(name) || is_of_a_usual_transport(name));
             let fault = match &given.raw {
                 Raw::Other("a table") if section == Section::Top => Fault::Value {
                     reason: "unknown table".to_owned(),

@@ -39,6 +39,16 @@ pub(super) fn is_of_a_transport(name: &str) -> bool {
     OF_TRANSPORTS.iter().any(|end| name.strip_suffix(end).is_some_and(is_transport))
 }
 
+/// Returns whether `name` is a parameter of a transport that every Postfix has, so that it is not taken for a mistyped one.
+pub(super) fn is_of_a_usual_transport(name: &str) -> bool {
+    let is_usual = |transport: &str| USUAL_TRANSPORTS.contains(&transport);
+    OF_TRANSPORTS.iter().any(|end| name.strip_suffix(end).is_some_and(is_usual))
+}
+
+/// The transports in the `master.cf` that Postfix installs.
+const USUAL_TRANSPORTS: [&str; 8] =
+    ["discard", "error", "lmtp", "local", "relay", "retry", "smtp", "virtual"];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +64,14 @@ mod tests {
             "2bounce_notice_recipient",
         ] {
             assert!(is_of_postfix(name), "{name}");
+        }
+        for (name, is_usual) in [
+            ("lmtp_destination_recipient_limit", true),
+            ("local_destination_concurrency_limit", true),
+            ("defualt_destination_recipient_limit", false),
+            ("smtp_rate", false),
+        ] {
+            assert_eq!(is_of_a_usual_transport(name), is_usual, "{name}");
         }
         for name in ["", "smtpd_milter", "Transport_maps", "smtp_destination_rate_delay"] {
             assert!(!is_of_postfix(name), "{name}");
