@@ -6,6 +6,7 @@
 pub mod checks;
 mod engine;
 mod events;
+mod next_hop;
 mod obstacle;
 pub mod passes;
 mod slow;
@@ -13,6 +14,7 @@ mod smtp;
 
 pub use engine::{Engine, Finished, load_generator, program, run};
 pub use events::JSON_LOG;
+pub use next_hop::{NextHop, Sent};
 pub use obstacle::{available, has_postfix, skip, skip_on_this_machine};
 pub use smtp::Client;
 

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mailrace_tests::{Client, Directory, Engine, JSON_LOG, program, run, skip};
+use mailrace_tests::{Client, Directory, Engine, JSON_LOG, NextHop, program, run, skip};
 use rustix::process::Signal;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value, json};
@@ -363,6 +363,20 @@ fn a_damaged_start(directory: &Directory) -> Vec<String> {
     stopped(engine)
 }
 
+/// The lines of an engine that delivers a message.
+fn a_delivery(directory: &Directory) -> Vec<String> {
+    let next_hop = NextHop::new();
+    let relayhost = format!("relayhost=[127.0.0.1]:{}", next_hop.address().port());
+    let mut arguments = JSON_LOG.to_vec();
+    arguments.extend(["--set", &relayhost, "--set", "relay_domains=example.net"]);
+    let mut engine = Engine::start(directory, &arguments);
+    let session = std::thread::spawn(move || next_hop.session(|_| None));
+    engine.client().queue("a@example.org", "b@example.net", "Subject: x\r\n\r\nx\r\n");
+    session.join().unwrap();
+    engine.event("removed");
+    stopped(engine)
+}
+
 /// The lines of an engine whose log is not read for a while.
 fn a_blocked_log(directory: &Directory) -> Vec<String> {
     let mut arguments = JSON_LOG.to_vec();
@@ -391,6 +405,7 @@ fn every_line_is_json_and_documented() {
     let mut lines = a_full_life(&first);
     lines.extend(a_damaged_start(&second));
     lines.extend(a_blocked_log(&third));
+    lines.extend(a_delivery(&Directory::new()));
     let bad = third.write("bad.toml", "smtpd_timeot = 1\n[engine]\nlog_format = \"json\"\n");
     for arguments in [
         &["serve", "--config", bad.to_str().unwrap()][..],

@@ -26,7 +26,7 @@ impl Observer for DeliveryLog {
     fn tried(&mut self, attempt: &Attempt<'_>) {
         let Attempt { id, envelope, recipient, relay, times, outcome } = attempt;
         let mut line = self.log.bare_line(times.ended, *id, name::DELIVERY);
-        line.address("to", &recipient.address);
+        line.addresses("to", [&recipient.address[..]]);
         if !recipient.original().eq_ignore_ascii_case(&recipient.address) {
             line.address("orig_to", recipient.original());
         }
