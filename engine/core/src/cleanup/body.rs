@@ -119,8 +119,9 @@ impl Cleanup {
         };
         let skipped = rest.get(..end).unwrap_or_default();
         self.body.offset += end;
-        if let Some(last) = skipped.last() {
-            self.body.is_continued = *last != b'\n';
+        // A bare line feed ends no line, wherever the input is cut.
+        if !skipped.is_empty() {
+            self.body.is_continued = !skipped.ends_with(b"\r\n");
         }
         output.keep(*at, *at + end);
         *at += end;

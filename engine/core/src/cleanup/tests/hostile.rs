@@ -147,6 +147,17 @@ fn hostile_case(choice: u16) -> Case {
     case
 }
 
+/// Content that was cut after a bare line feed had a boundary there that it has not otherwise.
+#[test]
+fn a_bare_line_feed_begins_no_boundary() {
+    let case = hostile_case(0);
+    let input = b"Content-Type: multipart/mixed; boundary=b\r\n\n--b--\r\n--b\r\n- :";
+    let whole = made(&case, input, &[]);
+    for cut in 0..input.len() {
+        assert_eq!(made(&case, input, &[cut]), whole, "cut at {cut}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4 * ProptestConfig::default().cases, ..ProptestConfig::default() })]
 
