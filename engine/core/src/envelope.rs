@@ -258,6 +258,17 @@ impl Notify {
         self.0 & other.0 == other.0
     }
 
+    /// The keywords of the wishes (RFC 3461 §4.1).
+    pub fn keywords(self) -> impl Iterator<Item = &'static str> {
+        let all = [
+            (Self::NEVER, "NEVER"),
+            (Self::SUCCESS, "SUCCESS"),
+            (Self::FAILURE, "FAILURE"),
+            (Self::DELAY, "DELAY"),
+        ];
+        all.into_iter().filter(move |(wish, _)| self.contains(*wish)).map(|(_, keyword)| keyword)
+    }
+
     /// Whether nothing was wished.
     #[must_use]
     pub const fn is_empty(self) -> bool {

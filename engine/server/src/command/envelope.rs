@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use mailrace_core::message::date::Civil;
 use mailrace_core::record::delivery::{Deferral, Progress, RecipientState};
-use mailrace_core::{BodyType, Envelope, Notify, Origin, Protocol, QueueId, Recipient, Return, Timestamp};
+use mailrace_core::{BodyType, Envelope, Origin, Protocol, QueueId, Recipient, Return, Timestamp};
 use mailrace_spool::State;
 use serde::Serialize;
 
@@ -225,19 +225,9 @@ impl Full {
 }
 
 fn dsn(recipient: &Recipient, text: impl Fn(&[u8]) -> String) -> Dsn {
-    let words = [
-        (Notify::NEVER, "NEVER"),
-        (Notify::SUCCESS, "SUCCESS"),
-        (Notify::FAILURE, "FAILURE"),
-        (Notify::DELAY, "DELAY"),
-    ];
     Dsn {
         recipient: text(&recipient.address),
-        notify: words
-            .iter()
-            .filter(|(wish, _)| recipient.notify.contains(*wish))
-            .map(|(_, word)| *word)
-            .collect(),
+        notify: recipient.notify.keywords().collect(),
         orcpt: recipient.dsn_original.as_deref().map(text),
     }
 }

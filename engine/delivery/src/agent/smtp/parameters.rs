@@ -1,7 +1,7 @@
 //! Parameters of MAIL and RCPT: what the message needs, as far as the server offers it.
 
 use mailrace_core::Envelope;
-use mailrace_core::envelope::{BodyType, Notify, Recipient, Return};
+use mailrace_core::envelope::{BodyType, Recipient, Return};
 use mailrace_core::smtp::client::{Extensions, append_xtext};
 
 /// The parameters of MAIL, each with a space before it. `size`: of the content.
@@ -41,14 +41,7 @@ pub(super) fn of_rcpt(recipient: &Recipient, offered: &Extensions) -> Vec<u8> {
     }
     if !recipient.notify.is_empty() {
         out.extend_from_slice(b" NOTIFY=");
-        let wishes = [
-            (Notify::NEVER, "NEVER"),
-            (Notify::SUCCESS, "SUCCESS"),
-            (Notify::FAILURE, "FAILURE"),
-            (Notify::DELAY, "DELAY"),
-        ];
-        let wished = wishes.into_iter().filter(|(wish, _)| recipient.notify.contains(*wish));
-        let names: Vec<&str> = wished.map(|(_, name)| name).collect();
+        let names: Vec<&str> = recipient.notify.keywords().collect();
         out.extend_from_slice(names.join(",").as_bytes());
     }
     let given = recipient.dsn_original.as_deref().and_then(|text| {
@@ -68,6 +61,8 @@ pub(super) fn of_rcpt(recipient: &Recipient, offered: &Extensions) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use mailrace_core::envelope::Notify;
+
     use super::*;
 
     #[test]

@@ -47,7 +47,7 @@ fn a_question_of_the_session_waits_whatever_its_message_has_waited() {
     assert_eq!(String::from_utf8(client.take()).unwrap(), "");
     assert_eq!(asked(), 2, "it asks again, and waits again");
     let other = rig.connect();
-    assert!(String::from_utf8(other.take()).unwrap().starts_with("220 "), "nobody else waits");
+    assert!(String::from_utf8(other.take()).unwrap().starts_with("220 "), "no other client waits");
 }
 
 #[test]
