@@ -34,6 +34,7 @@ use crate::{
 use buffers::ReceiveBuffers;
 use entry::{Address, AddressTable, Kind, UserData};
 
+pub use region::limit_huge_pages;
 pub(crate) use region::zeros;
 pub use settings::Settings;
 

@@ -54,6 +54,20 @@ impl Region {
     }
 }
 
+/// Disables transparent huge pages of this process but for memory that asks for them, such as that of rings; before Linux 6.18
+/// for most of that, too. A kernel without this setting has no such pages.
+pub fn limit_huge_pages() {
+    // Not in libc yet (include/uapi/linux/prctl.h).
+    const PR_THP_DISABLE_EXCEPT_ADVISED: libc::c_ulong = 1 << 1;
+    let (on, unused): (libc::c_ulong, libc::c_ulong) = (1, 0);
+    // SAFETY: the call has no pointers, and changes how memory is backed, not what it contains.
+    let disable =
+        |flags: libc::c_ulong| unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, on, flags, unused, unused) };
+    if disable(PR_THP_DISABLE_EXCEPT_ADVISED) != 0 {
+        disable(0);
+    }
+}
+
 /// Zeros to write to files, as many as are written at once.
 ///
 /// Nothing ever touches them, so the kernel maps its page of zeros, a huge one where it has that, and they take no memory.

@@ -37,9 +37,8 @@ use super::threads::{Common, Kernel, WorkerThreads, join, spawn};
 /// # Errors
 /// [`StartError`] if the engine does not start.
 pub fn serve(sources: Sources) -> Result<(), StartError> {
-    // A single small block keeps a page of 2 MiB resident, which would exceed `memory_limit` several times over. A kernel
-    // without this call has no such pages.
-    let _ = rustix::thread::disable_transparent_huge_pages(true);
+    // A single small block keeps a page of 2 MiB resident, which would exceed `memory_limit` several times over.
+    mailrace_io::uring::limit_huge_pages();
     let configuration = Configuration::load(&sources);
     let (format, memory) = match &configuration {
         Ok(configuration) => (configuration.log.log_format, log_memory(configuration)),
