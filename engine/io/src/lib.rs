@@ -27,7 +27,9 @@ pub mod uring;
 pub use block::{BLOCK_ALIGNMENT, Block};
 pub use disk::{Disk, FileKind, OsDisk, OsFile};
 pub use error::IoError;
-pub use operation::{Completion, ConnectionId, FileId, Operation, Piece, ReceiveEnd, SOME, Token};
+pub use operation::{
+    Completion, ConnectionId, Endpoint, FileId, Operation, Piece, ReceiveEnd, SOME, Token, UNIX_PATH_SIZE_MAX,
+};
 
 use std::time::Duration;
 

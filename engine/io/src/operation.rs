@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -77,6 +79,43 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes that [`Operation::ReceiveSome`] takes at most.
 pub const SOME: u32 = 16 * 1024;
 
+/// The address of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Endpoint {
+    /// A TCP port.
+    Inet(SocketAddr),
+    /// A stream socket in the file system, by its path of 1 to [`UNIX_PATH_SIZE_MAX`] bytes. A longer one fails to connect
+    /// with ENAMETOOLONG, an empty one or one with a NUL with EINVAL.
+    ///
+    /// While the server's backlog is full, connecting fails with EAGAIN, or waits for the server to accept: that is up to the
+    /// [`Io`](crate::Io).
+    Unix(Box<Path>),
+}
+
+/// Greatest size in bytes of the path of a UNIX-domain socket: `sun_path` without the NUL at its end (unix(7)).
+pub const UNIX_PATH_SIZE_MAX: usize = 107;
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        Self::Inet(address)
+    }
+}
+
+/// The bytes of a socket's path.
+///
+/// # Errors
+/// ENAMETOOLONG or EINVAL when a `sockaddr_un` cannot hold it.
+pub(crate) fn unix_path(path: &Path) -> io::Result<&[u8]> {
+    let octets = path.as_os_str().as_bytes();
+    if octets.len() > UNIX_PATH_SIZE_MAX {
+        return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
+    }
+    if octets.is_empty() || octets.contains(&0) {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    Ok(octets)
+}
+
 /// A request to an [`Io`](crate::Io).
 #[derive(Debug)]
 pub enum Operation {
@@ -87,8 +126,9 @@ pub enum Operation {
     /// Connect: one [`Completion::Connected`].
     Connect {
         /// The server's address.
-        server: SocketAddr,
-        /// The local address, instead of the kernel's choice. On the ring it needs Linux 6.11.
+        server: Endpoint,
+        /// The local address, instead of the kernel's choice; without effect on a UNIX-domain socket. On the ring it needs
+        /// Linux 6.11.
         source: Option<IpAddr>,
     },
     /// Receive until the stream ends or [`Operation::StopReceiving`]: many [`Completion::Received`], then

@@ -16,7 +16,7 @@ use std::time::Duration;
 use crossbeam::channel::Receiver;
 use mailrace_core::envelope::Recipient;
 use mailrace_core::{QueueId, Timestamp};
-use mailrace_io::{Completion, Instant, Io, IoError, Operation, Token};
+use mailrace_io::{Completion, Endpoint, Instant, Io, IoError, Operation, Token};
 use mailrace_spool::{Reads, TOKEN_SPOOL};
 
 use crate::agent::smtp::SmtpDelivery;
@@ -277,7 +277,7 @@ where
             let held = self.messages.held.get(&job.id).expect("an active message is held");
             let (source, size) = held.source.clone().expect("a message was found before it was loaded");
             let times = Times { active: held.active, begun: wall, ..Times::default() };
-            let server = job.next_hop.address;
+            let server = Endpoint::Inet(job.next_hop.address);
             let delivery = SmtpDelivery::new(job, size, Arc::clone(&self.settings.smtp));
             let mut link = Link::new(delivery, now.after(self.settings.smtp.timeouts.connect), times);
             let serial = self.links.next_number();

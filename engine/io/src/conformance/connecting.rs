@@ -2,16 +2,17 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 use super::{Bench, Client, PATIENCE, Subject};
 use crate::system::monotonic;
-use crate::{Completion, ConnectionId, Operation, OsDisk, ReceiveEnd, Token};
+use crate::{Completion, ConnectionId, Endpoint, Operation, OsDisk, ReceiveEnd, Token, UNIX_PATH_SIZE_MAX};
 
 pub(crate) fn two_of_them_talk_through_connect<I: Subject>(make: &impl Fn() -> I) {
     let mut server = Bench::new(make());
     let mut client = Bench::new(server.io.beside(make));
-    client.io.submit(Token(9), Operation::Connect { server: server.target, source: None });
+    client.io.submit(Token(9), Operation::Connect { server: server.target.into(), source: None });
     let connection = client.until(|completion| match completion {
         Completion::Connected { token: Token(9), result: Ok(connection) } => Some(*connection),
         _ => None,
@@ -31,7 +32,7 @@ pub(crate) fn two_of_them_talk_through_connect<I: Subject>(make: &impl Fn() -> I
 pub(crate) fn a_connection_that_was_made_carries_more_than_it_holds<I: Subject>(make: &impl Fn() -> I) {
     let mut server = Bench::new(make());
     let mut client = Bench::new(server.io.beside(make));
-    client.io.submit(Token(9), Operation::Connect { server: server.target, source: None });
+    client.io.submit(Token(9), Operation::Connect { server: server.target.into(), source: None });
     let connection = client.until(|completion| match completion {
         Completion::Connected { result: Ok(connection), .. } => Some(*connection),
         _ => None,
@@ -62,7 +63,7 @@ pub(crate) fn a_connection_comes_from_the_address_that_is_wanted<I: Subject>(mak
     let mut server = Bench::new(make());
     let mut client = Bench::new(server.io.beside(make));
     for source in [[127, 65, 0, 1], [127, 65, 0, 255]].map(IpAddr::from) {
-        client.io.submit(Token(9), Operation::Connect { server: server.target, source: Some(source) });
+        client.io.submit(Token(9), Operation::Connect { server: server.target.into(), source: Some(source) });
         let connection = client.until(|completion| match completion {
             Completion::Connected { token: Token(9), result: Ok(connection) } => Some(*connection),
             _ => None,
@@ -73,7 +74,7 @@ pub(crate) fn a_connection_comes_from_the_address_that_is_wanted<I: Subject>(mak
     }
     // TEST-NET-3 has no hosts.
     let source = Some(IpAddr::from([203, 0, 113, 1]));
-    client.io.submit(Token(7), Operation::Connect { server: server.target, source });
+    client.io.submit(Token(7), Operation::Connect { server: server.target.into(), source });
     let error = client.until(|completion| match completion {
         Completion::Connected { token: Token(7), result: Err(error) } => Some(error.kind()),
         _ => None,
@@ -86,12 +87,76 @@ pub(crate) fn connecting_to_nobody_fails<I: Subject>(make: &impl Fn() -> I) {
     let nobody = bench.io.nobody();
     // More often than there are places.
     for _ in 0..6 {
-        bench.io.submit(Token(7), Operation::Connect { server: nobody, source: None });
+        bench.io.submit(Token(7), Operation::Connect { server: nobody.into(), source: None });
         let error = bench.until(|completion| match completion {
             Completion::Connected { token: Token(7), result: Err(error) } => Some(error.kind()),
             _ => None,
         });
         assert_eq!(error, ErrorKind::ConnectionRefused);
+    }
+}
+
+pub(crate) fn a_connection_to_a_path_talks_both_ways<I: Subject>(make: &impl Fn() -> I) {
+    let mut bench = Bench::new(make());
+    let (_, place) = bench.io.place();
+    let (server, mut accept) = bench.io.serve(&place);
+    // More often than there are places; the address that it comes from is one of TCP.
+    for source in [None, Some(IpAddr::from([203, 0, 113, 1]))].into_iter().cycle().take(6) {
+        bench.io.submit(Token(9), Operation::Connect { server: server.clone(), source });
+        let connection = bench.until(|completion| match completion {
+            Completion::Connected { token: Token(9), result: Ok(connection) } => Some(*connection),
+            _ => None,
+        });
+        let mut accepted = accept();
+        bench.io.submit(Token(1), Operation::Receive(connection));
+        accepted.say(b"220 hello\r\n");
+        assert_eq!(bench.received(Token(1)), b"220 hello\r\n");
+        bench.io.submit(Token(2), Operation::Send(connection, b"LHLO here\r\n".to_vec()));
+        bench.sent().1.unwrap();
+        assert_eq!(accepted.hear(11), b"LHLO here\r\n");
+        accepted.end();
+        assert!(matches!(bench.receive_ended(), ReceiveEnd::Closed));
+        bench.io.submit(Token(0), Operation::Close(connection));
+        bench.poll();
+        accepted.hear_end();
+    }
+}
+
+pub(crate) fn connecting_to_a_path_that_nobody_serves_fails<I: Subject>(make: &impl Fn() -> I) {
+    let mut bench = Bench::new(make());
+    let nobody = Endpoint::Unix(Path::new("/nonexistent/server").into());
+    // More often than there are places.
+    for _ in 0..6 {
+        assert_eq!(bench.failed_connect(nobody.clone()).kind(), ErrorKind::NotFound);
+    }
+}
+
+pub(crate) fn a_path_that_no_address_holds_fails_to_connect<I: Subject>(make: &impl Fn() -> I) {
+    const EINVAL: i32 = 22;
+    const ENAMETOOLONG: i32 = 36;
+    let mut bench = Bench::new(make());
+    let path = |size: usize| format!("/{}", "x".repeat(size - 1));
+    let cases =
+        [(path(UNIX_PATH_SIZE_MAX + 1), ENAMETOOLONG), (String::new(), EINVAL), ("/a\0b".into(), EINVAL)];
+    for (path, expected) in cases.iter().cycle().take(6) {
+        let error = bench.failed_connect(Endpoint::Unix(Path::new(path).into()));
+        assert_eq!(error.raw_os_error(), Some(*expected), "{path:?}");
+    }
+    let longest = Endpoint::Unix(Path::new(&path(UNIX_PATH_SIZE_MAX)).into());
+    assert_eq!(bench.failed_connect(longest).kind(), ErrorKind::NotFound);
+}
+
+impl<I: Subject> Bench<I> {
+    /// Why connecting to a server fails.
+    fn failed_connect(&mut self, server: Endpoint) -> std::io::Error {
+        self.io.submit(Token(7), Operation::Connect { server, source: None });
+        self.until(|completion| match completion {
+            Completion::Connected { token: Token(7), result: result @ Err(_) } => {
+                let taken = std::mem::replace(result, Err(ErrorKind::Other.into()));
+                taken.err()
+            }
+            _ => None,
+        })
     }
 }
 

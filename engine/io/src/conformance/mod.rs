@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::operation::Serial;
 use crate::system::monotonic;
-use crate::{Block, Completion, ConnectionId, FileId, Instant, Io, Operation, ReceiveEnd, Token};
+use crate::{Block, Completion, ConnectionId, Endpoint, FileId, Instant, Io, Operation, ReceiveEnd, Token};
 
 pub(crate) use connecting::*;
 pub(crate) use connections::*;
@@ -59,6 +59,13 @@ macro_rules! conformance {
 
             fn nobody(&self) -> std::net::SocketAddr {
                 $crate::conformance::nobody_on_the_system()
+            }
+
+            fn serve(
+                &self,
+                place: &Self::Place,
+            ) -> ($crate::Endpoint, impl FnMut() -> std::net::TcpStream + use<>) {
+                $crate::conformance::serve_on_the_system(place)
             }
 
             fn beside(&self, make: &impl Fn() -> Self) -> Self {
@@ -129,6 +136,9 @@ macro_rules! conformance_anywhere {
             two_of_them_talk_through_connect
             a_connection_comes_from_the_address_that_is_wanted
             connecting_to_nobody_fails
+            a_connection_to_a_path_talks_both_ways
+            connecting_to_a_path_that_nobody_serves_fails
+            a_path_that_no_address_holds_fails_to_connect
             a_deadline_ends_a_wait
         }
     };
@@ -150,6 +160,9 @@ pub(crate) trait Subject: Io {
 
     /// An address at which no connection is accepted.
     fn nobody(&self) -> SocketAddr;
+
+    /// A server at a path in `place`; and what accepts the next connection that was made to it.
+    fn serve(&self, place: &Self::Place) -> (Endpoint, impl FnMut() -> Self::Client + use<Self>);
 
     /// Another one, which `make` makes if they reach each other so.
     fn beside(&self, make: &impl Fn() -> Self) -> Self;

@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{BrokenFiles, Client};
-use crate::{FileKind, Io, Operation, OsDisk, OsFile, Token};
+use crate::{Endpoint, FileKind, Io, Operation, OsDisk, OsFile, Token};
 
 impl Client for TcpStream {
     fn address(&self) -> SocketAddr {
@@ -54,6 +56,14 @@ pub(crate) fn listen_on_the_system<I: Io>(io: &mut I, address: IpAddr) -> std::i
 
 pub(crate) fn nobody_on_the_system() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+/// A listener at a path. The ends that it accepts are used as those of TCP are, but for their address.
+pub(crate) fn serve_on_the_system(place: &Directory) -> (Endpoint, impl FnMut() -> TcpStream + use<>) {
+    let path = place.0.join("server");
+    let listener = UnixListener::bind(&path).unwrap();
+    let accept = move || TcpStream::from(OwnedFd::from(listener.accept().unwrap().0));
+    (Endpoint::Unix(path.into()), accept)
 }
 
 /// A device that takes no writes, and a directory.

@@ -2,18 +2,21 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use super::accepting::Pause;
 use super::table::{Connection, Input, SendUnderWay};
 use super::{EpollIo, Watched};
-use crate::{Completion, ConnectionId, ReceiveEnd, SOME, Token};
+use crate::operation::unix_path;
+use crate::{Completion, ConnectionId, Endpoint, ReceiveEnd, SOME, Token};
 
 impl EpollIo {
-    pub(super) fn connect(&mut self, token: Token, server: SocketAddr, source: Option<IpAddr>) {
+    pub(super) fn connect(&mut self, token: Token, server: &Endpoint, source: Option<IpAddr>) {
         match self.begin_connect(server, source) {
             Ok(id) => {
                 let connection = self.table.get(id).expect("opened above");
@@ -24,19 +27,12 @@ impl EpollIo {
         }
     }
 
-    fn begin_connect(&mut self, server: SocketAddr, source: Option<IpAddr>) -> io::Result<ConnectionId> {
+    fn begin_connect(&mut self, server: &Endpoint, source: Option<IpAddr>) -> io::Result<ConnectionId> {
         let id = self.table.next().ok_or(Errno::NFILE)?;
-        let family = if server.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-        sockopt::set_tcp_nodelay(&socket, true)?;
-        if let Some(source) = source {
-            rustix::net::bind(&socket, &SocketAddr::new(source, 0))?;
-        }
-        match rustix::net::connect(&socket, &server) {
-            Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+        let socket = match server {
+            Endpoint::Inet(server) => connecting_to_port(*server, source)?,
+            Endpoint::Unix(path) => connecting_to_path(path)?,
+        };
         // Watched from now on, it also tells of what has happened before.
         let events = input_events() | EventFlags::OUT;
         epoll::add(&self.epoll, &socket, Watched::Connection(id).data(), events)?;
@@ -186,6 +182,31 @@ impl EpollIo {
         completions.push(Completion::ReceiveEnded { token, connection: id, end });
     }
 }
+
+/// A socket that connects to a TCP port.
+fn connecting_to_port(server: SocketAddr, source: Option<IpAddr>) -> io::Result<OwnedFd> {
+    let family = if server.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, SOCKET_FLAGS, None)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    if let Some(source) = source {
+        rustix::net::bind(&socket, &SocketAddr::new(source, 0))?;
+    }
+    match rustix::net::connect(&socket, &server) {
+        Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(socket),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A socket that is connected to a UNIX-domain one: that is done at once, or fails with EAGAIN.
+fn connecting_to_path(path: &Path) -> io::Result<OwnedFd> {
+    let server = SocketAddrUnix::new(unix_path(path)?)?;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SOCKET_FLAGS, None)?;
+    rustix::net::connect(&socket, &server)?;
+    Ok(socket)
+}
+
+/// The flags of sockets that are made here.
+const SOCKET_FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
 /// The events watched on a connection from its beginning.
 pub(super) fn input_events() -> EventFlags {

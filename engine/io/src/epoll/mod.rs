@@ -198,7 +198,7 @@ impl Io for EpollIo {
         match operation {
             Operation::Accept(socket) => self.listen(socket),
             Operation::StopAccepting => self.listeners.clear(),
-            Operation::Connect { server, source } => self.connect(token, server, source),
+            Operation::Connect { server, source } => self.connect(token, &server, source),
             Operation::Receive(connection) => self.receive(token, connection, false),
             Operation::ReceiveSome(connection) => self.receive(token, connection, true),
             Operation::StopReceiving(connection) => self.stop_receiving(connection),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::Fault;
 use super::network::{Link, Listening, Place, SLOW};
 use super::world::{State, lock};
-use crate::Instant;
+use crate::{Endpoint, Instant};
 
 /// The caller's end of a worker's connection: as a client, or as a server that a [`Listener`] stands for.
 #[derive(Clone, Debug)]
@@ -46,7 +46,8 @@ impl Peer {
         self.index
     }
 
-    /// The address that the connection was made from: its own, or the worker's if that connected.
+    /// The address that the connection was made from: its own, or the worker's if that connected; unspecified (0.0.0.0)
+    /// if it connected to a UNIX-domain socket.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.state().links[self.index].peer
@@ -179,13 +180,13 @@ impl Peer {
 #[derive(Debug)]
 pub struct Listener {
     world: Arc<Mutex<State>>,
-    address: SocketAddr,
+    address: Endpoint,
 }
 
 impl Listener {
-    pub(super) fn new(world: &Arc<Mutex<State>>, address: SocketAddr) -> Self {
-        let before = lock(world).listening.insert(address, Listening::Caller(VecDeque::new()));
-        assert!(before.is_none(), "two listen at {address}");
+    pub(super) fn new(world: &Arc<Mutex<State>>, address: Endpoint) -> Self {
+        let before = lock(world).listening.insert(address.clone(), Listening::Caller(VecDeque::new()));
+        assert!(before.is_none(), "two listen at {address:?}");
         Self { world: Arc::clone(world), address }
     }
 

@@ -11,7 +11,7 @@ use super::kernel::Kernel;
 use super::network::{Link, Listening};
 use super::peer::{Listener, Peer};
 use super::{Fault, Faults, Random, SimDisk, SimIo, Trace};
-use crate::{FileKind, Instant};
+use crate::{Endpoint, FileKind, Instant};
 
 /// What a world is like while nothing goes wrong.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +86,7 @@ pub(super) struct State {
     pub(super) kernels: Vec<Kernel>,
     pub(super) links: Vec<Link>,
     /// Who takes connections of workers, by address.
-    pub(super) listening: BTreeMap<SocketAddr, Listening>,
+    pub(super) listening: BTreeMap<Endpoint, Listening>,
     pub(super) failures: u64,
 }
 
@@ -234,13 +234,13 @@ impl World {
     /// # Panics
     /// When the address is in use.
     #[must_use]
-    pub fn listen(&self, address: SocketAddr) -> Listener {
-        Listener::new(&self.0, address)
+    pub fn listen(&self, address: impl Into<Endpoint>) -> Listener {
+        Listener::new(&self.0, address.into())
     }
 
     /// Lets workers connect to a worker at this address, as long as it accepts. It may also connect from there.
     pub fn set_address(&self, worker: usize, address: SocketAddr) {
-        self.state().listening.insert(address, Listening::Worker(worker));
+        self.state().listening.insert(address.into(), Listening::Worker(worker));
     }
 
     /// One more worker beside those of [`World::boot`].

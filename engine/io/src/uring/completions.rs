@@ -202,7 +202,9 @@ impl Uring {
             Some(source) => (source.bind(slot), Kind::Bind),
             None => (connect.server.connect(slot), Kind::Connect),
         };
-        self.push(&entry::no_delay(slot), UserData::new(Kind::Cancel, 0, 0));
+        if connect.server.family() != entry::FAMILY_UNIX {
+            self.push(&entry::no_delay(slot), UserData::new(Kind::Cancel, 0, 0));
+        }
         self.push(&operation, UserData::new(kind, 0, index));
     }
 

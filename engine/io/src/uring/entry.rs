@@ -1,12 +1,14 @@
 //! The contents of submission entries beyond the crate's builders: names, addresses, constants.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use io_uring::types::Fixed;
 use io_uring::{opcode, squeue};
 
 use super::region::Region;
-use crate::ConnectionId;
+use crate::operation::unix_path;
+use crate::{ConnectionId, Endpoint, UNIX_PATH_SIZE_MAX};
 
 // Numbers of the kernel's interface on Linux, the same for all architectures that Rust's io-uring serves.
 pub(super) const EPERM: i32 = 1;
@@ -23,6 +25,7 @@ pub(super) const ETIME: i32 = 62;
 pub(super) const ENOBUFS: i32 = 105;
 pub(super) const ECANCELED: i32 = 125;
 pub(super) const POLL_IN: u32 = 1;
+pub(super) const FAMILY_UNIX: i32 = 1;
 pub(super) const FAMILY_IPV4: i32 = 2;
 pub(super) const FAMILY_IPV6: i32 = 10;
 pub(super) const SOCKET_STREAM: i32 = 1;
@@ -108,17 +111,20 @@ impl UserData {
     }
 }
 
-/// `struct sockaddr_in` or `sockaddr_in6` as the kernel lays them out.
+/// Bytes of the greatest address, a `sockaddr_un`: family, path and the NUL at its end.
+const SOCKADDR_SIZE_MAX: usize = 2 + UNIX_PATH_SIZE_MAX + 1;
+
+/// `struct sockaddr_in`, `sockaddr_in6` or `sockaddr_un` as the kernel lays them out.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 pub(super) struct Address {
-    octets: [u8; 28],
+    octets: [u8; SOCKADDR_SIZE_MAX],
     length: u32,
 }
 
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
-        let mut octets = [0; 28];
+        let mut octets = [0; SOCKADDR_SIZE_MAX];
         octets[2..4].copy_from_slice(&address.port().to_be_bytes());
         let (family, length) = match address {
             SocketAddr::V4(address) => {
@@ -137,7 +143,31 @@ impl From<SocketAddr> for Address {
     }
 }
 
+impl TryFrom<&Endpoint> for Address {
+    type Error = io::Error;
+
+    /// # Errors
+    /// Those of a path that no address holds.
+    fn try_from(endpoint: &Endpoint) -> io::Result<Self> {
+        let path = match endpoint {
+            Endpoint::Inet(address) => return Ok(Self::from(*address)),
+            Endpoint::Unix(path) => unix_path(path)?,
+        };
+        let mut octets = [0; SOCKADDR_SIZE_MAX];
+        octets[0..2].copy_from_slice(&1u16.to_ne_bytes());
+        octets[2..2 + path.len()].copy_from_slice(path);
+        let length =
+            u32::try_from(2 + path.len() + 1).expect("a path is at most UNIX_PATH_SIZE_MAX bytes long");
+        Ok(Self { octets, length })
+    }
+}
+
 impl Address {
+    /// Family of its socket.
+    pub(super) fn family(&self) -> i32 {
+        i32::from(u16::from_ne_bytes([self.octets[0], self.octets[1]]))
+    }
+
     /// Gives the socket in `slot` this address as its own, which stays in place until then.
     pub(super) fn bind(&self, slot: u32) -> squeue::Entry {
         opcode::Bind::new(Fixed(slot), self.octets.as_ptr().cast(), self.length).build()
@@ -258,7 +288,7 @@ mod tests {
         for text in ["192.0.2.7:25", "[2001:db8::9]:2525"] {
             let address: SocketAddr = text.parse().unwrap();
             let mut octets = [0; ADDRESS_SIZE];
-            octets[..28].copy_from_slice(&Address::from(address).octets);
+            octets[..28].copy_from_slice(&Address::from(address).octets[..28]);
             assert_eq!(parse_address(&octets), Some(address));
         }
     }

@@ -269,7 +269,7 @@ impl Io for Uring {
         match operation {
             Operation::Accept(socket) => self.accept(socket),
             Operation::StopAccepting => self.stop_accepting(),
-            Operation::Connect { server, source } => self.connect(token, server, source),
+            Operation::Connect { server, source } => self.connect(token, &server, source),
             Operation::Receive(connection) => self.receive(token, connection, false),
             Operation::ReceiveSome(connection) => self.receive(token, connection, true),
             Operation::StopReceiving(connection) => self.stop_receiving(connection),

@@ -14,7 +14,7 @@ use super::{
     ConnectUnderWay, Connection, Listener, ReadUnderWay, SendUnderWay, Uring, WriteUnderWay, index_of,
 };
 use crate::block::{BLOCK_ALIGNMENT, Registration};
-use crate::{Block, Completion, ConnectionId, FileId, SOME, Token};
+use crate::{Block, Completion, ConnectionId, Endpoint, FileId, SOME, Token};
 
 impl Uring {
     pub(super) fn accept(&mut self, socket: TcpListener) {
@@ -66,11 +66,16 @@ impl Uring {
         (connection.is_open && connection.generation == id.generation).then_some(connection)
     }
 
-    pub(super) fn connect(&mut self, token: Token, server: SocketAddr, source: Option<IpAddr>) {
-        let family = if server.is_ipv6() { entry::FAMILY_IPV6 } else { entry::FAMILY_IPV4 };
+    pub(super) fn connect(&mut self, token: Token, server: &Endpoint, source: Option<IpAddr>) {
+        let address = match Address::try_from(server) {
+            Ok(address) => address,
+            Err(error) => return self.ready.push(Completion::Connected { token, result: Err(error) }),
+        };
+        let family = address.family();
+        let source = source.filter(|_| family != entry::FAMILY_UNIX);
         let index = self.connects.insert(ConnectUnderWay {
             token,
-            server: Box::new(Address::from(server)),
+            server: Box::new(address),
             source: source.map(|source| Box::new(Address::from(SocketAddr::new(source, 0)))),
             slot: None,
         });

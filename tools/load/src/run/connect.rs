@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Write as _};
 
-use mailrace_io::{ConnectionId, Io, Operation};
+use mailrace_io::{ConnectionId, Endpoint, Io, Operation};
 
 use super::{Load, token};
 use crate::client::Stage;
@@ -35,7 +35,7 @@ impl<I: Io> Load<I> {
             client.is_promised = true;
             client.connect_started = self.now;
             let source = self.options.source.as_mut().map(Network::next_address);
-            self.io.submit(token(index), Operation::Connect { server: self.server, source });
+            self.io.submit(token(index), Operation::Connect { server: Endpoint::Inet(self.server), source });
         }
     }
 

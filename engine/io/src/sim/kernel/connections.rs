@@ -5,11 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::Due;
+use crate::operation::unix_path;
 use crate::sim::Fault;
 use crate::sim::network::{Link, Listening, Place, SLOW, Send};
 use crate::sim::world::State;
-use crate::{Completion, ConnectionId, Piece, ReceiveEnd, SOME, Token};
+use crate::{Completion, ConnectionId, Endpoint, Piece, ReceiveEnd, SOME, Token};
 
+const ENOENT: i32 = 2;
 const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;
 const EADDRNOTAVAIL: i32 = 99;
@@ -28,7 +30,7 @@ pub(super) struct Connect {
     token: Token,
     connection: ConnectionId,
     link: usize,
-    server: SocketAddr,
+    server: Endpoint,
 }
 
 impl State {
@@ -36,42 +38,55 @@ impl State {
         &mut self,
         worker: usize,
         token: Token,
-        server: SocketAddr,
+        server: Endpoint,
         source: Option<IpAddr>,
     ) {
         let is_slow = self.network_fault(Fault::SlowNetwork);
         let is_lost = self.network_fault(Fault::LinkLost);
         let most = if is_slow { SLOW } else { self.conditions.latency };
         let time = Self::soon(self.now, most, &mut self.network_random);
-        self.note("worker {} connects to port {}", [worker as u64, server.port().into(), 0]);
-        let slot = if source.is_some_and(|source| !self.is_local(source)) {
-            Err((EADDRNOTAVAIL, self.now))
-        } else if is_lost {
+        match &server {
+            Endpoint::Inet(server) => {
+                self.note("worker {} connects to port {}", [worker as u64, server.port().into(), 0]);
+            }
+            Endpoint::Unix(_) => self.note("worker {} connects to a path", [worker as u64, 0, 0]),
+        }
+        let begun = match self.local_address(worker, &server, source) {
+            Err(error) => Err((error, self.now)),
             // Nothing that it sends arrives.
-            Err((ETIMEDOUT, time.after(SLOW)))
-        } else {
-            self.kernels[worker].free_slot().ok_or((ENFILE, self.now))
+            Ok(_) if is_lost => Err((io::Error::from_raw_os_error(ETIMEDOUT), time.after(SLOW))),
+            Ok(address) => match self.kernels[worker].free_slot() {
+                Some(slot) => Ok((address, slot)),
+                None => Err((io::Error::from_raw_os_error(ENFILE), self.now)),
+            },
         };
         let index = self.links.len();
         let kernel = &mut self.kernels[worker];
-        let slot = match slot {
-            Ok(slot) => slot,
-            Err((error, time)) => {
-                let error = io::Error::from_raw_os_error(error);
-                return kernel.complete_at(time, Due::NotConnected { token, error });
-            }
+        let (address, slot) = match begun {
+            Ok(begun) => begun,
+            Err((error, time)) => return kernel.complete_at(time, Due::NotConnected { token, error }),
         };
         let connection = kernel.occupy(slot, index);
         kernel.complete_at(time, Due::Connect(Connect { token, connection, link: index, server }));
         let port = 32_768 + u16::try_from(index % 28_000).unwrap_or(0);
-        let peer = SocketAddr::new(source.unwrap_or_else(|| address_of(worker, server.ip())), port);
-        self.links.push(Link::new(worker, peer, Place::Connecting, time));
+        self.links.push(Link::new(worker, SocketAddr::new(address, port), Place::Connecting, time));
+    }
+
+    /// The address that a worker connects from; the unspecified one to a UNIX-domain socket, whose ends have none.
+    fn local_address(&self, worker: usize, server: &Endpoint, source: Option<IpAddr>) -> io::Result<IpAddr> {
+        match (server, source) {
+            (Endpoint::Inet(_), Some(source)) if self.is_local(source) => Ok(source),
+            (Endpoint::Inet(_), Some(_)) => Err(io::Error::from_raw_os_error(EADDRNOTAVAIL)),
+            (Endpoint::Inet(server), None) => Ok(address_of(worker, server.ip())),
+            (Endpoint::Unix(path), _) => unix_path(path).map(|_| Ipv4Addr::UNSPECIFIED.into()),
+        }
     }
 
     /// Whether workers can connect from an address.
     fn is_local(&self, address: IpAddr) -> bool {
-        let is_of_worker = |(place, listening): (&SocketAddr, &Listening)| {
-            place.ip() == address && matches!(listening, Listening::Worker(_))
+        let is_of_worker = |(place, listening): (&Endpoint, &Listening)| {
+            matches!(place, Endpoint::Inet(place) if place.ip() == address)
+                && matches!(listening, Listening::Worker(_))
         };
         address.is_loopback() || self.listening.iter().any(is_of_worker)
     }
@@ -99,7 +114,8 @@ impl State {
         } else {
             self.links[index].place = Place::Over;
             self.kernels[worker].vacate(connection);
-            Err(io::Error::from_raw_os_error(ECONNREFUSED))
+            let error = if matches!(server, Endpoint::Unix(_)) { ENOENT } else { ECONNREFUSED };
+            Err(io::Error::from_raw_os_error(error))
         };
         let what = if is_taken { "worker {} is connected" } else { "worker {} connects to nobody" };
         self.note(what, [worker as u64, 0, 0]);

@@ -20,7 +20,7 @@ fn connected(world: &World) -> (SimIo, Peer, ConnectionId) {
 }
 
 fn connect(world: &World, io: &mut SimIo, server: SocketAddr) -> Result<ConnectionId, i32> {
-    io.submit(Token(8), Operation::Connect { server, source: None });
+    io.submit(Token(8), Operation::Connect { server: server.into(), source: None });
     let mut completions = settle(world, io);
     match completions.pop() {
         Some(Completion::Connected { token: Token(8), result }) if completions.is_empty() => {
@@ -82,7 +82,7 @@ fn connecting_fails_when_nobody_listens_and_when_the_table_is_full() {
     io.submit(Token(0), Operation::Close(connections[2]));
     assert_eq!(connect(&world, &mut io, SERVER), Err(ECONNREFUSED));
     // What is being made at the end of a worker is no breach.
-    io.submit(Token(8), Operation::Connect { server: SERVER, source: None });
+    io.submit(Token(8), Operation::Connect { server: SERVER.into(), source: None });
     world.enter(0);
     for connection in [connections[0], connections[1], connections[3]] {
         io.submit(Token(0), Operation::Close(connection));

@@ -3,12 +3,14 @@ mod connections;
 mod disk;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use super::*;
 use crate::conformance::{self, BrokenFiles, Subject, conformance_anywhere};
 use crate::{
-    Block, Completion, ConnectionId, Disk, FileId, FileKind, Instant, Io, Operation, ReceiveEnd, Token,
+    Block, Completion, ConnectionId, Disk, Endpoint, FileId, FileKind, Instant, Io, Operation, ReceiveEnd,
+    Token,
 };
 
 const CONDITIONS: Conditions = Conditions {
@@ -72,6 +74,12 @@ impl Subject for SimIo {
 
     fn nobody(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 1))
+    }
+
+    fn serve(&self, (): &()) -> (Endpoint, impl FnMut() -> (World, Peer) + use<>) {
+        let (world, server) = (self.world(), Endpoint::Unix(Path::new("/server").into()));
+        let listener = world.listen(server.clone());
+        (server, move || (world.clone(), listener.accept().unwrap()))
     }
 
     fn beside(&self, _: &impl Fn() -> Self) -> Self {
