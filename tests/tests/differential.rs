@@ -167,6 +167,9 @@ fn multiparts() -> Vec<String> {
             "Content-Type: message/rfc822\r\n\r\nReceived: x\r\nSubject: in\r\nContent-Type: text/plain\r\n\r\nin\r\n--outer\r\n{nested}"
         )),
         mixed("Content-Type: message/rfc822\r\n\r\nX-Nested-Stop: x\r\n\r\nin"),
+        mixed(
+            "Content-Type: message/global\r\nContent-Transfer-Encoding: base64\r\n\r\nX-Nested-Stop: x\r\n\r\nin",
+        ),
         mixed("X-Part: folded\r\n more\r\nnot a field\r\nX-Late: y\r\n\r\nx"),
         mixed(
             "Content-Type: multipart/digest; boundary=\"outer2\"\r\n\r\n--outer2\r\n\r\nSubject: in a digest\r\n\r\nx\r\n--outerX\r\nX-Part: y\r\n\r\nz",

@@ -200,12 +200,13 @@ impl Structure {
 
     /// A header section is over. `is_clean`: by an empty line; else by a line that is no field.
     pub fn end_of_header_section(&mut self, is_clean: bool) {
-        let is_encoded = matches!(self.encoding, Encoding::Base64 | Encoding::QuotedPrintable);
         self.place = Place::Body;
         match self.content_type {
             _ if !is_clean => {}
-            ContentType::MessageRfc822 => self.begin(Place::Nested, ContentType::Text),
-            ContentType::MessageGlobal if !is_encoded => self.begin(Place::Nested, ContentType::Text),
+            // Even if it claims to be encoded, as in Postfix: a check of nested fields cannot be avoided that way.
+            ContentType::MessageRfc822 | ContentType::MessageGlobal => {
+                self.begin(Place::Nested, ContentType::Text);
+            }
             ContentType::Multipart => self.begin(Place::Body, ContentType::Other),
             _ => {}
         }
@@ -405,6 +406,17 @@ mod tests {
         structure.end_of_header_section(true);
         assert!(structure.line(b"--a \"b--"), "the inner one is closed with the outer one");
         assert!(structure.is_flat());
+    }
+
+    #[test]
+    fn looks_into_attached_messages_whatever_their_encoding() {
+        for kind in ["message/rfc822", "message/global"] {
+            for encoding in ["7bit", "8bit", "base64", "quoted-printable", "x-other"] {
+                let structure = after(&[("type", kind), ("encoding", encoding)]);
+                assert_eq!(structure.place(), Place::Nested, "{kind} {encoding}");
+            }
+        }
+        assert_eq!(after(&[("type", "message/partial")]).place(), Place::Body);
     }
 
     #[test]
