@@ -1,6 +1,6 @@
-//! Owns a private Postfix as a peer: it accepts and queues, and delivers nothing.
+//! Owns a private Postfix as a peer: it accepts and queues, and delivers nothing unless asked to.
 //!
-//! No queue manager runs, so that only what Mailrace does too is measured. Durability, limits and processes
+//! Usually no queue manager runs, so that only what Mailrace does too is measured. Durability, limits and processes
 //! are Postfix's defaults, except where a default would only measure the missing queue manager (its flow
 //! control) or the single address that all load comes from (limits for each client).
 
@@ -59,12 +59,28 @@ impl Postfix {
     /// # Errors
     /// [`PeerError`] when it does not come up.
     pub fn start_with(setting: &Setting, lines: &str) -> Result<Self, PeerError> {
+        Self::start_as(setting, lines, false)
+    }
+
+    /// The same with a queue manager: it delivers what it accepts.
+    ///
+    /// # Errors
+    /// [`PeerError`] when it does not come up.
+    pub fn start_delivering(setting: &Setting, lines: &str) -> Result<Self, PeerError> {
+        Self::start_as(setting, lines, true)
+    }
+
+    fn start_as(setting: &Setting, lines: &str, delivers: bool) -> Result<Self, PeerError> {
         let directory = setting.directory_of("postfix")?;
         let address = free_address()?;
         make_directories(&directory)?;
         write(&directory.join("etc/main.cf"), &(without(&main_cf(&directory), lines) + lines))?;
-        write(&directory.join("etc/master.cf"), &master_cf(address))?;
-        let trigger = Some(Trigger::start(&directory.join("spool/public/qmgr"))?);
+        let manager = if delivers { "qmgr unix n - n 300 1 qmgr\n" } else { "" };
+        write(&directory.join("etc/master.cf"), &(master_cf(address) + manager))?;
+        let trigger = match delivers {
+            true => None,
+            false => Some(Trigger::start(&directory.join("spool/public/qmgr"))?),
+        };
         let program = program("postfix").unwrap_or_else(|| PathBuf::from("postfix"));
         let output = directory.join("output");
         let file = File::create(&output).map_err(PeerError::on(&output))?;

@@ -5,6 +5,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::fmt;
 
 /// Where in the structure the next line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +78,12 @@ struct Boundary {
 /// A limit of the structure was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooDeep;
+
+impl fmt::Display for TooDeep {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("MIME nesting exceeds safety limit")
+    }
+}
 
 impl Default for Structure {
     fn default() -> Self {
@@ -188,6 +195,19 @@ impl Structure {
         }
     }
 
+    /// Whether the current part declares content that 7 bits cannot hold (`8bit`, `binary`).
+    #[must_use]
+    pub const fn exceeds_seven_bits(&self) -> bool {
+        matches!(self.domain, Encoding::EightBit | Encoding::Binary)
+    }
+
+    /// Whether the current part consists of parts with encodings of their own, so that the whole must not be encoded
+    /// (RFC 2045 §6.4). A message/global may be (RFC 6532 §3.7).
+    #[must_use]
+    pub const fn has_parts(&self) -> bool {
+        matches!(self.content_type, ContentType::Multipart | ContentType::MessageRfc822)
+    }
+
     /// Whether the current part is encoded though it must not be (RFC 2045 §6.4).
     #[must_use]
     pub fn is_encoding_improper(&self) -> bool {
@@ -210,6 +230,11 @@ impl Structure {
             ContentType::Multipart => self.begin(Place::Body, ContentType::Other),
             _ => {}
         }
+    }
+
+    /// A header section is over, and its body has no parts, whatever its type is: only an outer boundary ends it.
+    pub const fn begin_leaf(&mut self) {
+        self.place = Place::Body;
     }
 
     /// Takes the start of a line of a body, at least all of a boundary; whether it was one.

@@ -3,4 +3,5 @@
 pub mod date;
 pub mod header;
 pub mod mime;
+pub mod quoted_printable;
 pub mod received;

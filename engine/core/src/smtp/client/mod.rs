@@ -5,6 +5,7 @@
 //! it sends. What to send, and what a refusal means for a message, is the caller's decision.
 
 mod dot_stuffing;
+mod downgrade;
 mod extensions;
 mod pipeline;
 mod reply;
@@ -14,6 +15,7 @@ mod tests;
 mod xtext;
 
 pub use dot_stuffing::DotStuffing;
+pub use downgrade::{Downgrade, NESTING_MAX};
 pub use extensions::Extensions;
 pub use pipeline::Awaited;
 pub use reply::{EnhancedStatus, InvalidReply, LINE_SIZE_MAX, REPLY_SIZE_MAX, Reply, ReplyReader, Violation};
