@@ -110,16 +110,35 @@ pub struct Envelope {
     pub envelope_id: Option<Box<[u8]>>,
     /// SIZE= of MAIL in bytes (RFC 1870).
     pub declared_size: Option<u64>,
-    /// The first line of the content is taken as it is: one that begins with a space continues our trace field, and none
-    /// is looked at as a line of a mailbox file. So does Postfix with content that came by BDAT, or in which a stuffed
-    /// dot or a CR came first. Not kept in the queue.
-    pub has_raw_start: bool,
+    /// What is known of the content besides its bytes.
+    pub content: ContentTraits,
     /// `transport:destination` of a check's FILTER.
     pub content_filter: Option<Box<[u8]>>,
     /// The address of a check's REDIRECT, in internal form: everything goes there.
     pub redirect: Option<Box<[u8]>>,
     /// Who submitted it on this machine; `None` for mail from the network.
     pub submitter: Option<Box<Submitter>>,
+}
+
+/// What is known of content besides its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ContentTraits {
+    /// The first line of the content is taken as it is: one that begins with a space continues our trace field, and none
+    /// is looked at as a line of a mailbox file. So does Postfix with content that came by BDAT, or in which a stuffed
+    /// dot or a CR came first. Not kept in the queue.
+    pub has_raw_start: bool,
+    /// No field has a byte above 127, in the header section of the message, of a part or of an attached message. False
+    /// before cleanup and in records of older releases: then it is not known. Kept in the queue if SMTPUTF8 is given.
+    pub has_ascii_header: bool,
+}
+
+impl Envelope {
+    /// Whether a transaction with these recipients, in internal form, requires SMTPUTF8 of the server (RFC 6531 §3.2): it
+    /// was given, and the sender, a recipient or a field really is beyond ASCII.
+    pub fn needs_smtputf8<'r>(&self, recipients: impl IntoIterator<Item = &'r [u8]>) -> bool {
+        let is_ascii = || self.sender.is_ascii() && recipients.into_iter().all(<[u8]>::is_ascii);
+        self.smtputf8 && !(self.content.has_ascii_header && is_ascii())
+    }
 }
 
 /// An envelope as it goes into the queue.
@@ -135,6 +154,8 @@ pub struct QueuedEnvelope<'a> {
     pub body: BodyType,
     /// As in [`Envelope::smtputf8`]; also found in the content where that counts.
     pub smtputf8: bool,
+    /// As in [`ContentTraits::has_ascii_header`].
+    pub has_ascii_header: bool,
     /// As in [`Envelope::content_filter`].
     pub content_filter: Option<&'a [u8]>,
     /// As in [`Envelope::redirect`].
@@ -170,6 +191,7 @@ impl<'a> QueuedEnvelope<'a> {
             recipients: ArenaVec::from_iter_in(recipients, arena),
             body: given.body,
             smtputf8: given.smtputf8,
+            has_ascii_header: given.content.has_ascii_header,
             content_filter: given.content_filter.as_deref(),
             redirect: given.redirect.as_deref(),
         }
@@ -273,5 +295,26 @@ impl Notify {
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn smtputf8_is_needed_only_for_what_is_beyond_ascii() {
+        let (ascii, utf8) = (b"a@example.org".as_slice(), "\u{e9}@example.org".as_bytes());
+        let needs = |smtputf8, has_ascii_header, sender: &[u8], recipients: &[&[u8]]| {
+            let content = ContentTraits { has_ascii_header, ..ContentTraits::default() };
+            let envelope = Envelope { smtputf8, content, sender: sender.to_vec(), ..Envelope::default() };
+            envelope.needs_smtputf8(recipients.iter().copied())
+        };
+        assert!(!needs(true, true, ascii, &[ascii, ascii]));
+        assert!(!needs(true, true, b"", &[]));
+        assert!(needs(true, false, ascii, &[ascii]), "a field may need it");
+        assert!(needs(true, true, utf8, &[ascii]));
+        assert!(needs(true, true, ascii, &[ascii, utf8]));
+        assert!(!needs(false, false, utf8, &[utf8]), "not given");
     }
 }

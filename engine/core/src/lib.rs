@@ -25,8 +25,8 @@ pub mod submission;
 pub mod timestamp;
 
 pub use envelope::{
-    BodyType, Envelope, Notify, Origin, Protocol, QueuedEnvelope, QueuedRecipient, Recipient, Return,
-    Submitter,
+    BodyType, ContentTraits, Envelope, Notify, Origin, Protocol, QueuedEnvelope, QueuedRecipient, Recipient,
+    Return, Submitter,
 };
 pub use queue_id::QueueId;
 pub use sharer::Sharer;

@@ -2,7 +2,9 @@
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
-use mailrace_core::envelope::{BodyType, Notify, Origin, Protocol, Recipient, Return, Submitter};
+use mailrace_core::envelope::{
+    BodyType, ContentTraits, Notify, Origin, Protocol, Recipient, Return, Submitter,
+};
 use mailrace_core::record::envelope::{decode, encode};
 use mailrace_core::record::spool::{
     BatchHeader, Location, Mark, RecordHeader, RecordKind, SegmentError, SegmentHeader, checksum, record_size,
@@ -173,6 +175,7 @@ fn check_envelope(source: &mut Source<'_>) {
             dsn_original: source.some(|source| source.text().into()),
         }
     };
+    let smtputf8 = source.octet() % 2 == 1;
     let envelope = Envelope {
         arrival: Timestamp::from_unix_microseconds(source.number()),
         sender: source.text(),
@@ -183,11 +186,15 @@ fn check_envelope(source: &mut Source<'_>) {
             2 => BodyType::EightBitMime,
             _ => BodyType::BinaryMime,
         },
-        smtputf8: source.octet() % 2 == 1,
+        smtputf8,
         ret: source.some(|source| if source.octet() % 2 == 1 { Return::Full } else { Return::Headers }),
         envelope_id: source.some(|source| source.text().into()),
         declared_size: source.some(Source::number),
-        has_raw_start: false,
+        // Kept only where it counts.
+        content: ContentTraits {
+            has_ascii_header: smtputf8 && source.octet() % 2 == 1,
+            has_raw_start: false,
+        },
         content_filter: source.some(|source| source.text().into()),
         redirect: source.some(|source| source.text().into()),
         submitter: source.some(|source| {

@@ -101,7 +101,7 @@ impl Cleanup {
     /// Writes the trace field and its continuation lines before everything else.
     fn start<'a>(&mut self, surroundings: &mut Passes<'_, 'a>, walk: &mut Walk<'a>) -> Result<Go, Halt> {
         let settings = surroundings.settings;
-        let is_raw = surroundings.envelope.has_raw_start;
+        let is_raw = surroundings.envelope.content.has_raw_start;
         let size_max = if is_raw { settings.cut_field_size() } else { 0 };
         let Some(continuation) = continuation(walk.input, walk.is_whole, size_max) else {
             return Ok(Go::Stop);

@@ -30,6 +30,11 @@ impl Cleanup {
             self.is_utf8 = !text.is_ascii() && core::str::from_utf8(text).is_ok();
         }
     }
+
+    /// Records whether a field that enters the queue is ASCII. As in Postfix, fields of parts count, and dropped ones do not.
+    pub(super) const fn note_written(&mut self, field: &[u8]) {
+        self.is_header_ascii &= field.is_ascii();
+    }
 }
 
 /// Returns whether UTF-8 in this message makes it require SMTPUTF8 (`smtputf8_autodetect_classes`: sendmail).

@@ -23,7 +23,10 @@ impl Cleanup {
         match self.check(surroundings, maps, Subject::Header, text)? {
             Act::Keep => {}
             Act::Drop => return Ok(false),
-            Act::Prepend(text) => output.write(emitted(arena, text, settings.header_size_limit)),
+            Act::Prepend(text) => {
+                self.note_written(text);
+                output.write(emitted(arena, text, settings.header_size_limit));
+            }
             Act::Replace(text) => field.replace(text),
         }
         Ok(true)
@@ -49,14 +52,17 @@ impl Cleanup {
                 Act::Keep => {}
                 Act::Drop => return Ok(()),
                 Act::Replace(text) => {
+                    self.note_written(text);
                     output.write(emitted(surroundings.arena, text, settings.header_size_limit));
                     return Ok(());
                 }
                 Act::Prepend(text) => {
+                    self.note_written(text);
                     output.write(emitted(surroundings.arena, text, settings.header_size_limit));
                 }
             }
         }
+        self.note_written(raw);
         output.write(raw);
         Ok(())
     }

@@ -30,6 +30,7 @@ impl Cleanup {
             {
                 self.note_message_id(field.body());
             }
+            self.note_written(added);
             output.write(added);
         }
         Ok(())

@@ -173,6 +173,8 @@ pub struct Cleanup {
     is_eight_bit: bool,
     /// A field contains UTF-8, which makes the message require SMTPUTF8.
     is_utf8: bool,
+    /// No field that was written has a byte above 127.
+    is_header_ascii: bool,
     decisions: Decisions,
     /// Progress across repeated calls for the envelope, which return the same result.
     aliases: RefCell<virtual_alias::Progress>,
@@ -197,6 +199,7 @@ impl Cleanup {
             is_structure_followed: false,
             is_eight_bit: false,
             is_utf8: false,
+            is_header_ascii: true,
             decisions: Decisions::default(),
             aliases: RefCell::default(),
             body: body::Progress::default(),
@@ -267,10 +270,12 @@ impl Cleanup {
                 return Ok(());
             }
             if let Some(rewritten) = self.header_rewrite(surroundings, &field)? {
+                self.note_written(rewritten);
                 output.write(rewritten);
                 return Ok(());
             }
         }
+        self.note_written(field.raw());
         field.emit(surroundings.arena, settings, output);
         Ok(())
     }
@@ -322,6 +327,7 @@ impl Cleanup {
                 given.body
             },
             smtputf8: given.smtputf8 || is_utf8,
+            has_ascii_header: self.is_header_ascii,
             content_filter: self.decisions.content_filter.as_deref(),
             redirect: self.decisions.redirect.as_deref(),
         })

@@ -205,7 +205,7 @@ fn handles_unusual_first_lines() {
 #[test]
 fn a_raw_start_continues_the_trace_field() {
     let mut case = case();
-    case.envelope.has_raw_start = true;
+    case.envelope.content.has_raw_start = true;
     assert_eq!(
         case.rest(" folded\r\n\tagain\r\nA: b\r\n\r\nx\r\n"),
         " folded\r\n\tagain\r\nA: b\r\n\r\nx\r\n"

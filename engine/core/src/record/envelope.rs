@@ -35,6 +35,8 @@ pub(super) const RECIPIENT: u8 = 16;
 const ORIGINAL: u8 = 17;
 pub(super) const NOTIFY: u8 = 18;
 pub(super) const DSN_ORIGINAL: u8 = 19;
+// 20 and 21 are fields of a submission.
+const ASCII_HEADER: u8 = 22;
 
 /// Appends the encoded envelope.
 ///
@@ -99,6 +101,9 @@ impl Fields<'_, '_> {
         }
         if envelope.smtputf8 {
             self.add(SMTPUTF8, &[])?;
+            if envelope.has_ascii_header {
+                self.add(ASCII_HEADER, &[])?;
+            }
         }
         match given.ret {
             None => {}
@@ -156,6 +161,7 @@ pub fn decode(mut octets: &[u8]) -> Option<(Origin, Envelope)> {
             SENDER => envelope.sender = value.to_vec(),
             BODY => envelope.body = body(value)?,
             SMTPUTF8 => envelope.smtputf8 = true,
+            ASCII_HEADER => envelope.content.has_ascii_header = true,
             RET => envelope.ret = Some(ret(value)),
             ENVELOPE_ID => envelope.envelope_id = Some(value.into()),
             CONTENT_FILTER => envelope.content_filter = Some(value.into()),
@@ -226,6 +232,7 @@ pub(super) fn body(value: &[u8]) -> Option<BodyType> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ContentTraits;
     use bumpalo::Bump;
     use proptest::prelude::*;
 
@@ -246,7 +253,8 @@ mod tests {
             (arrival, sender, helo, name) in (any::<u64>(), octets(), octets(), prop::option::of(octets())),
             recipients in prop::collection::vec((octets(), prop::option::of(octets()), 0u8..16, prop::option::of(octets())), 0..4),
             (address, port) in (any::<IpAddr>(), any::<u16>()),
-            (smtputf8, declared, id) in (any::<bool>(), prop::option::of(any::<u64>()), prop::option::of(octets())),
+            (smtputf8, is_ascii) in any::<(bool, bool)>(),
+            (declared, id) in (prop::option::of(any::<u64>()), prop::option::of(octets())),
             filter in prop::option::of(octets()),
             user_id in prop::option::of(any::<u32>()),
         ) {
@@ -270,7 +278,8 @@ mod tests {
                 ret: Some(Return::Headers),
                 envelope_id: id.map(Into::into),
                 declared_size: declared,
-                has_raw_start: false,
+                // Kept only where it counts.
+                content: ContentTraits { has_ascii_header: smtputf8 && is_ascii, has_raw_start: false },
                 content_filter: filter.clone().map(Into::into),
                 redirect: filter.map(Into::into),
                 submitter: user_id.map(|user_id| Box::new(Submitter { user_id, full_name: Vec::new() })),

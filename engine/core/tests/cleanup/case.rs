@@ -107,7 +107,7 @@ impl Case {
             "to" => self.envelope.recipients.push(recipient(argument)?),
             "body" => self.envelope.body = body(argument)?,
             "smtputf8" => self.envelope.smtputf8 = true,
-            "raw" => self.envelope.has_raw_start = true,
+            "raw" => self.envelope.content.has_raw_start = true,
             "<" | "<-" => add_line(&mut self.input, argument, word == "<")?,
             ">" | ">-" => {
                 add_line(self.expected.output.get_or_insert_default(), argument, word == ">")?;

@@ -212,6 +212,7 @@ fn described(queued: &QueuedEnvelope<'_>) -> Vec<String> {
         BodyType::BinaryMime => lines.push("body BINARYMIME".to_owned()),
     }
     lines.extend(queued.smtputf8.then(|| "smtputf8".to_owned()));
+    lines.extend((queued.smtputf8 && queued.has_ascii_header).then(|| "ascii-header".to_owned()));
     lines.extend(queued.content_filter.map(|filter| format!("filter {}", filter.escape_ascii())));
     lines.extend(queued.redirect.map(|redirect| format!("redirect {}", redirect.escape_ascii())));
     lines

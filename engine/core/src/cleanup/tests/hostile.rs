@@ -144,7 +144,7 @@ fn hostile_case(choice: u16) -> Case {
     case.settings.message_reject_characters = has(12).then(|| Box::new(OctetSet::of(b"\0")));
     case.settings.message_strip_characters = has(13).then(|| Box::new(OctetSet::of(b"\0xt")));
     case.settings.always_add_missing_headers = has(14);
-    case.envelope.has_raw_start = has(15);
+    case.envelope.content.has_raw_start = has(15);
     case
 }
 

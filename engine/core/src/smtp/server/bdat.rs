@@ -58,7 +58,7 @@ impl Session {
         transaction.chunks_size = transaction.chunks_size.saturating_add(size);
         if chunking == Chunking::None {
             transaction.decoder = Decoder::new(bare_newline, false);
-            transaction.envelope.has_raw_start = true;
+            transaction.envelope.content.has_raw_start = true;
         }
     }
 

@@ -45,7 +45,7 @@ impl Session {
             return (0, None);
         };
         let (used, decoded) = transaction.decoder.step(input);
-        transaction.envelope.has_raw_start |= transaction.decoder.has_odd_start();
+        transaction.envelope.content.has_raw_start |= transaction.decoder.has_odd_start();
         match decoded {
             Decoded::Nothing => (used, Some(Event::NeedInput)),
             Decoded::Piece(_) if refused.is_some() => (used, None),
