@@ -7,7 +7,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 
-use crate::{Sharer, Timestamp};
+use crate::{QueueId, Sharer, Timestamp};
 
 /// Where a message came from: fixed for a session once the client has greeted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +100,8 @@ pub struct Envelope {
     pub sender: Vec<u8>,
     /// In the order of acceptance, duplicates included.
     pub recipients: Vec<Recipient>,
+    /// Recipients that virtual aliases have replaced and whose expansion is to be reported. Only in the queue.
+    pub expanded: Vec<Recipient>,
     /// BODY= of MAIL (RFC 6152, RFC 3030).
     pub body: BodyType,
     /// SMTPUTF8 of MAIL (RFC 6531).
@@ -118,6 +120,8 @@ pub struct Envelope {
     pub redirect: Option<Box<[u8]>>,
     /// Who submitted it on this machine; `None` for mail from the network.
     pub submitter: Option<Box<Submitter>>,
+    /// The message that this report is about.
+    pub reports: Option<QueueId>,
 }
 
 /// What is known of content besides its bytes.
@@ -139,6 +143,12 @@ impl Envelope {
         let is_ascii = || self.sender.is_ascii() && recipients.into_iter().all(<[u8]>::is_ascii);
         self.smtputf8 && !(self.content.has_ascii_header && is_ascii())
     }
+
+    /// Returns the recipients whose states a message's progress notes, in the order of their numbers: those that are
+    /// delivered to, then those that were expanded.
+    pub fn numbered(&self) -> impl Iterator<Item = &Recipient> {
+        self.recipients.iter().chain(&self.expanded)
+    }
 }
 
 /// An envelope as it goes into the queue.
@@ -150,6 +160,8 @@ pub struct QueuedEnvelope<'a> {
     pub sender: &'a [u8],
     /// After rewriting, expansion and comparison.
     pub recipients: ArenaVec<'a, QueuedRecipient<'a>>,
+    /// As in [`Envelope::expanded`].
+    pub expanded: ArenaVec<'a, QueuedRecipient<'a>>,
     /// What the content is.
     pub body: BodyType,
     /// As in [`Envelope::smtputf8`]; also found in the content where that counts.
@@ -179,21 +191,29 @@ impl<'a> QueuedEnvelope<'a> {
     /// An envelope that nothing was done to.
     #[must_use]
     pub fn unchanged(arena: &'a Bump, given: &'a Envelope) -> Self {
-        let recipients = given.recipients.iter().map(|recipient| QueuedRecipient {
-            address: &recipient.address,
-            original: recipient.original(),
-            notify: recipient.notify,
-            dsn_original: recipient.dsn_original.as_deref(),
-        });
+        let unchanged =
+            |recipients: &'a [Recipient]| ArenaVec::from_iter_in(recipients.iter().map(Into::into), arena);
         Self {
             given,
             sender: &given.sender,
-            recipients: ArenaVec::from_iter_in(recipients, arena),
+            recipients: unchanged(&given.recipients),
+            expanded: unchanged(&given.expanded),
             body: given.body,
             smtputf8: given.smtputf8,
             has_ascii_header: given.content.has_ascii_header,
             content_filter: given.content_filter.as_deref(),
             redirect: given.redirect.as_deref(),
+        }
+    }
+}
+
+impl<'a> From<&'a Recipient> for QueuedRecipient<'a> {
+    fn from(recipient: &'a Recipient) -> Self {
+        Self {
+            address: &recipient.address,
+            original: recipient.original(),
+            notify: recipient.notify,
+            dsn_original: recipient.dsn_original.as_deref(),
         }
     }
 }
@@ -316,5 +336,12 @@ mod tests {
         assert!(needs(true, true, utf8, &[ascii]));
         assert!(needs(true, true, ascii, &[ascii, utf8]));
         assert!(!needs(false, false, utf8, &[utf8]), "not given");
+    }
+    #[test]
+    fn expanded_recipients_are_numbered_after_the_others() {
+        let recipient = |name: &u8| Recipient { address: alloc::vec![*name], ..Recipient::default() };
+        let [recipients, expanded] = [b"ab", b"cd"].map(|names| names.iter().map(recipient).collect());
+        let envelope = Envelope { recipients, expanded, ..Envelope::default() };
+        assert_eq!(envelope.numbered().map(|it| it.address[0]).collect::<Vec<u8>>(), b"abcd");
     }
 }

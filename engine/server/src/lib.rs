@@ -6,6 +6,7 @@
 pub mod command;
 pub mod config;
 mod delivery;
+pub mod edge;
 mod file_system;
 mod files;
 pub mod log;
@@ -14,6 +15,7 @@ mod metrics;
 mod networks;
 pub mod process;
 mod registration;
+mod routing;
 mod services;
 pub mod tables;
 pub mod worker;

@@ -16,8 +16,10 @@ use crate::file_system::QueuePart;
 use crate::log::LinesLost;
 use process::ProcessMetrics;
 
+pub(crate) use dns::{DnsMetrics, DnsNumbers};
 pub(crate) use text::Format;
 
+mod dns;
 mod process;
 mod text;
 
@@ -76,6 +78,18 @@ impl<const SIZE: usize> Histogram<SIZE> {
         }
         self.count.add(1);
         self.sum.add(millionths);
+    }
+
+    /// Sum, count and buckets, as they are encoded.
+    fn shown(&self) -> (f64, u64, Vec<(f64, u64)>) {
+        let buckets = self.bounds.iter().zip(&self.buckets);
+        let mut buckets: Vec<(f64, u64)> = buckets.map(|(bound, cell)| (*bound, cell.get())).collect();
+        let count = self.count.get();
+        let inside: u64 = buckets.iter().map(|(_, count)| count).sum();
+        buckets.push((f64::INFINITY, count.saturating_sub(inside)));
+        #[expect(clippy::cast_precision_loss, reason = "a sum for a picture")]
+        let sum = self.sum.get() as f64 / 1e6;
+        (sum, count, buckets)
     }
 }
 

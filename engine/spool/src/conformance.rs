@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bumpalo::Bump;
 use mailrace_core::envelope::Recipient;
-use mailrace_core::record::delivery::{Deferral, Progress, RecipientState};
+use mailrace_core::record::delivery::{Cause, Deferral, Progress, RecipientState};
 use mailrace_core::record::envelope;
 use mailrace_core::{Envelope, Origin, QueueId, QueuedEnvelope, Timestamp};
 use mailrace_io::Io;
@@ -174,7 +174,8 @@ fn progress_is_durable_when_its_tag_comes_back<B: Backend>() {
     let [id, other] = [1, 2].map(|tag| take(&mut backend, State::Incoming, &[b"content"], tag));
     settled(&mut backend);
     let deferred = |attempts, text: &[u8]| {
-        let deferral = Deferral { attempts, text: text.into(), ..Deferral::default() };
+        let cause = Cause { text: text.into(), ..Cause::default() };
+        let deferral = Deferral { attempts, cause, ..Deferral::default() };
         Progress::of(&[RecipientState::Deferred(deferral)]).unwrap()
     };
     for attempts in 1..4 {

@@ -180,6 +180,7 @@ fn check_envelope(source: &mut Source<'_>) {
         arrival: Timestamp::from_unix_microseconds(source.number()),
         sender: source.text(),
         recipients: (0..source.octet() % 8).map(|_| recipient(source)).collect(),
+        expanded: (0..source.octet() % 3).map(|_| recipient(source)).collect(),
         body: match source.octet() % 4 {
             0 => BodyType::Unstated,
             1 => BodyType::SevenBit,
@@ -201,6 +202,7 @@ fn check_envelope(source: &mut Source<'_>) {
             let user_id = u32::from(source.octet());
             Box::new(Submitter { user_id, full_name: Vec::new() })
         }),
+        reports: source.some(|source| QueueId::from_number(source.number())),
     };
     let octets = encoded(&origin, &envelope);
     let read = decode(&octets);

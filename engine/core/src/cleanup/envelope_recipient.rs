@@ -10,7 +10,15 @@ use super::rejection::Halt;
 use super::virtual_alias;
 use crate::envelope::{Notify, QueuedRecipient};
 
-/// Returns the recipients after all passes, including those of copies.
+/// Recipients after all passes.
+pub(super) struct Outcome<'a> {
+    /// Those that are delivered to, including those of copies.
+    pub(super) recipients: ArenaVec<'a, QueuedRecipient<'a>>,
+    /// Those that virtual aliases have replaced and whose expansion is to be reported, duplicates included.
+    pub(super) expanded: ArenaVec<'a, QueuedRecipient<'a>>,
+}
+
+/// Returns the recipients after all passes.
 ///
 /// `added` are the addresses that checks added (BCC).
 pub(super) fn envelope_recipients<'a>(
@@ -18,7 +26,7 @@ pub(super) fn envelope_recipients<'a>(
     progress: &mut virtual_alias::Progress,
     sender: &'a [u8],
     added: impl Iterator<Item = &'a [u8]>,
-) -> Result<ArenaVec<'a, QueuedRecipient<'a>>, Halt> {
+) -> Result<Outcome<'a>, Halt> {
     let settings = surroundings.settings;
     let given = &surroundings.envelope.recipients;
     let mut all = Recipients::new(surroundings, progress, given.len() + 1);
@@ -26,14 +34,8 @@ pub(super) fn envelope_recipients<'a>(
         all.add_copy(copy)?;
     }
     let mut unanswered = None;
-    let given = given.iter().map(|recipient| QueuedRecipient {
-        address: &recipient.address,
-        original: recipient.original(),
-        notify: recipient.notify,
-        dsn_original: recipient.dsn_original.as_deref(),
-    });
     for recipient in given {
-        match all.add_given(recipient) {
+        match all.add_given(recipient.into()) {
             // Meanwhile start the lookups for the other recipients.
             Err(Halt::Pending(ticket)) => unanswered = unanswered.or(Some(ticket)),
             result => result?,
@@ -48,7 +50,7 @@ pub(super) fn envelope_recipients<'a>(
     for copy in added {
         all.add_copy(copy)?;
     }
-    Ok(all.distinct.into_all())
+    Ok(Outcome { recipients: all.distinct.into_all(), expanded: all.expanded })
 }
 
 /// Recipients so far.
@@ -56,6 +58,8 @@ struct Recipients<'c, 's, 'a> {
     surroundings: &'c Passes<'s, 'a>,
     progress: &'c mut virtual_alias::Progress,
     distinct: Distinct<'a>,
+    /// As in [`Outcome::expanded`].
+    expanded: ArenaVec<'a, QueuedRecipient<'a>>,
 }
 
 impl<'c, 's, 'a> Recipients<'c, 's, 'a> {
@@ -65,7 +69,7 @@ impl<'c, 's, 'a> Recipients<'c, 's, 'a> {
         expected: usize,
     ) -> Self {
         let distinct = Distinct::new(surroundings.arena, surroundings.settings, expected);
-        Self { surroundings, progress, distinct }
+        Self { surroundings, progress, distinct, expanded: ArenaVec::new_in(surroundings.arena) }
     }
 
     /// Adds a recipient of the envelope, and the recipients of copies that it causes.
@@ -85,9 +89,11 @@ impl<'c, 's, 'a> Recipients<'c, 's, 'a> {
             return Ok(());
         }
         let addresses = virtual_alias::expand(self.surroundings, self.progress, recipient.address)?;
-        let is_expanded = addresses.as_slice() != [recipient.address];
-        let notify =
-            if is_expanded { virtual_alias::without_success(recipient.notify) } else { recipient.notify };
+        let mut notify = recipient.notify;
+        if addresses.as_slice() != [recipient.address] && notify.contains(Notify::SUCCESS) {
+            self.expanded.push(recipient);
+            notify = virtual_alias::without_success(notify);
+        }
         for address in addresses {
             self.distinct.add(QueuedRecipient { address, notify, ..recipient });
         }

@@ -18,7 +18,7 @@
 //! | `body` | each line of the body | applies body_checks, finds parts |
 //! | `envelope_sender` | reverse-path | completes and maps it |
 //! | `envelope_recipient` | each recipient | completes and maps it, keeps the original |
-//! | `virtual_alias` | each recipient | expands aliases |
+//! | `virtual_alias` | each recipient | expands aliases, keeps those whose expansion is to be reported |
 //! | `recipient_dedupe` | all recipients | removes duplicates |
 //! | `auto_bcc` | all recipients | adds recipients of blind copies |
 //!
@@ -307,7 +307,7 @@ impl Cleanup {
         let given = surroundings.envelope;
         let sender = envelope_sender::envelope_sender(surroundings)?;
         let copies = self.decisions.copies.iter().map(alloc::vec::Vec::as_slice);
-        let recipients = envelope_recipient::envelope_recipients(
+        let envelope_recipient::Outcome { recipients, expanded } = envelope_recipient::envelope_recipients(
             surroundings,
             &mut self.aliases.borrow_mut(),
             sender,
@@ -321,6 +321,7 @@ impl Cleanup {
             given,
             sender,
             recipients,
+            expanded,
             body: if self.is_eight_bit && given.body != BodyType::BinaryMime {
                 BodyType::EightBitMime
             } else {

@@ -72,6 +72,22 @@ pub struct Settings {
     pub zone: Zone,
 }
 
+impl Settings {
+    /// The settings for mail of the system itself: no checks, no blind copies, no refused characters, and no search for UTF-8,
+    /// as Postfix has it for its bounces.
+    #[must_use]
+    pub fn internal(&self) -> Self {
+        Self {
+            checks: Checks::default(),
+            bcc: Bcc::default(),
+            message_strip_characters: None,
+            message_reject_characters: None,
+            detects_smtputf8: false,
+            ..self.clone()
+        }
+    }
+}
+
 /// Canonical tables, which rewrite one address to one address.
 #[derive(Clone, Debug, Default)]
 pub struct Canonical {

@@ -132,7 +132,7 @@ pub(super) fn expand<'a>(
     unanswered.map_or(Ok(addresses), |ticket| Err(Halt::Pending(ticket)))
 }
 
-/// Removes SUCCESS: expanding an alias counts as its delivery, so success must not be reported again.
+/// Removes SUCCESS: the expansion of the alias is reported instead (RFC 3461 §5.2.7.3).
 pub(super) fn without_success(notify: Notify) -> Notify {
     if notify == Notify::SUCCESS {
         return Notify::NEVER;

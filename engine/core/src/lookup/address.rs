@@ -158,7 +158,8 @@ type Found<'a> = Result<Option<&'a [u8]>, LookupError>;
 
 /// Splits a mailbox into the mailbox without extension, and the extension with its delimiter. Mailboxes of the mail system
 /// have no extension.
-fn split_extension<'a>(mailbox: &'a [u8], delimiter: &[u8]) -> (&'a [u8], &'a [u8]) {
+#[must_use]
+pub fn split_extension<'a>(mailbox: &'a [u8], delimiter: &[u8]) -> (&'a [u8], &'a [u8]) {
     let none = (mailbox, &b""[..]);
     if delimiter.is_empty() || is_of_mail_system(mailbox) {
         return none;

@@ -20,7 +20,7 @@ use bumpalo::Bump;
 use crate::Sharer;
 
 pub(crate) use address::is_of_mail_system;
-pub use address::{AddressLookup, Extension, KeyForm, Value};
+pub use address::{AddressLookup, Extension, KeyForm, Value, split_extension};
 pub use answers::{Answers, Awaited, Outcome};
 pub use question::Asker;
 

@@ -10,14 +10,20 @@ use core::fmt;
 
 use super::envelope::split_field;
 use super::{TooLong, length_of};
-use crate::Timestamp;
+use crate::{QueueId, Timestamp};
 
 const RECIPIENTS: u8 = 1;
 const OUTCOME: u8 = 2;
 const ATTEMPTS: u8 = 3;
-const NEXT_ATTEMPT: u8 = 4;
+/// Of the next attempt, or of the last one.
+const TIME: u8 = 4;
 const STATUS: u8 = 5;
 const TEXT: u8 = 6;
+const REMOTE: u8 = 7;
+const DIAGNOSTIC: u8 = 8;
+/// Fields of the whole message, before all groups.
+const REPORT: u8 = 9;
+const WARNED: u8 = 10;
 
 /// Bytes of a range of recipients: the first one and their number, four bytes each.
 const RANGE_SIZE: usize = 8;
@@ -39,6 +45,19 @@ impl fmt::Display for Status {
     }
 }
 
+/// Why an attempt ended as it did, for the log, for listings and for reports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cause {
+    /// Enhanced status code.
+    pub status: Status,
+    /// One line of text.
+    pub text: Box<[u8]>,
+    /// Name of the server that said so, for Remote-MTA (RFC 3464 §2.3.5); empty: none.
+    pub remote: Box<[u8]>,
+    /// What it said: the lines of its reply with LF between them; empty: it said nothing, and the text is our own.
+    pub diagnostic: Box<[u8]>,
+}
+
 /// Why a recipient was not reached yet, and when the next attempt is due.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deferral {
@@ -46,10 +65,38 @@ pub struct Deferral {
     pub until: Timestamp,
     /// Number of attempts so far.
     pub attempts: u32,
-    /// Status of the last attempt.
-    pub status: Status,
-    /// What the last attempt met with, for the log, for listings and for reports.
-    pub text: Box<[u8]>,
+    /// What the last attempt met with.
+    pub cause: Cause,
+}
+
+/// What a report says became of a recipient (RFC 3464 §2.3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Action {
+    /// It failed for good.
+    Failed,
+    /// It is still being tried.
+    Delayed,
+    /// It is in its mailbox.
+    Delivered,
+    /// It was handed over to a server that sends no report.
+    Relayed,
+    /// It was replaced by other recipients.
+    Expanded,
+    /// A probe found that it could be delivered.
+    Deliverable,
+    /// A probe found that it could not be delivered.
+    Undeliverable,
+}
+
+/// What the sender is to be told of a recipient.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Due {
+    /// What became of it.
+    pub action: Action,
+    /// Time of the last attempt.
+    pub at: Timestamp,
+    /// Why.
+    pub cause: Cause,
 }
 
 /// What became of a recipient of a queued message.
@@ -62,6 +109,8 @@ pub enum RecipientState {
     Done,
     /// The last attempt failed; there will be another one.
     Deferred(Deferral),
+    /// No further attempt follows, and a report about it is due.
+    Due(Due),
     /// Failed for good, and the sender has been informed where that was asked for.
     Reported,
 }
@@ -77,7 +126,8 @@ impl RecipientState {
 /// The recipients of a message that share a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Group {
-    /// First recipient and number of recipients of each run, ascending; recipients count from 0 in the envelope's order.
+    /// First recipient and number of recipients of each run, ascending; recipients count from 0 in the order of
+    /// [`Envelope::numbered`](crate::Envelope::numbered).
     runs: Vec<(u32, u32)>,
     state: RecipientState,
 }
@@ -87,10 +137,15 @@ struct Group {
 pub struct Progress {
     /// None has the state [`RecipientState::Untried`]; no recipient is in two.
     groups: Vec<Group>,
+    /// What a report is about that is being made, and its id: if a message has this id, those recipients have been reported.
+    pub report: Option<(Action, QueueId)>,
+    /// The sender was told of the delay, or would not be.
+    pub is_warned: bool,
 }
 
 impl Progress {
-    /// Returns the progress of a message whose recipients have these states, in the order of its envelope.
+    /// Returns the progress of a message whose recipients have these states, in the order of
+    /// [`Envelope::numbered`](crate::Envelope::numbered).
     ///
     /// # Errors
     /// [`TooLong`]: more than 2^32 recipients.
@@ -111,11 +166,11 @@ impl Progress {
                 None => groups.push(Group { runs: alloc::vec![(number, 1)], state: state.clone() }),
             }
         }
-        Ok(Self { groups })
+        Ok(Self { groups, report: None, is_warned: false })
     }
 
-    /// Returns the states of a message's `recipients`, in the order of its envelope. `None`: the progress is of a message
-    /// with more of them.
+    /// Returns the states of a message's `recipients`, in the order of
+    /// [`Envelope::numbered`](crate::Envelope::numbered). `None`: the progress is of a message with more of them.
     #[must_use]
     pub fn states(&self, recipients: usize) -> Option<Vec<&RecipientState>> {
         let mut states = alloc::vec![&RecipientState::Untried; recipients];
@@ -128,10 +183,10 @@ impl Progress {
         Some(states)
     }
 
-    /// Whether no recipient was tried.
+    /// Whether nothing is noted.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.groups.is_empty()
+        self.groups.is_empty() && self.report.is_none() && !self.is_warned
     }
 
     /// Returns the time of the earliest attempt that is due, among the recipients that were tried.
@@ -149,33 +204,34 @@ impl Progress {
     /// # Errors
     /// [`TooLong`]: then only a part of it is appended.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
+        if let Some((action, id)) = self.report {
+            let [b0, b1, b2, b3, b4, b5, b6, b7] = id.number().to_le_bytes();
+            append_field(out, REPORT, &[action.letter(), b0, b1, b2, b3, b4, b5, b6, b7])?;
+        }
+        if self.is_warned {
+            append_field(out, WARNED, &[])?;
+        }
         for Group { runs, state } in &self.groups {
-            let mut field = |tag: u8, value: &[u8]| {
-                out.push(tag);
-                out.extend_from_slice(&length_of(value)?.to_le_bytes());
-                out.extend_from_slice(value);
-                Ok(())
-            };
             let runs: Vec<u8> = runs
                 .iter()
                 .flat_map(|(first, count)| [first.to_le_bytes(), count.to_le_bytes()])
                 .flatten()
                 .collect();
-            field(RECIPIENTS, &runs)?;
+            append_field(out, RECIPIENTS, &runs)?;
             match state {
                 RecipientState::Untried => {}
-                RecipientState::Done => field(OUTCOME, b"D")?,
-                RecipientState::Reported => field(OUTCOME, b"R")?,
-                RecipientState::Deferred(Deferral { until, attempts, status, text }) => {
-                    field(OUTCOME, b"W")?;
-                    field(ATTEMPTS, &attempts.to_le_bytes())?;
-                    field(NEXT_ATTEMPT, &until.unix_microseconds().to_le_bytes())?;
-                    let Status { class, subject, detail } = *status;
-                    let ([s0, s1], [d0, d1]) = (subject.to_le_bytes(), detail.to_le_bytes());
-                    field(STATUS, &[class, s0, s1, d0, d1])?;
-                    if !text.is_empty() {
-                        field(TEXT, text)?;
-                    }
+                RecipientState::Done => append_field(out, OUTCOME, b"D")?,
+                RecipientState::Reported => append_field(out, OUTCOME, b"R")?,
+                RecipientState::Deferred(Deferral { until, attempts, cause }) => {
+                    append_field(out, OUTCOME, b"W")?;
+                    append_field(out, ATTEMPTS, &attempts.to_le_bytes())?;
+                    append_field(out, TIME, &until.unix_microseconds().to_le_bytes())?;
+                    cause.encode(out)?;
+                }
+                RecipientState::Due(Due { action, at, cause }) => {
+                    append_field(out, OUTCOME, &[action.letter()])?;
+                    append_field(out, TIME, &at.unix_microseconds().to_le_bytes())?;
+                    cause.encode(out)?;
                 }
             }
         }
@@ -186,38 +242,30 @@ impl Progress {
     /// of a later release.
     #[must_use]
     pub fn decode(mut bytes: &[u8]) -> Option<Self> {
-        let mut groups = Vec::new();
+        let mut progress = Self::default();
         let mut open: Option<Fields> = None;
         while !bytes.is_empty() {
             let (tag, value, rest) = split_field(bytes)?;
             bytes = rest;
-            if tag == RECIPIENTS {
-                if let Some(fields) = open.replace(Fields::of(value)?) {
-                    groups.push(fields.group()?);
+            match (tag, &mut open) {
+                (RECIPIENTS, _) => {
+                    if let Some(fields) = open.replace(Fields::of(value)?) {
+                        progress.groups.push(fields.group()?);
+                    }
                 }
-                continue;
-            }
-            let fields = open.as_mut()?;
-            match tag {
-                OUTCOME => fields.outcome = *value.first()?,
-                ATTEMPTS => fields.deferral.attempts = u32::from_le_bytes(value.try_into().ok()?),
-                NEXT_ATTEMPT => {
-                    let microseconds = u64::from_le_bytes(value.try_into().ok()?);
-                    fields.deferral.until = Timestamp::from_unix_microseconds(microseconds);
+                (_, Some(fields)) => fields.take(tag, value)?,
+                (REPORT, None) => {
+                    let (letter, number) = value.split_first()?;
+                    let number = u64::from_le_bytes(number.try_into().ok()?);
+                    progress.report = Some((Action::of_letter(*letter)?, QueueId::from_number(number)));
                 }
-                STATUS => {
-                    let [class, s0, s1, d0, d1] = value.try_into().ok()?;
-                    let (subject, detail) = (u16::from_le_bytes([s0, s1]), u16::from_le_bytes([d0, d1]));
-                    fields.deferral.status = Status { class, subject, detail };
-                }
-                TEXT => fields.deferral.text = value.into(),
-                _ => {}
+                (WARNED, None) => progress.is_warned = true,
+                (_, None) => {}
             }
         }
         if let Some(fields) = open {
-            groups.push(fields.group()?);
+            progress.groups.push(fields.group()?);
         }
-        let progress = Self { groups };
         progress.is_disjoint().then_some(progress)
     }
 
@@ -236,11 +284,80 @@ impl Progress {
     }
 }
 
+impl Cause {
+    /// A cause of our own, with a status of this class, subject and detail.
+    #[must_use]
+    pub fn new(class: u8, subject: u16, detail: u16, text: impl Into<Vec<u8>>) -> Self {
+        Self {
+            status: Status { class, subject, detail },
+            text: text.into().into_boxed_slice(),
+            ..Self::default()
+        }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
+        let Status { class, subject, detail } = self.status;
+        let ([s0, s1], [d0, d1]) = (subject.to_le_bytes(), detail.to_le_bytes());
+        append_field(out, STATUS, &[class, s0, s1, d0, d1])?;
+        for (tag, value) in [(TEXT, &self.text), (REMOTE, &self.remote), (DIAGNOSTIC, &self.diagnostic)] {
+            if !value.is_empty() {
+                append_field(out, tag, value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Action {
+    /// The keyword, with those of Postfix for probes.
+    #[must_use]
+    pub const fn keyword(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Delayed => "delayed",
+            Self::Delivered => "delivered",
+            Self::Relayed => "relayed",
+            Self::Expanded => "expanded",
+            Self::Deliverable => "deliverable",
+            Self::Undeliverable => "undeliverable",
+        }
+    }
+
+    const ALL: [(Self, u8); 7] = [
+        (Self::Failed, b'F'),
+        (Self::Delayed, b'Y'),
+        (Self::Delivered, b'M'),
+        (Self::Relayed, b'L'),
+        (Self::Expanded, b'X'),
+        (Self::Deliverable, b'V'),
+        (Self::Undeliverable, b'U'),
+    ];
+
+    fn letter(self) -> u8 {
+        let found = Self::ALL.into_iter().find(|(action, _)| *action == self);
+        found.expect("each action has a letter").1
+    }
+
+    fn of_letter(letter: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|(_, other)| *other == letter).map(|(action, _)| action)
+    }
+}
+
+fn append_field(out: &mut Vec<u8>, tag: u8, value: &[u8]) -> Result<(), TooLong> {
+    let length = length_of(value)?.to_le_bytes();
+    out.push(tag);
+    out.extend_from_slice(&length);
+    out.extend_from_slice(value);
+    Ok(())
+}
+
 /// A group that is being read.
 struct Fields {
     runs: Vec<(u32, u32)>,
     outcome: u8,
-    deferral: Deferral,
+    attempts: u32,
+    time: Timestamp,
+    cause: Cause,
 }
 
 impl Fields {
@@ -253,15 +370,49 @@ impl Fields {
             })
             .collect();
         let is_whole = rest.is_empty() && !runs.is_empty() && runs.iter().all(|(_, count)| *count > 0);
-        is_whole.then(|| Self { runs, outcome: 0, deferral: Deferral::default() })
+        is_whole.then(|| Self {
+            runs,
+            outcome: 0,
+            attempts: 0,
+            time: Timestamp::default(),
+            cause: Cause::default(),
+        })
+    }
+
+    /// Takes a field of the group; `None`: it is damaged.
+    fn take(&mut self, tag: u8, value: &[u8]) -> Option<()> {
+        match tag {
+            OUTCOME => self.outcome = *value.first()?,
+            ATTEMPTS => self.attempts = u32::from_le_bytes(value.try_into().ok()?),
+            TIME => {
+                let microseconds = u64::from_le_bytes(value.try_into().ok()?);
+                self.time = Timestamp::from_unix_microseconds(microseconds);
+            }
+            STATUS => {
+                let [class, s0, s1, d0, d1] = value.try_into().ok()?;
+                let (subject, detail) = (u16::from_le_bytes([s0, s1]), u16::from_le_bytes([d0, d1]));
+                self.cause.status = Status { class, subject, detail };
+            }
+            TEXT => self.cause.text = value.into(),
+            REMOTE => self.cause.remote = value.into(),
+            DIAGNOSTIC => self.cause.diagnostic = value.into(),
+            _ => {}
+        }
+        Some(())
     }
 
     fn group(self) -> Option<Group> {
         let state = match self.outcome {
             b'D' => RecipientState::Done,
             b'R' => RecipientState::Reported,
-            b'W' => RecipientState::Deferred(self.deferral),
-            _ => return None,
+            b'W' => {
+                let Self { time: until, attempts, cause, .. } = self;
+                RecipientState::Deferred(Deferral { until, attempts, cause })
+            }
+            letter => {
+                let Self { time: at, cause, .. } = self;
+                RecipientState::Due(Due { action: Action::of_letter(letter)?, at, cause })
+            }
         };
         Some(Group { runs: self.runs, state })
     }
@@ -276,12 +427,15 @@ mod tests {
 
     use super::*;
 
+    fn cause(class: u8, detail: u16) -> Cause {
+        Cause { status: Status { class, subject: 4, detail }, ..Cause::default() }
+    }
+
     fn deferred(text: &[u8]) -> RecipientState {
         RecipientState::Deferred(Deferral {
             until: Timestamp::from_unix_microseconds(1_700_000_300_000_000),
             attempts: 3,
-            status: Status { class: 4, subject: 4, detail: 1 },
-            text: text.into(),
+            cause: Cause { text: text.into(), ..cause(4, 1) },
         })
     }
 
@@ -302,17 +456,30 @@ mod tests {
                 RecipientState::Deferred(Deferral {
                     until: Timestamp::from_unix_microseconds(until),
                     attempts,
-                    status: Status { class, subject: 4, detail },
-                    text: text.into(),
+                    cause: Cause { text: text.into(), ..cause(class, detail) },
                 })
+            }),
+            (any::<u64>(), 0..Action::ALL.len(), 0..2u16).prop_map(|(at, action, detail)| {
+                let (action, _) = Action::ALL[action];
+                let at = Timestamp::from_unix_microseconds(at);
+                let remote = b"mail.example.com"[..].into();
+                let diagnostic = b"550 no\n550 such user"[..].into();
+                let cause = Cause { remote, diagnostic, ..cause(5, detail) };
+                RecipientState::Due(Due { action, at, cause })
             }),
         ]
     }
 
     proptest! {
         #[test]
-        fn recipient_states_round_trip(states in vec_of(state(), 0..60)) {
-            let progress = Progress::of(&states).unwrap();
+        fn recipient_states_round_trip(
+            states in vec_of(state(), 0..60),
+            has_report: bool,
+            is_warned: bool,
+        ) {
+            let mut progress = Progress::of(&states).unwrap();
+            progress.report = has_report.then(|| (Action::Failed, QueueId::from_number(77)));
+            progress.is_warned = is_warned;
             let read = Progress::decode(&encoded(&progress)).unwrap();
             prop_assert_eq!(&read, &progress);
             prop_assert_eq!(read.states(states.len()).unwrap(), states.iter().collect::<Vec<_>>());

@@ -1,7 +1,8 @@
 //! The envelope as bytes: fields of a tag, a length and a value, so that later versions can add some.
 //!
 //! A field is one byte of tag, four of length (little-endian), and the value. Unknown tags are skipped. The
-//! fields of a recipient follow its address.
+//! fields of a recipient follow its address. Those of a recipient that was expanded are the value of one field, so that a
+//! release that does not know the tag skips them too.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -10,11 +11,11 @@ use core::net::IpAddr;
 use bumpalo::collections::Vec as ArenaVec;
 
 use super::{TooLong, length_of};
-use crate::Timestamp;
 use crate::envelope::{
     BodyType, Envelope, Notify, Origin, Protocol, QueuedEnvelope, QueuedRecipient, Recipient, Return,
     Submitter,
 };
+use crate::{QueueId, Timestamp};
 
 const ARRIVAL: u8 = 1;
 const CLIENT_ADDRESS: u8 = 2;
@@ -37,6 +38,8 @@ pub(super) const NOTIFY: u8 = 18;
 pub(super) const DSN_ORIGINAL: u8 = 19;
 // 20 and 21 are fields of a submission.
 const ASCII_HEADER: u8 = 22;
+const REPORTS: u8 = 23;
+const EXPANDED: u8 = 24;
 
 /// Appends the encoded envelope.
 ///
@@ -51,7 +54,8 @@ pub fn encode(
     fields.add(ARRIVAL, &envelope.given.arrival.unix_microseconds().to_le_bytes())?;
     fields.add_origin(origin)?;
     fields.add_transaction(envelope)?;
-    envelope.recipients.iter().try_for_each(|recipient| fields.add_recipient(recipient))
+    envelope.recipients.iter().try_for_each(|recipient| fields.add_recipient(recipient))?;
+    envelope.expanded.iter().try_for_each(|recipient| fields.add_expanded(recipient))
 }
 
 /// The fields of an envelope that is being encoded.
@@ -122,6 +126,9 @@ impl Fields<'_, '_> {
         if let Some(redirect) = envelope.redirect {
             self.add(REDIRECT, redirect)?;
         }
+        if let Some(id) = given.reports {
+            self.add(REPORTS, &id.number().to_le_bytes())?;
+        }
         Ok(())
     }
 
@@ -137,6 +144,12 @@ impl Fields<'_, '_> {
             self.add(DSN_ORIGINAL, original)?;
         }
         Ok(())
+    }
+
+    fn add_expanded(&mut self, recipient: &QueuedRecipient<'_>) -> Result<(), TooLong> {
+        let mut value = ArenaVec::new_in(self.0.bump());
+        Fields(&mut value).add_recipient(recipient)?;
+        self.add(EXPANDED, &value)
     }
 }
 
@@ -166,12 +179,10 @@ pub fn decode(mut octets: &[u8]) -> Option<(Origin, Envelope)> {
             ENVELOPE_ID => envelope.envelope_id = Some(value.into()),
             CONTENT_FILTER => envelope.content_filter = Some(value.into()),
             REDIRECT => envelope.redirect = Some(value.into()),
+            REPORTS => envelope.reports = Some(QueueId::from_number(number(value)?)),
             DECLARED_SIZE => envelope.declared_size = Some(number(value)?),
-            RECIPIENT => {
-                envelope.recipients.push(Recipient { address: value.to_vec(), ..Recipient::default() })
-            }
-            tag @ (ORIGINAL | NOTIFY | DSN_ORIGINAL) => of_recipient(&mut envelope.recipients, tag, value)?,
-            _ => {}
+            EXPANDED => envelope.expanded.push(expanded(value)?),
+            tag => of_recipients(&mut envelope.recipients, tag, value)?,
         }
     }
     Some((origin, envelope))
@@ -185,15 +196,27 @@ pub(super) fn split_field(octets: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((*head.first()?, value, rest))
 }
 
-fn of_recipient(recipients: &mut [Recipient], tag: u8, value: &[u8]) -> Option<()> {
-    let recipient = recipients.last_mut()?;
-    let text: Option<Box<[u8]>> = Some(value.into());
+/// Takes a field of the last recipient. An address begins the next one; other tags are skipped.
+fn of_recipients(recipients: &mut Vec<Recipient>, tag: u8, value: &[u8]) -> Option<()> {
     match tag {
-        ORIGINAL => recipient.original = text,
-        NOTIFY => recipient.notify = Notify::from_bits(*value.first()?),
-        _ => recipient.dsn_original = text,
+        RECIPIENT => recipients.push(Recipient { address: value.to_vec(), ..Recipient::default() }),
+        ORIGINAL => recipients.last_mut()?.original = Some(value.into()),
+        NOTIFY => recipients.last_mut()?.notify = Notify::from_bits(*value.first()?),
+        DSN_ORIGINAL => recipients.last_mut()?.dsn_original = Some(value.into()),
+        _ => {}
     }
     Some(())
+}
+
+/// Reads the value of a field that holds one recipient.
+fn expanded(mut octets: &[u8]) -> Option<Recipient> {
+    let mut recipients = Vec::new();
+    while !octets.is_empty() {
+        let (tag, value, rest) = split_field(octets)?;
+        octets = rest;
+        of_recipients(&mut recipients, tag, value)?;
+    }
+    recipients.pop().filter(|_| recipients.is_empty())
 }
 
 fn number(value: &[u8]) -> Option<u64> {
@@ -257,6 +280,7 @@ mod tests {
             (declared, id) in (prop::option::of(any::<u64>()), prop::option::of(octets())),
             filter in prop::option::of(octets()),
             user_id in prop::option::of(any::<u32>()),
+            delivered in 0usize..5,
         ) {
             let mut origin = Origin::new(address, port);
             origin.helo = helo.into();
@@ -269,10 +293,13 @@ mod tests {
                 notify: Notify::from_bits(notify),
                 dsn_original: dsn.map(Into::into),
             });
+            let mut recipients: Vec<Recipient> = recipients.collect();
+            let expanded = recipients.split_off(delivered.min(recipients.len()));
             let envelope = Envelope {
                 arrival: Timestamp::from_unix_microseconds(arrival),
                 sender,
-                recipients: recipients.collect(),
+                recipients,
+                expanded,
                 body: BodyType::BinaryMime,
                 smtputf8,
                 ret: Some(Return::Headers),
@@ -283,6 +310,7 @@ mod tests {
                 content_filter: filter.clone().map(Into::into),
                 redirect: filter.map(Into::into),
                 submitter: user_id.map(|user_id| Box::new(Submitter { user_id, full_name: Vec::new() })),
+                reports: declared.map(QueueId::from_number),
             };
             let mut out = encoded(&origin, &envelope);
             // A field of a later version is skipped.
@@ -294,5 +322,19 @@ mod tests {
         fn parses_any_input_without_a_panic(octets in prop::collection::vec(any::<u8>(), 0..60)) {
             let _ = decode(&octets);
         }
+    }
+    /// The value of a field 24 with these fields, each a tag and one byte.
+    fn expanded_of(fields: &[(u8, u8)]) -> Option<Recipient> {
+        let value: Vec<u8> = fields.iter().flat_map(|(tag, byte)| [*tag, 1, 0, 0, 0, *byte]).collect();
+        expanded(&value)
+    }
+
+    #[test]
+    fn an_expanded_recipient_is_one_recipient() {
+        let one = expanded_of(&[(RECIPIENT, b'a'), (200, 7), (NOTIFY, 2)]).unwrap();
+        assert_eq!((one.address, one.notify), (b"a".to_vec(), Notify::SUCCESS));
+        assert_eq!(expanded_of(&[]), None);
+        assert_eq!(expanded_of(&[(NOTIFY, 2)]), None);
+        assert_eq!(expanded_of(&[(RECIPIENT, b'a'), (RECIPIENT, b'b')]), None);
     }
 }

@@ -10,6 +10,6 @@ pub mod reply;
 mod server;
 
 pub use server::{
-    BareNewline, ClassTables, Context, Event, ListedAddresses, Observer, REPLIES_SIZE_MAX, Reject, Session,
-    Settings, Step, Verdict, is_destination_permitted,
+    BareNewline, ClassTables, Context, DeadEnd, Event, ListedAddresses, Observer, REPLIES_SIZE_MAX, Reject,
+    Routes, Session, Settings, Step, Verdict, is_destination_permitted,
 };

@@ -5,6 +5,7 @@
 //! otherwise end the line.
 
 use alloc::borrow::Cow;
+use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
@@ -40,6 +41,8 @@ pub struct Filled<'a> {
     pub(super) reply: &'static Reply,
     /// The code, which may be another than the reply's.
     pub(super) code: u16,
+    /// Subject and detail of another enhanced status code than the reply's.
+    status: Option<[u16; 2]>,
     /// A reply has at most two arguments.
     arguments: [&'a [u8]; 2],
 }
@@ -54,7 +57,7 @@ impl Reply {
     /// Returns the reply with its two arguments.
     #[must_use]
     pub const fn with_both<'a>(&'static self, first: &'a [u8], second: &'a [u8]) -> Filled<'a> {
-        Filled { reply: self, code: self.code, arguments: [first, second] }
+        Filled { reply: self, code: self.code, status: None, arguments: [first, second] }
     }
 
     /// Returns the line of a reply without variable pieces, without its line end.
@@ -80,6 +83,12 @@ impl Filled<'_> {
         Self { code, ..self }
     }
 
+    /// Returns the reply with another enhanced status code. Its class is that of the reply code (RFC 2034 §4).
+    #[must_use]
+    pub(super) const fn with_status(self, subject: u16, detail: u16) -> Self {
+        Self { status: Some([subject, detail]), ..self }
+    }
+
     /// Appends the line with its line end.
     pub(super) fn write(&self, out: &mut Vec<u8>, host: &[u8]) {
         let start = out.len();
@@ -92,6 +101,11 @@ impl Filled<'_> {
             if let (Some(_), Some(class)) = (self.reply.status, out.get_mut(start + digits.len() + 1)) {
                 *class = digits.as_bytes().first().copied().unwrap_or(b'5');
             }
+        }
+        if let (Some([subject, detail]), Some(status)) = (self.status, self.reply.status) {
+            // The code and a space precede the status, of which the class stays.
+            let replaced = start + 5..start + 4 + status.len();
+            out.splice(replaced, format!(".{subject}.{detail}").into_bytes());
         }
         let mut arguments = self.arguments.into_iter();
         for piece in self.reply.rest {
@@ -253,6 +267,10 @@ catalogue! {
     UNLISTED_SENDER = 550 "5.1.0" "<" Argument, Text(">: Sender address rejected: User unknown in "), Argument;
     /// `reject_unlisted_sender`, of an address of a virtual alias domain.
     UNLISTED_ALIAS_SENDER = 550 "5.1.7" "<" Argument, Text(">: Sender address rejected: User unknown in "), Argument;
+    /// The route is `error` or `retry`; the arguments are the address and the reason. The route gives code and status.
+    UNDELIVERABLE_RECIPIENT = 550 "5.1.1" "<" Argument, Text(">: Recipient address rejected: "), Argument;
+    /// The same for a sender.
+    UNDELIVERABLE_SENDER = 550 "5.1.0" "<" Argument, Text(">: Sender address rejected: "), Argument;
 
     /// DATA among chunks.
     DATA_AFTER_BDAT = 503 "5.5.1" "Error: DATA after BDAT";
@@ -338,7 +356,6 @@ catalogue! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::format;
 
     fn all() -> impl Iterator<Item = (&'static str, &'static Reply)> {
         [SESSION, CONTENT, OUTSIDE].into_iter().flatten().copied()
@@ -359,6 +376,21 @@ mod tests {
             let mut out = Vec::new();
             UNLISTED_RECIPIENT.with_both(b"a", b"a table").with_code(code).write(&mut out, b"");
             assert!(out.starts_with(start.as_bytes()), "{}", out.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn the_class_of_another_status_is_that_of_the_code() {
+        for (code, status, start) in [
+            (550, [7, 1], "550 5.7.1 <a>: "),
+            (450, [1, 10], "450 4.1.10 <a>: "),
+            (450, [999, 999], "450 4.999.999 <a>: "),
+        ] {
+            let mut out = b"250 2.0.0 Ok\r\n".to_vec();
+            let reply = UNDELIVERABLE_RECIPIENT.with_both(b"a", b"text").with_code(code);
+            reply.with_status(status[0], status[1]).write(&mut out, b"");
+            let line = out.strip_prefix(b"250 2.0.0 Ok\r\n").unwrap();
+            assert!(line.starts_with(start.as_bytes()), "{}", line.escape_ascii());
         }
     }
 

@@ -192,8 +192,10 @@ fn queued(
 
 fn described(queued: &QueuedEnvelope<'_>) -> Vec<String> {
     let mut lines = vec![format!("from {}", queued.sender.escape_ascii()).trim_end().to_owned()];
-    for recipient in &queued.recipients {
-        let mut line = format!("to {}", recipient.address.escape_ascii());
+    let recipients = queued.recipients.iter().map(|recipient| ("to", recipient));
+    let expanded = queued.expanded.iter().map(|recipient| ("expanded", recipient));
+    for (role, recipient) in recipients.chain(expanded) {
+        let mut line = format!("{role} {}", recipient.address.escape_ascii());
         if recipient.original != recipient.address {
             line.push_str(&format!(" given {}", recipient.original.escape_ascii()));
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bumpalo::Bump;
 use mailrace_core::Sharer;
 use mailrace_core::address::Destinations;
-use mailrace_core::lookup::{LookupError, LookupTable, Maps};
-use mailrace_core::smtp::{ListedAddresses, Settings};
+use mailrace_core::lookup::{Asker, LookupError, LookupTable, Maps};
+use mailrace_core::smtp::{DeadEnd, ListedAddresses, Routes, Settings};
 
 /// A table that cannot say whether it has `broken.example`, and has nothing else.
 #[derive(Debug)]
@@ -43,6 +43,27 @@ impl LookupTable for Keys {
     }
 }
 
+/// Routes that lead nowhere for these addresses.
+#[derive(Debug)]
+struct DeadEnds(Vec<String>);
+
+impl Routes for DeadEnds {
+    fn dead_end<'a>(
+        &self,
+        _: &'a Bump,
+        _: &[u8],
+        address: &[u8],
+        _: Asker<'_>,
+    ) -> Result<Option<DeadEnd<'a>>, LookupError> {
+        let is_known = self.0.iter().any(|known| known.as_bytes() == address);
+        Ok(is_known.then_some(DeadEnd { is_temporary: false, status: None, text: b"no way out" }))
+    }
+
+    fn may_wait(&self) -> bool {
+        false
+    }
+}
+
 /// Takes the parameters that name domains and the addresses in them; returns whether `name` is one.
 pub(crate) fn list_addresses(settings: &mut Settings, name: &str, value: &str) -> bool {
     let words = || value.split_ascii_whitespace();
@@ -66,6 +87,9 @@ pub(crate) fn list_addresses(settings: &mut Settings, name: &str, value: &str) -
         "unknown_relay_recipient_reject_code" => listed.relay.reject_code = code(),
         "unknown_virtual_alias_reject_code" => listed.unknown_virtual_alias_reject_code = code(),
         "unknown_virtual_mailbox_reject_code" => listed.virtual_mailbox.reject_code = code(),
+        "error_transport_for" => {
+            listed.routes = Some(Arc::new(DeadEnds(words().map(str::to_owned).collect())));
+        }
         "recipient_delimiter" => listed.recipient_delimiter = value.into(),
         _ => return false,
     }

@@ -1,31 +1,89 @@
-//! What happens on the connections to next hops.
+//! What happens on the connections to servers.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use mailrace_core::Timestamp;
 use mailrace_io::{ConnectionId, Instant, Io, Operation, Piece, ReceiveEnd, Token};
 use mailrace_spool::{Part, ReadEvent, Reads};
 
+use super::handover::{Handover, Step};
 use super::link::Link;
-use super::{Attempt, Dispatcher, Observer, Queue, Times};
-use crate::agent::smtp::Loss;
-use crate::manager::Job;
-use crate::outcome::Outcome;
-use crate::route::NextHop;
+use super::{Attempt, Dispatcher, Observer, Queue};
+use crate::agent::smtp::{Loss, SmtpDelivery, SmtpSettings};
+use crate::hosts::Servers;
+use crate::outcome::{Health, Outcome};
+use crate::route::{Route, Server};
 
 /// The connections, by the number that is the token of what happens on them and the tag of the read of their content.
-#[derive(Debug, Default)]
-pub(super) struct Links {
-    pub(super) table: HashMap<u64, Link>,
+#[derive(Debug)]
+pub(super) struct Links<S> {
+    pub(super) table: HashMap<u64, Link<S>>,
     pub(super) deadlines: BTreeSet<(Instant, u64)>,
-    /// The next number: of a connection, or of the read of an envelope.
+    /// Jobs that wait for the servers of a name.
+    pub(super) resolving: HashMap<u64, Handover<S>>,
+    /// Connections that wait for another job, and the order in which they began to.
+    kept: HashMap<Route, Vec<u64>>,
+    kept_since: BTreeSet<(Instant, u64)>,
+    /// The next number: of a connection, a name that is looked up, or another read.
     next: u64,
 }
 
-impl Links {
+impl<S> Links<S> {
+    pub(super) fn new() -> Self {
+        Self {
+            table: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            resolving: HashMap::new(),
+            kept: HashMap::new(),
+            kept_since: BTreeSet::new(),
+            next: 0,
+        }
+    }
+
     pub(super) const fn next_number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    /// Whether no job is being done.
+    pub(super) fn is_idle(&self) -> bool {
+        self.resolving.is_empty() && self.table.len() == self.kept_since.len()
+    }
+
+    /// Takes a connection to a destination that waits for another job.
+    fn take_kept(&mut self, route: &Route) -> Option<u64> {
+        let serial = *self.kept.get(route)?.last()?;
+        self.keep_no_longer(serial);
+        Some(serial)
+    }
+
+    fn keep(&mut self, serial: u64, now: Instant) {
+        if let Some(link) = self.table.get_mut(&serial)
+            && link.kept_since.is_none()
+        {
+            link.kept_since = Some(now);
+            self.kept.entry(link.route.clone()).or_default().push(serial);
+            self.kept_since.insert((now, serial));
+        }
+    }
+
+    fn keep_no_longer(&mut self, serial: u64) {
+        let Some(link) = self.table.get_mut(&serial) else { return };
+        let Some(since) = link.kept_since.take() else { return };
+        self.kept_since.remove(&(since, serial));
+        if let Some(serials) = self.kept.get_mut(&link.route) {
+            serials.retain(|kept| *kept != serial);
+            if serials.is_empty() {
+                self.kept.remove(&link.route);
+            }
+        }
+    }
+
+    /// The connection that has waited for the longest, if there are more than `limit`.
+    fn one_too_many(&self, limit: usize) -> Option<u64> {
+        let (_, serial) = self.kept_since.first().filter(|_| self.kept_since.len() > limit)?;
+        Some(*serial)
     }
 }
 
@@ -33,6 +91,68 @@ impl<I: Io, R: Reads<I>, Q: Queue, O: Observer> Dispatcher<I, R, Q, O>
 where
     R::Source: Clone,
 {
+    pub(super) fn client(&self, route: &Route) -> Arc<SmtpSettings> {
+        let found = self.settings.transports.get(usize::from(route.transport));
+        Arc::clone(found.expect("a route's transport is one of the settings"))
+    }
+
+    /// Begins a job: on a connection that was kept, or with the first server.
+    pub(super) fn begin_handover(&mut self, handover: Handover<R::Source>) {
+        match self.links.take_kept(&handover.job.route) {
+            Some(serial) => {
+                self.hand_over(serial, handover);
+                self.go_on(serial);
+            }
+            None => self.next_server(handover),
+        }
+    }
+
+    /// Begins a transaction on a connection that is idle.
+    fn hand_over(&mut self, serial: u64, mut handover: Handover<R::Source>) {
+        let wall = self.wall();
+        let Some(link) = self.links.table.get_mut(&serial) else { return self.next_server(handover) };
+        handover.times.ready = wall;
+        handover.session_began();
+        link.delivery.begin(handover.handed());
+        link.read = Some(self.reader.begin(handover.source.0.clone(), serial));
+        link.is_read_resting = false;
+        link.handover = Some(handover);
+    }
+
+    /// Goes on with a job: with the next server, the servers of the next name, or not at all.
+    pub(super) fn next_server(&mut self, mut handover: Handover<R::Source>) {
+        let client = self.client(&handover.job.route);
+        match handover.next(&client) {
+            Step::Connect(server) => self.connect(handover, server, client),
+            Step::Resolve(name) => {
+                let serial = self.links.next_number();
+                self.links.resolving.insert(serial, handover);
+                (self.paths.resolver)(serial, name);
+            }
+            Step::End => self.end_handover(handover, None, 0),
+        }
+    }
+
+    /// The servers of a name are known, or there are none.
+    pub(super) fn resolved(&mut self, serial: u64, servers: Servers) {
+        let Some(mut handover) = self.links.resolving.remove(&serial) else { return };
+        handover.resolved(servers);
+        self.next_server(handover);
+    }
+
+    fn connect(&mut self, handover: Handover<R::Source>, server: Server, client: Arc<SmtpSettings>) {
+        let serial = self.links.next_number();
+        let (route, source) = (handover.job.route.clone(), handover.source.0.clone());
+        let endpoint = server.endpoint.clone();
+        let deadline = self.io.now().after(client.timeouts.connect);
+        let delivery = SmtpDelivery::new(server, handover.handed(), client);
+        let mut link = Link::new(route, delivery, handover, deadline);
+        link.read = Some(self.reader.begin(source, serial));
+        self.io.submit(Token(serial), Operation::Connect { server: endpoint, source: None });
+        self.links.deadlines.insert((deadline, serial));
+        self.links.table.insert(serial, link);
+    }
+
     pub(super) fn connected(&mut self, serial: u64, result: std::io::Result<ConnectionId>) {
         let Some(link) = self.links.table.get_mut(&serial) else {
             // It was given up.
@@ -60,33 +180,42 @@ where
     }
 
     pub(super) fn receive_ended(&mut self, serial: u64, connection: ConnectionId, end: &ReceiveEnd) {
-        let Some(link) = self.links.table.get_mut(&serial) else { return };
         match end {
-            ReceiveEnd::OutOfBuffers => {
+            ReceiveEnd::OutOfBuffers if self.links.table.contains_key(&serial) => {
                 self.io.submit(Token(serial), Operation::Receive(connection));
-                return;
             }
-            ReceiveEnd::Stopped => return,
-            ReceiveEnd::Closed | ReceiveEnd::Failed(_) => {
-                link.delivery.output().clear();
-                link.delivery.lost(Loss::Closed);
-            }
+            ReceiveEnd::OutOfBuffers | ReceiveEnd::Stopped => {}
+            ReceiveEnd::Closed | ReceiveEnd::Failed(_) => self.lost(serial, Loss::Closed),
         }
-        self.go_on(serial);
     }
 
     pub(super) fn sent(&mut self, serial: u64, mut memory: Vec<u8>, is_whole: bool) {
         let Some(link) = self.links.table.get_mut(&serial) else { return };
         link.is_sending = false;
-        if is_whole {
-            memory.clear();
-            if link.delivery.output().is_empty() {
-                *link.delivery.output() = memory;
-            }
-        } else {
-            link.delivery.output().clear();
-            link.delivery.lost(Loss::Closed);
+        if !is_whole {
+            return self.lost(serial, Loss::Closed);
         }
+        memory.clear();
+        if link.delivery.output().is_empty() {
+            *link.delivery.output() = memory;
+        }
+        self.go_on(serial);
+    }
+
+    /// A connection is of no use any more. What is being sent is lost with it.
+    fn lost(&mut self, serial: u64, loss: Loss) {
+        let Some(link) = self.links.table.get_mut(&serial) else { return };
+        link.is_sending = false;
+        link.delivery.output().clear();
+        let is_stale = link.delivery.transactions() > 1 && !link.delivery.has_answered();
+        if is_stale && let Some(mut handover) = link.handover.take() {
+            // The server had closed the connection, or was about to: nothing was handed over.
+            handover.again(link.delivery.server().clone());
+            link.delivery.quit();
+            self.close(serial);
+            return self.next_server(handover);
+        }
+        link.delivery.lost(loss);
         self.go_on(serial);
     }
 
@@ -100,24 +229,31 @@ where
             else {
                 continue;
             };
-            // What is being sent now is lost with the connection.
-            link.is_sending = false;
-            link.delivery.output().clear();
-            match link.connection {
-                Some(_) => link.delivery.lost(Loss::TimedOut),
-                None => link.delivery.not_connected("Connection timed out"),
+            if link.kept_since.is_some() {
+                self.links.keep_no_longer(serial);
+                self.quit(serial);
+            } else if link.connection.is_some() {
+                self.lost(serial, Loss::TimedOut);
+            } else {
+                link.delivery.not_connected("Connection timed out");
+                self.go_on(serial);
             }
-            self.go_on(serial);
         }
     }
 
     /// Does what follows from what has happened on a connection.
     pub(super) fn go_on(&mut self, serial: u64) {
-        let (now, wall) = (self.io.now(), self.wall());
-        let Some(link) = self.links.table.get_mut(&serial) else { return };
-        if link.times.ready == Timestamp::default() && link.delivery.is_ready() {
-            link.times.ready = wall;
+        self.report(serial);
+        while self.use_idle(serial) {
+            self.report(serial);
         }
+        self.exchange(serial);
+    }
+
+    /// Sends what is to be sent, asks for content, and ends what is over.
+    fn exchange(&mut self, serial: u64) {
+        let now = self.io.now();
+        let Some(link) = self.links.table.get_mut(&serial) else { return };
         if let Some(connection) = link.connection
             && !link.is_sending
             && !link.delivery.output().is_empty()
@@ -140,40 +276,136 @@ where
             link.deadline = now.after(patience);
         }
         self.links.deadlines.insert((link.deadline, serial));
-        let is_finished = link.is_finished();
-        if !link.is_reported {
-            self.report(serial, wall);
-        }
-        if is_finished {
+        if link.is_finished() {
             self.close(serial);
         }
     }
 
-    /// Tells the manager what a job has come to, if that is certain.
-    fn report(&mut self, serial: u64, wall: Timestamp) {
+    /// Takes what a transaction has come to, if that is certain: the job is over, or goes on with the next server.
+    fn report(&mut self, serial: u64) {
+        let wall = self.wall();
         let Some(link) = self.links.table.get_mut(&serial) else { return };
-        let Some(report) = link.delivery.report() else { return };
-        link.is_reported = true;
-        link.times.ended = wall;
-        if link.times.ready == Timestamp::default() {
-            link.times.ready = wall;
+        let Some(handover) = link.handover.as_mut() else { return };
+        if handover.times.ready == Timestamp::default() && link.delivery.is_ready() {
+            handover.times.ready = wall;
+            handover.session_began();
         }
-        let (job, times) = (link.delivery.job().clone(), link.times);
-        let relay = link.connection.map(|_| job.next_hop);
-        self.tell(&job, relay, times, &report.outcomes);
-        self.manager.finished(&job, report.outcomes, report.health, wall);
-        self.tell_unattempted(wall);
+        let Some(report) = link.delivery.report() else { return };
+        let mut handover = link.handover.take().expect("it was just there");
+        if let Some(read) = link.read.take() {
+            self.reader.forget(read);
+        }
+        let relay = link.connection.map(|_| link.delivery.server().clone());
+        let connection_use = link.delivery.transactions();
+        handover.times.ended = wall;
+        handover.take(report);
+        self.tell(&mut handover, true, relay.as_ref(), connection_use);
+        let client = self.client(&handover.job.route);
+        match handover.next(&client) {
+            Step::End => self.end_handover(handover, relay, connection_use),
+            step => {
+                let first = handover.left().next();
+                if let Some(outcome) = first.and_then(|place| handover.outcome(place)) {
+                    self.observer.skipped(wall, handover.job.id, outcome.cause());
+                }
+                handover.times.ready = Timestamp::default();
+                match step {
+                    Step::Connect(server) => self.connect(handover, server, client),
+                    Step::Resolve(name) => {
+                        let serial = self.links.next_number();
+                        self.links.resolving.insert(serial, handover);
+                        (self.paths.resolver)(serial, name);
+                    }
+                    Step::End => unreachable!("it goes on"),
+                }
+            }
+        }
     }
 
-    fn tell(&mut self, job: &Job, relay: Option<NextHop>, times: Times, outcomes: &[Outcome]) {
-        for (number, outcome) in job.recipients.iter().zip(outcomes) {
-            let Some(recipient) = job.envelope.recipients.get(*number as usize) else { continue };
-            let (id, envelope) = (job.id, &job.envelope);
-            self.observer.tried(&Attempt { id, envelope, recipient, relay, times, outcome });
+    /// A job is over: tells of the recipients that no server has taken or refused for good.
+    fn end_handover(
+        &mut self,
+        mut handover: Handover<R::Source>,
+        relay: Option<Server>,
+        connection_use: u32,
+    ) {
+        let wall = self.wall();
+        handover.times.ended = wall;
+        if handover.times.ready == Timestamp::default() {
+            handover.times.ready = wall;
         }
+        self.tell(&mut handover, false, relay.as_ref(), connection_use);
+        let (job, outcomes, health): (_, Vec<Outcome>, Health) = handover.end();
+        let is_soft = self.settings.manager.soft_bounce;
+        let outcomes = if is_soft { outcomes.into_iter().map(Outcome::softened).collect() } else { outcomes };
+        self.manager.finished(&job, outcomes, health, wall);
+        self.tell_events(wall);
+    }
+
+    /// Tells of the recipients that were not told of, or only of those whose outcome no other server can change.
+    fn tell(
+        &mut self,
+        handover: &mut Handover<R::Source>,
+        is_certain: bool,
+        relay: Option<&Server>,
+        connection_use: u32,
+    ) {
+        let (envelope, id, times) = (Arc::clone(&handover.job.envelope), handover.job.id, handover.times);
+        for (number, outcome) in handover.untold(is_certain) {
+            let Some(recipient) = envelope.recipients.get(number as usize) else { continue };
+            let is_soft = self.settings.manager.soft_bounce;
+            let outcome = &if is_soft { outcome.softened() } else { outcome };
+            let envelope = &envelope;
+            self.observer.tried(&Attempt { id, envelope, recipient, relay, connection_use, times, outcome });
+        }
+    }
+
+    /// Gives an idle connection the next job, keeps it, or ends it. Returns whether it has a job.
+    fn use_idle(&mut self, serial: u64) -> bool {
+        let Some(link) = self.links.table.get_mut(&serial) else { return false };
+        if link.handover.is_some() || link.kept_since.is_some() || !link.delivery.is_idle() {
+            return false;
+        }
+        let route = link.route.clone();
+        let is_reusable = !self.client(&route).connection_cache_time.is_zero();
+        if self.stop_at.is_none() && is_reusable {
+            let wall = self.wall();
+            if let Some(job) = self.manager.next_job_for(&route, wall) {
+                let handover = self.handover_of(job);
+                self.hand_over(serial, handover);
+                return true;
+            }
+            if self.manager.has_waiting(&route) {
+                let now = self.io.now();
+                self.links.keep(serial, now);
+                if let Some(oldest) = self.links.one_too_many(self.kept_max()) {
+                    self.links.keep_no_longer(oldest);
+                    self.quit(oldest);
+                }
+                return false;
+            }
+        }
+        if let Some(link) = self.links.table.get_mut(&serial) {
+            link.delivery.quit();
+        }
+        false
+    }
+
+    /// Most connections that wait for another job: as many as may have one.
+    fn kept_max(&self) -> usize {
+        let transports = &self.settings.manager.transports;
+        transports.iter().map(|transport| transport.process_limit as usize).fold(0, usize::saturating_add)
+    }
+
+    fn quit(&mut self, serial: u64) {
+        if let Some(link) = self.links.table.get_mut(&serial) {
+            link.delivery.quit();
+        }
+        self.exchange(serial);
     }
 
     fn close(&mut self, serial: u64) {
+        self.links.keep_no_longer(serial);
         let Some(link) = self.links.table.remove(&serial) else { return };
         self.links.deadlines.remove(&(link.deadline, serial));
         if let Some(connection) = link.connection {
@@ -186,7 +418,7 @@ where
 }
 
 /// Takes what the read of a link's content gives.
-pub(super) fn take_content(link: &mut Link, event: ReadEvent<'_>) {
+pub(super) fn take_content<S>(link: &mut Link<S>, event: ReadEvent<'_>) {
     match event {
         ReadEvent::Part(Part::Content { octets, is_last }) if link.delivery.wants_content() => {
             link.delivery.content(octets, is_last);
@@ -201,7 +433,7 @@ pub(super) fn take_content(link: &mut Link, event: ReadEvent<'_>) {
     }
 }
 
-fn failed(link: &mut Link, cause: &str) {
+fn failed<S>(link: &mut Link<S>, cause: &str) {
     link.read = None;
     link.delivery.content_failed(cause);
 }

@@ -1,15 +1,21 @@
-//! One connection to a next hop, and what is sent and received on it.
+//! One connection to a server, and what is sent and received on it.
 
 use mailrace_core::Timestamp;
 use mailrace_io::{ConnectionId, Instant};
 use mailrace_spool::ReadId;
 
+use super::handover::Handover;
 use crate::agent::smtp::SmtpDelivery;
+use crate::route::Route;
 
 /// One connection, from the attempt to make it.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct Link<S> {
+    /// The destination that it was made for.
+    pub(super) route: Route,
     pub(super) delivery: SmtpDelivery,
+    /// The job whose transaction is on it; `None` once its outcome is certain.
+    pub(super) handover: Option<Handover<S>>,
     /// `None` while it is being made.
     pub(super) connection: Option<ConnectionId>,
     /// The read of the message's content.
@@ -17,11 +23,10 @@ pub(super) struct Link {
     /// The read has something to give once it is asked.
     pub(super) is_read_resting: bool,
     pub(super) is_sending: bool,
-    /// The manager was told what the job has come to.
-    pub(super) is_reported: bool,
+    /// Since when it waits for another job.
+    pub(super) kept_since: Option<Instant>,
     /// When the server has kept it waiting for too long.
     pub(super) deadline: Instant,
-    pub(super) times: Times,
 }
 
 /// When a delivery went from one stage to the next: Postfix's `delays=`.
@@ -37,18 +42,24 @@ pub struct Times {
     pub ended: Timestamp,
 }
 
-impl Link {
-    /// A connection that is to be made.
-    pub(super) const fn new(delivery: SmtpDelivery, deadline: Instant, times: Times) -> Self {
+impl<S> Link<S> {
+    /// A connection that is to be made for a job.
+    pub(super) const fn new(
+        route: Route,
+        delivery: SmtpDelivery,
+        handover: Handover<S>,
+        deadline: Instant,
+    ) -> Self {
         Self {
+            route,
             delivery,
+            handover: Some(handover),
             connection: None,
             read: None,
             is_read_resting: false,
             is_sending: false,
-            is_reported: false,
+            kept_since: None,
             deadline,
-            times,
         }
     }
 

@@ -1,11 +1,15 @@
 //! The messages that a dispatcher knows, and those that it reads.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use mailrace_core::record::delivery::{Progress, RecipientState};
+use mailrace_core::record::delivery::Progress;
 use mailrace_core::record::envelope;
 use mailrace_core::{Envelope, QueueId, Timestamp};
 use mailrace_spool::{Part, ReadEvent, ReadId};
+
+use crate::bounce::Kind;
+use crate::manager::Loaded;
 
 /// What is kept of messages.
 #[derive(Debug)]
@@ -16,13 +20,21 @@ pub(super) struct Messages<S> {
     pub(super) held: HashMap<QueueId, Held<S>>,
     /// The messages whose envelope is being read, by the tag of the read.
     pub(super) loads: HashMap<u64, QueueId>,
+    /// Messages that were read and wait for a table to be routed.
+    pub(super) pending_routes: Vec<QueueId>,
     /// Notes that are not answered yet.
     pub(super) noting: usize,
 }
 
 impl<S> Messages<S> {
     pub(super) fn new() -> Self {
-        Self { homes: HashMap::new(), held: HashMap::new(), loads: HashMap::new(), noting: 0 }
+        Self {
+            homes: HashMap::new(),
+            held: HashMap::new(),
+            loads: HashMap::new(),
+            pending_routes: Vec::new(),
+            noting: 0,
+        }
     }
 
     /// A worker has a message.
@@ -38,9 +50,22 @@ impl<S> Messages<S> {
         *self.homes.get(&id).expect("what the manager knows has a home")
     }
 
+    /// The worker that has a message, if it is known.
+    pub(super) fn known_home(&self, id: QueueId) -> Option<u16> {
+        self.homes.get(&id).copied()
+    }
+
     /// The message is known no longer.
     pub(super) fn forget(&mut self, id: QueueId) {
         self.homes.remove(&id);
+    }
+
+    /// Takes what the read of an envelope gives; `None`: it was given up.
+    pub(super) fn take_envelope(&mut self, tag: u64, event: ReadEvent<'_>) -> Option<(QueueId, Load)> {
+        let id = *self.loads.get(&tag)?;
+        let held = self.held.get_mut(&id).expect("a message is held while it is being read");
+        let loading = held.loading.as_mut().expect("it is loading while its envelope is being read");
+        Some((id, take_envelope(loading, event)))
     }
 
     #[cfg(test)]
@@ -60,13 +85,17 @@ pub(super) struct Held<S> {
     pub(super) active: Timestamp,
 }
 
-/// An envelope that is being read.
+/// An envelope that is being read, or what waits for something else once it was read.
 #[derive(Debug, Default)]
 pub(super) struct Loading {
     pub(super) read: Option<ReadId>,
     pub(super) envelope: Option<Envelope>,
     /// How often the message had moved before it was read.
     pub(super) moves: u32,
+    /// It was read. It may wait for a table that routes depend on.
+    pub(super) loaded: Option<Loaded>,
+    /// Workers that are still to say whether there is a report about it, and the kind of that.
+    pub(super) asked: Option<(usize, Kind)>,
 }
 
 /// What a part of a message that is being loaded means.
@@ -75,10 +104,10 @@ pub(super) enum Load {
     GoesOn,
     Moved,
     Failed,
-    Read(Envelope, Vec<RecipientState>),
+    Read(Arc<Envelope>, Progress),
 }
 
-pub(super) fn take_envelope(loading: &mut Loading, event: ReadEvent<'_>) -> Load {
+fn take_envelope(loading: &mut Loading, event: ReadEvent<'_>) -> Load {
     let progress = match event {
         ReadEvent::Gone => return Load::Moved,
         ReadEvent::Damaged(_) | ReadEvent::Failed(_) | ReadEvent::Whole => return Load::Failed,
@@ -92,12 +121,8 @@ pub(super) fn take_envelope(loading: &mut Loading, event: ReadEvent<'_>) -> Load
     };
     let Some(mut envelope) = loading.envelope.take() else { return Load::Failed };
     redirect(&mut envelope);
-    let states = progress.as_ref().and_then(|progress| progress.states(envelope.recipients.len()));
-    match states {
-        Some(states) => {
-            let states = states.into_iter().cloned().collect();
-            Load::Read(envelope, states)
-        }
+    match progress.filter(|progress| progress.states(envelope.numbered().count()).is_some()) {
+        Some(progress) => Load::Read(Arc::new(envelope), progress),
         None => Load::Failed,
     }
 }

@@ -5,27 +5,29 @@
 
 mod connections;
 mod door;
+mod handover;
 mod link;
+mod loading;
 mod messages;
+mod reports;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::Receiver;
-use mailrace_core::envelope::Recipient;
 use mailrace_core::{QueueId, Timestamp};
-use mailrace_io::{Completion, Endpoint, Instant, Io, IoError, Operation, Token};
-use mailrace_spool::{Reads, TOKEN_SPOOL};
+use mailrace_io::{Completion, Instant, Io, IoError};
+use mailrace_spool::{ReadId, Reads, TOKEN_SPOOL};
 
-use crate::agent::smtp::SmtpDelivery;
-use crate::manager::Manager;
+use crate::manager::{Event, Job, Manager, Noted};
 use connections::{Links, take_content};
-use link::Link;
-use messages::{Held, Load, Loading, Messages, take_envelope};
+use handover::Handover;
+use messages::{Load, Messages};
+use reports::Reports;
 
-pub use door::{Answer, Attempt, Observer, Queue, Router, Settings};
+pub use crate::manager::Selection;
+pub use door::{Answer, Asked, Attempt, Observer, Queue, Report, Resolver, Router, Settings};
 pub use link::Times;
 
 /// Runs the deliveries of one thread.
@@ -34,18 +36,34 @@ pub struct Dispatcher<I: Io, R: Reads<I>, Q, O> {
     reader: R,
     queue: Q,
     observer: O,
-    router: Router,
+    paths: Paths,
     settings: Settings,
     manager: Manager,
     answers: Receiver<Answer<R::Source>>,
     messages: Messages<R::Source>,
-    links: Links,
+    links: Links<R::Source>,
+    reports: Reports,
     stop_at: Option<Instant>,
     completions: Vec<Completion>,
 }
 
-/// Most times that a message is looked for again because it had moved.
-const MOVES_MAX: u32 = 3;
+/// Who says where mail goes.
+pub struct Paths {
+    /// Transport and next hop of a recipient.
+    pub router: Router,
+    /// The servers of a next hop.
+    pub resolver: Resolver,
+}
+
+/// What the reader gave something to.
+enum Heard {
+    /// A connection.
+    Link,
+    /// A report, whose original is read on if more of it is wanted.
+    Report(Option<ReadId>),
+    /// A message that is being loaded.
+    Load(Option<(QueueId, Load)>),
+}
 
 impl<I: Io, R: Reads<I>, Q: Queue, O: Observer> Dispatcher<I, R, Q, O>
 where
@@ -57,7 +75,7 @@ where
         reader: R,
         queue: Q,
         observer: O,
-        router: Router,
+        paths: Paths,
         settings: Settings,
         answers: Receiver<Answer<R::Source>>,
     ) -> Self {
@@ -66,12 +84,13 @@ where
             reader,
             queue,
             observer,
-            router,
-            manager: Manager::new(settings.manager),
+            paths,
+            manager: Manager::new(settings.manager.clone()),
             settings,
             answers,
             messages: Messages::new(),
-            links: Links::default(),
+            links: Links::new(),
+            reports: Reports::default(),
             stop_at: None,
             completions: Vec::new(),
         }
@@ -107,6 +126,7 @@ where
         self.look_at_deadlines();
         self.load();
         self.begin_jobs();
+        self.begin_reports();
         self.write_notes();
         // What a read gives may make room for others.
         while self.reader_goes_on() {}
@@ -117,10 +137,7 @@ where
     /// Whether it has nothing to do before a deadline, and nothing is under way.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.manager.is_idle()
-            && self.links.table.is_empty()
-            && self.messages.noting == 0
-            && self.answers.is_empty()
+        self.manager.is_idle() && self.links.is_idle() && self.messages.noting == 0 && self.answers.is_empty()
     }
 
     fn wall(&mut self) -> Timestamp {
@@ -138,11 +155,11 @@ where
 
     fn is_over(&mut self) -> bool {
         let Some(stop_at) = self.stop_at else { return false };
-        let is_done = self.links.table.is_empty() && self.messages.noting == 0;
+        let is_done = self.links.is_idle() && self.messages.noting == 0 && self.reports.is_idle();
         is_done || stop_at <= self.io.now()
     }
 
-    /// Takes what the workers said.
+    /// Takes what the workers and other threads said.
     fn hear(&mut self) {
         let wall = self.wall();
         while let Ok(answer) = self.answers.try_recv() {
@@ -155,28 +172,29 @@ where
                 Answer::Noted(id, noted) => {
                     self.messages.noting -= 1;
                     self.manager.noted(id, noted, wall);
-                    self.let_go(id);
-                    if !self.manager.knows(id) {
-                        self.observer.removed(wall, id);
+                    if noted != Noted::Failed {
+                        self.announce(id);
                     }
+                    self.ended(id, wall);
                 }
+                Answer::Exists { about, is_there } => self.report_exists(about, is_there, wall),
+                Answer::Reported { about, kind, noted, ids } => self.reported(about, kind, noted, ids),
+                Answer::Resolved(serial, servers) => self.resolved(serial, servers),
+                Answer::TableAnswered => self.route_pending(wall),
+                Answer::Flush(selection, asked) => asked.answer(self.manager.flush(&selection)),
+                Answer::Expire(selection, asked) => asked.answer(self.manager.expire(&selection)),
                 Answer::Stop(time) => self.stop_at = Some(self.io.now().after(time)),
             }
         }
     }
 
-    /// Asks for the messages that are to be read.
-    fn load(&mut self) {
-        if self.stop_at.is_some() {
-            return;
+    /// Something was noted of a message, which may have been the last of it.
+    fn ended(&mut self, id: QueueId, wall: Timestamp) {
+        self.let_go(id);
+        if !self.manager.knows(id) {
+            self.observer.removed(wall, id);
         }
-        let wall = self.wall();
-        while let Some(id) = self.manager.next_load(wall) {
-            self.messages
-                .held
-                .insert(id, Held { source: None, loading: Some(Loading::default()), active: wall });
-            self.queue.find(self.messages.home(id), id);
-        }
+        self.tell_events(wall);
     }
 
     /// Forgets what is kept of a message that is not active any more.
@@ -189,24 +207,6 @@ where
         }
     }
 
-    /// A worker said where a message is that is to be read.
-    fn found(&mut self, id: QueueId, found: Option<(R::Source, u64)>, wall: Timestamp) {
-        let Some(held) = self.messages.held.get_mut(&id) else { return };
-        let Some(loading) = held.loading.as_mut() else { return };
-        let Some((source, size)) = found else {
-            self.manager.forget(id);
-            return self.let_go(id);
-        };
-        if loading.moves > MOVES_MAX {
-            self.manager.put_off(id, wall);
-            return self.let_go(id);
-        }
-        let number = self.links.next_number();
-        loading.read = Some(self.reader.begin(source.clone(), number));
-        held.source = Some((source, size));
-        self.messages.loads.insert(number, id);
-    }
-
     /// Lets the reader go on, and takes what it gives. Returns whether it gave anything.
     fn reader_goes_on(&mut self) -> bool {
         self.reader.advance(&mut self.io);
@@ -214,78 +214,49 @@ where
         let mut has_event = false;
         while let Some((tag, event)) = self.reader.next_event() {
             has_event = true;
-            if let Some(link) = self.links.table.get_mut(&tag) {
+            let heard = if let Some(link) = self.links.table.get_mut(&tag) {
                 take_content(link, event);
-                self.go_on(tag);
-                continue;
+                Heard::Link
+            } else if self.reports.has(tag) {
+                Heard::Report(self.reports.take(tag, event))
+            } else {
+                Heard::Load(self.messages.take_envelope(tag, event))
+            };
+            match heard {
+                Heard::Link => self.go_on(tag),
+                Heard::Report(Some(read)) => self.reader.ask(read),
+                Heard::Report(None) => self.send_reports(),
+                Heard::Load(Some((id, load))) => self.loaded(id, load, tag, wall),
+                Heard::Load(None) => {}
             }
-            let Some(id) = self.messages.loads.get(&tag).copied() else { continue };
-            let held = self.messages.held.get_mut(&id).expect("a message is held while it is being read");
-            let loading = held.loading.as_mut().expect("it is loading while its envelope is being read");
-            let load = take_envelope(loading, event);
-            if let (Load::GoesOn, Some(read)) = (&load, loading.read) {
-                self.reader.ask(read);
-                continue;
-            }
-            self.messages.loads.remove(&tag);
-            self.loaded(id, load, wall);
         }
         if has_event {
             self.begin_jobs();
+            self.begin_reports();
             self.write_notes();
         }
         has_event
     }
 
-    /// The read of an envelope has ended so.
-    fn loaded(&mut self, id: QueueId, load: Load, wall: Timestamp) {
-        let held = self.messages.held.get_mut(&id).expect("a message is held while it is being read");
-        match load {
-            Load::GoesOn | Load::Failed => {
-                self.manager.put_off(id, wall);
-                self.let_go(id);
-            }
-            Load::Moved => {
-                if let Some(loading) = &mut held.loading {
-                    loading.moves += 1;
-                }
-                self.queue.find(self.messages.home(id), id);
-            }
-            Load::Read(envelope, states) => {
-                let read = held.loading.take().and_then(|loading| loading.read);
-                if let Some(read) = read {
-                    self.reader.forget(read);
-                }
-                let size = held.source.as_ref().map_or(0, |(_, size)| *size);
-                self.observer.active(wall, id, &envelope, size);
-                let (envelope, router) = (Arc::new(envelope), &self.router);
-                let route = |recipient: &Recipient| router(&envelope, recipient);
-                self.manager.loaded(id, Arc::clone(&envelope), states, route, wall);
-                self.let_go(id);
-                self.tell_unattempted(wall);
-            }
-        }
-    }
-
-    /// Connects to next hops for the jobs that may be done now.
+    /// Begins the jobs that may be done now.
     fn begin_jobs(&mut self) {
         if self.stop_at.is_some() {
             return;
         }
-        while let Some(job) = self.manager.next_job() {
-            let (now, wall) = (self.io.now(), self.wall());
-            let held = self.messages.held.get(&job.id).expect("an active message is held");
-            let (source, size) = held.source.clone().expect("a message was found before it was loaded");
-            let times = Times { active: held.active, begun: wall, ..Times::default() };
-            let server = Endpoint::Inet(job.next_hop.address);
-            let delivery = SmtpDelivery::new(job, size, Arc::clone(&self.settings.smtp));
-            let mut link = Link::new(delivery, now.after(self.settings.smtp.timeouts.connect), times);
-            let serial = self.links.next_number();
-            link.read = Some(self.reader.begin(source, serial));
-            self.io.submit(Token(serial), Operation::Connect { server, source: None });
-            self.links.deadlines.insert((link.deadline, serial));
-            self.links.table.insert(serial, link);
+        let wall = self.wall();
+        while let Some(job) = self.manager.next_job(wall) {
+            let handover = self.handover_of(job);
+            self.begin_handover(handover);
         }
+    }
+
+    fn handover_of(&mut self, job: Job) -> Handover<R::Source> {
+        let wall = self.wall();
+        let held = self.messages.held.get(&job.id).expect("an active message is held");
+        let source = held.source.clone().expect("a message was found before it was loaded");
+        let times = Times { active: held.active, begun: wall, ..Times::default() };
+        let protocol = self.client(&job.route).protocol;
+        Handover::new(job, source, times, &self.settings, protocol)
     }
 
     fn write_notes(&mut self) {
@@ -296,13 +267,22 @@ where
         }
     }
 
-    fn tell_unattempted(&mut self, wall: Timestamp) {
-        while let Some(told) = self.manager.next_unattempted() {
+    /// Tells the log what the manager has decided without an attempt.
+    fn tell_events(&mut self, wall: Timestamp) {
+        while let Some(event) = self.manager.next_event() {
+            let told = match event {
+                Event::Unattempted(told) => told,
+                Event::Expired(expired) => {
+                    self.observer.expired(wall, &expired);
+                    continue;
+                }
+            };
             let Some(recipient) = told.envelope.recipients.get(told.recipient as usize) else { continue };
             let active = self.messages.held.get(&told.id).map_or(wall, |held| held.active);
             let times = Times { active, begun: wall, ready: wall, ended: wall };
             let (id, envelope, outcome) = (told.id, &told.envelope, &told.outcome);
-            self.observer.tried(&Attempt { id, envelope, recipient, relay: None, times, outcome });
+            let (relay, connection_use) = (None, 0);
+            self.observer.tried(&Attempt { id, envelope, recipient, relay, connection_use, times, outcome });
         }
     }
 

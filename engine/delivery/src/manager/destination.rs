@@ -3,20 +3,32 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use mailrace_core::Timestamp;
+use mailrace_core::record::delivery::Cause;
 
 use super::Job;
-use super::window::{Window, WindowSettings};
-use crate::outcome::{Health, Reason};
-use crate::route::NextHop;
+use super::retry::later;
+use super::settings::TransportSettings;
+use super::window::Window;
+use crate::outcome::Health;
+use crate::route::Route;
 
-/// All destinations that have mail or are dead.
-#[derive(Debug, Default)]
+/// All destinations that have mail, are dead or rest.
+#[derive(Debug)]
 pub(super) struct Destinations {
-    table: HashMap<NextHop, Destination>,
-    /// Those with waiting mail and room in their window, each once: they are served in turns.
-    turns: VecDeque<NextHop>,
-    /// The dead ones, by the time at which they are tried again.
-    dead: BTreeSet<(Timestamp, NextHop)>,
+    transports: Vec<Transport>,
+    table: HashMap<Route, Destination>,
+    /// The dead and the resting ones, by the time at which they are tried again.
+    paused: BTreeSet<(Timestamp, Route)>,
+    /// The transport whose turn it is.
+    turn: usize,
+}
+
+/// A transport's part.
+#[derive(Debug)]
+struct Transport {
+    settings: TransportSettings,
+    /// Its destinations with waiting mail and room in their window, each once: they are served in turns.
+    turns: VecDeque<Route>,
     /// Deliveries under way.
     busy: u32,
 }
@@ -28,133 +40,220 @@ struct Destination {
     busy: u32,
     waiting: VecDeque<Job>,
     has_turn: bool,
-    /// Why it is dead, and until when.
-    dead: Option<(Timestamp, Reason)>,
+    /// It rests after a delivery (`default_destination_rate_delay`).
+    is_resting: bool,
+    /// Why it is dead.
+    dead: Option<Cause>,
 }
 
 impl Destination {
-    /// Whether a delivery may begin.
-    fn is_ready(&self) -> bool {
-        !self.waiting.is_empty() && self.busy < self.window.size()
-    }
-}
-
-impl Destinations {
-    /// Deliveries under way.
-    pub(super) const fn busy(&self) -> u32 {
-        self.busy
-    }
-
-    /// Adds a job, or returns it with the reason for which its destination is dead.
-    pub(super) fn add(&mut self, job: Job, settings: &WindowSettings) -> Result<(), (Job, Reason)> {
-        let destination = self.table.entry(job.next_hop).or_insert_with(|| Destination {
-            window: Window::new(settings),
+    fn new(settings: &TransportSettings) -> Self {
+        Self {
+            window: Window::new(&settings.window),
             busy: 0,
             waiting: VecDeque::new(),
             has_turn: false,
+            is_resting: false,
             dead: None,
-        });
-        if let Some((_, reason)) = &destination.dead {
-            return Err((job, reason.clone()));
         }
-        let next_hop = job.next_hop;
-        destination.waiting.push_back(job);
-        self.offer_turn(next_hop);
-        Ok(())
     }
 
-    /// The next job of the destination whose turn it is.
+    /// Whether a delivery may begin.
+    fn is_ready(&self, settings: &TransportSettings) -> bool {
+        let window = if settings.rate_delay.is_zero() { self.window.size() } else { 1 };
+        !self.waiting.is_empty() && self.busy < window && !self.is_resting
+    }
+}
+
+const STAYS: &str = "a destination stays while a delivery is under way";
+const KNOWN: &str = "a route's transport is one of the settings";
+
+impl Destinations {
+    pub(super) fn new(transports: &[TransportSettings]) -> Self {
+        let transports = transports
+            .iter()
+            .map(|settings| Transport { settings: settings.clone(), turns: VecDeque::new(), busy: 0 })
+            .collect();
+        Self { transports, table: HashMap::new(), paused: BTreeSet::new(), turn: 0 }
+    }
+
+    /// Why a destination is dead.
+    pub(super) fn dead(&self, route: &Route) -> Option<&Cause> {
+        self.table.get(route)?.dead.as_ref()
+    }
+
+    /// Adds a job.
+    pub(super) fn add(&mut self, job: Job) {
+        let route = job.route.clone();
+        let settings = &self.transports.get(usize::from(route.transport)).expect(KNOWN).settings;
+        let destination = self.table.entry(route.clone()).or_insert_with(|| Destination::new(settings));
+        destination.waiting.push_back(job);
+        self.offer_turn(&route);
+    }
+
+    /// The next job of the transport and destination whose turn it is.
     pub(super) fn next(&mut self) -> Option<Job> {
-        while let Some(next_hop) = self.turns.pop_front() {
-            let destination = self.table.get_mut(&next_hop)?;
-            destination.has_turn = false;
-            if destination.is_ready()
-                && let Some(job) = destination.waiting.pop_front()
-            {
-                destination.busy += 1;
-                self.busy += 1;
-                self.offer_turn(next_hop);
+        let transports = self.transports.len();
+        for step in 0..transports {
+            let number = (self.turn + step) % transports;
+            if let Some(job) = self.next_of(number) {
+                self.turn = (number + 1) % transports;
                 return Some(job);
             }
         }
         None
     }
 
-    /// A job is over. Returns the jobs that its destination's death leaves, with the reason.
+    fn next_of(&mut self, number: usize) -> Option<Job> {
+        let transport = self.transports.get_mut(number)?;
+        if transport.busy >= transport.settings.process_limit {
+            return None;
+        }
+        while let Some(route) = transport.turns.pop_front() {
+            let destination = self.table.get_mut(&route)?;
+            destination.has_turn = false;
+            if destination.is_ready(&transport.settings)
+                && let Some(job) = destination.waiting.pop_front()
+            {
+                destination.busy += 1;
+                transport.busy += 1;
+                self.offer_turn(&route);
+                return Some(job);
+            }
+        }
+        None
+    }
+
+    /// The next job for a destination whose connection has just become free, unless another destination has to wait for it.
+    pub(super) fn next_for(&mut self, route: &Route) -> Option<Job> {
+        let transport = self.transports.get_mut(usize::from(route.transport))?;
+        let destination = self.table.get_mut(route)?;
+        let others = transport.turns.len() - usize::from(destination.has_turn);
+        let left = transport.settings.process_limit.saturating_sub(transport.busy);
+        let is_wanted = left == 0 || (left == 1 && others > 0);
+        if is_wanted || !destination.is_ready(&transport.settings) {
+            return None;
+        }
+        let job = destination.waiting.pop_front()?;
+        destination.busy += 1;
+        transport.busy += 1;
+        Some(job)
+    }
+
+    /// Whether mail waits for this destination.
+    pub(super) fn has_waiting(&self, route: &Route) -> bool {
+        self.table.get(route).is_some_and(|destination| !destination.waiting.is_empty())
+    }
+
+    /// A job is over. Returns the jobs that its destination's death leaves, with the cause.
     pub(super) fn finished(
         &mut self,
-        next_hop: NextHop,
+        route: &Route,
         health: Health,
-        settings: &WindowSettings,
+        now: Timestamp,
         dead_until: Timestamp,
-    ) -> Option<(VecDeque<Job>, Reason)> {
-        let destination =
-            self.table.get_mut(&next_hop).expect("a destination stays while a delivery is under way");
+    ) -> Option<(VecDeque<Job>, Cause)> {
+        let transport = self.transports.get_mut(usize::from(route.transport)).expect(KNOWN);
+        let destination = self.table.get_mut(route).expect(STAYS);
         let busy = destination.busy;
         destination.busy -= 1;
-        self.busy -= 1;
+        transport.busy -= 1;
+        let window = &transport.settings.window;
         let mut left = None;
         match health {
-            Health::Good => destination.window.succeeded(settings, busy),
-            Health::Failed(reason) => {
-                if destination.dead.is_none() && destination.window.failed(settings) {
-                    destination.dead = Some((dead_until, reason.clone()));
-                    self.dead.insert((dead_until, next_hop));
-                    left = Some((std::mem::take(&mut destination.waiting), reason));
+            Health::Good => destination.window.succeeded(window, busy),
+            Health::Failed(cause) => {
+                if destination.dead.is_none() && destination.window.failed(window) {
+                    destination.dead = Some(cause.clone());
+                    self.paused.insert((dead_until, route.clone()));
+                    left = Some((std::mem::take(&mut destination.waiting), cause));
                 }
             }
         }
-        self.offer_turn(next_hop);
-        self.forget_unused(next_hop);
+        let delay = transport.settings.rate_delay;
+        if !delay.is_zero() && destination.dead.is_none() {
+            destination.is_resting = true;
+            self.paused.insert((later(now, delay), route.clone()));
+        }
+        self.offer_turn(route);
+        self.forget_unused(route);
         left
     }
 
     /// A job that [`Destinations::next`] returned is not done.
-    pub(super) fn dropped(&mut self, next_hop: NextHop) {
-        let destination =
-            self.table.get_mut(&next_hop).expect("a destination stays while a job of it is out");
-        destination.busy -= 1;
-        self.busy -= 1;
-        self.offer_turn(next_hop);
-        self.forget_unused(next_hop);
+    pub(super) fn dropped(&mut self, route: &Route) {
+        self.transports.get_mut(usize::from(route.transport)).expect(KNOWN).busy -= 1;
+        self.table.get_mut(route).expect(STAYS).busy -= 1;
+        self.offer_turn(route);
+        self.forget_unused(route);
     }
 
-    /// Takes the dead ones for alive whose time has come.
-    pub(super) fn revive(&mut self, now: Timestamp, settings: &WindowSettings) {
-        while let Some((until, next_hop)) = self.dead.first().copied()
-            && until <= now
+    /// Ends the pauses whose time has come.
+    pub(super) fn resume(&mut self, now: Timestamp) {
+        while let Some((until, _)) = self.paused.first()
+            && *until <= now
+            && let Some((_, route)) = self.paused.pop_first()
         {
-            self.dead.pop_first();
-            if let Some(destination) = self.table.get_mut(&next_hop) {
-                destination.dead = None;
-                destination.window = Window::new(settings);
-            }
-            self.forget_unused(next_hop);
+            self.end_pause(&route);
         }
     }
 
-    /// When the next dead one is tried again.
-    pub(super) fn revives_at(&self) -> Option<Timestamp> {
-        self.dead.first().map(|(until, _)| *until)
+    /// Takes all dead ones for alive.
+    pub(super) fn revive_all(&mut self) {
+        let dead = |route: &Route| self.table.get(route).is_some_and(|found| found.dead.is_some());
+        let routes: Vec<(Timestamp, Route)> =
+            self.paused.iter().filter(|(_, route)| dead(route)).cloned().collect();
+        for paused in routes {
+            self.paused.remove(&paused);
+            self.end_pause(&paused.1);
+        }
     }
 
-    fn offer_turn(&mut self, next_hop: NextHop) {
-        if let Some(destination) = self.table.get_mut(&next_hop)
+    /// Takes a dead one for alive.
+    pub(super) fn revive(&mut self, route: &Route) {
+        if self.table.get(route).is_none_or(|destination| destination.dead.is_none()) {
+            return;
+        }
+        self.paused.retain(|(_, paused)| paused != route);
+        self.end_pause(route);
+    }
+
+    fn end_pause(&mut self, route: &Route) {
+        let window = &self.transports.get(usize::from(route.transport)).expect(KNOWN).settings.window;
+        if let Some(destination) = self.table.get_mut(route) {
+            destination.is_resting = false;
+            if destination.dead.take().is_some() {
+                destination.window = Window::new(window);
+            }
+        }
+        self.offer_turn(route);
+        self.forget_unused(route);
+    }
+
+    /// When the next pause ends.
+    pub(super) fn resumes_at(&self) -> Option<Timestamp> {
+        self.paused.first().map(|(until, _)| *until)
+    }
+
+    fn offer_turn(&mut self, route: &Route) {
+        let transport = self.transports.get_mut(usize::from(route.transport)).expect(KNOWN);
+        if let Some(destination) = self.table.get_mut(route)
             && !destination.has_turn
-            && destination.is_ready()
+            && destination.is_ready(&transport.settings)
         {
             destination.has_turn = true;
-            self.turns.push_back(next_hop);
+            transport.turns.push_back(route.clone());
         }
     }
 
     /// Forgets a destination of which nothing is left to know, and with it its window, as Postfix does.
-    fn forget_unused(&mut self, next_hop: NextHop) {
+    fn forget_unused(&mut self, route: &Route) {
         let is_unused = |found: &Destination| {
-            found.busy == 0 && found.waiting.is_empty() && found.dead.is_none() && !found.has_turn
+            let is_known = found.dead.is_some() || found.is_resting || found.has_turn;
+            found.busy == 0 && found.waiting.is_empty() && !is_known
         };
-        if self.table.get(&next_hop).is_some_and(is_unused) {
-            self.table.remove(&next_hop);
+        if self.table.get(route).is_some_and(is_unused) {
+            self.table.remove(route);
         }
     }
 }

@@ -1,51 +1,42 @@
 //! The queue manager: which message is taken up when, which recipients go together, and what is noted of them.
 //!
-//! It decides only. Its caller reads messages, delivers jobs and writes notes, and tells it the time. Postfix's qmgr(8)
-//! is the model; its terms and defaults are kept.
+//! It decides only. Its caller reads messages, delivers jobs, makes reports and writes notes, and tells it the time. Postfix's
+//! qmgr(8) is the model; its terms and defaults are kept.
 //!
 //! A message is *known* from [`Manager::found`] on. It waits in `incoming` or, until a time, in `deferred`, and the two are
 //! taken from in turns. It is `active` from [`Manager::next_load`] until each recipient was tried and the outcome is durable.
 //! What becomes of recipients is noted as soon as a job is over, not when all jobs of the message are: after a crash, only
-//! hand-overs are repeated whose note was not durable.
+//! hand-overs are repeated whose note was not durable. What the sender is to be told is told when all jobs are over.
 
 mod destination;
+mod message;
 mod retry;
+mod settings;
 #[cfg(test)]
 mod tests;
+mod waiting;
 mod window;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mailrace_core::envelope::Recipient;
-use mailrace_core::record::delivery::{Deferral, Progress, RecipientState, Status};
+use mailrace_core::record::delivery::{Cause, Progress, RecipientState};
 use mailrace_core::{Envelope, QueueId, Timestamp};
 
-use crate::outcome::{Health, Outcome, Reason};
-use crate::route::NextHop;
+use crate::bounce::Kind;
+use crate::outcome::{Health, Outcome};
+use crate::route::Route;
 use destination::Destinations;
+use message::{Message, not_due_before};
 use retry::later;
+use waiting::{Waiting, Wishes};
 
+pub(crate) use message::mark_reported;
+pub use message::{ReportOrder, action_of, kind_of};
 pub use retry::RetrySettings;
+pub use settings::{Settings, TransportSettings};
 pub use window::WindowSettings;
-
-/// Limits of the queue manager.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Most messages in the active queue (`qmgr_message_active_limit`).
-    pub message_active_limit: usize,
-    /// Most recipients of messages in the active queue; a single message may have more (`qmgr_message_recipient_limit`).
-    pub message_recipient_limit: usize,
-    /// Most recipients of one transaction (`default_destination_recipient_limit`); 0: no limit.
-    pub destination_recipient_limit: usize,
-    /// Most deliveries at once, to all destinations (`default_process_limit`).
-    pub process_limit: u32,
-    /// Concurrency of each destination.
-    pub window: WindowSettings,
-    /// How long deferred mail waits.
-    pub retry: RetrySettings,
-}
 
 /// Recipients of one message that go to one next hop in one transaction.
 #[derive(Clone, Debug)]
@@ -54,8 +45,8 @@ pub struct Job {
     pub id: QueueId,
     /// Its envelope.
     pub envelope: Arc<Envelope>,
-    /// Where it goes.
-    pub next_hop: NextHop,
+    /// The way that they go.
+    pub route: Route,
     /// Numbers of recipients in the envelope, in the order of their addresses.
     pub recipients: Vec<u32>,
 }
@@ -69,7 +60,7 @@ pub enum Note {
     Progress(Progress),
 }
 
-/// What became of a note.
+/// What became of a note, or of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Noted {
     /// It is durable.
@@ -93,114 +84,147 @@ pub struct Unattempted {
     pub outcome: Outcome,
 }
 
-/// Where a known message waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Incoming,
-    Deferred(Timestamp),
-    Active,
+/// A message that was given up.
+#[derive(Clone, Debug)]
+pub struct Expired {
+    /// The message.
+    pub id: QueueId,
+    /// Its envelope.
+    pub envelope: Arc<Envelope>,
+    /// An operator wanted it.
+    pub is_forced: bool,
 }
 
-/// A message in the active queue that was read.
-#[derive(Debug)]
-struct Message {
-    envelope: Arc<Envelope>,
-    states: Vec<RecipientState>,
-    /// Jobs that wait or are under way.
-    jobs: usize,
-    /// The states have changed since the last note.
-    is_changed: bool,
-    /// A note is under way, or due.
-    is_noting: bool,
+/// A message that was read.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Which.
+    pub id: QueueId,
+    /// Its envelope.
+    pub envelope: Arc<Envelope>,
+    /// States of its recipients, in the order of [`Envelope::numbered`].
+    pub states: Vec<RecipientState>,
+    /// The sender was told of the delay.
+    pub is_warned: bool,
+    /// The states are not those that were noted last.
+    pub is_changed: bool,
+}
+
+/// Messages that an operator means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// All that are deferred.
+    All,
+    /// These.
+    These(Arc<[QueueId]>),
+}
+
+/// What the log is to be told.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A recipient was not attempted.
+    Unattempted(Unattempted),
+    /// A message was given up.
+    Expired(Expired),
 }
 
 /// The queue manager.
 #[derive(Debug)]
 pub struct Manager {
     settings: Settings,
-    known: HashMap<QueueId, Stage>,
-    incoming: VecDeque<QueueId>,
-    deferred: BTreeSet<(Timestamp, QueueId)>,
+    waiting: Waiting,
     active: HashMap<QueueId, Message>,
     /// Messages of the active queue that are being read.
     loading: usize,
     /// Recipients of messages in `active`.
     recipients: usize,
     destinations: Destinations,
-    /// The last message came from `incoming`, so that the next one comes from `deferred`.
-    is_deferred_next: bool,
     /// Messages with something to note.
     notes: VecDeque<QueueId>,
     /// Messages whose note failed, by the time at which it is tried again.
     failed_notes: BTreeSet<(Timestamp, QueueId)>,
-    unattempted: VecDeque<Unattempted>,
+    reports: VecDeque<ReportOrder>,
+    events: VecDeque<Event>,
 }
 
 /// How long a note waits that could not be written.
 const NOTE_RETRY_TIME: Duration = Duration::from_secs(1);
+const ACTIVE: &str = "a message stays active until its note is durable";
 
 impl Manager {
     /// A manager that knows of no message.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
+            destinations: Destinations::new(&settings.transports),
             settings,
-            known: HashMap::new(),
-            incoming: VecDeque::new(),
-            deferred: BTreeSet::new(),
+            waiting: Waiting::default(),
             active: HashMap::new(),
             loading: 0,
             recipients: 0,
-            destinations: Destinations::default(),
-            is_deferred_next: false,
             notes: VecDeque::new(),
             failed_notes: BTreeSet::new(),
-            unattempted: VecDeque::new(),
+            reports: VecDeque::new(),
+            events: VecDeque::new(),
         }
     }
 
     /// A message is in the queue. One that is known already stays where it is.
     pub fn found(&mut self, id: QueueId) {
-        self.known.entry(id).or_insert_with(|| {
-            self.incoming.push_back(id);
-            Stage::Incoming
-        });
+        self.waiting.found(id);
     }
 
     /// Whether a message is known.
     #[must_use]
     pub fn knows(&self, id: QueueId) -> bool {
-        self.known.contains_key(&id)
+        self.waiting.knows(id)
     }
 
     /// Whether a message is in the active queue.
     #[must_use]
     pub fn is_active(&self, id: QueueId) -> bool {
-        self.known.get(&id) == Some(&Stage::Active)
+        self.waiting.is_active(id)
+    }
+
+    /// Whether a message may have a report in the queue that is not noted yet.
+    #[must_use]
+    pub fn may_have_report(&self, id: QueueId) -> bool {
+        // One that was read has nothing of an earlier run left, and a report of this run is told of after its note.
+        self.waiting.is_incoming(id) || (self.waiting.is_active(id) && !self.active.contains_key(&id))
+    }
+
+    /// Has messages tried now, whatever is known of their destinations. Returns how many there are.
+    pub fn flush(&mut self, selection: &Selection) -> u64 {
+        if *selection == Selection::All {
+            self.destinations.revive_all();
+        }
+        self.wish(selection, Wishes { is_flushed: true, is_expired: false })
+    }
+
+    /// Has messages given back to their senders. Returns how many there are.
+    pub fn expire(&mut self, selection: &Selection) -> u64 {
+        self.wish(selection, Wishes { is_flushed: false, is_expired: true })
+    }
+
+    fn wish(&mut self, selection: &Selection, wishes: Wishes) -> u64 {
+        let ids: Vec<QueueId> = match selection {
+            Selection::All => self.waiting.deferred().collect(),
+            Selection::These(ids) => ids.iter().copied().filter(|id| self.waiting.knows(*id)).collect(),
+        };
+        ids.iter().for_each(|id| self.waiting.wish(*id, wishes));
+        ids.len() as u64
     }
 
     /// The next message to read. It is in the active queue until [`Manager::loaded`], [`Manager::put_off`] or
     /// [`Manager::forget`] says otherwise.
     pub fn next_load(&mut self, now: Timestamp) -> Option<QueueId> {
-        self.destinations.revive(now, &self.settings.window);
+        self.destinations.resume(now);
         let is_full = self.active.len() + self.loading >= self.settings.message_active_limit
             || self.recipients >= self.settings.message_recipient_limit;
         if is_full {
             return None;
         }
-        let due = self.deferred.first().filter(|(until, _)| *until <= now).copied();
-        let id = match (self.incoming.front().copied(), due) {
-            (Some(id), None) => id,
-            (Some(id), Some(_)) if !self.is_deferred_next => id,
-            (_, Some((_, id))) => id,
-            (None, None) => return None,
-        };
-        let stage = self.known.insert(id, Stage::Active);
-        self.is_deferred_next = stage == Some(Stage::Incoming);
-        match stage {
-            Some(Stage::Deferred(until)) => drop(self.deferred.remove(&(until, id))),
-            _ => drop(self.incoming.pop_front()),
-        }
+        let id = self.waiting.take(now)?;
         self.loading += 1;
         Some(id)
     }
@@ -208,95 +232,130 @@ impl Manager {
     /// A message that was to be read has left the queue, or is on hold.
     pub fn forget(&mut self, id: QueueId) {
         self.loading -= 1;
-        self.known.remove(&id);
+        self.waiting.forget(id);
     }
 
     /// A message could not be read now.
     pub fn put_off(&mut self, id: QueueId, now: Timestamp) {
-        self.loading -= 1;
-        self.defer(id, later(now, self.settings.retry.minimal_backoff_time));
+        self.put_off_for(id, self.settings.retry.minimal_backoff_time, now);
     }
 
-    /// A message was read: `states` are those of its recipients. Those that are open are attempted, each by the way that
-    /// `route` says.
-    pub fn loaded(
+    /// A message that was to be read waits this long.
+    pub fn put_off_for(&mut self, id: QueueId, wait: Duration, now: Timestamp) {
+        self.loading -= 1;
+        self.waiting.defer(id, later(now, wait));
+    }
+
+    /// A message was read. Its open recipients are attempted, each by its way: `ways` has their numbers in the envelope.
+    pub fn loaded(&mut self, loaded: Loaded, ways: Vec<(u32, Result<Route, Outcome>)>, now: Timestamp) {
+        let Loaded { id, envelope, states, is_warned, is_changed } = loaded;
+        self.loading -= 1;
+        let wishes = self.waiting.take_wishes(id);
+        let is_asked = wishes.is_flushed || wishes.is_expired;
+        if !is_asked
+            && !is_changed
+            && let Some(until) = not_due_before(&states).filter(|until| *until > now)
+        {
+            return self.waiting.defer(id, until);
+        }
+        self.recipients += states.len();
+        let mut message = Message::new(Arc::clone(&envelope), states, is_warned);
+        message.take_expansions(&self.settings, now);
+        // A crash may have come before the note that ends a message whose recipients are all done.
+        message.is_changed = is_changed || message.is_done();
+        message.is_expired = wishes.is_expired;
+        self.active.insert(id, message);
+        if !wishes.is_expired {
+            let mut routed: Vec<(Route, u32)> = Vec::new();
+            for (number, way) in ways {
+                match way {
+                    Ok(route) => routed.push((route, number)),
+                    Err(outcome) => self.not_attempted(id, number, outcome, now),
+                }
+            }
+            self.add_jobs(id, &envelope, routed, wishes.is_flushed, now);
+        }
+        self.attempted(id, now);
+    }
+
+    /// Makes jobs of recipients: as Postfix sorts them, by next hop and then by address.
+    fn add_jobs(
         &mut self,
         id: QueueId,
-        envelope: Arc<Envelope>,
-        states: Vec<RecipientState>,
-        mut route: impl FnMut(&Recipient) -> Result<NextHop, Reason>,
+        envelope: &Arc<Envelope>,
+        mut routed: Vec<(Route, u32)>,
+        is_flushed: bool,
         now: Timestamp,
     ) {
-        self.loading -= 1;
-        if let Some(until) = not_due_before(&states).filter(|until| *until > now) {
-            return self.defer(id, until);
-        }
-        let mut routed: Vec<(NextHop, u32)> = Vec::new();
-        let mut unrouted: Vec<(u32, Reason)> = Vec::new();
-        for (number, (recipient, state)) in (0..).zip(envelope.recipients.iter().zip(&states)) {
-            if !state.is_open() {
-                continue;
-            }
-            match route(recipient) {
-                Ok(next_hop) => routed.push((next_hop, number)),
-                Err(reason) => unrouted.push((number, reason)),
-            }
-        }
-        let address = |number: &u32| {
-            envelope.recipients.get(*number as usize).map(|recipient| recipient.address.as_slice())
-        };
-        // As Postfix sorts them: by next hop, then by address.
-        routed.sort_by(|(hop, number), (other_hop, other)| {
-            (hop, address(number)).cmp(&(other_hop, address(other)))
+        let address =
+            |number: &u32| envelope.recipients.get(*number as usize).map(|recipient| &recipient.address);
+        routed.sort_by(|(way, number), (other_way, other)| {
+            (way, address(number)).cmp(&(other_way, address(other)))
         });
-        self.recipients += states.len();
-        // A crash may have come before the note that ends a message whose recipients are all done.
-        let is_changed = !states.iter().any(RecipientState::is_open);
-        let message =
-            Message { envelope: Arc::clone(&envelope), states, jobs: 0, is_changed, is_noting: false };
-        self.active.insert(id, message);
-        let limit = match self.settings.destination_recipient_limit {
-            0 => usize::MAX,
-            limit => limit,
-        };
-        let same_hop = routed.chunk_by(|(hop, _), (other, _)| hop == other);
-        for part in same_hop.flat_map(|same_hop| same_hop.chunks(limit)) {
-            let Some((next_hop, _)) = part.first() else { continue };
-            let recipients = part.iter().map(|(_, number)| *number).collect();
-            self.add(Job { id, envelope: Arc::clone(&envelope), next_hop: *next_hop, recipients }, now);
+        for same in routed.chunk_by(|(way, _), (other, _)| way == other) {
+            let Some((route, _)) = same.first() else { continue };
+            let transport = self.settings.transports.get(usize::from(route.transport));
+            let transport = transport.expect("a route's transport is one of the settings");
+            let limit = if transport.recipient_limit == 0 { usize::MAX } else { transport.recipient_limit };
+            let is_deferred = transport.is_deferred && !is_flushed;
+            for part in same.chunks(limit) {
+                let recipients = part.iter().map(|(_, number)| *number).collect();
+                let job = Job { id, envelope: Arc::clone(envelope), route: route.clone(), recipients };
+                if is_deferred {
+                    self.decide(&job, &Outcome::Deferred(Cause::new(4, 3, 2, "deferred transport")), now);
+                } else {
+                    self.add(job, is_flushed, now);
+                }
+            }
         }
-        for (number, reason) in unrouted {
-            self.not_attempted(id, number, Outcome::Deferred(reason), now);
-        }
-        self.attempted(id);
     }
 
-    /// The next job to do.
-    pub fn next_job(&mut self) -> Option<Job> {
-        while self.destinations.busy() < self.settings.process_limit {
-            let job = self.destinations.next()?;
+    /// The next job to do. [`Manager::finished`] says what became of it.
+    pub fn next_job(&mut self, now: Timestamp) -> Option<Job> {
+        while let Some(job) = self.destinations.next() {
             if self.is_wanted(&job) {
                 return Some(job);
             }
-            self.destinations.dropped(job.next_hop);
-            self.job_ended(job.id);
+            self.drop_job(&job, now);
         }
         None
+    }
+
+    /// The next job for a destination whose connection has just become free.
+    pub fn next_job_for(&mut self, route: &Route, now: Timestamp) -> Option<Job> {
+        while let Some(job) = self.destinations.next_for(route) {
+            if self.is_wanted(&job) {
+                return Some(job);
+            }
+            self.drop_job(&job, now);
+        }
+        None
+    }
+
+    /// Whether mail waits for a destination.
+    #[must_use]
+    pub fn has_waiting(&self, route: &Route) -> bool {
+        self.destinations.has_waiting(route)
+    }
+
+    fn drop_job(&mut self, job: &Job, now: Timestamp) {
+        self.destinations.dropped(&job.route);
+        self.job_ended(job.id, now);
     }
 
     /// A job is over. `outcomes` are those of its recipients, in the job's order.
     pub fn finished(&mut self, job: &Job, outcomes: Vec<Outcome>, health: Health, now: Timestamp) {
         assert_eq!(job.recipients.len(), outcomes.len(), "each recipient of a job has an outcome");
         let until = later(now, self.settings.retry.minimal_backoff_time);
-        let left = self.destinations.finished(job.next_hop, health, &self.settings.window, until);
+        let left = self.destinations.finished(&job.route, health, now, until);
         for (number, outcome) in job.recipients.iter().zip(outcomes) {
-            self.note_outcome(job.id, *number, outcome, now);
+            self.take_outcome(job.id, *number, outcome, now);
         }
-        self.job_ended(job.id);
-        if let Some((jobs, reason)) = left {
+        self.job_ended(job.id, now);
+        if let Some((jobs, cause)) = left {
             for job in jobs {
-                self.suspend(&job, &reason, now);
-                self.job_ended(job.id);
+                self.suspend(&job, &cause, now);
+                self.job_ended(job.id, now);
             }
         }
     }
@@ -310,45 +369,62 @@ impl Manager {
             self.notes.push_back(id);
         }
         let id = self.notes.pop_front()?;
-        let message = self.active.get_mut(&id).expect("a message stays active until its note is durable");
+        let message = self.active.get_mut(&id).expect(ACTIVE);
         message.is_changed = false;
-        if message.states.iter().any(RecipientState::is_open) {
-            let progress = Progress::of(&message.states).expect("an envelope has fewer than 2^32 recipients");
-            return Some((id, Note::Progress(progress)));
-        }
-        Some((id, Note::Done))
+        let note = if message.is_done() { Note::Done } else { Note::Progress(message.progress()) };
+        Some((id, note))
     }
 
     /// What became of a note.
     pub fn noted(&mut self, id: QueueId, noted: Noted, now: Timestamp) {
-        let message = self.active.get_mut(&id).expect("a message stays active until its note is durable");
+        let message = self.active.get_mut(&id).expect(ACTIVE);
         match noted {
             Noted::Failed => {
                 self.failed_notes.insert((later(now, NOTE_RETRY_TIME), id));
                 return;
             }
-            // Nothing is left to do but to wait for the jobs that are under way.
             Noted::Gone => message.states.fill(RecipientState::Done),
             Noted::Durable => {}
         }
         message.is_noting = false;
         if noted == Noted::Gone {
+            // Nothing is left to do but to wait for the jobs that are under way.
             message.is_changed = false;
         }
-        self.attempted(id);
+        self.attempted(id, now);
     }
 
-    /// The next outcome without an attempt, for the log.
-    pub fn next_unattempted(&mut self) -> Option<Unattempted> {
-        self.unattempted.pop_front()
+    /// The next report to make. [`Manager::reported`] says what became of it.
+    pub fn next_report(&mut self) -> Option<ReportOrder> {
+        self.reports.pop_front()
+    }
+
+    /// What became of a report: it is in the queue, it cannot be made now, or the message is gone. The report is not to be
+    /// taken up before the next note of the message is durable ([`Manager::found`] comes then).
+    pub fn reported(&mut self, id: QueueId, kind: Kind, noted: Noted, now: Timestamp) {
+        let message = self.active.get_mut(&id).expect(ACTIVE);
+        message.is_noting = false;
+        match noted {
+            Noted::Durable => message.reported(kind),
+            Noted::Failed => message.put_report_off(&self.settings, now),
+            Noted::Gone => {
+                message.states.fill(RecipientState::Done);
+                message.is_changed = false;
+            }
+        }
+        self.attempted(id, now);
+    }
+
+    /// What the log is to be told next.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
     }
 
     /// When there is something to do even if nothing happens.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
-        let due = self.deferred.first().map(|(until, _)| *until);
         let note = self.failed_notes.first().map(|(at, _)| *at);
-        [due, note, self.destinations.revives_at()].into_iter().flatten().min()
+        [self.waiting.due_at(), note, self.destinations.resumes_at()].into_iter().flatten().min()
     }
 
     /// Whether no message is active.
@@ -366,67 +442,71 @@ impl Manager {
         })
     }
 
-    fn add(&mut self, job: Job, now: Timestamp) {
-        let id = job.id;
-        match self.destinations.add(job, &self.settings.window) {
-            Ok(()) => {
-                if let Some(message) = self.active.get_mut(&id) {
-                    message.jobs += 1;
-                }
-            }
-            Err((job, reason)) => self.suspend(&job, &reason, now),
+    /// Has a job done; not one for a dead destination, unless an operator has flushed its message.
+    fn add(&mut self, job: Job, is_flushed: bool, now: Timestamp) {
+        if is_flushed {
+            self.destinations.revive(&job.route);
         }
+        if let Some(cause) = self.destinations.dead(&job.route).cloned() {
+            return self.suspend(&job, &cause, now);
+        }
+        self.active.get_mut(&job.id).expect(ACTIVE).jobs += 1;
+        self.destinations.add(job);
     }
 
-    fn suspend(&mut self, job: &Job, reason: &Reason, now: Timestamp) {
+    fn suspend(&mut self, job: &Job, cause: &Cause, now: Timestamp) {
         let mut text = b"delivery temporarily suspended: ".to_vec();
-        text.extend_from_slice(&reason.text);
-        let reason = Reason { status: reason.status, text: text.into() };
+        text.extend_from_slice(&cause.text);
+        let cause = Cause { text: text.into(), ..cause.clone() };
+        self.decide(job, &Outcome::Deferred(cause), now);
+    }
+
+    fn decide(&mut self, job: &Job, outcome: &Outcome, now: Timestamp) {
         for number in &job.recipients {
-            self.not_attempted(job.id, *number, Outcome::Deferred(reason.clone()), now);
+            self.not_attempted(job.id, *number, outcome.clone(), now);
         }
     }
 
     fn not_attempted(&mut self, id: QueueId, recipient: u32, outcome: Outcome, now: Timestamp) {
+        let outcome = if self.settings.soft_bounce { outcome.softened() } else { outcome };
         let Some(message) = self.active.get(&id) else { return };
         let envelope = Arc::clone(&message.envelope);
-        self.unattempted.push_back(Unattempted { id, envelope, recipient, outcome: outcome.clone() });
-        self.note_outcome(id, recipient, outcome, now);
+        let told = Unattempted { id, envelope, recipient, outcome: outcome.clone() };
+        self.events.push_back(Event::Unattempted(told));
+        self.take_outcome(id, recipient, outcome, now);
     }
 
-    fn note_outcome(&mut self, id: QueueId, recipient: u32, outcome: Outcome, now: Timestamp) {
-        let retry = self.settings.retry;
-        let Some(message) = self.active.get_mut(&id) else { return };
-        let arrival = message.envelope.arrival;
-        let Some(state) = message.states.get_mut(recipient as usize).filter(|state| state.is_open()) else {
-            return;
-        };
-        let attempts = match state {
-            RecipientState::Deferred(deferral) => deferral.attempts.saturating_add(1),
-            _ => 1,
-        };
-        *state = match outcome {
-            Outcome::Sent(_) => RecipientState::Done,
-            Outcome::Deferred(Reason { status, text }) | Outcome::Failed(Reason { status, text }) => {
-                let (until, status) = (retry.next_attempt(arrival, now), Status { class: 4, ..status });
-                RecipientState::Deferred(Deferral { until, attempts, status, text })
-            }
-        };
-        message.is_changed = true;
+    fn take_outcome(&mut self, id: QueueId, recipient: u32, outcome: Outcome, now: Timestamp) {
+        if let Some(message) = self.active.get_mut(&id) {
+            message.take(recipient, outcome, &self.settings, now);
+        }
     }
 
-    fn job_ended(&mut self, id: QueueId) {
+    fn job_ended(&mut self, id: QueueId, now: Timestamp) {
         if let Some(message) = self.active.get_mut(&id) {
             message.jobs -= 1;
         }
-        self.attempted(id);
+        self.attempted(id, now);
     }
 
-    /// Notes what has changed, and ends the attempt if nothing is left to do.
-    fn attempted(&mut self, id: QueueId) {
+    /// Notes what has changed, tells the sender, and ends the attempt if nothing is left to do.
+    fn attempted(&mut self, id: QueueId, now: Timestamp) {
         let Some(message) = self.active.get_mut(&id) else { return };
         if message.is_noting {
             return;
+        }
+        if message.jobs == 0 && message.put_off.is_none() {
+            let (envelope, is_forced) = (Arc::clone(&message.envelope), message.is_expired);
+            let is_expired =
+                self.settings.retry.is_expired(envelope.arrival, !envelope.sender.is_empty(), now);
+            if (is_expired || is_forced) && message.expire(&self.settings, now) {
+                self.events.push_back(Event::Expired(Expired { id, envelope, is_forced }));
+            }
+            if let Some(order) = message.next_report(id, &self.settings, now) {
+                message.is_noting = true;
+                self.reports.push_back(order);
+                return;
+            }
         }
         if message.is_changed {
             message.is_noting = true;
@@ -436,27 +516,12 @@ impl Manager {
         if message.jobs > 0 {
             return;
         }
-        let next = not_due_before(&message.states);
+        let next = message.next_attempt();
         self.recipients -= message.states.len();
         self.active.remove(&id);
         match next {
-            Some(until) => self.defer(id, until),
-            None => drop(self.known.remove(&id)),
+            Some(until) => self.waiting.defer(id, until),
+            None => self.waiting.forget(id),
         }
     }
-
-    fn defer(&mut self, id: QueueId, until: Timestamp) {
-        self.known.insert(id, Stage::Deferred(until));
-        self.deferred.insert((until, id));
-    }
-}
-
-/// The time before which no recipient is to be tried; `None` if none is left to be tried.
-fn not_due_before(states: &[RecipientState]) -> Option<Timestamp> {
-    let due = |state: &RecipientState| match state {
-        RecipientState::Untried => Some(Timestamp::default()),
-        RecipientState::Deferred(deferral) => Some(deferral.until),
-        RecipientState::Done | RecipientState::Reported => None,
-    };
-    states.iter().filter_map(due).min()
 }

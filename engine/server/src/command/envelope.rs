@@ -94,8 +94,8 @@ impl Deferred {
         Self {
             next_attempt: rfc3339(deferral.until),
             attempts: deferral.attempts,
-            status: deferral.status.to_string(),
-            text: text(&deferral.text, true),
+            status: deferral.cause.status.to_string(),
+            text: text(&deferral.cause.text, true),
         }
     }
 }
@@ -113,11 +113,12 @@ impl Summary {
 
     /// With what became of the recipients.
     pub(super) fn with_progress(mut self, envelope: &Envelope, progress: &Progress) -> Self {
-        let states = progress.states(envelope.recipients.len()).unwrap_or_default();
+        let states = progress.states(envelope.numbered().count()).unwrap_or_default();
         let tried = self.recipients.iter().zip(&states).filter_map(|(recipient, state)| {
             let (state, deferral) = match state {
                 RecipientState::Untried => return None,
                 RecipientState::Done => ("done", None),
+                RecipientState::Due(_) => ("due", None),
                 RecipientState::Reported => ("reported", None),
                 RecipientState::Deferred(deferral) => ("deferred", Some(Deferred::of(deferral))),
             };
@@ -240,7 +241,7 @@ fn is_utf8(origin: &Origin, envelope: &Envelope) -> bool {
 
 /// The bytes as text from which they can be read back: a backslash is `\\`, CR, LF and TAB are `\r`, `\n`, `\t`, and `\xHH`
 /// is any other byte that is no printable letter. Beyond ASCII there are letters only where `is_utf8` says so.
-fn text(octets: &[u8], is_utf8: bool) -> String {
+pub(super) fn text(octets: &[u8], is_utf8: bool) -> String {
     let mut out = String::with_capacity(octets.len());
     for chunk in octets.utf8_chunks() {
         for letter in chunk.valid().chars() {
@@ -278,7 +279,7 @@ pub(super) fn json(value: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use mailrace_core::record::delivery::Status;
+    use mailrace_core::record::delivery::Cause;
 
     use super::*;
 
@@ -320,8 +321,7 @@ mod tests {
         let deferral = Deferral {
             until: Timestamp::from_unix_microseconds(1_740_800_000_000_000),
             attempts: 2,
-            status: Status { class: 4, subject: 4, detail: 1 },
-            text: b"timed out".as_slice().into(),
+            cause: Cause::new(4, 4, 1, "timed out"),
         };
         let states = [RecipientState::Untried, RecipientState::Deferred(deferral), RecipientState::Done];
         let text = summary(&Progress::of(&states).unwrap());
@@ -342,5 +342,20 @@ mod tests {
         let held = held.with_progress(&envelope, &Progress::of(&states).unwrap());
         assert!(held.line().contains(" hold "), "an operator's hold counts");
         assert!(held.line().ends_with("new@example.org, later@example.org (timed out)"));
+    }
+    #[test]
+    fn recipients_that_were_expanded_are_not_listed() {
+        let [recipients, expanded] = [b"one@example.org", b"all@example.org"]
+            .map(|address| vec![Recipient { address: address.to_vec(), ..Recipient::default() }]);
+        let envelope = Envelope { recipients, expanded, ..Envelope::default() };
+        let listed = |states: &[RecipientState]| {
+            let summary = Summary::new(QueueId::from_number(1), "incoming", 0, &Origin::default(), &envelope);
+            let summary = summary.with_progress(&envelope, &Progress::of(states).unwrap());
+            (summary.recipients, summary.progress.len())
+        };
+        let one = || vec!["one@example.org".to_owned()];
+        assert_eq!(listed(&[]), (one(), 0));
+        assert_eq!(listed(&[RecipientState::Untried, RecipientState::Reported]), (one(), 0));
+        assert_eq!(listed(&[RecipientState::Done, RecipientState::Reported]), (Vec::new(), 1));
     }
 }

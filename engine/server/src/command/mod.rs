@@ -13,6 +13,7 @@ mod lookup;
 mod queue;
 mod refused;
 mod rewrite;
+mod route;
 mod sendmail;
 mod serve;
 
@@ -56,6 +57,8 @@ enum Command {
     Clean(clean::Arguments),
     /// Print addresses as the engine would rewrite them
     Rewrite(rewrite::Arguments),
+    /// Print transport and next hop of mail to an address, and what decided them
+    Route(route::Arguments),
     /// Print the value of a key in a lookup table; the exit status is 1 if there is none
     Lookup(lookup::Arguments),
     /// Submit a message on this machine, with the options of Postfix's sendmail
@@ -112,6 +115,7 @@ pub fn run() -> ExitCode {
         Command::Queue(arguments) => queue::run(arguments),
         Command::Clean(arguments) => clean::run(arguments),
         Command::Rewrite(arguments) => rewrite::run(arguments),
+        Command::Route(arguments) => route::run(arguments),
         Command::Lookup(arguments) => lookup::run(arguments),
         // As they were given: clap takes `--` for itself.
         Command::Sendmail { .. } => return sendmail::run("sendmail", given.skip(1)),

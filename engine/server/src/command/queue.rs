@@ -3,6 +3,7 @@
 mod export;
 mod filter;
 mod mark;
+mod wish;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,7 +23,7 @@ use super::envelope::{Full, Summary, json};
 use super::{EXIT_DATA, EXIT_IO, EXIT_UNAVAILABLE, Failure, refused, wrong};
 use crate::config::{Configuration, Sources, config_file};
 use crate::process::{damage_text, stranger_text};
-use crate::services::{CONTROL_SOCKET, Request, parse_place};
+use crate::services::{CONTROL_SOCKET, Request, Wish, parse_place};
 use filter::Choice;
 
 #[derive(Debug, clap::Args)]
@@ -69,6 +70,10 @@ enum Action {
     Hold(Choice),
     /// Release held messages
     Release(Choice),
+    /// Have deferred messages tried now
+    Flush(Choice),
+    /// Give messages back to their senders
+    Expire(Choice),
     /// Copy messages to files; optionally delete them when the copies are durable
     Export(export::Arguments),
     /// Give up damaged and missing data: the engine stops reporting it and reuses the space
@@ -95,6 +100,8 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         Action::Delete(choice) => mark::run(&configuration, &disk, Mark::Done, &choice, &mut out),
         Action::Hold(choice) => mark::run(&configuration, &disk, Mark::Hold, &choice, &mut out),
         Action::Release(choice) => mark::run(&configuration, &disk, Mark::Release, &choice, &mut out),
+        Action::Flush(choice) => wish::run(&disk, Wish::Flush, &choice, &mut out),
+        Action::Expire(choice) => wish::run(&disk, Wish::Expire, &choice, &mut out),
         Action::Export(arguments) => export::run(&configuration, &disk, &arguments, &mut out),
         Action::Acknowledge => acknowledge(&disk, &mut out),
     };

@@ -47,9 +47,12 @@ impl Configuration {
         let rewriting = Arc::new(self.address_rewriting());
         let destinations = Arc::new(self.destinations(own_addresses.clone(), tables));
         let workers = usize::from(workers).max(1);
+        let smtp = self.session_settings(&rewriting, &destinations, tables);
+        let cleanup = self.cleanup_settings(rewriting, destinations, tables);
         WorkerSettings {
-            smtp: self.session_settings(&rewriting, &destinations, tables),
-            cleanup: self.cleanup_settings(rewriting, destinations, tables),
+            smtp,
+            internal_cleanup: cleanup.internal(),
+            cleanup,
             clients: self.known_clients(own_addresses),
             smtpd_timeout: self.connections.smtpd_timeout,
             drain_timeout: self.connections.drain_timeout,

@@ -5,6 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use mailrace_delivery::bounce::TemplateError;
+
 use crate::tables::TableError;
 
 /// Place where a value was set.
@@ -81,6 +83,8 @@ pub enum Fault {
     },
     /// A lookup table that the value names cannot be used.
     Table(TableError),
+    /// A file of templates has an invalid line.
+    Template(TemplateError),
 }
 
 impl fmt::Display for ConfigError {
@@ -110,6 +114,7 @@ impl fmt::Display for ConfigError {
             }
             Fault::Value { reason, remedy } => write!(formatter, "{reason}; {remedy}"),
             Fault::Table(error) => write!(formatter, "{error}"),
+            Fault::Template(error) => write!(formatter, "{error}"),
         }
     }
 }
@@ -119,6 +124,7 @@ impl std::error::Error for ConfigError {
         match &self.fault {
             Fault::Unreadable(error) => Some(error),
             Fault::Table(error) => Some(error),
+            Fault::Template(error) => Some(error),
             Fault::Syntax(_)
             | Fault::UnknownName { .. }
             | Fault::Unsupported { .. }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::reader::{Document, Feature, Raw, Section, default_of};
+use super::transport_limits::limit_of;
 
 /// Returns the parameters that `document` sets as TOML, or with `has_defaults` all of `features`. Does not expand `$name` in
 /// values.
@@ -16,6 +17,13 @@ pub(super) fn listing(document: &Document, features: &[Feature], has_defaults: b
             let raw = given.or_else(|| has_defaults.then(|| default_of(declaration)));
             if let Some(value) = raw.and_then(|raw| toml_of(&raw)) {
                 let _ = writeln!(lines, "{} = {value}", declaration.name);
+            }
+        }
+        if section == Section::Top {
+            for (_, name, given) in document.iter().filter(|(section, ..)| *section == Section::Top) {
+                if let Some(value) = limit_of(name).and_then(|_| toml_of(&given.raw)) {
+                    let _ = writeln!(lines, "{name} = {value}");
+                }
             }
         }
         if let Some(table) = section.table().filter(|_| !lines.is_empty()) {

@@ -1,7 +1,8 @@
 //! Reads the configuration from TOML and arguments into checked settings.
 //!
 //! Each feature has a file that declares, checks, maps and documents its parameters: `domains`, `connections`, `session`,
-//! `rewriting`, `aliases`, `recipients`, `cleanup`, `checks`, `submission`, `delivery`, `queue`, `engine`, `tables`, `log`.
+//! `rewriting`, `aliases`, `recipients`, `cleanup`, `checks`, `submission`, `routing`, `delivery`, `lmtp`, `dns`, `notices`,
+//! `queue`, `engine`, `tables`, `log`.
 //! `reader` turns the text into values, whose types are in `value`. `listing` and `reference` print the declared parameters.
 //!
 //! To add a parameter, declare it in the file of its feature, map it there to the settings of the part that uses it, and
@@ -12,27 +13,35 @@ mod checks;
 mod cleanup;
 mod connections;
 mod delivery;
+mod dns;
 mod domains;
 mod engine;
 mod error;
 mod listing;
+mod lmtp;
 mod location;
 mod log;
 mod machine;
+mod notices;
 mod queue;
 mod reader;
 mod recipients;
 mod reference;
 mod rewriting;
+mod routing;
 mod session;
 mod sources;
 mod submission;
 mod tables;
+mod transport_limits;
 pub mod value;
 
+use mailrace_delivery::bounce::Templates;
 use reader::{Document, Feature, Machine, Reader};
+use transport_limits::TransportLimits;
 use value::TableList;
 
+pub(crate) use delivery::TRANSPORTS;
 pub(crate) use machine::{own_processors, zone_now};
 pub(crate) use value::time;
 
@@ -42,14 +51,18 @@ pub use checks::CheckParameters;
 pub use cleanup::CleanupParameters;
 pub use connections::ConnectionParameters;
 pub use delivery::DeliveryParameters;
+pub use dns::DnsParameters;
 pub use domains::DomainParameters;
 pub use engine::EngineParameters;
 pub use error::{ConfigError, ConfigErrors, Fault, Place};
+pub use lmtp::LmtpParameters;
 pub use location::{CONFIG_VARIABLE, SYSTEM_CONFIG, config_file};
 pub use log::LogParameters;
+pub use notices::NoticeParameters;
 pub use queue::QueueParameters;
 pub use recipients::RecipientParameters;
 pub use rewriting::RewritingParameters;
+pub use routing::RoutingParameters;
 pub use session::SessionParameters;
 pub use sources::Sources;
 pub use submission::SubmissionParameters;
@@ -69,6 +82,10 @@ macro_rules! features {
             named_tables: Vec<TableList>,
             /// Place where `memory_limit` was set.
             memory_place: Place,
+            /// Limits of single transports.
+            transport_limits: TransportLimits,
+            /// Texts of reports.
+            templates: Templates,
         }
 
         const FEATURES: &[Feature] = &[$( <$parameters>::FEATURE ),+];
@@ -77,11 +94,14 @@ macro_rules! features {
             /// Reads the parameters of all features. Returns `None` if one is invalid; the reader has the error.
             fn read(reader: &mut Reader<'_>) -> Option<Self> {
                 $( let $feature = <$parameters>::read(reader); )+
+                let transport_limits = TransportLimits::read(reader);
                 Some(Self {
                     $( $feature: $feature?, )+
                     notes: Vec::new(),
                     named_tables: reader.take_tables(),
                     memory_place: reader.place("memory_limit"),
+                    transport_limits,
+                    templates: Templates::default(),
                 })
             }
 
@@ -117,8 +137,16 @@ features! {
     tables: TableParameters;
     /// Local submission.
     submission: SubmissionParameters;
+    /// Routing.
+    routing: RoutingParameters;
     /// Delivery.
     delivery: DeliveryParameters;
+    /// LMTP.
+    lmtp: LmtpParameters;
+    /// Reports.
+    notices: NoticeParameters;
+    /// Name lookups.
+    dns: DnsParameters;
     /// Queue.
     queue: QueueParameters;
     /// Workers.
@@ -159,7 +187,9 @@ impl Configuration {
         if let Some(configuration) = &mut configuration {
             configuration.queue.check(&mut reader);
             configuration.session.check(&configuration.queue, &mut reader);
+            configuration.templates = configuration.notices.templates(&mut reader);
             configuration.notes = configuration.dotted_domain_notes();
+            configuration.notes.extend(configuration.routing.notes(&reader));
         }
         let errors = reader.into_errors();
         configuration.filter(|_| errors.is_empty()).ok_or(ConfigErrors(errors))
@@ -168,3 +198,5 @@ impl Configuration {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::check;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mailrace_core::smtp::{ClassTables, ListedAddresses};
+use mailrace_core::smtp::{ClassTables, ListedAddresses, Routes};
 
 use super::reader::parameters;
 use super::value::{DomainList, RelayRestrictions, SenderRestrictions, TableList};
@@ -12,10 +12,11 @@ parameters! {
     /// Tables of the addresses that exist in our domains, and what happens to others.
     pub struct RecipientParameters titled "Recipient validation";
 
-    /// Refuses recipients in our own domains that no table lists. Tables of canonical addresses and virtual aliases list an
-    /// address too.
+    /// Refuses recipients in our own domains that no table lists, and recipients whose route is `error` or `retry`. Tables of
+    /// canonical addresses and virtual aliases list an address too.
     smtpd_reject_unlisted_recipient: bool = true;
-    /// Refuses the recipients of mail whose sender is an address in our own domains that no table lists.
+    /// Refuses the recipients of mail whose sender is an address in our own domains that no table lists, or an address whose
+    /// route is `error` or `retry`.
     smtpd_reject_unlisted_sender: bool = false;
     /// Restrictions on senders. Only `reject_unlisted_sender` is supported, which is the same as
     /// `smtpd_reject_unlisted_sender`.
@@ -44,8 +45,12 @@ parameters! {
 }
 
 impl Configuration {
-    /// Returns the tables of the addresses that exist.
-    pub(super) fn listed_addresses(&self, tables: &Tables) -> Arc<ListedAddresses> {
+    /// Returns the tables of the addresses that exist, with the routes that may lead nowhere.
+    pub(super) fn listed_addresses(
+        &self,
+        routes: Option<Arc<dyn Routes>>,
+        tables: &Tables,
+    ) -> Arc<ListedAddresses> {
         let recipients = &self.recipients;
         let class = |maps, reject_code| ClassTables { maps: tables.of(maps), reject_code };
         let RecipientParameters {
@@ -70,6 +75,7 @@ impl Configuration {
             relay: class(relay_recipient_maps, *unknown_relay_recipient_reject_code),
             unknown_virtual_alias_reject_code: recipients.unknown_virtual_alias_reject_code,
             recipient_delimiter: self.rewriting.recipient_delimiter.clone().into_bytes(),
+            routes,
         })
     }
 }

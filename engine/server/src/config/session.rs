@@ -90,7 +90,8 @@ impl Configuration {
             line_length_limit: session.line_length_limit as usize,
             rewriting: Arc::clone(rewriting),
             destinations: Arc::clone(destinations),
-            listed_addresses: self.listed_addresses(tables),
+            listed_addresses: self
+                .listed_addresses(self.session_routes(rewriting, destinations, tables), tables),
         }
     }
 }

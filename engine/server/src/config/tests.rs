@@ -9,7 +9,7 @@ use super::*;
 use crate::tables::Lookups;
 
 /// Reads `text` as the file /etc/mailrace/test.toml.
-pub(in crate::config) fn check(text: &str) -> Result<Configuration, String> {
+pub(crate) fn check(text: &str) -> Result<Configuration, String> {
     let mut document = Document::default();
     let path = Arc::new(PathBuf::from("/etc/mailrace/test.toml"));
     let machine = Machine { hostname: "host.example.org".to_owned() };
@@ -28,6 +28,7 @@ fn defaults_are_read() {
     }
     assert_eq!(configuration.queue.directory, Path::new("mailrace-queue"));
     assert_eq!(configuration.notes, Vec::<String>::new());
+    assert!(configuration.delivery_settings().is_none());
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Log lines about deliveries, in the form that analysers of Postfix's log read.
 
 use mailrace_core::{Envelope, QueueId, Timestamp};
+use mailrace_delivery::Cause;
+use mailrace_delivery::bounce::Kind;
 use mailrace_delivery::dispatcher::{Attempt, Observer};
+use mailrace_delivery::manager::Expired;
 
 use crate::log::{LogWriter, name};
 
@@ -24,20 +27,45 @@ impl Observer for DeliveryLog {
     }
 
     fn tried(&mut self, attempt: &Attempt<'_>) {
-        let Attempt { id, envelope, recipient, relay, times, outcome } = attempt;
+        let Attempt { id, envelope, recipient, relay, connection_use, times, outcome } = attempt;
         let mut line = self.log.bare_line(times.ended, *id, name::DELIVERY);
         line.addresses("to", [&recipient.address[..]]);
         if !recipient.original().eq_ignore_ascii_case(&recipient.address) {
             line.address("orig_to", recipient.original());
         }
-        let relay = relay.map_or_else(|| "none".to_owned(), |relay| relay.to_string());
+        let relay = relay.map_or_else(|| "none".to_owned(), ToString::to_string);
         line.word("relay", &relay);
+        if *connection_use > 1 {
+            line.number("conn_use", (*connection_use).into());
+        }
         let stages = [envelope.arrival, times.active, times.begun, times.ready, times.ended];
         line.word("delay", &seconds(envelope.arrival, times.ended));
         let parts: Vec<String> = stages.windows(2).map(|pair| seconds(pair[0], pair[1])).collect();
         line.word("delays", &parts.join("/"));
-        let reason = outcome.reason();
-        line.word("dsn", &reason.status.to_string()).word("status", outcome.word()).reason(&reason.text);
+        let cause = outcome.cause();
+        line.word("dsn", &cause.status.to_string()).word("status", outcome.word()).reason(&cause.text);
+    }
+
+    fn skipped(&mut self, wall: Timestamp, id: QueueId, cause: &Cause) {
+        let mut line = self.log.bare_line(wall, id, name::SERVER_SKIPPED);
+        line.reason(&cause.text);
+    }
+
+    fn expired(&mut self, wall: Timestamp, expired: &Expired) {
+        let mut line = self.log.bare_line(wall, expired.id, name::EXPIRED);
+        line.address("from", &expired.envelope.sender);
+        let status = if expired.is_forced { "force-expired" } else { "expired" };
+        line.word("status", status).words(("action", "returned to sender"), None);
+    }
+
+    fn reported(&mut self, wall: Timestamp, about: QueueId, kind: Kind, id: QueueId) {
+        let mut line = self.log.bare_line(wall, about, name::REPORTED);
+        let what = match kind {
+            Kind::Failure => "sender non-delivery notification",
+            Kind::Delay => "sender delay notification",
+            Kind::Success | Kind::Verify => "sender delivery status notification",
+        };
+        line.words(("notification", what), Some(("report_id", &id.to_string())));
     }
 
     fn removed(&mut self, wall: Timestamp, id: QueueId) {

@@ -8,11 +8,16 @@ use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, Sender};
 use mailrace_core::QueueId;
-use mailrace_delivery::dispatcher::{Answer, Dispatcher, Queue, Settings};
+use mailrace_delivery::dispatcher::{
+    Answer, Asked, Dispatcher, Paths, Queue, Report, Resolver, Selection, Settings,
+};
+use mailrace_delivery::hosts::Servers;
 use mailrace_delivery::manager::Note;
+use mailrace_delivery::{Cause, HostName};
 use mailrace_io::{Io, IoError, OsDisk, Waker};
 use mailrace_spool::{SegmentReader, Source};
 
+use crate::edge::dns::{Dns, DnsSettings, NextHopName, NotTaken};
 use crate::log::LogWriter;
 use crate::worker::{Hatch, Request, Workers};
 
@@ -42,6 +47,43 @@ impl Queue for Doors {
     fn note(&mut self, worker: u16, id: QueueId, note: Note) {
         self.ask(worker, Request::Note(id, note));
     }
+
+    fn exists(&mut self, about: QueueId, id: QueueId) -> usize {
+        for worker in (0..).take(self.requests.len()) {
+            self.ask(worker, Request::Exists { about, id });
+        }
+        self.requests.len()
+    }
+
+    fn report(&mut self, worker: u16, report: Box<Report>) {
+        self.ask(worker, Request::Report(report));
+    }
+}
+
+/// A way to ask the dispatcher for something, for other threads.
+#[derive(Clone, Debug)]
+pub(crate) struct DispatcherDoor {
+    answers: Sender<Answer<Source>>,
+    waker: Waker,
+}
+
+impl DispatcherDoor {
+    /// Has messages tried now. Returns how many it concerns, once that is known; `None`: nothing is delivered any more.
+    pub(crate) fn flush(&self, selection: Selection) -> Option<u64> {
+        self.ask(|asked| Answer::Flush(selection, asked))
+    }
+
+    /// Has messages given back to their senders. Returns how many it concerns, as [`DispatcherDoor::flush`] does.
+    pub(crate) fn expire(&self, selection: Selection) -> Option<u64> {
+        self.ask(|asked| Answer::Expire(selection, asked))
+    }
+
+    fn ask(&self, question: impl FnOnce(Asked) -> Answer<Source>) -> Option<u64> {
+        let (sender, count) = channel::bounded(1);
+        self.answers.send(question(Asked(sender))).ok()?;
+        self.waker.wake();
+        count.recv().ok()
+    }
 }
 
 /// What the thread needs once the workers run.
@@ -66,6 +108,8 @@ pub(crate) struct DeliveryThread {
 /// What the thread delivers by.
 pub(crate) struct Delivery {
     pub(crate) settings: Settings,
+    /// How names of next hops are looked up.
+    pub(crate) dns: DnsSettings,
     pub(crate) routing: Routing,
     pub(crate) log: LogWriter,
 }
@@ -85,10 +129,12 @@ impl DeliveryThread {
         let (start, starts) = channel::bounded(1);
         let (ready, readies) = channel::bounded(1);
         let thread = std::thread::Builder::new().name("delivery".to_owned());
+        let told = answers.clone();
         let life = move || match make_io() {
             Ok(io) => {
-                let _ = ready.send(Ok(io.waker()));
-                deliver(io, delivery, &starts, heard);
+                let waker = io.waker();
+                let _ = ready.send(Ok(waker.clone()));
+                deliver(io, delivery, &starts, heard, (told, waker));
             }
             Err(error) => drop(ready.send(Err(error))),
         };
@@ -107,6 +153,11 @@ impl DeliveryThread {
     /// What each worker needs of it, once.
     pub(crate) fn take_hatches(&mut self) -> Vec<Hatch<Source>> {
         std::mem::take(&mut self.hatches)
+    }
+
+    /// A way to ask it for something.
+    pub(crate) fn door(&self) -> DispatcherDoor {
+        DispatcherDoor { answers: self.answers.clone(), waker: self.waker.clone() }
     }
 
     /// The next hops, which a reload may change.
@@ -139,14 +190,43 @@ fn deliver<I: Io<Disk = OsDisk>>(
     delivery: Delivery,
     starts: &Receiver<Start>,
     heard: Receiver<Answer<Source>>,
+    door: (Sender<Answer<Source>>, Waker),
 ) {
     let Ok(Start { reader, doors }) = starts.recv() else { return };
-    let Delivery { settings, routing, log } = delivery;
+    let Delivery { settings, dns, routing, log } = delivery;
+    let (answers, waker) = door;
+    let resolver = match Dns::start(dns, answer_through(answers.clone(), waker.clone())) {
+        Ok(dns) => resolver(dns, answer_through(answers, waker)),
+        Err(error) => panic!("the thread of the resolver could not be started: {error}"),
+    };
     let observer = log::DeliveryLog::new(log);
-    let router = Box::new(move |envelope: &_, recipient: &_| routing.next_hop(envelope, recipient));
-    let dispatcher = Dispatcher::new(io, reader, doors, observer, router, settings, heard);
+    let router = Box::new(move |envelope: &_, recipient: &_| routing.route(envelope, recipient));
+    let paths = Paths { router, resolver };
+    let dispatcher = Dispatcher::new(io, reader, doors, observer, paths, settings, heard);
     if let Err(error) = dispatcher.run() {
         // A worker whose ring fails ends the process as well: the next start continues from the queue.
         panic!("the ring of deliveries failed: {error}");
     }
+}
+
+/// Passes what was found to the dispatcher.
+fn answer_through(answers: Sender<Answer<Source>>, waker: Waker) -> impl Fn(u64, Servers) + Send + 'static {
+    move |serial, servers| {
+        // A dispatcher that has ended needs no servers.
+        let _ = answers.send(Answer::Resolved(serial, servers));
+        waker.wake();
+    }
+}
+
+/// Asks the resolver; a question that it has no room for is answered at once, and its mail is tried again later.
+fn resolver(dns: Dns, answer: impl Fn(u64, Servers) + Send + 'static) -> Resolver {
+    Box::new(move |serial, HostName { name, port, wants_mx }: HostName| {
+        let question = NextHopName { host: (*name).into(), port, wants_mx };
+        if let Err(NotTaken(question)) = dns.ask(serial, question) {
+            let text =
+                format!("Host or domain name not looked up: too many names wait. Name: {}", question.host);
+            let result = Err(Cause::new(4, 4, 3, text));
+            answer(serial, Servers { result, has_self: false });
+        }
+    })
 }

@@ -331,6 +331,27 @@ impl Line<'_> {
         self
     }
 
+    /// Adds words of the engine's own: in text alone, with a colon before `value` if there is one; in JSON under their names.
+    pub(crate) fn words(
+        &mut self,
+        words: (&'static str, &str),
+        value: Option<(&'static str, &str)>,
+    ) -> &mut Self {
+        if self.writer.format == LogFormat::Json {
+            self.word(words.0, words.1);
+            if let Some((name, value)) = value {
+                self.word(name, value);
+            }
+            return self;
+        }
+        let colon = if value.is_some() { ": " } else { "" };
+        for piece in [self.separator, words.1, colon, value.map_or("", |(_, value)| value)] {
+            self.writer.buffer.extend_from_slice(piece.as_bytes());
+        }
+        self.separator = ", ";
+        self
+    }
+
     /// Adds a reason from outside: in text in parentheses after the value before it, in JSON as `reason`.
     pub(crate) fn reason(&mut self, value: &[u8]) -> &mut Self {
         match self.writer.format {

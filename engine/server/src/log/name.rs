@@ -43,6 +43,9 @@ events! {
     // Deliveries.
     ACTIVE = "active",
     DELIVERY = "delivery",
+    SERVER_SKIPPED = "server_skipped",
+    EXPIRED = "expired",
+    REPORTED = "reported",
     REMOVED = "removed",
     // Start and end.
     READY = "ready",

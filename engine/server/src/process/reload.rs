@@ -8,7 +8,7 @@ use mailrace_core::message::date::Zone;
 use mailrace_spool::Shared;
 
 use crate::config::{ConfigErrors, Configuration, Sources, Tables, zone_now};
-use crate::delivery::Routing;
+use crate::delivery::{DispatcherDoor, Routing};
 use crate::log::{Log, name};
 use crate::tables::{Files, Lookups};
 use crate::worker::{Control, Workers};
@@ -23,6 +23,7 @@ pub(super) struct Current {
     pub(super) lookups: Lookups,
     /// Next hops, if mail is delivered.
     pub(super) routing: Option<Routing>,
+    pub(super) dispatcher: Option<DispatcherDoor>,
     pub(super) log: Log,
     pub(super) spool: Arc<Shared>,
     /// Queue trouble that was reported last.
@@ -73,8 +74,7 @@ impl Current {
             self.log
                 .warning(name::RESTART_NEEDED, "[engine] and [queue] stay as they are until the next start");
         }
-        if next.delivery != in_force.configuration.delivery {
-            next.delivery = in_force.configuration.delivery.clone();
+        if next.keep_delivery(&in_force.configuration) {
             let message = "the parameters of delivery stay as they are until the next start";
             self.log.warning(name::RESTART_NEEDED, message);
         }
@@ -151,7 +151,7 @@ impl Current {
         let workers = u16::try_from(self.workers.count()).unwrap_or(u16::MAX);
         let settings = Arc::new(in_force.configuration.worker_settings(workers, &in_force.tables));
         if let Some(routing) = &self.routing {
-            routing.replace(Arc::clone(&settings.smtp.destinations));
+            routing.replace(&in_force.configuration, &settings.smtp, &in_force.tables);
         }
         self.workers.tell(|| Control::Reload(Arc::clone(&settings)));
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{self, Sender};
+use mailrace_delivery::dispatcher;
 use mailrace_io::OsDisk;
 use mailrace_io::epoll::{EpollIo, Settings as EpollSettings};
 use mailrace_io::uring::{Settings as RingSettings, Uring};
@@ -83,7 +84,9 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
     configuration.check_memory(count).map_err(StartError::Configuration)?;
     let settings = Arc::new(configuration.worker_settings(count, &tables));
     let kernel = Kernel::choose(configuration.engine.io, log);
-    raise_open_files(kernel, count, &settings, configuration.submission.submissions_in_flight)?;
+    let dispatching = configuration.delivery_settings();
+    let deliveries = dispatching.as_ref().map_or(0, connections_of);
+    raise_open_files(kernel, count, &settings, configuration.submission.submissions_in_flight, deliveries)?;
     let (disk, opened) = open_queue(configuration, count)?;
     let Opened { spools, mut keeper, opener, report, shared, lock } = opened;
     report_recovery(log, &report);
@@ -94,7 +97,9 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
     let queue_parts = file_system::inspect(disk.root(), log);
     let listeners = listen(&configuration.connections, count)?;
     let addresses = listeners.first().map(|sockets| addresses_of(sockets)).unwrap_or_default();
-    let mut delivery = start_delivery(kernel, configuration, count, &settings, log)?;
+    let mut delivery = dispatching
+        .map(|dispatching| start_delivery(kernel, configuration, dispatching, count, &settings, &tables, log))
+        .transpose()?;
     let hatches = delivery.as_mut().map(DeliveryThread::take_hatches).unwrap_or_default();
     let writers = configuration.queue.writes_in_flight as usize;
     let common = Common { kernel, writers, shared: Arc::clone(&shared), settings, log: log.clone() };
@@ -121,6 +126,7 @@ fn run(sources: Sources, configuration: &Configuration, log: &Log) -> Result<(),
         workers: workers.clone(),
         lookups,
         routing: delivery.as_ref().map(DeliveryThread::routing),
+        dispatcher: delivery.as_ref().map(DeliveryThread::door),
         log: log.clone(),
         spool: shared,
         trouble: Mutex::default(),
@@ -161,19 +167,20 @@ fn end_work(
     pickup.into_iter().for_each(Pickup::join);
 }
 
-/// Starts the thread that delivers, if the configuration names a next hop.
+/// Starts the thread that delivers.
 fn start_delivery(
     kernel: Kernel,
     configuration: &Configuration,
+    dispatching: dispatcher::Settings,
     workers: u16,
     settings: &WorkerSettings,
+    tables: &Tables,
     log: &Log,
-) -> Result<Option<DeliveryThread>, StartError> {
-    let Some((relayhost, dispatching)) = configuration.delivery_settings() else { return Ok(None) };
-    let connections =
-        dispatching.manager.process_limit.saturating_mul(2).saturating_add(SPARE_CONNECTIONS_OF_DELIVERY);
-    let routing = Routing::new(Arc::clone(&settings.smtp.destinations), relayhost);
-    let delivery = Delivery { settings: dispatching, routing, log: log.writer() };
+) -> Result<DeliveryThread, StartError> {
+    let connections = connections_of(&dispatching);
+    let routing = Routing::new(configuration, &settings.smtp, tables);
+    let dns = configuration.dns_settings();
+    let delivery = Delivery { settings: dispatching, dns, routing, log: log.writer() };
     let started = match kernel {
         Kernel::Ring => DeliveryThread::start(delivery, workers, move || {
             Uring::new(RingSettings { connections, ..RingSettings::default() })
@@ -182,10 +189,17 @@ fn start_delivery(
             EpollIo::new(EpollSettings { connections, writers: 1, ..EpollSettings::default() })
         }),
     };
-    started.map(Some).map_err(|error| match error {
+    started.map_err(|error| match error {
         Some(error) => StartError::Io(error),
         None => system("start a thread")(std::io::ErrorKind::Other.into()),
     })
+}
+
+/// Connections to next hops: those of deliveries, those that wait for another message, and those that are being closed.
+fn connections_of(dispatching: &dispatcher::Settings) -> u32 {
+    let processes = dispatching.manager.transports.iter().map(|transport| transport.process_limit);
+    let processes = processes.fold(0, u32::saturating_add);
+    processes.saturating_mul(2).saturating_add(SPARE_CONNECTIONS_OF_DELIVERY)
 }
 
 /// Connections that are being closed while others are made already.
@@ -259,6 +273,7 @@ fn start_services(
         registry: metrics.into_registry(),
         queue: queue.clone(),
         workers: current.workers.clone(),
+        dispatcher: current.dispatcher.clone(),
         log: current.log.clone(),
         refresh: {
             let current = Arc::clone(&current);

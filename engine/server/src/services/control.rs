@@ -15,6 +15,9 @@ use mailrace_core::record::spool::Location;
 use mailrace_io::OsDisk;
 use mailrace_spool::{Mark, Place, State};
 
+use mailrace_delivery::dispatcher as delivery;
+
+use crate::delivery::DispatcherDoor;
 use crate::log::{Log, name};
 use crate::worker::{Answer, Control, Marked, Selection, Workers};
 
@@ -42,6 +45,17 @@ pub(crate) enum Request {
     /// It is answered with `ok MARKED FAILED`, as is each line of a list, there followed by a word for each id that was not
     /// marked: `-ID` is not in the queue, `!ID` could not be marked.
     Mark(Mark, Subject),
+    /// `flush` or `expire`, as above; the second number is always 0, and no words follow. The engine that delivers does it.
+    Wish(Wish, Subject),
+}
+
+/// What an operator wants of messages that are being delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// They are tried now.
+    Flush,
+    /// They are given back to their senders.
+    Expire,
 }
 
 /// The messages that a request names.
@@ -72,16 +86,36 @@ impl fmt::Display for Request {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Find(id) => write!(formatter, "{FIND} {id}"),
-            Self::Mark(mark, Subject::All) => write!(formatter, "{} ALL", verb(*mark)),
-            Self::Mark(mark, Subject::One(id)) => write!(formatter, "{} {id}", verb(*mark)),
-            Self::Mark(mark, Subject::List) => write!(formatter, "{} LIST", verb(*mark)),
+            Self::Mark(mark, subject) => write!(formatter, "{} {subject}", verb(*mark)),
+            Self::Wish(wish, subject) => write!(formatter, "{} {subject}", wish.verb()),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => formatter.write_str("ALL"),
+            Self::One(id) => write!(formatter, "{id}"),
+            Self::List => formatter.write_str("LIST"),
+        }
+    }
+}
+
+impl Wish {
+    /// The verb of the request and of the command.
+    pub(crate) const fn verb(self) -> &'static str {
+        match self {
+            Self::Flush => "flush",
+            Self::Expire => "expire",
         }
     }
 }
 
 const FIND: &str = "find";
 
-const fn verb(mark: Mark) -> &'static str {
+/// The verb of the request and of the command.
+pub(crate) const fn verb(mark: Mark) -> &'static str {
     match mark {
         Mark::Done => "delete",
         Mark::Hold => "hold",
@@ -96,19 +130,20 @@ impl FromStr for Request {
         let (verb, what) =
             line.trim_end().split_once(' ').ok_or("expected a verb, and a queue id, ALL or LIST")?;
         let id = |id: &str| QueueId::parse(id.as_bytes());
-        let mark = match verb {
-            FIND => return id(what).map(Self::Find).ok_or("expected a queue id"),
-            "delete" => Mark::Done,
-            "hold" => Mark::Hold,
-            "release" => Mark::Release,
-            _ => return Err("the verbs are delete, find, hold and release"),
+        let subject = || match what {
+            "ALL" => Ok(Subject::All),
+            "LIST" => Ok(Subject::List),
+            one => id(one).map(Subject::One).ok_or("expected a queue id, ALL or LIST"),
         };
-        let subject = match what {
-            "ALL" => Subject::All,
-            "LIST" => Subject::List,
-            one => Subject::One(id(one).ok_or("expected a queue id, ALL or LIST")?),
-        };
-        Ok(Self::Mark(mark, subject))
+        match verb {
+            FIND => id(what).map(Self::Find).ok_or("expected a queue id"),
+            "delete" => Ok(Self::Mark(Mark::Done, subject()?)),
+            "hold" => Ok(Self::Mark(Mark::Hold, subject()?)),
+            "release" => Ok(Self::Mark(Mark::Release, subject()?)),
+            "flush" => Ok(Self::Wish(Wish::Flush, subject()?)),
+            "expire" => Ok(Self::Wish(Wish::Expire, subject()?)),
+            _ => Err("the verbs are delete, expire, find, flush, hold and release"),
+        }
     }
 }
 
@@ -116,7 +151,12 @@ impl FromStr for Request {
 ///
 /// # Errors
 /// The socket cannot be created.
-pub(super) fn start(disk: &OsDisk, workers: Workers, log: Log) -> io::Result<()> {
+pub(super) fn start(
+    disk: &OsDisk,
+    workers: Workers,
+    dispatcher: Option<DispatcherDoor>,
+    log: Log,
+) -> io::Result<()> {
     let path = disk.root().join(CONTROL_SOCKET);
     // One of an earlier run may be left; the lock of the queue shows that no process listens on it.
     let _ = std::fs::remove_file(&path);
@@ -128,7 +168,7 @@ pub(super) fn start(disk: &OsDisk, workers: Workers, log: Log) -> io::Result<()>
         for stream in listener.incoming() {
             match stream {
                 // A client that has disconnected gets no answer.
-                Ok(stream) => drop(answer(&stream, owner, &workers, &log)),
+                Ok(stream) => drop(answer(&stream, owner, &workers, dispatcher.as_ref(), &log)),
                 // For example, no descriptor is free: some will be later.
                 Err(_) => std::thread::park_timeout(PATIENCE / 50),
             }
@@ -137,7 +177,13 @@ pub(super) fn start(disk: &OsDisk, workers: Workers, log: Log) -> io::Result<()>
     Ok(())
 }
 
-fn answer(mut stream: &UnixStream, owner: u32, workers: &Workers, log: &Log) -> io::Result<()> {
+fn answer(
+    mut stream: &UnixStream,
+    owner: u32,
+    workers: &Workers,
+    dispatcher: Option<&DispatcherDoor>,
+    log: &Log,
+) -> io::Result<()> {
     // Others may reach into the queue's directory, for the maildrop's sake.
     let peer = rustix::net::sockopt::socket_peercred(stream)?.uid;
     if !peer.is_root() && peer != rustix::process::geteuid() && peer.as_raw() != owner {
@@ -153,6 +199,12 @@ fn answer(mut stream: &UnixStream, owner: u32, workers: &Workers, log: &Log) -> 
     let (mark, subject) = match request {
         Ok(Request::Mark(mark, subject)) => (mark, subject),
         Ok(Request::Find(id)) => return tell_place(stream, workers, id),
+        Ok(Request::Wish(wish, subject)) => {
+            let mut total = Total::default();
+            let result = grant(stream, input, dispatcher, wish, subject, &mut total);
+            report(log, wish.verb(), subject, peer.as_raw(), &total);
+            return result;
+        }
         Err(text) => return writeln!(stream, "error {text}"),
     };
     let mut total = Total::default();
@@ -172,7 +224,7 @@ fn answer(mut stream: &UnixStream, owner: u32, workers: &Workers, log: &Log) -> 
         Subject::List => mark_list(stream, input, workers, mark, &mut total),
     };
     // Even if the operator's command has ended: what was marked stays marked.
-    report(log, mark, subject, peer.as_raw(), &total);
+    report(log, verb(mark), subject, peer.as_raw(), &total);
     result
 }
 
@@ -225,16 +277,10 @@ fn mark_list(
     total: &mut Total,
 ) -> io::Result<()> {
     loop {
-        let line = read_line(&mut input, LINE_SIZE_MAX)?;
-        if line.trim_end().is_empty() {
-            return Ok(());
-        }
-        let ids: Option<Arc<[QueueId]>> = line
-            .ends_with('\n')
-            .then(|| line.split_ascii_whitespace().map(|id| QueueId::parse(id.as_bytes())).collect())
-            .flatten();
-        let Some(ids) = ids else {
-            return writeln!(stream, "error expected at most {LINE_IDS_MAX} queue ids on a line");
+        let ids = match read_ids(&mut input)? {
+            Ids::These(ids) => ids,
+            Ids::End => return Ok(()),
+            Ids::Invalid => return refuse_ids(stream),
         };
         let marked = mark_selection(workers, mark, &Selection::These(Arc::clone(&ids)));
         let outcomes: HashMap<QueueId, bool> = marked.outcomes.iter().copied().collect();
@@ -258,6 +304,63 @@ fn mark_list(
         total.failed += marked.failures;
         answer.push('\n');
         stream.write_all(answer.as_bytes())?;
+    }
+}
+
+/// A line of a list.
+enum Ids {
+    These(Arc<[QueueId]>),
+    End,
+    Invalid,
+}
+
+fn read_ids(input: &mut impl BufRead) -> io::Result<Ids> {
+    let line = read_line(input, LINE_SIZE_MAX)?;
+    if line.trim_end().is_empty() {
+        return Ok(Ids::End);
+    }
+    let ids = line
+        .ends_with('\n')
+        .then(|| line.split_ascii_whitespace().map(|id| QueueId::parse(id.as_bytes())).collect())
+        .flatten();
+    Ok(ids.map_or(Ids::Invalid, Ids::These))
+}
+
+fn refuse_ids(mut stream: &UnixStream) -> io::Result<()> {
+    writeln!(stream, "error expected at most {LINE_IDS_MAX} queue ids on a line")
+}
+
+/// Has messages tried or given back.
+fn grant(
+    mut stream: &UnixStream,
+    mut input: impl BufRead,
+    dispatcher: Option<&DispatcherDoor>,
+    wish: Wish,
+    subject: Subject,
+    total: &mut Total,
+) -> io::Result<()> {
+    let Some(dispatcher) = dispatcher else {
+        return writeln!(stream, "error this engine delivers nothing: no next hop is configured");
+    };
+    let mut ask = |selection| {
+        let count = match wish {
+            Wish::Flush => dispatcher.flush(selection),
+            Wish::Expire => dispatcher.expire(selection),
+        };
+        let count = count.unwrap_or(0);
+        total.marked += count;
+        writeln!(stream, "ok {count} 0")
+    };
+    match subject {
+        Subject::All => ask(delivery::Selection::All),
+        Subject::One(id) => ask(delivery::Selection::These([id].into())),
+        Subject::List => loop {
+            match read_ids(&mut input)? {
+                Ids::These(ids) => ask(delivery::Selection::These(ids))?,
+                Ids::End => return Ok(()),
+                Ids::Invalid => return refuse_ids(stream),
+            }
+        },
     }
 }
 
@@ -293,16 +396,15 @@ impl Total {
 }
 
 /// Reports an action of an operator: one event, with the ids where they are few.
-pub(crate) fn report(log: &Log, mark: Mark, subject: Subject, user_id: u32, total: &Total) {
+pub(crate) fn report(log: &Log, verb: &str, subject: Subject, user_id: u32, total: &Total) {
     let Total { marked, failed, missing, ids } = total;
     let whole = if subject == Subject::All { " (ALL)" } else { "" };
     let message = format_args!(
-        "queue {}{whole} by user {user_id}: {marked} done, {missing} not in the queue, {failed} failed",
-        verb(mark)
+        "queue {verb}{whole} by user {user_id}: {marked} done, {missing} not in the queue, {failed} failed",
     );
     let event = log
         .info(name::QUEUE_ACTION, message)
-        .text("action", verb(mark))
+        .text("action", verb)
         .number("uid", user_id.into())
         .number("messages", *marked)
         .number("missing", *missing)

@@ -15,11 +15,12 @@ use mailrace_io::OsDisk;
 use prometheus_client::registry::Registry;
 use tokio::task::LocalSet;
 
+use crate::delivery::DispatcherDoor;
 use crate::log::{Log, name};
 use crate::worker::Workers;
 
 pub(crate) use control::{
-    CONTROL_SOCKET, LINE_IDS_MAX, Request, Subject, Total, parse_place, report as report_action,
+    CONTROL_SOCKET, LINE_IDS_MAX, Request, Subject, Total, Wish, parse_place, report as report_action, verb,
 };
 pub(crate) use pickup::{Pickup, PickupSettings, start as start_pickup};
 
@@ -32,6 +33,8 @@ pub(crate) struct Services {
     /// The queue's directory.
     pub(crate) queue: OsDisk,
     pub(crate) workers: Workers,
+    /// What delivers, if anything does.
+    pub(crate) dispatcher: Option<DispatcherDoor>,
     pub(crate) log: Log,
     /// Checks the state of the queue, without waiting for a file.
     pub(crate) refresh: Box<dyn Fn() + Send>,
@@ -44,9 +47,8 @@ pub(crate) struct Services {
 /// # Errors
 /// No thread could be started.
 pub(crate) fn start(services: Services) -> io::Result<()> {
-    let Services { has_ring, metrics_listen, registry, queue, workers, log, refresh, refresh_period } =
-        services;
-    if let Err(error) = control::start(&queue, workers, log.clone()) {
+    let Services { has_ring, metrics_listen, registry, queue, log, refresh, refresh_period, .. } = services;
+    if let Err(error) = control::start(&queue, services.workers, services.dispatcher, log.clone()) {
         let path = queue.root().join(CONTROL_SOCKET);
         let message = format_args!("no control socket: cannot listen on {}: {error}", path.display());
         log.error(name::CONTROL_UNAVAILABLE, message)

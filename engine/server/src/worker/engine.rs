@@ -11,6 +11,7 @@
 //! | [`Budget`] | what is short |
 //! | [`Timers`] | when to look at which connection |
 //! | [`Submissions`] | messages of this machine that are under way |
+//! | [`Reports`] | reports that are being taken into the queue |
 //! | [`Markings`] | marks that other threads asked for |
 //! | [`Outgoing`] | what the dispatcher of deliveries asks for, and what it is to be told |
 
@@ -30,6 +31,7 @@ use super::intake::{Intake, Part};
 use super::outbox::Outbox;
 use super::outgoing::Outgoing;
 use super::settings::WorkerSettings;
+use super::sources::report::Reports;
 use super::sources::submission::Submissions;
 use super::tag::{Source, Tag};
 use super::telemetry::Telemetry;
@@ -45,6 +47,7 @@ pub(crate) struct Engine<S: Spool> {
     pub(super) budget: Budget,
     pub(super) timers: Timers,
     pub(super) submissions: Submissions<S::Draft>,
+    pub(super) reports: Reports<S::Draft>,
     pub(super) markings: Markings,
     pub(super) outgoing: Outgoing<S::Source>,
     pub(super) telemetry: Telemetry,
@@ -64,6 +67,7 @@ impl<S: Spool> Engine<S> {
             budget: Budget::default(),
             timers: Timers::new(slots),
             submissions: Submissions::new(),
+            reports: Reports::new(),
             markings: Markings::default(),
             outgoing: Outgoing::new(),
             telemetry,
@@ -128,6 +132,7 @@ impl<S: Spool> Engine<S> {
         match tag {
             Tag::Message(Source::Connection(id)) => self.message_settled(id, is_durable),
             Tag::Message(Source::Submission(number)) => self.submission_settled(number, is_durable),
+            Tag::Message(Source::Report(number)) => self.report_settled(number, is_durable),
             Tag::Mark(number) => {
                 if let Some(released) = self.markings.settled(number, is_durable) {
                     self.outgoing.arrived(released);
@@ -142,6 +147,7 @@ impl<S: Spool> Engine<S> {
         for source in self.intake.answered(ticket) {
             self.retry(source);
         }
+        self.outgoing.table_answered();
     }
 
     /// Retries what could not be done.
@@ -149,16 +155,26 @@ impl<S: Spool> Engine<S> {
         match source {
             Source::Connection(id) => self.retry_connection(id),
             Source::Submission(number) => self.retry_submission(number),
+            Source::Report(number) => self.retry_report(number),
         }
     }
 
     /// Registers a source for the answer of a table.
     pub(super) fn ask(&mut self, source: Source, ticket: Ticket) {
-        let (connections, submissions) = (&self.connections, &self.submissions);
+        let (connections, submissions, reports) = (&self.connections, &self.submissions, &self.reports);
         self.intake.ask(ticket, source, |source| match source {
             Source::Connection(id) => connections.has(id),
             Source::Submission(number) => submissions.has(number),
+            Source::Report(number) => reports.has(number),
         });
+    }
+
+    /// Does what the dispatcher of deliveries asks for.
+    pub(super) fn deliver(&mut self) {
+        self.outgoing.advance(self.intake.spool_mut());
+        self.advance_reports();
+        // The note that a report begins with must not wait for the next turn, which nothing may call for.
+        self.outgoing.advance(self.intake.spool_mut());
     }
 
     /// Handles connections whose time has come, and arms those that are read from again.
@@ -220,6 +236,7 @@ impl<S: Spool> Engine<S> {
         self.connections.open() == 0
             && self.markings.is_empty()
             && self.outgoing.is_idle()
+            && self.reports.is_empty()
             && self.intake.spool().is_idle()
     }
 }

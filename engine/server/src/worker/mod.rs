@@ -148,7 +148,7 @@ impl<I: Io, S: Writes<I>> Worker<I, S> {
         self.engine.settle();
         self.engine.tick();
         self.engine.markings.advance(self.engine.intake.spool_mut());
-        self.engine.outgoing.advance(self.engine.intake.spool_mut());
+        self.engine.deliver();
         let spool = self.engine.intake.spool_mut();
         spool.advance(&mut self.io);
         spool.detach_sealed(&mut self.io);

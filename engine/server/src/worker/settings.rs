@@ -16,6 +16,8 @@ pub struct WorkerSettings {
     pub smtp: smtp::Settings,
     /// The cleanup passes.
     pub cleanup: cleanup::Settings,
+    /// The same for mail of the system itself: without checks, blind copies and the search for UTF-8.
+    pub internal_cleanup: cleanup::Settings,
     /// Clients that are treated specially.
     pub clients: KnownClients,
     /// Timeout for a silent client.

@@ -9,6 +9,8 @@ pub(crate) enum Source {
     Connection(ConnectionId),
     /// The submission on this machine that has this number.
     Submission(u64),
+    /// The report that has this number.
+    Report(u64),
 }
 
 /// Addressee of an answer of the spool.
@@ -22,15 +24,16 @@ pub(crate) enum Tag {
     Note(u64),
 }
 
-/// Numbers of submissions, marks and notes are below it.
+/// Numbers of submissions, reports, marks and notes are below it.
 pub(super) const NUMBER_END: u64 = 1 << KIND_SHIFT;
 
-/// The two highest bits distinguish the kinds; a connection's generation leaves them free.
-const KIND_SHIFT: u32 = 62;
+/// The three highest bits distinguish the kinds; a connection's generation leaves them free.
+const KIND_SHIFT: u32 = 61;
 const CONNECTION: u64 = 0;
 const MARK: u64 = 1;
 const SUBMISSION: u64 = 2;
 const NOTE: u64 = 3;
+const REPORT: u64 = 4;
 
 impl Tag {
     /// Returns it as a number for the spool.
@@ -42,6 +45,7 @@ impl Tag {
             Self::Mark(number) => (MARK, number),
             Self::Note(number) => (NOTE, number),
             Self::Message(Source::Submission(number)) => (SUBMISSION, number),
+            Self::Message(Source::Report(number)) => (REPORT, number),
         };
         assert!(number < NUMBER_END, "a tag has room for what it names");
         (kind << KIND_SHIFT) | number
@@ -59,7 +63,8 @@ impl Tag {
             MARK => Self::Mark(number),
             SUBMISSION => Self::Message(Source::Submission(number)),
             NOTE => Self::Note(number),
-            kind => unreachable!("two bits have no value {kind}"),
+            REPORT => Self::Message(Source::Report(number)),
+            kind => unreachable!("no tag of kind {kind} is given out"),
         }
     }
 }
@@ -79,6 +84,8 @@ mod tests {
             Tag::Mark(NUMBER_END - 1),
             Tag::Message(Source::Submission(0)),
             Tag::Message(Source::Submission(NUMBER_END - 1)),
+            Tag::Message(Source::Report(0)),
+            Tag::Message(Source::Report(NUMBER_END - 1)),
             Tag::Note(0),
             Tag::Note(NUMBER_END - 1),
         ] {

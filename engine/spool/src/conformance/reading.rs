@@ -196,7 +196,7 @@ fn what_became_of_recipients_is_read_with_the_message<B: Backend>() {
     let id = take(&mut backend, State::Hold, &[b"in two ", b"pieces"], 1);
     settled(&mut backend);
     for attempts in 1..4 {
-        let deferral = Deferral { attempts, text: b"greylisted"[..].into(), ..Deferral::default() };
+        let deferral = Deferral { attempts, ..Deferral::default() };
         let progress = Progress::of(&[RecipientState::Deferred(deferral)]).unwrap();
         backend.spool().note(id, &progress, 7).unwrap();
         settled(&mut backend);

@@ -179,7 +179,7 @@ impl<'a, D: Disk> Queue<'a, D> {
         let (header, front) = self.record(id, known.place(), |header| header.envelope_length)?;
         let front = front.get(..header.envelope_length as usize).ok_or(ReadError::Gone)?;
         let (origin, envelope) = envelope::decode(front).ok_or(ReadError::Gone)?;
-        let progress = self.progress(id, envelope.recipients.len())?;
+        let progress = self.progress(id, envelope.numbered().count())?;
         Ok(Some(Entry { id, state: known.state, size: header.content_size, origin, envelope, progress }))
     }
 

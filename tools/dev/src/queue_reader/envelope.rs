@@ -33,6 +33,8 @@ pub struct Envelope {
     pub user_id: Option<u32>,
     /// Recipients, in their order.
     pub recipients: Vec<Recipient>,
+    /// Recipients that others have replaced.
+    pub expanded: Vec<Recipient>,
 }
 
 /// One recipient.
@@ -90,6 +92,10 @@ impl Envelope {
             17 => self.recipients.last_mut()?.original = text(),
             18 => self.recipients.last_mut()?.notify = one()?,
             19 => self.recipients.last_mut()?.dsn_original = text(),
+            24 => {
+                let [recipient] = Self::read(value)?.recipients.try_into().ok()?;
+                self.expanded.push(recipient);
+            }
             _ => {}
         }
         Some(())

@@ -82,7 +82,8 @@ pub struct Message {
     pub envelope: Envelope,
     /// Its content.
     pub content: Vec<u8>,
-    /// What became of each recipient, in the order of the envelope: `D`, `W`, `R`, or 0 if it was not tried.
+    /// What became of each recipient, in the order of the envelope, and then of each that was expanded: `D`, `W`, `R`, or 0 if
+    /// it was not tried.
     pub outcomes: Vec<u8>,
 }
 
@@ -346,14 +347,14 @@ impl Reading {
             }
         }
         let envelope = Envelope::read(&envelope).ok_or(ReadError::Format("an envelope is invalid"))?;
+        let recipients = envelope.recipients.len() + envelope.expanded.len();
         let outcomes = match found.progress {
             Some(place) => {
                 let (_, payload) = self.payload(files, place)?;
-                let outcomes =
-                    progress::outcomes(payload.get(1..).unwrap_or_default(), envelope.recipients.len());
+                let outcomes = progress::outcomes(payload.get(1..).unwrap_or_default(), recipients);
                 outcomes.ok_or(ReadError::Format("the progress of a message is invalid"))?
             }
-            None => vec![0; envelope.recipients.len()],
+            None => vec![0; recipients],
         };
         Ok(Message { envelope, content, outcomes })
     }

@@ -20,7 +20,7 @@ pub(super) fn outcomes(mut bytes: &[u8], recipients: usize) -> Option<Vec<u8>> {
                 group = runs.collect::<Option<Vec<_>>>()?.into_iter().flatten().collect();
             }
             2 => {
-                let outcome = *value.first().filter(|outcome| b"DWR".contains(*outcome))?;
+                let outcome = *value.first().filter(|outcome| b"DWRFYMLXVU".contains(*outcome))?;
                 for recipient in &group {
                     let place = outcomes.get_mut(*recipient).filter(|before| **before == 0)?;
                     *place = outcome;
@@ -40,8 +40,7 @@ mod tests {
 
     #[test]
     fn the_engine_writes_the_documented_format() {
-        let deferred =
-            RecipientState::Deferred(Deferral { text: b"later".as_slice().into(), ..Deferral::default() });
+        let deferred = RecipientState::Deferred(Deferral { attempts: 1, ..Deferral::default() });
         let states = [
             RecipientState::Done,
             deferred.clone(),

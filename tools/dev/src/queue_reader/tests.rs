@@ -112,6 +112,24 @@ fn a_message_is_read_with_its_envelope() {
 }
 
 #[test]
+fn recipients_that_were_expanded_come_after_the_others() {
+    let mut files = Memory::default();
+    let mut file = segment(2, 5);
+    let expanded = b"\x18\x0e\0\0\0\x10\x03\0\0\0l@b\x12\x01\0\0\0\x02";
+    record(&mut file, 4096, b'M', &[ENVELOPE, expanded].concat(), CONTENT);
+    let reported = b"S\x01\x08\0\0\0\x01\0\0\0\x01\0\0\0\x02\x01\0\0\0R";
+    record(&mut file, 8192, b'K', b"", reported);
+    files.segments.insert("5.seg".to_owned(), file);
+    let message = read(&files).unwrap().message(&files, ID).unwrap();
+    assert_eq!(message.envelope.recipients.len(), 1);
+    assert_eq!(
+        (&message.envelope.expanded[0].address[..], message.envelope.expanded[0].notify),
+        (&b"l@b"[..], Some(2))
+    );
+    assert_eq!(message.outcomes, b"\0R");
+}
+
+#[test]
 fn marks_hold_release_and_delete() {
     for (verbs, expected) in
         [(&b"H"[..], Some(true)), (b"HR", Some(false)), (b"D", None), (b"Z", Some(false))]

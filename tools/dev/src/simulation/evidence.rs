@@ -65,9 +65,13 @@ pub(super) fn compare_envelope(
         declared_size: message.declared_size,
         user_id: origin.address.is_none().then_some(USER_ID),
         recipients: found.recipients.clone(),
+        expanded: found.expanded.clone(),
     };
     if said != *found || found.arrival.is_none() {
         return Err(format!("has the wrong envelope: {found:?} instead of {said:?}"));
+    }
+    if let Some(missing) = compare_expanded(message, &found.expanded, *generations.start()) {
+        return Err(format!("has the wrong expansions, from {missing:?} on: {:?}", found.expanded));
     }
     if let Some(missing) = compare_recipients(message, &found.recipients, generations) {
         let found: Vec<_> =
@@ -117,6 +121,24 @@ fn compare_recipients(
     (!rest.is_empty()).then(|| "more".to_owned())
 }
 
+/// The first recipient whose expansion is to be reported and is not, or the text `more`. In each generation of tables the same
+/// addresses have aliases.
+fn compare_expanded(message: &Message, found: &[queue_reader::Recipient], generation: u64) -> Option<String> {
+    let mut rest = found;
+    let is_reported = |said: &&Recipient| said.notify & 2 != 0 && said.aliases(generation).is_some();
+    for said in message.recipients.iter().filter(|said| may_be_there(message, said)).filter(is_reported) {
+        match rest.split_first() {
+            Some((first, others)) if *first == queued(said, said.address.clone(), said.notify) => {
+                rest = others
+            }
+            // Its reply was not read: it may have been refused.
+            _ if said.is_accepted.is_none() => {}
+            _ => return Some(said.address.clone()),
+        }
+    }
+    (!rest.is_empty()).then(|| "more".to_owned())
+}
+
 /// Whether a recipient was taken, or may have been: where another was refused for now there is room for one more.
 fn may_be_there(message: &Message, said: &Recipient) -> bool {
     let is_refused = |other: &Recipient| other.answer == Answer::Taken && other.is_accepted == Some(false);
@@ -131,22 +153,24 @@ fn may_be_there(message: &Message, said: &Recipient) -> bool {
 /// A recipient as the queue has it.
 fn expand(said: &Recipient, generation: u64) -> Vec<queue_reader::Recipient> {
     let aliases = said.aliases(generation);
-    // Success was reported when an alias took its place.
+    // The expansion is reported instead of success.
     let notify = match (&aliases, said.notify) {
         (Some(_), 2) => 1,
         (Some(_), notify) => notify & !2,
         (None, notify) => notify,
     };
     let addresses = aliases.unwrap_or_else(|| vec![said.address.clone()]);
-    addresses
-        .into_iter()
-        .map(|address| queue_reader::Recipient {
-            original: (address != said.address).then(|| said.address.clone().into_bytes()),
-            address: address.into_bytes(),
-            notify: Some(notify).filter(|notify| *notify > 0),
-            dsn_original: said.original.as_ref().map(|original| format!("rfc822;{original}").into_bytes()),
-        })
-        .collect()
+    addresses.into_iter().map(|address| queued(said, address, notify)).collect()
+}
+
+/// A recipient with another address and other wishes.
+fn queued(said: &Recipient, address: String, notify: u8) -> queue_reader::Recipient {
+    queue_reader::Recipient {
+        original: (address != said.address).then(|| said.address.clone().into_bytes()),
+        address: address.into_bytes(),
+        notify: Some(notify).filter(|notify| *notify > 0),
+        dsn_original: said.original.as_ref().map(|original| format!("rfc822;{original}").into_bytes()),
+    }
 }
 
 type Key = (Vec<u8>, Vec<u8>, Option<u8>, Option<Vec<u8>>);

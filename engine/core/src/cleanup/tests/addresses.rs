@@ -5,6 +5,7 @@ use alloc::vec;
 
 use super::*;
 use crate::Sharer;
+use crate::envelope::Notify;
 use crate::lookup::{LookupError, LookupTable, Maps};
 
 const EVERYWHERE: Classes =
@@ -162,4 +163,54 @@ fn aliases_without_bound_are_refused() {
         assert!(matches!(refusal, Rejection::AliasExpansion), "{recipient}: {refusal:?}");
     }
     assert_eq!(alias_case("deep3@x.example").recipients(), ["deep4@x.example".to_owned()]);
+}
+
+/// RFC 3461 §5.2.7.3, as Postfix does it: the sender reads of the expansion, not of the members.
+#[test]
+fn an_expansion_is_reported_where_success_was_asked_for() {
+    const ANY: Notify = Notify::SUCCESS.with(Notify::FAILURE);
+    for (recipient, given, expanded, member) in [
+        ("list@x.example", Notify::SUCCESS, true, Notify::NEVER),
+        ("self@x.example", ANY, true, Notify::FAILURE),
+        ("deep3@x.example", ANY.with(Notify::DELAY), true, Notify::FAILURE.with(Notify::DELAY)),
+        ("list@x.example", Notify::FAILURE, false, Notify::FAILURE),
+        ("list@x.example", Notify::default(), false, Notify::default()),
+        ("list@x.example", Notify::NEVER, false, Notify::NEVER),
+        ("one@x.example", ANY, false, ANY),
+    ] {
+        let mut case = alias_case(recipient);
+        case.envelope.recipients[0].notify = given;
+        case.envelope.recipients[0].dsn_original = Some(b"rfc822;o@x.example".as_slice().into());
+        let queued = case.queued("\r\n");
+        let kept = if expanded { &case.envelope.recipients[..] } else { &[] };
+        assert_eq!(queued.expanded, kept, "{recipient} {given:?}");
+        for queued in queued.recipients {
+            assert_eq!(queued.notify, member, "{recipient} {given:?}");
+            assert_eq!(queued.original(), recipient.as_bytes());
+            assert_eq!(queued.dsn_original, case.envelope.recipients[0].dsn_original);
+        }
+    }
+}
+
+#[test]
+fn an_expansion_is_that_of_the_address_after_canonical_tables() {
+    let mut case = alias_case("old@x.example");
+    case.envelope.recipients[0].notify = Notify::SUCCESS;
+    let maps = maps(&[("old@x.example", "deep3@x.example")]);
+    case.settings.canonical = Canonical { maps, classes: EVERYWHERE };
+    let twice = case.envelope.recipients[0].clone();
+    case.envelope.recipients.push(twice);
+    let queued = case.queued("\r\n");
+    assert_eq!(queued.recipients.len(), 1);
+    let expanded: Vec<_> = queued.expanded.iter().map(|it| (&it.address[..], it.original())).collect();
+    assert_eq!(expanded, [(&b"deep3@x.example"[..], &b"old@x.example"[..]); 2], "each RCPT, as in Postfix");
+}
+
+#[test]
+fn no_expansion_of_a_copy_is_reported() {
+    let mut case = alias_case("one@x.example");
+    case.envelope.recipients[0].notify = Notify::SUCCESS;
+    case.settings.bcc.always = b"list@x.example".to_vec();
+    let queued = case.queued("\r\n");
+    assert!(queued.expanded.is_empty() && queued.recipients.len() == 3, "{:?}", queued.recipients);
 }

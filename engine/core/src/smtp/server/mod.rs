@@ -13,6 +13,7 @@ mod mail;
 mod parameter;
 mod rcpt;
 mod relay;
+mod route;
 mod session;
 mod settings;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod vrfy;
 
 pub use event::{Context, Event, Observer, Reject, Step, Verdict};
 pub use relay::is_destination_permitted;
+pub use route::{DeadEnd, Routes};
 pub use session::{REPLIES_SIZE_MAX, Session};
 pub use settings::{BareNewline, Settings};
 pub use unlisted::{ClassTables, ListedAddresses};

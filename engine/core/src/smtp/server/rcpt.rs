@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use bumpalo::Bump;
+
 use super::command::{self, Verb};
 use super::decision::{Decision, Refusal};
 use super::exchange::Exchange;
@@ -43,7 +45,8 @@ impl Session {
             return self.refuse_parameter(exchange, Verb::Rcpt, error);
         }
         let sender = self.sender_in_question(settings);
-        let forward = ForwardPath { verb: Verb::Rcpt, address: &path, typed };
+        let arena = Bump::new();
+        let forward = ForwardPath { verb: Verb::Rcpt, address: &path, typed, arena: &arena };
         let decision = self.decide_recipient(exchange, &forward, &sender);
         if let Some(outcome) = self.enforce(exchange, decision) {
             return outcome;
@@ -96,21 +99,26 @@ impl Session {
             return Decision::Accept;
         }
         let listed = exchange.settings.listed_addresses.as_ref();
-        self.decide_sender(exchange, path.verb, sender)
+        self.decide_sender(exchange, path, sender)
             .and_then(|| self.decide_relay(exchange, path))
             .and_then(|| match listed.smtpd_reject_unlisted_recipient {
-                true => self.reject_unlisted(exchange, path.verb, Side::Recipient, path.address),
+                true => self.reject_unlisted(exchange, path, Side::Recipient, path.address),
                 false => Decision::Accept,
             })
             .about(path.bare())
     }
 
     /// Decides whether mail may come from the transaction's sender, if it is in question.
-    fn decide_sender<'t>(&mut self, exchange: &Exchange<'_>, verb: Verb, sender: &'t [u8]) -> Decision<'t> {
+    fn decide_sender<'t>(
+        &mut self,
+        exchange: &Exchange<'_>,
+        path: &ForwardPath<'t>,
+        sender: &'t [u8],
+    ) -> Decision<'t> {
         if sender.is_empty() {
             return Decision::Accept;
         }
-        let decision = self.reject_unlisted(exchange, verb, Side::Sender, sender);
+        let decision = self.reject_unlisted(exchange, path, Side::Sender, sender);
         if let Some(transaction) = self.transaction.as_mut() {
             transaction.is_sender_listed = matches!(decision, Decision::Accept);
         }
@@ -134,11 +142,14 @@ impl Session {
     }
 
     /// The transaction's reverse-path, as long as `smtpd_reject_unlisted_sender` has not accepted it; else empty, as is the
-    /// null reverse-path.
+    /// null reverse-path. A route may depend on the recipient, so with routes it is in question for each.
     pub(super) fn sender_in_question(&self, settings: &Settings) -> Vec<u8> {
-        let is_asked = settings.listed_addresses.smtpd_reject_unlisted_sender;
-        let transaction =
-            self.transaction.as_ref().filter(|transaction| is_asked && !transaction.is_sender_listed);
+        let listed = settings.listed_addresses.as_ref();
+        let is_asked = listed.smtpd_reject_unlisted_sender;
+        let transaction = self
+            .transaction
+            .as_ref()
+            .filter(|transaction| is_asked && (!transaction.is_sender_listed || listed.routes.is_some()));
         transaction.map(|transaction| transaction.envelope.sender.clone()).unwrap_or_default()
     }
 
@@ -161,6 +172,8 @@ pub(super) struct ForwardPath<'t> {
     pub(super) address: &'t [u8],
     /// As the client wrote it.
     pub(super) typed: &'t [u8],
+    /// Holds the text of a route until the reply is written.
+    pub(super) arena: &'t Bump,
 }
 
 impl<'t> ForwardPath<'t> {

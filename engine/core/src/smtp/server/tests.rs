@@ -314,6 +314,43 @@ fn each_question_is_asked_exactly_once_in_a_transaction() {
     assert_asked(&player.settings, &table, &groups);
 }
 
+/// Routes in a table, which may have to be waited for.
+#[derive(Debug)]
+struct Routed(Maps);
+
+impl Routes for Routed {
+    fn dead_end<'a>(
+        &self,
+        _: &'a Bump,
+        sender: &[u8],
+        address: &[u8],
+        asker: Asker<'_>,
+    ) -> Result<Option<DeadEnd<'a>>, LookupError> {
+        let key = [sender, b" ", address].concat();
+        self.0.find(&Bump::new(), &key, asker).map(|_| None)
+    }
+
+    fn may_wait(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn each_route_is_looked_up_once_in_a_transaction() {
+    let table = Arc::new(Counting::default());
+    let maps = Maps::new(alloc::vec![Arc::<Counting>::clone(&table) as Arc<dyn LookupTable>]);
+    let mut player = Player::default();
+    player.settings.listed_addresses = Arc::new(ListedAddresses {
+        smtpd_reject_unlisted_sender: true,
+        routes: Some(Arc::new(Routed(maps))),
+        ..ListedAddresses::default()
+    });
+    let group = "MAIL FROM:<s@example.com>\r\nRCPT TO:<a@example.com>\r\nRCPT TO:<b@example.com>\r\n";
+    // To and from each recipient.
+    let groups = [(EHLO, 0), (group, 4), ("VRFY a@example.com\r\n", 4), ("RSET\r\n", 4), (group, 8)];
+    assert_asked(&player.settings, &table, &groups);
+}
+
 #[test]
 fn each_address_is_validated_once_in_a_transaction() {
     let table = Arc::new(Counting::default());

@@ -1,5 +1,7 @@
 //! VRFY (RFC 5321 §4.1.1.6).
 
+use bumpalo::Bump;
+
 use super::command::Verb;
 use super::decision::Decision;
 use super::exchange::Exchange;
@@ -25,7 +27,8 @@ impl Session {
                 }
                 let typed = argument.get(..argument.len() - parameters.len()).unwrap_or_default();
                 let sender = self.sender_in_question(settings);
-                let forward = ForwardPath { verb: Verb::Vrfy, address: &path, typed };
+                let arena = Bump::new();
+                let forward = ForwardPath { verb: Verb::Vrfy, address: &path, typed, arena: &arena };
                 let decision = self.decide_destination(exchange, &forward, &sender);
                 if self.transaction.is_none() && !matches!(decision, Decision::Ask(_)) {
                     self.answers = None;

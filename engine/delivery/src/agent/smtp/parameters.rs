@@ -4,10 +4,16 @@ use mailrace_core::Envelope;
 use mailrace_core::envelope::{BodyType, Recipient, Return};
 use mailrace_core::smtp::client::{Extensions, append_xtext};
 
+/// Whether content is converted to 7 bits: as in Postfix, wherever it may be needed, declared or not.
+pub(super) fn is_converted(envelope: &Envelope, offered: &Extensions) -> bool {
+    !offered.eight_bit_mime && matches!(envelope.body, BodyType::EightBitMime | BodyType::Unstated)
+}
+
 /// The parameters of MAIL, each with a space before it. `size`: of the content.
 pub(super) fn of_mail(envelope: &Envelope, offered: &Extensions, size: u64) -> Vec<u8> {
     let mut out = Vec::new();
-    if offered.size.is_some() {
+    // The size of content that is converted is not known.
+    if offered.size.is_some() && !is_converted(envelope, offered) {
         out.extend_from_slice(format!(" SIZE={size}").as_bytes());
     }
     match envelope.body {
@@ -15,19 +21,19 @@ pub(super) fn of_mail(envelope: &Envelope, offered: &Extensions, size: u64) -> V
         BodyType::SevenBit if offered.eight_bit_mime => out.extend_from_slice(b" BODY=7BIT"),
         _ => {}
     }
-    if envelope.smtputf8 && offered.smtputf8 {
-        out.extend_from_slice(b" SMTPUTF8");
-    }
     if offered.dsn {
+        if let Some(id) = &envelope.envelope_id {
+            out.extend_from_slice(b" ENVID=");
+            append_xtext(id, false, &mut out);
+        }
         match envelope.ret {
             None => {}
             Some(Return::Full) => out.extend_from_slice(b" RET=FULL"),
             Some(Return::Headers) => out.extend_from_slice(b" RET=HDRS"),
         }
-        if let Some(id) = &envelope.envelope_id {
-            out.extend_from_slice(b" ENVID=");
-            append_xtext(id, false, &mut out);
-        }
+    }
+    if envelope.smtputf8 && offered.smtputf8 {
+        out.extend_from_slice(b" SMTPUTF8");
     }
     out
 }
@@ -82,7 +88,7 @@ mod tests {
             dsn: true,
             ..Extensions::default()
         };
-        let expected: &[u8] = b" SIZE=9 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=a+20b";
+        let expected: &[u8] = b" SIZE=9 BODY=8BITMIME ENVID=a+20b RET=HDRS SMTPUTF8";
         assert_eq!(of_mail(&envelope, &offered, 9), expected);
         let recipient = Recipient {
             address: b"b@example.com".to_vec(),

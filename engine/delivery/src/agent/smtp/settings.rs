@@ -2,15 +2,26 @@
 
 use std::time::Duration;
 
-use mailrace_core::smtp::client::Awaited;
+use mailrace_core::smtp::client::{Awaited, Protocol};
 
-/// Settings of the SMTP client.
+/// Settings of the SMTP or LMTP client.
 #[derive(Clone, Debug)]
 pub struct SmtpSettings {
-    /// The name in EHLO and HELO (`smtp_helo_name`).
+    /// The protocol that it speaks.
+    pub protocol: Protocol,
+    /// Name of this host (`myhostname`): a server of this name is this host.
+    pub own_name: Box<[u8]>,
+    /// The name in EHLO, HELO and LHLO (`smtp_helo_name`, `lmtp_lhlo_name`).
     pub helo_name: Box<[u8]>,
     /// Most bytes of a line of content without its end; longer ones are broken (`smtp_line_length_limit`). 0: no limit.
     pub line_length_limit: usize,
+    /// How long a connection waits for another message to the same destination (`smtp_connection_cache_time_limit`); zero: it
+    /// is closed (`smtp_connection_cache_on_demand`).
+    pub connection_cache_time: Duration,
+    /// Most addresses that are tried (`smtp_mx_address_limit`); 0: no limit.
+    pub address_limit: usize,
+    /// Most addresses whose server was ready for a transaction (`smtp_mx_session_limit`); 0: no limit.
+    pub session_limit: u32,
     /// How long the client waits.
     pub timeouts: Timeouts,
 }

@@ -1,9 +1,9 @@
 //! What log lines, listings and reports say of a server, in Postfix's words.
 
-use mailrace_core::record::delivery::Status;
+use mailrace_core::record::delivery::{Cause, Status};
 use mailrace_core::smtp::client::{Awaited, Reply};
 
-use crate::outcome::Reason;
+use crate::route::Server;
 
 /// What the client was doing when a connection was lost.
 pub(super) const fn doing(awaited: Awaited) -> &'static str {
@@ -59,17 +59,35 @@ pub(super) fn status_of(reply: &Reply<'_>) -> Status {
     })
 }
 
-/// `host H said: REPLY (in reply to COMMAND)`.
-pub(super) fn said(host: &str, reply: &Reply<'_>, awaited: Awaited) -> Reason {
-    let mut text = format!("host {host} said: ").into_bytes();
+/// The lines of a reply, for Diagnostic-Code.
+fn diagnostic_of(reply: &Reply<'_>) -> Vec<u8> {
+    let lines: Vec<&[u8]> = reply.lines().collect();
+    lines.join(&b'\n')
+}
+
+/// `host H said: REPLY (in reply to COMMAND)`. A reply that means neither success nor failure breaks the protocol, for good.
+pub(super) fn said(server: &Server, reply: &Reply<'_>, awaited: Awaited) -> Cause {
+    let is_failure = matches!(reply.code() / 100, 4 | 5);
+    let (prefix, status) = if is_failure {
+        ("", status_of(reply))
+    } else {
+        ("Protocol error: ", Status { class: 5, subject: 5, detail: 0 })
+    };
+    let mut text = format!("{prefix}host {} said: ", server.host()).into_bytes();
     text.append(&mut line_of(reply));
     text.extend_from_slice(format!(" (in reply to {})", command(awaited)).as_bytes());
-    Reason { status: status_of(reply), text: text.into() }
+    cause_of(server, reply, status, text)
 }
 
 /// `host H refused to talk to me: REPLY`.
-pub(super) fn refused_to_talk(host: &str, reply: &Reply<'_>) -> Reason {
-    let mut text = format!("host {host} refused to talk to me: ").into_bytes();
+pub(super) fn refused_to_talk(server: &Server, reply: &Reply<'_>) -> Cause {
+    let mut text = format!("host {} refused to talk to me: ", server.host()).into_bytes();
     text.append(&mut line_of(reply));
-    Reason { status: status_of(reply), text: text.into() }
+    cause_of(server, reply, status_of(reply), text)
+}
+
+/// What a server said.
+pub(super) fn cause_of(server: &Server, reply: &Reply<'_>, status: Status, text: Vec<u8>) -> Cause {
+    let (remote, diagnostic) = (server.name.as_bytes().into(), diagnostic_of(reply).into());
+    Cause { status, text: text.into(), remote, diagnostic }
 }

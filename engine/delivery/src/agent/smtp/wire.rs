@@ -1,10 +1,60 @@
 //! Content as it goes over the wire after DATA (RFC 5321 §4.5.2).
 
-use mailrace_core::smtp::client::DotStuffing;
+use mailrace_core::message::mime::TooDeep;
+use mailrace_core::smtp::client::{DotStuffing, Downgrade};
+
+/// The content of one message on its way to the server.
+#[derive(Debug)]
+pub(super) struct Content {
+    wire: Wire,
+    /// What makes it 7-bit, for a server that takes nothing else, and what that gave last.
+    downgrade: Option<(Box<Downgrade>, Vec<u8>)>,
+}
+
+impl Content {
+    pub(super) const fn new(line_length_limit: usize) -> Self {
+        Self { wire: Wire::new(line_length_limit), downgrade: None }
+    }
+
+    /// Has it converted to 7 bits.
+    pub(super) fn downgrade(&mut self) {
+        self.downgrade = Some((Box::new(Downgrade::new()), Vec::new()));
+    }
+
+    /// Appends the next piece, as it is sent.
+    ///
+    /// # Errors
+    /// [`TooDeep`]: it cannot be converted.
+    pub(super) fn append(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), TooDeep> {
+        match &mut self.downgrade {
+            None => self.wire.append(piece, out),
+            Some((downgrade, converted)) => {
+                converted.clear();
+                downgrade.append(piece, converted)?;
+                self.wire.append(converted, out);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// [`TooDeep`]: it cannot be converted.
+    pub(super) fn end(&mut self, out: &mut Vec<u8>) -> Result<(), TooDeep> {
+        if let Some((downgrade, converted)) = &mut self.downgrade {
+            converted.clear();
+            downgrade.end(converted)?;
+            self.wire.append(converted, out);
+        }
+        self.wire.end(out);
+        Ok(())
+    }
+}
 
 /// Doubles dots that begin a line, and breaks lines that are too long, in content that comes in pieces.
 #[derive(Debug)]
-pub(super) struct Wire {
+struct Wire {
     stuffing: DotStuffing,
     /// Most bytes of a line without its end (`smtp_line_length_limit`); 0: no limit.
     limit: usize,
@@ -17,13 +67,13 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) const fn new(limit: usize) -> Self {
+    const fn new(limit: usize) -> Self {
         Self { stuffing: DotStuffing::new(), limit, length: 0, is_after_cr: false, is_at_line_start: true }
     }
 
     /// Appends the next piece of content. A line that is too long goes on in the next line after a space, as Postfix has it,
     /// so that a field of the header stays one.
-    pub(super) fn append(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+    fn append(&mut self, piece: &[u8], out: &mut Vec<u8>) {
         for line in piece.split_inclusive(|byte| *byte == b'\n') {
             let text = line.strip_suffix(b"\n").unwrap_or(line);
             let (text, end) = line.split_at(text.strip_suffix(b"\r").unwrap_or(text).len());
@@ -55,7 +105,7 @@ impl Wire {
     }
 
     /// Ends the content: its last line is ended if it is not.
-    pub(super) fn end(&mut self, out: &mut Vec<u8>) {
+    fn end(&mut self, out: &mut Vec<u8>) {
         if !self.is_at_line_start {
             out.extend_from_slice(if self.is_after_cr { b"\n" } else { b"\r\n" });
         }

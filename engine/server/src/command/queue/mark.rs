@@ -16,7 +16,7 @@ use super::{Failure, read, say_damage};
 use crate::command::{EXIT_DATA, EXIT_UNAVAILABLE, refused};
 use crate::config::Configuration;
 use crate::log;
-use crate::services::{CONTROL_SOCKET, LINE_IDS_MAX, Request, Subject, Total, report_action};
+use crate::services::{CONTROL_SOCKET, LINE_IDS_MAX, Request, Subject, Total, report_action, verb};
 use crate::worker::{Answer, Marked, Markings, Selection, Tag};
 
 /// What a command came to.
@@ -99,7 +99,7 @@ pub(super) fn apply(
         }
         Err(OpenError::Locked) => {
             let control = disk.root().join(CONTROL_SOCKET);
-            ask(&control, mark, selection).map_err(|error| {
+            ask(&control, |subject| Request::Mark(mark, subject), selection).map_err(|error| {
                 Failure::queue(format!(
                     "cannot send a request to the running engine on {}: {error}",
                     control.display()
@@ -137,20 +137,24 @@ fn report(mark: Mark, given: &Given, outcome: &Outcome, out: &mut impl Write) ->
 }
 
 /// Asks the engine that runs.
-fn ask(control: &Path, mark: Mark, selection: &Selection) -> io::Result<Outcome> {
+pub(super) fn ask(
+    control: &Path,
+    request: impl Fn(Subject) -> Request,
+    selection: &Selection,
+) -> io::Result<Outcome> {
     let stream = UnixStream::connect(control)?;
     let mut input = BufReader::new(&stream);
     let mut output = BufWriter::new(&stream);
     let mut outcome = Outcome::default();
     match selection {
         Selection::All => {
-            writeln!(output, "{}", Request::Mark(mark, Subject::All))?;
+            writeln!(output, "{}", request(Subject::All))?;
             output.flush()?;
             outcome.add(&mut input)?;
         }
         Selection::These(ids) => {
             let mut progress = Progress::new(ids.len());
-            writeln!(output, "{}", Request::Mark(mark, Subject::List))?;
+            writeln!(output, "{}", request(Subject::List))?;
             for ids in ids.chunks(LINE_IDS_MAX) {
                 for id in ids {
                     write!(output, "{id} ")?;
@@ -301,7 +305,7 @@ fn report_alone(
     };
     outcome.marked.iter().for_each(|id| total.name(*id));
     let log = log::start(configuration.log.log_format, LOG_MEMORY).map_err(Failure::queue)?;
-    report_action(&log, mark, subject, rustix::process::getuid().as_raw(), &total);
+    report_action(&log, verb(mark), subject, rustix::process::getuid().as_raw(), &total);
     log.stop();
     Ok(outcome)
 }

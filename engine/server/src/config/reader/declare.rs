@@ -45,7 +45,7 @@ impl Bounds {
 ///
 /// A line is `NAME: TYPE = DEFAULT in LEAST ..= MOST, or OTHER;`, preceded by its documentation. The range is optional. The
 /// prefix `[engine]` or `[queue]` names the table of the file that holds the parameter; without it the parameter is one of
-/// Postfix's, at the top of the file.
+/// Postfix's, at the top of the file. `NAME as "OTHER NAME"` names a parameter whose name cannot be that of a field.
 ///
 /// The struct has one field per parameter, a constant `FEATURE` and a constructor `read`.
 macro_rules! parameters {
@@ -54,7 +54,7 @@ macro_rules! parameters {
         pub struct $name:ident titled $title:literal;
         $(
             $(#[doc = $line:literal])+
-            $([$table:ident])? $field:ident : $type:ty = $default:tt
+            $([$table:ident])? $field:ident $(as $given:literal)? : $type:ty = $default:tt
                 $(in $least:literal ..= $most:literal $(, or $other:literal)?)? ;
         )+
     ) => {
@@ -71,7 +71,7 @@ macro_rules! parameters {
                 about: concat!($($about),+),
                 parameters: &[ $( $crate::config::reader::Declaration {
                     section: $crate::config::reader::section!($($table)?),
-                    name: stringify!($field),
+                    name: $crate::config::reader::name!($field $($given)?),
                     kind: <$type as $crate::config::value::Setting>::KIND,
                     default: stringify!($default),
                     bounds: $crate::config::reader::optional!($($crate::config::reader::Bounds {
@@ -117,6 +117,17 @@ macro_rules! section {
     };
 }
 pub(in crate::config) use section;
+
+/// The name of a parameter: that of its field, or another one.
+macro_rules! name {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($field:ident $given:literal) => {
+        $given
+    };
+}
+pub(in crate::config) use name;
 
 /// `Some` of the tokens, or `None` without any.
 macro_rules! optional {

@@ -11,12 +11,13 @@ use std::path::PathBuf;
 use toml::de::DeValue;
 
 use super::error::{ConfigError, Fault, Place};
+use super::transport_limits::{is_of_another_transport, limit_of};
 use super::value::{At, Refusal, Setting, TableList, split_list};
 use expand::expand;
-use nearest::nearest;
+pub(super) use nearest::nearest;
 use unsupported::{is_of_a_transport, is_of_a_usual_transport, is_of_postfix};
 
-pub(super) use declare::{Bounds, Declaration, Feature, optional, parameters, section};
+pub(super) use declare::{Bounds, Declaration, Feature, name, optional, parameters, section};
 pub(super) use document::{Document, Given, Raw, Section};
 
 /// Facts about the machine that defaults use.
@@ -87,6 +88,55 @@ impl<'a> Reader<'a> {
         self.given(self.declaration(parameter)).place
     }
 
+    /// Iterates over the values at the top of the file that no declaration covers.
+    pub(super) fn undeclared(&self) -> impl Iterator<Item = (&'a str, &'a Given)> {
+        let features = self.features;
+        let is_declared = move |name: &str| {
+            let mut known = features.iter().flat_map(|feature| feature.parameters);
+            known.any(|known| known.section == Section::Top && known.name == name)
+        };
+        let document = self.document;
+        document.iter().filter_map(move |(section, name, given)| {
+            (section == Section::Top && !is_declared(name)).then_some((name, given))
+        })
+    }
+
+    /// Reads the value of a parameter that is not declared; `None` after an error.
+    pub(super) fn read_undeclared<T: Setting>(
+        &mut self,
+        name: &str,
+        given: &Given,
+        bounds: Bounds,
+    ) -> Option<T> {
+        let result = self.expanded(Section::Top, &given.raw).and_then(|raw| {
+            let value = T::read(&raw)?;
+            check_bounds(&value, Some(bounds))?;
+            Ok(value)
+        });
+        let Refusal { reason, remedy } = match result {
+            Ok(value) => return Some(value),
+            Err(refusal) => refusal,
+        };
+        let fault = Fault::Value { reason, remedy };
+        self.errors.push(ConfigError { place: given.place.clone(), name: name.to_owned(), fault });
+        None
+    }
+
+    /// Returns the text of one of Postfix's parameters, with its `$name`s expanded; `None` if it has none.
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        let text = self.text_of(name)?;
+        expand(&text, &|name| self.text_of(name)).ok()
+    }
+
+    /// Adds an error about a file that a parameter names.
+    ///
+    /// # Panics
+    /// Panics if no parameter has the name.
+    pub(super) fn refuse_file(&mut self, parameter: &str, fault: Fault) {
+        let place = self.place(parameter);
+        self.errors.push(ConfigError { place, name: parameter.to_owned(), fault });
+    }
+
     /// Takes the tables that the values read so far name.
     pub(super) fn take_tables(&mut self) -> Vec<TableList> {
         std::mem::take(&mut self.tables)
@@ -118,7 +168,8 @@ impl<'a> Reader<'a> {
     /// Adds an error for each unknown name in the document.
     pub(super) fn refuse_unknown_names(&mut self) {
         for (section, name, given) in self.document.iter() {
-            if self.declarations().any(|known| known.section == section && known.name == name) {
+            let is_declared = self.declarations().any(|known| known.section == section && known.name == name);
+            if is_declared || section == Section::Top && limit_of(name).is_some() {
                 continue;
             }
             // Search all sections, because the name may be valid in another one.
@@ -138,7 +189,11 @@ impl<'a> Reader<'a> {
                     reason: "unknown table".to_owned(),
                     remedy: "the tables are [engine] and [queue]".to_owned(),
                 },
-                _ if is_of_postfix || nearest.is_none() && is_at_top && is_of_a_transport(name) => {
+                _ if is_of_postfix
+                    || is_at_top
+                        && is_of_a_transport(name)
+                        && (nearest.is_none() || is_of_another_transport(name)) =>
+                {
                     Fault::Unsupported { instead: instead.map(|(_, text)| *text) }
                 }
                 _ => Fault::UnknownName { nearest },
@@ -294,9 +349,8 @@ const SYSTEM_HOSTNAME: &str = "system_hostname";
 const HOSTNAME_PARENT: &str = "myhostname_parent";
 
 /// Postfix parameters that another setting replaces.
-const INSTEAD: [(&str, &str); 8] = [
+const INSTEAD: [(&str, &str); 7] = [
     ("inet_interfaces", "set listen in the table [engine]"),
-    ("inet_protocols", "set listen in the table [engine], with IPv4 and IPv6 addresses"),
     ("queue_directory", "set directory in the table [queue]"),
     ("default_process_limit", "set workers and max_connections in the table [engine]"),
     ("mynetworks_style", "write the networks in mynetworks"),

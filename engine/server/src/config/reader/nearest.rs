@@ -4,7 +4,7 @@
 const NAME_SIZE_MAX: usize = 80;
 
 /// Returns the name in `known` with the smallest edit distance to `name`, or `None` if all are too different.
-pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(in crate::config) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     if name.len() > NAME_SIZE_MAX {
         return None;
     }

@@ -173,7 +173,7 @@ fn a_refused_value_is_the_only_error_about_what_comes_from_it() {
 #[test]
 fn parameters_of_postfix_are_told_from_typing_errors() {
     for (line, wanted) in [
-        ("transport_maps = []", "a Postfix parameter that Mailrace does not support yet; remove it"),
+        ("relocated_maps = []", "a Postfix parameter that Mailrace does not support yet; remove it"),
         (
             "mynetworks_style = \"host\"",
             "a Postfix parameter that another setting replaces; write the networks in mynetworks",
@@ -186,10 +186,7 @@ fn parameters_of_postfix_are_told_from_typing_errors() {
             "mail_owner = \"postfix\"",
             "a Postfix parameter that another setting replaces; run mailrace as the owner of the queue",
         ),
-        (
-            "lmtp_destination_recipient_limit = 1",
-            "a Postfix parameter that Mailrace does not support yet; remove it",
-        ),
+        ("lmtp_delivery_slot_cost = 1", "a Postfix parameter that Mailrace does not support yet; remove it"),
         ("mynetwork = []", "unknown parameter; did you mean mynetworks?"),
         ("directory = \"x\"", "unknown parameter; did you mean queue.directory?"),
         ("zzzzzzzz = 1", "unknown parameter; see docs/configuration.md for those that exist"),

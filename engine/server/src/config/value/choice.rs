@@ -72,6 +72,32 @@ impl Setting for IoChoice {
     }
 }
 
+/// Whether queued mail is delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryChoice {
+    /// If a parameter says where mail goes.
+    Auto,
+    /// Always.
+    Yes,
+    /// Never: mail stays in the queue.
+    No,
+}
+
+impl Setting for DeliveryChoice {
+    const KIND: &str = "`auto`, yes or no";
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        match raw {
+            Raw::Text(text) if text == "auto" => Ok(Self::Auto),
+            Raw::Boolean(true) => Ok(Self::Yes),
+            Raw::Boolean(false) => Ok(Self::No),
+            Raw::Text(text) if text.eq_ignore_ascii_case("yes") => Ok(Self::Yes),
+            Raw::Text(text) if text.eq_ignore_ascii_case("no") => Ok(Self::No),
+            other => Err(wrong_type(other, "auto, yes or no", "write \"auto\", true or false")),
+        }
+    }
+}
+
 /// Storage backend of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {

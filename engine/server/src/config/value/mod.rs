@@ -1,8 +1,11 @@
 //! Types of parameters, and how each is parsed.
 
 mod choice;
+mod lookups;
+mod routes;
 mod tables;
 mod text;
+mod times;
 mod words;
 
 use std::net::SocketAddr;
@@ -13,11 +16,15 @@ use super::error::Place;
 use super::reader::Raw;
 use crate::networks::Networks;
 
-pub use choice::{Backend, IoChoice};
+pub use choice::{Backend, DeliveryChoice, IoChoice};
+pub use lookups::ResolverOptions;
+pub use routes::{NextHops, TransportName};
 pub use tables::{CheckList, DomainList, DomainNames, TableList};
-pub use text::{Characters, HostName, Relay};
+pub use text::{Characters, HostName};
+pub use times::{Days, Hours};
 pub use words::{
-    ExtensionTables, LocalClients, MailSources, RelayRestrictions, SenderRestrictions, SubdomainLists,
+    ExtensionTables, LocalClients, MailSources, NoticeClasses, RelayRestrictions, SenderRestrictions,
+    SubdomainLists,
 };
 
 /// Why a value is invalid, and what to write instead.
@@ -235,6 +242,24 @@ impl Setting for PathBuf {
     }
 }
 
+/// `None` if the text is empty.
+impl Setting for Option<PathBuf> {
+    const KIND: &str = "path";
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        match raw {
+            Raw::Text(text) if text.is_empty() => Ok(None),
+            raw => PathBuf::read(raw).map(Some),
+        }
+    }
+
+    fn locate(&mut self, at: &At) {
+        if let Some(path) = self {
+            path.locate(at);
+        }
+    }
+}
+
 impl Setting for Vec<SocketAddr> {
     const KIND: &str = "addresses";
 
@@ -353,15 +378,20 @@ const SIZE_UNITS: [(&str, u64); 10] = [
 ];
 
 /// Units in milliseconds. A number without a unit is in seconds.
-const TIME_UNITS: [(&str, u64); 7] = [
-    ("", 1000),
-    ("ms", 1),
-    ("s", 1000),
-    ("m", 60_000),
-    ("h", 3_600_000),
-    ("d", 86_400_000),
-    ("w", 604_800_000),
-];
+const TIME_UNITS: [(&str, u64); 7] = time_units(1000);
+
+/// Units in milliseconds; `bare`: the unit of a number without one.
+const fn time_units(bare: u64) -> [(&'static str, u64); 7] {
+    [
+        ("", bare),
+        ("ms", 1),
+        ("s", 1000),
+        ("m", 60_000),
+        ("h", 3_600_000),
+        ("d", 86_400_000),
+        ("w", 604_800_000),
+    ]
+}
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,5 @@
 //! Parameters whose value is a text with a syntax of its own.
 
-use mailrace_delivery::NextHop;
-
 use super::{Refusal, Setting, is_host_name};
 use crate::config::reader::Raw;
 
@@ -19,26 +17,6 @@ impl Setting for HostName {
         }
         let remedy = "write a fully qualified name such as \"mx.example.com\"";
         Err(Refusal::new(format!("{name:?} is not a host name"), remedy))
-    }
-}
-
-/// A next hop, or none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Relay(pub Option<NextHop>);
-
-impl Setting for Relay {
-    const KIND: &str = "next hop";
-
-    fn read(raw: &Raw) -> Result<Self, Refusal> {
-        let text = String::read(raw)?;
-        if text.is_empty() {
-            return Ok(Self(None));
-        }
-        NextHop::parse(&text).map(|next_hop| Self(Some(next_hop))).map_err(|_| {
-            let remedy =
-                "write an address in brackets, such as \"[192.0.2.1]:2525\"; names are not supported yet";
-            Refusal::new(format!("{text:?} is not an address in brackets"), remedy)
-        })
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Refusal, Setting, is_not};
 use crate::config::reader::Raw;
 
 /// Returns which of the known `words` the list contains.
-fn words<const COUNT: usize>(raw: &Raw, words: [&str; COUNT]) -> Result<[bool; COUNT], Refusal> {
+pub(super) fn words<const COUNT: usize>(raw: &Raw, words: [&str; COUNT]) -> Result<[bool; COUNT], Refusal> {
     let listed = Vec::<String>::read(raw)?;
     let unknown = listed.iter().map(String::as_str).filter(|word| !words.contains(word));
     is_not(unknown, "known", "known", &format!("write some of {}", words.join(", ")))?;
@@ -113,21 +113,45 @@ impl Setting for RelayRestrictions {
     }
 }
 
+/// Classes of mail trouble that the postmaster is informed of (`notify_classes`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoticeClasses {
+    /// Copies of reports about failures.
+    pub bounce: bool,
+    /// Failures of mail from the null sender.
+    pub double_bounce: bool,
+    /// Copies of reports about delays.
+    pub delay: bool,
+}
+
+impl Setting for NoticeClasses {
+    const KIND: &str = "words";
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        let [bounce, double_bounce, delay, ..] =
+            words(raw, ["bounce", "2bounce", "delay", "data", "policy", "protocol", "resource", "software"])?;
+        Ok(Self { bounce, double_bounce, delay })
+    }
+}
+
 /// Lists in which a domain matches its subdomains (`parent_domain_matches_subdomains`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubdomainLists {
-    /// `relay_domains`, the only domain list of Mailrace that the parameter applies to.
+    /// `relay_domains`.
     pub relay_domains: bool,
+    /// `transport_maps`.
+    pub transport_maps: bool,
 }
 
 impl Setting for SubdomainLists {
     const KIND: &str = "words";
 
     fn read(raw: &Raw) -> Result<Self, Refusal> {
-        let [relay_domains, ..] = words(
+        let [relay_domains, transport_maps, ..] = words(
             raw,
             [
                 "relay_domains",
+                "transport_maps",
                 "debug_peer_list",
                 "fast_flush_domains",
                 "mynetworks",
@@ -137,7 +161,7 @@ impl Setting for SubdomainLists {
                 "smtpd_client_event_limit_exceptions",
             ],
         )?;
-        Ok(Self { relay_domains })
+        Ok(Self { relay_domains, transport_maps })
     }
 }
 

@@ -9,7 +9,7 @@ fn more_connections_than_the_system_allows_are_refused() {
     let settings = configuration.worker_settings(1, &Tables::default());
     let before = rustix::process::getrlimit(Resource::Nofile);
     // More descriptors than any Linux allows (fs.nr_open).
-    let said = raise_open_files(Kernel::Epoll, u16::MAX, &settings, 0).unwrap_err().to_string();
+    let said = raise_open_files(Kernel::Epoll, u16::MAX, &settings, 0, 0).unwrap_err().to_string();
     let is_known =
         said.contains("raise it (ulimit -Hn, or LimitNOFILE= of the service), or lower max_connections");
     assert!(is_known || said.starts_with("cannot raise the limit of open files: "), "{said}");
@@ -23,7 +23,7 @@ fn a_limit_that_is_enough_stays() {
         WorkerSettings { max_connections: 0, ..configuration.worker_settings(1, &Tables::default()) };
     let before = rustix::process::getrlimit(Resource::Nofile);
     if before.current.is_none_or(|current| current >= OTHER_FILES + SPARE_CONNECTIONS as u64) {
-        raise_open_files(Kernel::Ring, 1, &settings, 0).unwrap();
+        raise_open_files(Kernel::Ring, 1, &settings, 0, 0).unwrap();
         assert_eq!(rustix::process::getrlimit(Resource::Nofile), before);
     }
 }

@@ -33,7 +33,7 @@ fn the_socket_is_accessible_only_to_its_owner() {
     let root = std::env::temp_dir().join(format!("mailrace-control-{}", std::process::id()));
     let disk = OsDisk::new(&root).unwrap();
     let log = crate::log::start(crate::log::LogFormat::Text, 1 << 16).unwrap();
-    start(&disk, Workers::new(Vec::new()), log).unwrap();
+    start(&disk, Workers::new(Vec::new()), None, log).unwrap();
     let mode = std::fs::metadata(root.join(CONTROL_SOCKET)).unwrap().permissions().mode();
     std::fs::remove_dir_all(&root).unwrap();
     assert_eq!(mode & 0o777, 0o600);
@@ -67,7 +67,7 @@ fn exchange(input: &[u8], piece: usize) -> String {
             let _ = input.chunks(piece).try_for_each(|piece| (&client).write_all(piece));
             let _ = client.shutdown(std::net::Shutdown::Write);
         });
-        let _ = answer(&server, rustix::process::geteuid().as_raw(), &Workers::new(Vec::new()), &log);
+        let _ = answer(&server, rustix::process::geteuid().as_raw(), &Workers::new(Vec::new()), None, &log);
         drop(server);
     });
     log.stop();
@@ -90,7 +90,10 @@ fn each_request_has_one_answer() {
         (format!("release LIST\n{id}\n{other}\n\n{id}\n"), format!("ok 0 0 -{id}\nok 0 0 -{other}\n")),
         (format!("delete {id}\nhold ALL\n"), "ok 0 0\n".to_owned()),
         ("delete\n".to_owned(), "error expected a verb, and a queue id, ALL or LIST\n".to_owned()),
-        ("erase ALL\n".to_owned(), "error the verbs are delete, find, hold and release\n".to_owned()),
+        (
+            "erase ALL\n".to_owned(),
+            "error the verbs are delete, expire, find, flush, hold and release\n".to_owned(),
+        ),
         ("find ALL\n".to_owned(), "error expected a queue id\n".to_owned()),
         ("hold all\n".to_owned(), "error expected a queue id, ALL or LIST\n".to_owned()),
         (format!("hold LIST\n{id} x\n"), "error expected at most 1000 queue ids on a line\n".to_owned()),

@@ -42,7 +42,7 @@ pub enum Submit {
 /// Everything about a message except its content.
 #[derive(Debug)]
 pub struct SubmissionStart {
-    /// Distinguishes it from all others of this process; below 2^62, so that a tag has room for it.
+    /// Distinguishes it from all others of this process; below 2^61, so that a tag has room for it.
     pub number: u64,
     /// Its source.
     pub origin: Origin,

@@ -1,6 +1,6 @@
 //! Marks about recipients: the last durable one of each message counts, and only that one keeps its segment.
 
-use mailrace_core::record::delivery::{Deferral, Progress, RecipientState, Status};
+use mailrace_core::record::delivery::{Cause, Deferral, Progress, RecipientState};
 
 use super::*;
 
@@ -9,8 +9,7 @@ fn attempted(attempts: u32) -> Progress {
     let deferral = Deferral {
         until: Timestamp::from_unix_microseconds(1_700_000_000_000_000 + u64::from(attempts)),
         attempts,
-        status: Status { class: 4, subject: 4, detail: 1 },
-        text: b"connect to mx.example.com[192.0.2.1]:25: Connection refused".as_slice().into(),
+        cause: Cause::new(4, 4, 1, "connect to mx.example.com[192.0.2.1]:25: Connection refused"),
     };
     Progress::of(&[RecipientState::Deferred(deferral)]).unwrap()
 }

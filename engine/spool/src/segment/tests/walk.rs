@@ -175,7 +175,7 @@ fn what_became_of_the_recipients_follows_the_envelope() {
     use mailrace_core::record::delivery::{Deferral, Progress, RecipientState};
     let mut life = Life::begin(&World::calm().disk());
     let id = put(&mut life, &[bytes(1, 3000), bytes(2, 5000)]);
-    let deferred = Deferral { attempts: 3, text: b"greylisted"[..].into(), ..Deferral::default() };
+    let deferred = Deferral { attempts: 3, ..Deferral::default() };
     let progress = Progress::of(&[RecipientState::Deferred(deferred)]).unwrap();
     // It is in a later segment.
     (0..20).for_each(|_| {

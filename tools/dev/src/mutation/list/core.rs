@@ -18,6 +18,9 @@ const UNLISTED: &str = "engine/core/src/smtp/server/unlisted.rs";
 /// Of many recipients, and those that are given twice.
 const OF_MANY: Check = Test(&["-p", "mailrace-core", "--lib", "many_recipients_are_each"]);
 
+/// What becomes of addresses.
+const ADDRESSES: Check = Test(&["-p", "mailrace-core", "--lib", "cleanup::tests::addresses"]);
+
 /// The dialogues of a session.
 const DIALOGUES: Check = Test(&["-p", "mailrace-core", "--test", "dialogues"]);
 
@@ -34,9 +37,17 @@ pub(super) const BUGS: &[Mutation] = &[
         name: "orcpt-of-another",
         what: "a recipient gets the ORCPT of the first one",
         file: ENVELOPE_RECIPIENT,
-        before: "        dsn_original: recipient.dsn_original.as_deref(),\n    });\n    for recipient in given",
-        after: "        dsn_original: surroundings.envelope.recipients.first().and_then(|first| first.dsn_original.as_deref()),\n    });\n    for recipient in given",
+        before: "        match all.add_given(recipient.into()) {\n",
+        after: "        let dsn_original = surroundings.envelope.recipients.first().and_then(|first| first.dsn_original.as_deref());\n        match all.add_given(QueuedRecipient { dsn_original, ..recipient.into() }) {\n",
         check: Seeds(200),
+    },
+    Mutation {
+        name: "success-twice",
+        what: "members of an alias keep SUCCESS: the sender reads of the expansion and of each of them",
+        file: ENVELOPE_RECIPIENT,
+        before: "            notify = virtual_alias::without_success(notify);\n",
+        after: "",
+        check: ADDRESSES,
     },
     Mutation {
         name: "duplicate-by-case",

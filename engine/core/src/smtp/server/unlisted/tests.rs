@@ -60,7 +60,13 @@ fn settings(asked: &Asked) -> Settings {
 }
 
 fn ask(settings: &Settings, side: Side, address: &str) -> Result<Option<DomainClass>, LookupError> {
-    unlisted(settings, side, address.as_bytes(), Sharer::default().into())
+    let validated = Validated { side, address: address.as_bytes(), other: b"" };
+    let arena = Bump::new();
+    let fault = fault(settings, &validated, &arena, Sharer::default().into())?;
+    Ok(fault.map(|fault| match fault {
+        Fault::Unlisted(class) => class,
+        Fault::DeadEnd(dead_end) => panic!("{dead_end:?} without routes"),
+    }))
 }
 
 /// The tables that are searched for an address, each once.
@@ -173,4 +179,123 @@ struct Silent;
 impl crate::smtp::Observer for Silent {
     fn replied(&mut self, _code: u16) {}
     fn rejected(&mut self, _origin: &crate::Origin, _reject: &crate::smtp::Reject<'_>) {}
+}
+
+/// Routes by the other side of the envelope: mail of `bad@client.example` leads nowhere. Records whose routes it is asked for.
+#[derive(Debug)]
+struct BySender(Asked);
+
+impl Routes for BySender {
+    fn dead_end<'a>(
+        &self,
+        arena: &'a Bump,
+        sender: &[u8],
+        address: &[u8],
+        _: Asker<'_>,
+    ) -> Result<Option<DeadEnd<'a>>, LookupError> {
+        let text = |octets| core::str::from_utf8(octets).unwrap();
+        self.0.lock().unwrap().push(alloc::format!("route {} {}", text(sender), text(address)));
+        let text = arena.alloc_slice_copy(b"not you");
+        Ok((sender == b"bad@client.example").then_some(DeadEnd { is_temporary: false, status: None, text }))
+    }
+
+    fn may_wait(&self) -> bool {
+        false
+    }
+}
+
+fn with_routes(asked: &Asked) -> Settings {
+    let mut settings = settings(asked);
+    Arc::make_mut(&mut settings.listed_addresses).routes = Some(Arc::new(BySender(Arc::clone(asked))));
+    settings
+}
+
+/// The lookups for a recipient of mail from a sender, each table once, and whether its route is at fault.
+fn looked_up(sender: &str, address: &str) -> (Vec<alloc::string::String>, bool) {
+    let asked = Asked::default();
+    let settings = with_routes(&asked);
+    let validated =
+        Validated { side: Side::Recipient, address: address.as_bytes(), other: sender.as_bytes() };
+    let arena = Bump::new();
+    let fault = fault(&settings, &validated, &arena, Sharer::default().into()).unwrap();
+    let mut tables: Vec<_> =
+        asked.lock().unwrap().iter().map(|asked| asked.split_once(' ').unwrap().0.into()).collect();
+    tables.dedup();
+    (tables, matches!(fault, Some(Fault::DeadEnd(_))))
+}
+
+#[test]
+fn a_route_is_looked_up_before_the_tables_and_judged_after_the_aliases() {
+    let of_all = ["route", "recipient", "canonical", "alias"];
+    let local = ["route", "recipient", "canonical", "alias", "local"];
+    for (sender, address, tables, is_dead_end) in [
+        ("good@client.example", "u@foreign.example", &of_all[..1], false),
+        ("bad@client.example", "u@foreign.example", &of_all, true),
+        ("bad@client.example", "u@here.example", &of_all, true),
+        ("bad@client.example", "postmaster@here.example", &of_all, true),
+        ("good@client.example", "u@here.example", &local, false),
+        ("good@client.example", "postmaster@here.example", &of_all[..1], false),
+        ("bad@client.example", "u@alias.example", &of_all[1..], false),
+    ] {
+        let (found, is_found) = looked_up(sender, address);
+        assert_eq!(
+            (&found[..], is_found),
+            (&tables.iter().map(|table| (*table).into()).collect::<Vec<_>>()[..], is_dead_end),
+            "{sender} {address}"
+        );
+    }
+}
+
+#[test]
+fn an_address_with_an_alias_needs_no_route() {
+    for name in ["recipient", "canonical", "alias"] {
+        let asked = Asked::default();
+        let mut settings = with_routes(&asked);
+        let listed = Arc::make_mut(&mut settings.listed_addresses);
+        let maps = maps(&asked, name, &["u@foreign.example"]);
+        match name {
+            "recipient" => listed.recipient_canonical_maps = maps,
+            "canonical" => listed.canonical_maps = maps,
+            _ => listed.virtual_alias_maps = maps,
+        }
+        let other = b"bad@client.example";
+        let validated = Validated { side: Side::Recipient, address: b"u@foreign.example", other };
+        let arena = Bump::new();
+        assert_eq!(fault(&settings, &validated, &arena, Sharer::default().into()), Ok(None), "{name}");
+    }
+}
+
+#[test]
+fn a_dead_end_has_the_status_of_its_side() {
+    use crate::record::delivery::Status;
+    let reply = |side, is_temporary, status: Option<[u8; 3]>| -> alloc::string::String {
+        let status = status.map(|[class, subject, detail]| Status {
+            class,
+            subject: subject.into(),
+            detail: detail.into(),
+        });
+        let mut out = Vec::new();
+        DeadEnd { is_temporary, status, text: b"x" }.reply(side, b"a").write(&mut out, b"");
+        alloc::string::String::from_utf8(out).unwrap().split('>').next().unwrap().into()
+    };
+    for (status, sender, recipient) in [
+        (None, "5.1.0", "5.1.1"),
+        (Some([5, 1, 0]), "5.1.0", "5.1.0"),
+        (Some([5, 1, 1]), "5.1.7", "5.1.1"),
+        (Some([5, 1, 2]), "5.1.8", "5.1.2"),
+        (Some([5, 1, 3]), "5.1.7", "5.1.3"),
+        (Some([5, 1, 4]), "5.1.7", "5.1.4"),
+        (Some([5, 1, 5]), "5.1.0", "5.1.5"),
+        (Some([5, 1, 6]), "5.1.7", "5.1.6"),
+        (Some([5, 1, 7]), "5.1.7", "5.1.3"),
+        (Some([5, 1, 8]), "5.1.8", "5.1.2"),
+        (Some([5, 1, 9]), "5.1.0", "5.1.9"),
+        (Some([4, 7, 1]), "5.7.1", "5.7.1"),
+        (Some([2, 1, 5]), "5.1.0", "5.1.5"),
+    ] {
+        assert_eq!(reply(Side::Sender, false, status), alloc::format!("550 {sender} <a"), "{status:?}");
+        assert_eq!(reply(Side::Recipient, false, status), alloc::format!("550 {recipient} <a"), "{status:?}");
+    }
+    assert_eq!(reply(Side::Recipient, true, Some([5, 1, 2])), "450 4.1.2 <a");
+    assert_eq!(reply(Side::Sender, true, None), "450 4.1.0 <a");
 }

@@ -1,0 +1,3 @@
+//! What the engine asks others for: names.
+
+pub mod dns;
