@@ -363,16 +363,21 @@ fn a_damaged_start(directory: &Directory) -> Vec<String> {
     stopped(engine)
 }
 
-/// The lines of an engine that delivers a message.
+/// The lines of an engine that tries a message once, which the second server defers, and reports it.
 fn a_delivery(directory: &Directory) -> Vec<String> {
-    let next_hop = NextHop::new();
-    let relayhost = format!("relayhost=[127.0.0.1]:{}", next_hop.address().port());
+    let (absent, next_hop) = (NextHop::new().address().port(), NextHop::new());
+    let relayhost = format!("relayhost=[127.0.0.1]:{absent}, [127.0.0.1]:{}", next_hop.address().port());
     let mut arguments = JSON_LOG.to_vec();
     arguments.extend(["--set", &relayhost, "--set", "relay_domains=example.net"]);
+    arguments.extend(["--set", "maximal_queue_lifetime=0"]);
     let mut engine = Engine::start(directory, &arguments);
-    let session = std::thread::spawn(move || next_hop.session(|_| None));
+    let sessions = std::thread::spawn(move || {
+        next_hop.session(|command| command.contains("<b@").then_some("450 4.2.1 later"));
+        next_hop.session(|_| None)
+    });
     engine.client().queue("a@example.org", "b@example.net", "Subject: x\r\n\r\nx\r\n");
-    session.join().unwrap();
+    let report = sessions.join().unwrap();
+    assert_eq!(report.commands[1..3], ["MAIL FROM:<>", "RCPT TO:<a@example.org>"]);
     engine.event("removed");
     stopped(engine)
 }

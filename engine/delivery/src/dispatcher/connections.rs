@@ -119,7 +119,7 @@ where
         link.handover = Some(handover);
     }
 
-    /// Goes on with a job: with the next server, the servers of the next name, or not at all.
+    /// Continues a job: with the next server, the servers of the next name, or not at all.
     pub(super) fn next_server(&mut self, mut handover: Handover<R::Source>) {
         let client = self.client(&handover.job.route);
         match handover.next(&client) {
@@ -281,7 +281,7 @@ where
         }
     }
 
-    /// Takes what a transaction has come to, if that is certain: the job is over, or goes on with the next server.
+    /// Takes what a transaction has come to, if that is certain: the job is over, or continues with the next server.
     fn report(&mut self, serial: u64) {
         let wall = self.wall();
         let Some(link) = self.links.table.get_mut(&serial) else { return };

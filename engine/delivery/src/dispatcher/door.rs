@@ -96,7 +96,7 @@ pub struct Asked(pub Sender<u64>);
 
 impl Asked {
     pub(super) fn answer(&self, count: u64) {
-        // Whoever asked may have gone.
+        // The thread that asked may have ended.
         let _ = self.0.send(count);
     }
 }

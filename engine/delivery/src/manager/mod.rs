@@ -6,7 +6,7 @@
 //! A message is *known* from [`Manager::found`] on. It waits in `incoming` or, until a time, in `deferred`, and the two are
 //! taken from in turns. It is `active` from [`Manager::next_load`] until each recipient was tried and the outcome is durable.
 //! What becomes of recipients is noted as soon as a job is over, not when all jobs of the message are: after a crash, only
-//! hand-overs are repeated whose note was not durable. What the sender is to be told is told when all jobs are over.
+//! hand-overs are repeated whose note was not durable. Reports are made when all jobs are over.
 
 mod destination;
 mod message;
@@ -189,7 +189,7 @@ impl Manager {
     /// Whether a message may have a report in the queue that is not noted yet.
     #[must_use]
     pub fn may_have_report(&self, id: QueueId) -> bool {
-        // One that was read has nothing of an earlier run left, and a report of this run is told of after its note.
+        // One that was read has nothing of an earlier run left, and a report of this run comes after its note.
         self.waiting.is_incoming(id) || (self.waiting.is_active(id) && !self.active.contains_key(&id))
     }
 

@@ -21,7 +21,7 @@ pub struct Settings {
     pub soft_bounce: bool,
     /// When the sender learns of a delay (`delay_warning_time`); zero: never.
     pub delay_warning_time: Duration,
-    /// Who is told of what.
+    /// Who gets which report.
     pub notices: NoticeSettings,
 }
 

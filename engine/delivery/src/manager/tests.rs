@@ -498,7 +498,7 @@ fn failures_are_reported_once_when_all_is_tried() {
     assert!(queue.messages.is_empty() && queue.manager.is_idle());
 }
 
-/// RFC 3461: NOTIFY decides, and nobody is told of mail without a sender.
+/// RFC 3461: NOTIFY decides, and mail without a sender is not reported.
 #[test]
 fn only_those_are_told_who_want_it() {
     let recipient = |address: &str, notify: Notify| Recipient {

@@ -102,7 +102,7 @@ impl Resolver {
             self.destinations.class_beyond_local(domain, asker)?
         };
         observe(Step::Class(class));
-        // Domains may have UTF-8, and is_domain takes any octets above 127.
+        // Domains may have UTF-8, and is_domain takes any bytes above 127.
         let domain_text = String::from_utf8_lossy(domain);
         let mut way = match class {
             DomainClass::VirtualAlias => {

@@ -44,7 +44,7 @@ impl Setting for Hours {
     }
 }
 
-/// Reads a time; a number without a unit counts `unit`s of so many milliseconds.
+/// Reads a time; a number without a unit counts `unit`s, whose length is in milliseconds.
 fn time_in(unit: u64, raw: &Raw, remedy: &str) -> Result<Duration, Refusal> {
     let milliseconds = match raw {
         Raw::Integer(number) => u64::try_from(*number).ok().and_then(|number| number.checked_mul(unit)),

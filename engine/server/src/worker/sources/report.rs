@@ -68,7 +68,7 @@ impl<S: Spool> Engine<S> {
         self.outgoing.note_for_report(number, about, Note::Progress(before));
     }
 
-    /// Goes on with the reports whose id is noted, or could not be.
+    /// Continues with the reports whose id is noted, or could not be.
     pub(in crate::worker) fn advance_reports(&mut self) {
         while let Some(report) = self.outgoing.next_report() {
             self.begin_report(report);
@@ -146,7 +146,7 @@ impl<S: Spool> Engine<S> {
         self.next_of_report(number, taking);
     }
 
-    /// Goes on with the next message of a report.
+    /// Continues with the next message of a report.
     fn next_of_report(&mut self, number: u64, mut taking: Box<Taking<S::Draft>>) {
         taking.place += 1;
         if taking.place >= taking.report.messages.len() {
