@@ -38,7 +38,7 @@ impl NextHop {
         say("220 next.example ESMTP");
         while let Some(command) = line(&mut lines) {
             let usual = match command.get(..4) {
-                Some("EHLO") => "250-next.example\r\n250-PIPELINING\r\n250 SIZE 0",
+                Some("EHLO") => "250-next.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 0",
                 Some("DATA") => "354 Go",
                 Some("QUIT") => break,
                 _ => "250 2.0.0 Ok",

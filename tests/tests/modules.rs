@@ -103,7 +103,10 @@ fn children(path: &Path) -> PathBuf {
 
 /// The modules in files of their own that are built for tests only.
 fn test_modules(text: &str) -> impl Iterator<Item = &str> {
-    text.split("#[cfg(test)]\nmod ").skip(1).filter_map(|rest| rest.lines().next()?.strip_suffix(';'))
+    text.split("#[cfg(test)]\n").skip(1).filter_map(|rest| {
+        let declaration = rest.strip_prefix("pub(crate) ").unwrap_or(rest).strip_prefix("mod ")?;
+        declaration.lines().next()?.strip_suffix(';')
+    })
 }
 
 /// The text without the tests at its end.

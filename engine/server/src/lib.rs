@@ -6,6 +6,7 @@
 pub mod command;
 pub mod config;
 mod delivery;
+mod door;
 pub mod edge;
 mod file_system;
 mod files;

@@ -8,15 +8,14 @@ use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, Sender};
 use mailrace_core::QueueId;
-use mailrace_delivery::dispatcher::{
-    Answer, Asked, Dispatcher, Paths, Queue, Report, Resolver, Selection, Settings,
-};
+use mailrace_delivery::dispatcher::{Answer, Dispatcher, Paths, Queue, Report, Resolver, Settings};
 use mailrace_delivery::hosts::Servers;
 use mailrace_delivery::manager::Note;
 use mailrace_delivery::{Cause, HostName};
 use mailrace_io::{Io, IoError, OsDisk, Waker};
 use mailrace_spool::{SegmentReader, Source};
 
+use crate::door::DispatcherDoor;
 use crate::edge::dns::{Dns, DnsSettings, NextHopName, NotTaken};
 use crate::log::LogWriter;
 use crate::worker::{Hatch, Request, Workers};
@@ -57,32 +56,6 @@ impl Queue for Doors {
 
     fn report(&mut self, worker: u16, report: Box<Report>) {
         self.ask(worker, Request::Report(report));
-    }
-}
-
-/// A way to ask the dispatcher for something, for other threads.
-#[derive(Clone, Debug)]
-pub(crate) struct DispatcherDoor {
-    answers: Sender<Answer<Source>>,
-    waker: Waker,
-}
-
-impl DispatcherDoor {
-    /// Has messages tried now. Returns how many it concerns, once that is known; `None`: nothing is delivered any more.
-    pub(crate) fn flush(&self, selection: Selection) -> Option<u64> {
-        self.ask(|asked| Answer::Flush(selection, asked))
-    }
-
-    /// Has messages given back to their senders. Returns how many it concerns, as [`DispatcherDoor::flush`] does.
-    pub(crate) fn expire(&self, selection: Selection) -> Option<u64> {
-        self.ask(|asked| Answer::Expire(selection, asked))
-    }
-
-    fn ask(&self, question: impl FnOnce(Asked) -> Answer<Source>) -> Option<u64> {
-        let (sender, count) = channel::bounded(1);
-        self.answers.send(question(Asked(sender))).ok()?;
-        self.waker.wake();
-        count.recv().ok()
     }
 }
 
@@ -157,7 +130,7 @@ impl DeliveryThread {
 
     /// A way to ask it for something.
     pub(crate) fn door(&self) -> DispatcherDoor {
-        DispatcherDoor { answers: self.answers.clone(), waker: self.waker.clone() }
+        DispatcherDoor::new(self.answers.clone(), self.waker.clone())
     }
 
     /// The next hops, which a reload may change.

@@ -8,7 +8,8 @@ use mailrace_core::message::date::Zone;
 use mailrace_spool::Shared;
 
 use crate::config::{ConfigErrors, Configuration, Sources, Tables, zone_now};
-use crate::delivery::{DispatcherDoor, Routing};
+use crate::delivery::Routing;
+use crate::door::DispatcherDoor;
 use crate::log::{Log, name};
 use crate::tables::{Files, Lookups};
 use crate::worker::{Control, Workers};

@@ -17,7 +17,7 @@ use mailrace_spool::{Mark, Place, State};
 
 use mailrace_delivery::dispatcher as delivery;
 
-use crate::delivery::DispatcherDoor;
+use crate::door::DispatcherDoor;
 use crate::log::{Log, name};
 use crate::worker::{Answer, Control, Marked, Selection, Workers};
 

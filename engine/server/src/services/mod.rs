@@ -15,7 +15,7 @@ use mailrace_io::OsDisk;
 use prometheus_client::registry::Registry;
 use tokio::task::LocalSet;
 
-use crate::delivery::DispatcherDoor;
+use crate::door::DispatcherDoor;
 use crate::log::{Log, name};
 use crate::worker::Workers;
 
