@@ -40,6 +40,8 @@ parameters! {
     qmgr_message_recipient_limit: u32 = 20000 in 1 ..= 10_000_000;
     /// Accepted, without effect: Postfix looks for deferred mail at this interval, Mailrace tries each message when it is due.
     queue_run_delay: Duration = "300s" in 1 ..= 31_536_000;
+    /// Accepted, without effect: Postfix waits this long after a delivery agent has failed, Mailrace has no agents that can.
+    transport_retry_time: Duration = "60s" in 1 ..= 31_536_000;
     /// Minimum time until a deferred message is tried again.
     minimal_backoff_time: Duration = "300s" in 1 ..= 31_536_000;
     /// Maximum time until a deferred message is tried again.
