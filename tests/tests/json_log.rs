@@ -377,7 +377,8 @@ fn a_delivery(directory: &Directory) -> Vec<String> {
     });
     engine.client().queue("a@example.org", "b@example.net", "Subject: x\r\n\r\nx\r\n");
     let report = sessions.join().unwrap();
-    assert_eq!(report.commands[1..3], ["MAIL FROM:<>", "RCPT TO:<a@example.org>"]);
+    assert!(report.commands[1].starts_with("MAIL FROM:<> "), "{:?}", report.commands);
+    assert_eq!(report.commands[2], "RCPT TO:<a@example.org>");
     engine.event("removed");
     stopped(engine)
 }
