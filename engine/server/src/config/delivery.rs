@@ -33,7 +33,7 @@ parameters! {
     /// Pause between deliveries to one destination, which then has one delivery at a time; 0: none.
     default_destination_rate_delay: Duration = "0s" in 0 ..= 86_400;
     /// Maximum number of simultaneous deliveries of each transport to all destinations together.
-    default_process_limit: u32 = 100 in 1 ..= 30_000;
+    default_process_limit: u32 = 1000 in 1 ..= 30_000;
     /// Maximum number of messages that are being delivered.
     qmgr_message_active_limit: u32 = 20000 in 1 ..= 10_000_000;
     /// Maximum number of recipients of messages that are being delivered.

@@ -36,7 +36,7 @@ fn a_transport_has_its_own_limits_or_the_defaults() {
     let plain = settings("");
     assert_eq!(plain.len(), 3);
     for transport in &plain {
-        assert_eq!((transport.recipient_limit, transport.process_limit), (50, 100));
+        assert_eq!((transport.recipient_limit, transport.process_limit), (50, 1000));
         let window = transport.window;
         assert_eq!((window.initial, window.limit, window.failed_cohort_limit), (5, 20, 1));
         assert_eq!((transport.rate_delay, transport.is_deferred), (Duration::ZERO, false));
@@ -53,7 +53,7 @@ fn a_transport_has_its_own_limits_or_the_defaults() {
     assert_eq!((smtp.recipient_limit, smtp.rate_delay, smtp.is_deferred), (1, 5 * SECOND, false));
     assert_eq!((smtp.window.initial, smtp.window.limit, smtp.window.failed_cohort_limit), (3, 2, 4));
     assert_eq!((relay.recipient_limit, relay.rate_delay, relay.is_deferred), (50, SECOND, true));
-    assert_eq!((lmtp.recipient_limit, lmtp.rate_delay), (100, SECOND));
+    assert_eq!((lmtp.recipient_limit, lmtp.rate_delay), (1000, SECOND));
 }
 
 #[test]
