@@ -1,6 +1,6 @@
 //! Delivery status notifications (RFC 3461, 3464, 6522, 6533), as Postfix's bounce(8) sends them.
 //!
-//! [`NoticeSettings::addressees`] says who is sent a report, [`Kind::lists`] which recipients it is about, and [`Report`]
+//! [`NoticeSettings::addressees`] names the recipients of a report, [`Kind::lists`] which recipients it is about, and [`Report`]
 //! writes it: bytes in, bytes out, without I/O and without a clock. A report is a message without trace field and
 //! Message-Id, which cleanup adds.
 

@@ -1,4 +1,4 @@
-//! Who is sent which report, and with what envelope.
+//! The recipients of reports, and the envelopes of these.
 
 use mailrace_core::{BodyType, Envelope, Recipient, Timestamp};
 

@@ -122,7 +122,12 @@ where
     /// Continues a job: with the next server, the servers of the next name, or not at all.
     pub(super) fn next_server(&mut self, mut handover: Handover<R::Source>) {
         let client = self.client(&handover.job.route);
-        match handover.next(&client) {
+        let step = handover.next(&client);
+        self.take_step(handover, step, client);
+    }
+
+    fn take_step(&mut self, handover: Handover<R::Source>, step: Step, client: Arc<SmtpSettings>) {
+        match step {
             Step::Connect(server) => self.connect(handover, server, client),
             Step::Resolve(name) => {
                 let serial = self.links.next_number();
@@ -301,25 +306,16 @@ where
         handover.take(report);
         self.tell(&mut handover, true, relay.as_ref(), connection_use);
         let client = self.client(&handover.job.route);
-        match handover.next(&client) {
-            Step::End => self.end_handover(handover, relay, connection_use),
-            step => {
-                let first = handover.left().next();
-                if let Some(outcome) = first.and_then(|place| handover.outcome(place)) {
-                    self.observer.skipped(wall, handover.job.id, outcome.cause());
-                }
-                handover.times.ready = Timestamp::default();
-                match step {
-                    Step::Connect(server) => self.connect(handover, server, client),
-                    Step::Resolve(name) => {
-                        let serial = self.links.next_number();
-                        self.links.resolving.insert(serial, handover);
-                        (self.paths.resolver)(serial, name);
-                    }
-                    Step::End => unreachable!("it goes on"),
-                }
-            }
+        let step = handover.next(&client);
+        if matches!(step, Step::End) {
+            return self.end_handover(handover, relay, connection_use);
         }
+        let first = handover.left().next();
+        if let Some(outcome) = first.and_then(|place| handover.outcome(place)) {
+            self.observer.skipped(wall, handover.job.id, outcome.cause());
+        }
+        handover.times.ready = Timestamp::default();
+        self.take_step(handover, step, client);
     }
 
     /// A job is over: tells of the recipients that no server has taken or refused for good.

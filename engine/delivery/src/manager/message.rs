@@ -8,7 +8,7 @@ use mailrace_core::{Envelope, QueueId, Timestamp};
 
 use super::retry::{age, later};
 use super::settings::Settings;
-use crate::bounce::Kind;
+use crate::bounce::{Audience, Kind};
 use crate::outcome::Outcome;
 
 /// A message in the active queue that was read.
@@ -265,6 +265,10 @@ fn administratively_expired() -> Cause {
 /// Whether the sender or a postmaster is to be told this of a recipient.
 fn wants_report(envelope: &Envelope, recipient: &Recipient, action: Action, settings: &Settings) -> bool {
     let kind = kind_of(action);
+    // Only senders get these, and few ask: most recipients need no list of addressees.
+    if kind == Kind::Success && !kind.lists(recipient, Audience::Sender) {
+        return false;
+    }
     let addressees = settings.notices.addressees(kind, &envelope.sender);
     addressees.iter().any(|addressee| kind.lists(recipient, addressee.audience))
 }

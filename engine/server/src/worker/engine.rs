@@ -172,9 +172,10 @@ impl<S: Spool> Engine<S> {
     /// Does what the dispatcher of deliveries asks for.
     pub(super) fn deliver(&mut self) {
         self.outgoing.advance(self.intake.spool_mut());
-        self.advance_reports();
-        // The note that a report begins with must not wait for the next turn, which nothing may call for.
-        self.outgoing.advance(self.intake.spool_mut());
+        if self.advance_reports() {
+            // The note that a report begins with must not wait for the next turn, which nothing may call for.
+            self.outgoing.advance(self.intake.spool_mut());
+        }
     }
 
     /// Handles connections whose time has come, and arms those that are read from again.

@@ -51,13 +51,7 @@ pub(super) fn run(
     if !aside.is_empty() && !given.is_all && given.ids.is_empty() && given.invalid.is_empty() {
         return of_aside;
     }
-    let selection = if choice.has_filter() {
-        Selection::These(choice.select(&read(disk)?, &given, now())?.into())
-    } else if given.is_all {
-        Selection::All
-    } else {
-        Selection::These(given.ids.clone().into())
-    };
+    let selection = selection(disk, choice, &given)?;
     let mut outcome = apply(configuration, disk, mark, &selection)?;
     if choice.has_filter() {
         // A message that a filter found and that has left the queue since is not an error.
@@ -73,6 +67,17 @@ pub(super) fn run(
             Err(failure)
         }
     }
+}
+
+/// The messages that are meant.
+pub(super) fn selection(disk: &OsDisk, choice: &Choice, given: &Given) -> Result<Selection, Failure> {
+    Ok(if choice.has_filter() {
+        Selection::These(choice.select(&read(disk)?, given, now())?.into())
+    } else if given.is_all {
+        Selection::All
+    } else {
+        Selection::These(given.ids.clone().into())
+    })
 }
 
 pub(super) fn now() -> Timestamp {

@@ -4,23 +4,16 @@ use std::io::{self, Write};
 
 use mailrace_io::OsDisk;
 
+use super::Failure;
 use super::filter::Choice;
-use super::mark::{ask, now};
-use super::{Failure, read};
+use super::mark::{ask, selection};
 use crate::command::{EXIT_DATA, EXIT_UNAVAILABLE};
 use crate::services::{CONTROL_SOCKET, Request, Wish};
-use crate::worker::Selection;
 
 pub(super) fn run(disk: &OsDisk, wish: Wish, choice: &Choice, out: &mut impl Write) -> Result<(), Failure> {
     let mut given = choice.given(|| Box::new(io::stdin().lock()))?;
     given.invalid.append(&mut given.aside);
-    let selection = if choice.has_filter() {
-        Selection::These(choice.select(&read(disk)?, &given, now())?.into())
-    } else if given.is_all {
-        Selection::All
-    } else {
-        Selection::These(given.ids.clone().into())
-    };
+    let selection = selection(disk, choice, &given)?;
     let control = disk.root().join(CONTROL_SOCKET);
     let outcome = ask(&control, |subject| Request::Wish(wish, subject), &selection).map_err(|error| {
         let text = format!(

@@ -69,9 +69,12 @@ impl<S: Spool> Engine<S> {
     }
 
     /// Continues with the reports whose id is noted, or could not be.
-    pub(in crate::worker) fn advance_reports(&mut self) {
+    /// Begins those that have come, and returns whether there were any.
+    pub(in crate::worker) fn advance_reports(&mut self) -> bool {
+        let mut has_begun = false;
         while let Some(report) = self.outgoing.next_report() {
             self.begin_report(report);
+            has_begun = true;
         }
         while let Some((number, noted)) = self.outgoing.next_report_note() {
             let Some(mut taking) = self.reports.table.remove(&number) else { continue };
@@ -82,6 +85,7 @@ impl<S: Spool> Engine<S> {
                 self.end_report(*taking, noted);
             }
         }
+        has_begun
     }
 
     fn keep_report_content(&mut self, taking: &mut Taking<S::Draft>) {

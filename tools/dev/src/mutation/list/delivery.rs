@@ -121,7 +121,7 @@ pub(super) const BUGS: &[Mutation] = &[
     },
     Mutation {
         name: "delay-reported-again",
-        what: "the sender is told of a delay after each attempt",
+        what: "a delay is reported after each attempt",
         file: MESSAGE,
         before: "        self.is_warned |= kind == Kind::Delay;\n",
         after: "",
